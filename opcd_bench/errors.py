@@ -1,0 +1,65 @@
+"""Every error that a user can cause, so that the command line can tell it from a bug of ours."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right: printed as one message without a traceback, exit code 2.
+
+    The message says what was wrong, where (file and key), what is allowed, and what to type.
+    """
+
+
+class ConfigError(UserError):
+    """A suite, command-line word or settings file that cannot be run; lists all bad fields at once."""
+
+
+class UnknownName(UserError):
+    """A method, task, suite or key that does not exist; carries the nearest names."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        listing = f" Known: {', '.join(names)}." if names else ""
+        super().__init__(f"unknown {kind} {name!r}.{guess}{listing}{' ' + hint if hint else ''}")
+        self.kind, self.name, self.near = kind, name, near
+
+
+class InvalidLoss(UserError):
+    """A combination of loss coordinates that is broken by construction (LOSSES.md section 1.1)."""
+
+
+class PluginError(UserError):
+    """A method or task file that does not import or does not keep its contract; names the file."""
+
+
+class ModelError(UserError):
+    """A model folder, tokenizer or teacher that cannot be used, and why."""
+
+
+class StoreError(UserError):
+    """A run directory that is dirty, foreign, sealed, corrupt or unwritable."""
+
+
+class DataError(UserError):
+    """Missing or malformed data: an absent file, overlapping splits, an example that is too long."""
+
+
+class MissingPackage(UserError):
+    """An optional package or resource that is not installed; says what to type."""
+
+    def __init__(self, what: str, install: str, why: str = "") -> None:
+        reason = f" ({why})" if why else ""
+        super().__init__(f"{what} is not installed{reason}. Type: {install}")
+
+
+class CellFailed(Exception):
+    """A cell stopped for a reason that the record must keep; the grid goes on without it."""
+
+
+class NonFiniteGradients(CellFailed):
+    """Five optimiser steps in a row had a NaN or infinite gradient."""

@@ -1,0 +1,1 @@
+"""How a context is made from the model's own traces."""

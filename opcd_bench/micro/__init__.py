@@ -1,0 +1,1 @@
+"""The built-in model: its tokenizer, weights, world and pre-training recipe."""

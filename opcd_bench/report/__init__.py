@@ -1,0 +1,1 @@
+"""The comparison report: pure, without torch."""

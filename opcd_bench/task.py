@@ -1,0 +1,191 @@
+"""The task contract: a task is a set of examples, each of which opens as an episode."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from opcd_bench.errors import DataError
+
+Message = dict[str, str]
+"""``{"role": "system" | "user" | "assistant", "content": …}``, as chat templates read it."""
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Placement = Literal["system", "user"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the teacher is told and the student is not.
+
+    ``placement`` says where it goes: ``system`` puts it in a system message (before one that is
+    there), ``user`` puts it at the head of the first user message, followed by a blank line.
+    """
+
+    text: str
+    placement: Placement = "system"
+
+    @property
+    def hash(self) -> str:
+        """First ten hex digits of the SHA-256 of placement and text."""
+        return hashlib.sha256(f"{self.placement}\n{self.text}".encode()).hexdigest()[:10]
+
+    def tell(self, messages: Sequence[Message]) -> list[Message]:
+        """The told reading of plain ``messages``; an empty context changes nothing."""
+        told = [dict(message) for message in messages]
+        if not self.text:
+            return told
+        if self.placement == "system":
+            if told and told[0]["role"] == "system":
+                told[0]["content"] = f"{self.text}\n\n{told[0]['content']}"
+            else:
+                told.insert(0, {"role": "system", "content": self.text})
+            return told
+        for message in told:
+            if message["role"] == "user":
+                message["content"] = f"{self.text}\n\n{message['content']}"
+                return told
+        raise DataError("a context placed in the user message needs a user message; there is none")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item. ``content`` is all that makes it what it is; its id is a hash of that.
+
+    ``reference`` (the answer, where there is one) and ``hint`` (instance-specific privileged
+    information) are never shown to the student; a teacher may read them if its method says so.
+    """
+
+    content: Mapping[str, Any]
+    reference: str | None = None
+    hint: str | None = None
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        canonical = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        object.__setattr__(self, "id", digest)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a finished episode is worth.
+
+    ``score`` is in [0, 1], or None when no answer could be read from the replies (unparsable);
+    ``answer`` is what was read, ``why`` one line that a person can check.
+    """
+
+    score: float | None
+    answer: str | None
+    why: str
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"a grade's score lies in [0, 1] or is None, not {self.score!r}")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What follows a reply: the messages that the student reads next, and whether it is over.
+
+    ``messages`` REPLACES the episode's plain messages (a game with ``history="last"`` forgets the
+    turns before; with ``"full"`` it repeats them and the assistant's replies).
+    """
+
+    messages: tuple[Message, ...]
+    done: bool
+
+
+class Episode(ABC):
+    """One attempt at one example: single use, no reset.
+
+    Protocol: read ``messages``; while not done, ``step(reply)``; then ``grade()``.
+    """
+
+    messages: Sequence[Message]
+    """The plain messages to answer next; they end with a user's turn."""
+
+    @abstractmethod
+    def step(self, reply: str) -> Turn:
+        """Take the student's reply; also sets ``messages`` to the turn's."""
+
+    @abstractmethod
+    def grade(self) -> Grade:
+        """The grade of the episode as it stands; an unfinished episode is graded as lost."""
+
+    def feedback(self) -> str:
+        """What the environment said of the attempt, never the reference answer; may be empty."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a policy that reads nothing scores on a split: ``value`` in [0, 1], and how computed."""
+
+    name: str
+    value: float
+    how: str
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the best possible policy scores, where it is known (1.0 where every item is solvable)."""
+
+    value: float
+    how: str
+
+
+class Task(ABC):
+    """A set of examples with a context that helps on them.
+
+    ``name`` and ``version`` identify the numbers made with it: a change that moves numbers bumps
+    the version. ``summary`` is one line. ``max_turns`` is the most replies an episode takes.
+    """
+
+    name: str
+    version: int
+    summary: str
+    max_turns: int = 1
+
+    def options(self) -> Mapping[str, Any]:
+        """Settings of this instance that numbers depend on (part of every hash)."""
+        return {}
+
+    @abstractmethod
+    def context(self) -> Context:
+        """The shared context that the teacher is told."""
+
+    @abstractmethod
+    def examples(self, split: Split) -> Sequence[Example]:
+        """The examples of a split in fixed order; the three splits are disjoint by content."""
+
+    @abstractmethod
+    def open(self, example: Example, seed: int) -> Episode:
+        """A fresh episode; ``seed`` fixes whatever chance the environment has."""
+
+    @abstractmethod
+    def floors(self, split: Split) -> Sequence[Floor]:
+        """What uninformed policies score on the split."""
+
+    @abstractmethod
+    def ceiling(self, split: Split) -> Ceiling:
+        """What a perfect policy scores on the split."""
+
+
+def assert_disjoint(task: Task) -> None:
+    """Raise DataError if any two splits of ``task`` share an example, or one repeats an example."""
+    seen: dict[str, Split] = {}
+    for split in SPLITS:
+        for example in task.examples(split):
+            if example.id in seen:
+                raise DataError(
+                    f"task {task.name!r}: example {example.id} is in {seen[example.id]!r} and again "
+                    f"in {split!r}; splits must be disjoint by content, so drop it from one of them"
+                )
+            seen[example.id] = split
