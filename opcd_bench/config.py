@@ -1,0 +1,269 @@
+"""A suite's settings: frozen, strict, defaulted once, each classed as identity or runtime."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from opcd_bench.errors import ConfigError
+
+
+def identity(default: Any = ..., *, help: str, **limits: Any) -> Any:
+    """A field that numbers depend on: it enters the run's identity."""
+    return Field(default, description=help, json_schema_extra={"class": "identity"}, **limits)
+
+
+def runtime(default: Any = ..., *, help: str, **limits: Any) -> Any:
+    """A field that changes no number: where to write, what to show, how many at a time."""
+    return Field(default, description=help, json_schema_extra={"class": "runtime"}, **limits)
+
+
+class Suite(BaseModel):
+    """Methods x tasks x learning rates x seeds, and every setting that they share.
+
+    Names follow TRL's where the meaning is the same. Written as TOML; every field can be given on
+    the command line (``--set key=value``), the common ones as options of their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str = runtime("custom", help="The suite's name: its folder under results/.")
+    summary: str = runtime("", help="One line on what the suite is for.")
+
+    methods: tuple[str, ...] = identity(help="Methods to compare, by name.", min_length=1)
+    tasks: tuple[str, ...] = identity(help="Tasks to train and score on, by name.", min_length=1)
+    seeds: int = identity(1, help="Training seeds of every method and task: 0 … seeds-1.", ge=1)
+    history: Literal["last", "full"] = identity(
+        "last", help="What a game shows at each turn: the last observation, or all the turns."
+    )
+
+    model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).")
+    revision: str | None = identity(None, help="Revision of a Hub model.")
+    teacher_model: str | None = identity(
+        None, help="A larger teacher for methods with weights='larger': Hub id or folder."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = identity(
+        "auto", help="Weights' type: auto is float32 on a CPU, bfloat16 on a GPU."
+    )
+    bf16: bool = identity(False, help="bfloat16 autocast in training and scoring.")
+
+    learning_rate: tuple[float, ...] = identity(
+        (5e-6,), help="One rate, or several: the sweep, the same for every method.", min_length=1
+    )
+    sweep_seeds: int | None = identity(
+        None,
+        help="Seeds of the rates other than `headline_learning_rate` (None: all seeds at all rates).",
+        ge=1,
+    )
+    headline_learning_rate: float | None = identity(
+        None, help="The rate that runs with all the seeds (None: every rate does)."
+    )
+    max_steps: int = identity(50, help="Optimiser steps.", ge=0)
+    batch_size: int = identity(64, help="Examples an optimiser step.", ge=1)
+    num_generations: int = identity(1, help="Replies an example.", ge=1)
+    micro_batch_size: int = identity(
+        32, help="Replies in one forward and backward pass (accumulated).", ge=1
+    )
+    reduction: Literal["token_mean", "sequence_mean"] = identity(
+        "token_mean",
+        help="Mean over all reply tokens of the step, or per reply first (arXiv 2602.12275, Eq. 1).",
+    )
+    lr_scheduler_type: Literal["constant", "cosine"] = identity(
+        "constant", help="Rate after warm-up."
+    )
+    warmup_steps: int = identity(0, help="Steps of linear warm-up.", ge=0)
+    weight_decay: float = identity(0.01, help="AdamW weight decay.", ge=0)
+    adam_beta1: float = identity(0.9, help="AdamW beta 1.", ge=0, lt=1)
+    adam_beta2: float = identity(0.999, help="AdamW beta 2.", ge=0, lt=1)
+    max_grad_norm: float = identity(1.0, help="Gradient clip, L2; 0 clips nothing.", ge=0)
+    gradient_checkpointing: bool = runtime(
+        False, help="Recompute activations in the backward pass to save memory."
+    )
+
+    temperature: float = identity(
+        1.0, help="Of the writer, and of both readings in the loss.", ge=0.01
+    )
+    top_p: float = identity(1.0, help="Writer's nucleus.", gt=0, le=1)
+    top_k: int = identity(0, help="Writer's top-k; 0 is off.", ge=0)
+    max_completion_length: int = identity(128, help="Most tokens of one reply.", ge=1)
+    max_prompt_length: int | None = identity(
+        None, help="Most tokens of a prompt, told or plain (None: what the model can read)."
+    )
+    overlong: Literal["refuse", "skip"] = identity(
+        "refuse", help="An example that is too long: stop, or skip and count. Never cut."
+    )
+
+    eval_steps: int = identity(10, help="Steps between evaluations on dev.", ge=1)
+    eval_retention: bool = identity(
+        True, help="Also score retention at every evaluation (the forgetting curve)."
+    )
+    choose: Literal["dev", "last"] | int = identity(
+        "dev",
+        help="The checkpoint scored on test: best on dev, the last, or a step fixed in advance.",
+    )
+    dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1)
+    test_items: int = identity(500, help="Test examples scored once.", ge=1)
+    eval_samples: int = identity(1, help="Samples an example at test and for base and ceiling.", ge=1)
+    eval_temperature: float = identity(0.0, help="Decoding of every evaluation; 0 is greedy.", ge=0)
+    eval_top_p: float = identity(1.0, help="Decoding of every evaluation.", gt=0, le=1)
+    eval_top_k: int = identity(0, help="Decoding of every evaluation.", ge=0)
+    retention: tuple[str, ...] = identity(
+        ("ifeval_micro",), help="What must not be lost: lm-eval tasks, or this project's, by name."
+    )
+    retention_items: int | None = identity(None, help="Items of each retention task (None: all).")
+    retention_max_completion_length: int = identity(
+        160, help="Most tokens of a retention reply.", ge=1
+    )
+
+    data_dir: str | None = runtime(None, help="Folder with local data files, in place of the Hub.")
+    output_dir: str = runtime("results", help="Folder that holds the suites' results.")
+    device: str = runtime("auto", help="auto, cpu, cuda, cuda:1 …")
+    engine: Literal["hf"] = identity("hf", help="Rollout engine.")
+    rollout_batch_size: int = runtime(128, help="Replies written at a time.", ge=1)
+    save_steps: int = runtime(10, help="Steps between checkpoints that a killed run resumes from.", ge=1)
+    keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
+        "chosen", help="Which checkpoints a finished run keeps."
+    )
+    report_to: Literal["none", "tensorboard", "wandb"] = runtime(
+        "none", help="A live tracker beside the files; none by default."
+    )
+    threads: int | None = runtime(None, help="CPU threads (None: torch's choice).")
+
+    @field_validator("methods", "tasks", "retention", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """Accept "a,b" and ["a", "b"]; refuse repeats."""
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError(f"a name is there twice: {', '.join(map(str, value))}")
+        return value
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _rates(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (float(value),)
+        if isinstance(value, (list, tuple)):
+            rates = tuple(float(v) if isinstance(v, int) else v for v in value)
+            if any(isinstance(v, float) and not v > 0 for v in rates):
+                raise ValueError("a learning rate is above 0")
+            if len(set(rates)) < len(rates):
+                raise ValueError("a learning rate is there twice")
+            return rates
+        return value
+
+    @field_validator(
+        "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "temperature", "top_p",
+        "eval_temperature", "eval_top_p", "headline_learning_rate", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _whole_floats(cls, value: Any) -> Any:
+        """TOML writes 1 where 1.0 is meant."""
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        if isinstance(self.choose, int) and not isinstance(self.choose, bool):
+            if not 0 <= self.choose <= self.max_steps:
+                raise ValueError(f"choose = {self.choose} lies outside 0 … max_steps = {self.max_steps}")
+            if self.choose not in self.evaluated_steps():
+                raise ValueError(
+                    f"choose = {self.choose} is no evaluated step; those are multiples of "
+                    f"eval_steps = {self.eval_steps}, and the last, {self.max_steps}"
+                )
+        if self.warmup_steps > self.max_steps:
+            raise ValueError(f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}")
+        if (self.headline_learning_rate is None) != (self.sweep_seeds is None):
+            raise ValueError("headline_learning_rate and sweep_seeds are given together, or neither")
+        if (
+            self.headline_learning_rate is not None
+            and self.headline_learning_rate not in self.learning_rate
+        ):
+            raise ValueError(
+                f"headline_learning_rate = {self.headline_learning_rate} is not among "
+                f"learning_rate = {list(self.learning_rate)}"
+            )
+        if self.sweep_seeds is not None and self.sweep_seeds > self.seeds:
+            raise ValueError(f"sweep_seeds = {self.sweep_seeds} exceeds seeds = {self.seeds}")
+        return self
+
+    def evaluated_steps(self) -> tuple[int, ...]:
+        """Steps after which dev is scored: 0, multiples of ``eval_steps``, and the last."""
+        steps = set(range(0, self.max_steps + 1, self.eval_steps)) | {self.max_steps}
+        return tuple(sorted(steps))
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that numbers depend on, as JSON values."""
+        return {key: value for key, value in self.model_dump(mode="json").items() if is_identity(key)}
+
+    def shared_identity(self) -> dict[str, Any]:
+        """The identity fields that a single cell shares: without what the grid is made of."""
+        grid = {"methods", "tasks", "seeds", "learning_rate", "sweep_seeds", "headline_learning_rate"}
+        return {key: value for key, value in self.identity().items() if key not in grid}
+
+
+def is_identity(field: str) -> bool:
+    """Whether a field of Suite enters the identity."""
+    extra = Suite.model_fields[field].json_schema_extra
+    assert isinstance(extra, dict), f"Suite.{field} is classed neither identity nor runtime"
+    return extra["class"] == "identity"
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any, length: int = 10) -> str:
+    """First hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+def read_suite(path: Path) -> dict[str, Any]:
+    """The raw keys of a TOML suite; raises ConfigError where it is no UTF-8 or no TOML."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 (byte {error.start}); save the suite as UTF-8 and run again"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+
+
+def make_suite(values: Mapping[str, Any], where: str) -> Suite:
+    """A Suite from raw keys; ConfigError lists every bad field at once, with near names."""
+    try:
+        return Suite.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "suite"
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, Suite.model_fields, n=1, cutoff=0.5)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"  {key}: no such setting{guess}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: missing; {Suite.model_fields[key].description}")
+        else:
+            given = "" if problem["loc"] == () else f" (given: {problem['input']!r})"
+            lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return f"{where}: {len(lines)} setting{'s' * (len(lines) > 1)} cannot be used\n" + "\n".join(lines)

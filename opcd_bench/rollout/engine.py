@@ -1,0 +1,77 @@
+"""The engine contract: prompts in, replies out, each example's noise its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from opcd_bench.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn: softmax of logits / temperature, then top-k, then top-p.
+
+    ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 switch the filters off. A reply ends
+    with the first end-of-sequence token, which belongs to it, or after ``max_completion_length``
+    tokens.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_completion_length: int = 256
+
+    def __post_init__(self) -> None:
+        bad = [
+            text
+            for ok, text in (
+                (self.temperature >= 0.0, f"temperature = {self.temperature} (allowed: >= 0)"),
+                (0.0 < self.top_p <= 1.0, f"top_p = {self.top_p} (allowed: 0 < top_p <= 1)"),
+                (self.top_k >= 0, f"top_k = {self.top_k} (allowed: >= 0)"),
+                (
+                    self.max_completion_length >= 1,
+                    f"max_completion_length = {self.max_completion_length} (allowed: >= 1)",
+                ),
+            )
+            if not ok
+        ]
+        if bad:
+            raise ConfigError("sampling: " + "; ".join(bad))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether no chance is left."""
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt's token ids and the seed of its noise: batch composition changes nothing."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What was written.
+
+    ``ids`` end with the end-of-sequence token if ``finish`` is ``stop``; ``logprobs`` are those of
+    the written tokens under the full softmax at the sampling temperature (temperature 1 if greedy),
+    before top-k and top-p; ``text`` is decoded without special tokens.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+class Engine(Protocol):
+    """Anything that turns requests into replies, in the same order."""
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        """One reply a request."""
+        ...
