@@ -32,6 +32,7 @@ PLACEHOLDERS = (
     ("day", ("See you on [day].", "We see it on [day].")),
     ("time", ("Come at [time].", "We see it at [time].")),
 )
+MOST_WORDS = 48
 TITLES = ("<<The {n}>>", "<<About the {n}>>")
 
 
@@ -53,7 +54,7 @@ def write(rng: random.Random, topic: Topic, request: str, asks: Sequence[Ask]) -
     """A reply that obeys all ``asks``, or None where no try of sixty does."""
     for _ in range(60):
         reply = _attempt(rng, topic, request, {ask.id: ask.kwargs for ask in asks})
-        if all(_counts_hold(ask, reply) for ask in asks):
+        if count_words(reply) <= MOST_WORDS and all(_counts_hold(ask, reply) for ask in asks):
             return reply
     return None
 
@@ -63,15 +64,15 @@ def _counts_hold(ask: Ask, reply: str) -> bool:
     kwargs = ask.kwargs
     if ask.id == "length_constraints:number_words":
         enough = count_words(reply) >= kwargs["num_words"]
-        return enough == (kwargs["relation"] == "at least")
+        return bool(enough == (kwargs["relation"] == "at least"))
     if ask.id == "keywords:frequency":
         enough = reply.lower().count(kwargs["keyword"]) >= kwargs["frequency"]
-        return enough == (kwargs["relation"] == "at least")
+        return bool(enough == (kwargs["relation"] == "at least"))
     if ask.id == "keywords:forbidden_words":
         words = re.findall(r"\w+", reply.lower())
         return not set(words) & set(kwargs["forbidden_words"])
     if ask.id == "detectable_format:number_highlighted_sections":
-        return len(re.findall(r"\*[^*\n]+\*", reply)) >= kwargs["num_highlights"]
+        return len(re.findall(r"\*[^*\n]+\*", reply)) >= int(kwargs["num_highlights"])
     if ask.id == "change_case:english_lowercase":
         # The checker also asks langdetect for English, which it misses in too plain a text.
         return "you can" in reply or "people say" in reply
