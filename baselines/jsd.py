@@ -1,0 +1,13 @@
+"""Between the two directions: the Jensen-Shannon divergence on the student's replies."""
+
+from opcd_bench.divergence import named
+from opcd_bench.method import STUDENT, Method, Teacher
+
+METHOD = Method(
+    name="jsd",
+    summary="Jensen-Shannon divergence, half and half, on the plain student's replies.",
+    source="arXiv:2306.13649, generalised JSD with beta = 0.5",
+    writer=STUDENT,
+    loss=named("jsd_b", beta=0.5),
+    teacher=Teacher(weights="initial", reads="context"),
+)

@@ -1,0 +1,234 @@
+"""How long work reports itself: progress bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PLAIN_SECONDS = 5.0
+"""Fewest seconds between two lines of one phase where the output is no terminal."""
+
+
+class Phase(Protocol):
+    """A piece of work under way."""
+
+    def advance(self, n: int = 1, **info: Any) -> None:
+        """``n`` more units are done; ``info`` (loss=…, kl=…) is shown beside the count."""
+        ...
+
+
+class Reporter(Protocol):
+    """What the harness tells the person who waits; changes no number."""
+
+    def phase(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Phase]:
+        """Show a phase of ``total`` units (None: unknown) until the context is left."""
+        ...
+
+    def note(self, text: str) -> None:
+        """One line that a person wants to see."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """One line that a person should act on."""
+        ...
+
+
+def shown(info: dict[str, Any]) -> str:
+    """``loss=0.123 step=4`` from a phase's info; floats with four significant digits."""
+    return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in info.items())
+
+
+def duration(seconds: float) -> str:
+    """``3 s``, ``2 min 05 s`` or ``1 h 02 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class QuietReporter:
+    """Shows nothing and remembers notes and warnings: for tests."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+        """A phase that nobody watches."""
+        yield _Silent()
+
+    def note(self, text: str) -> None:
+        """Remember the line."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Remember the line."""
+        self.warnings.append(text)
+
+
+class _Silent:
+    def advance(self, n: int = 1, **info: Any) -> None:
+        """Count nothing."""
+
+
+class PlainReporter:
+    """Plain lines, at most one every few seconds for a phase, and one when it ends."""
+
+    def __init__(
+        self,
+        out: TextIO | None = None,
+        every: float = PLAIN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._out, self._every, self._clock = out, every, clock
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._out or sys.stderr, flush=True)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+        """Lines such as ``train 30/100 steps · 2.1 steps/s · 33 s left · loss=0.4``."""
+        counter = _Lines(name, total, unit, self._line, self._every, self._clock)
+        yield counter
+        counter.end()
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Print the line, marked."""
+        self._line(f"warning: {text}")
+
+
+class _Lines:
+    def __init__(
+        self,
+        name: str,
+        total: int | None,
+        unit: str,
+        line: Callable[[str], None],
+        every: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._line, self._every, self._clock = line, every, clock
+        self._done, self._info = 0, {}  # type: int, dict[str, Any]
+        self._start = self._last = clock()
+
+    def advance(self, n: int = 1, **info: Any) -> None:
+        """Count, and print a line if the last one is old enough."""
+        self._done += n
+        self._info = info or self._info
+        now = self._clock()
+        if now - self._last >= self._every:
+            self._last = now
+            self._line(self._text(now))
+
+    def end(self) -> None:
+        """The phase's last line."""
+        took = duration(self._clock() - self._start)
+        tail = f" · {shown(self._info)}" if self._info else ""
+        self._line(f"{self._name}: {self._done} {self._unit} in {took}{tail}")
+
+    def _text(self, now: float) -> str:
+        rate = self._done / max(now - self._start, 1e-9)
+        parts = [f"{self._name} {self._done}"]
+        if self._total is not None:
+            parts[0] += f"/{self._total}"
+        parts[0] += f" {self._unit}"
+        parts.append(f"{rate:.3g} {self._unit}/s")
+        if self._total is not None and rate > 0:
+            parts.append(f"{duration((self._total - self._done) / rate)} left")
+        if self._info:
+            parts.append(shown(self._info))
+        return " · ".join(parts)
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text("" if speed is None else f"{speed:.3g} {unit}/s", style="dim")
+
+
+class RichReporter:
+    """Progress bars with rate and time left; phases may nest."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._progress: Progress | None = None
+        self._open = 0
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+        """A bar that vanishes when the phase ends; one live display holds nested phases."""
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[info]}", style="dim"),
+                console=self._console,
+                transient=True,
+            )
+            self._progress.start()
+        progress = self._progress
+        bar = progress.add_task(name, total=total, unit=unit, info="")
+        self._open += 1
+        try:
+            yield _Bar(progress, bar)
+        finally:
+            progress.remove_task(bar)
+            self._open -= 1
+            if self._open == 0:
+                progress.stop()
+                self._progress = None
+
+    def note(self, text: str) -> None:
+        """Print the line above the bars."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def warn(self, text: str) -> None:
+        """Print the line above the bars, marked."""
+        self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, bar: Any) -> None:
+        self._progress, self._bar = progress, bar
+
+    def advance(self, n: int = 1, **info: Any) -> None:
+        """Move the bar and show ``info`` beside it."""
+        if info:
+            self._progress.update(self._bar, info=shown(info))
+        self._progress.advance(self._bar, n)
+
+
+def reporter(stream: TextIO | None = None) -> Reporter:
+    """Bars if ``stream`` (default: standard error) is a terminal, plain lines if not."""
+    if (stream or sys.stderr).isatty():
+        return RichReporter()
+    return PlainReporter(stream)
