@@ -1,0 +1,379 @@
+"""Load a student or teacher with its tokenizer: a Hub id, a local folder, or the built-in micro."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jinja2
+import safetensors
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from opcd_bench.errors import DataError, ModelError, StoreError
+from opcd_bench.task import Message
+
+MICRO = "micro"
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode, its tokenizer, and what both say about token ids.
+
+    ``eos_ids`` end a reply (the tokenizer's own first, then the generation config's).
+    ``vocab_size`` is the tokenizer's: the ids it can decode; the LM head may have
+    ``padded_rows`` more, which are never sampled. ``max_length`` is in tokens, prompt and reply.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    vocab_size: int
+    padded_rows: int
+    max_length: int
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """The model called ``name``: a Hub id, a folder, or ``micro``; safetensors weights only.
+
+    ``device`` auto is CUDA where there is one; ``dtype`` auto is bfloat16 on CUDA and float32 on
+    the CPU. Raises ModelError, with what to type, for anything that cannot be used.
+    """
+    where = _device(device)
+    kind = _dtype(dtype, where)
+    source = _source(name)
+    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    tokenizer = _tokenizer(name, source, shared)
+    model = _weights(name, source, shared, kind).to(where)
+    model.eval()
+    return assemble(name, model, tokenizer)
+
+
+def assemble(
+    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> LoadedModel:
+    """A LoadedModel from its two halves, for models that were built or trained in memory."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"model {name!r}: its tokenizer has no chat template, so prompts cannot be rendered. "
+            "Add `chat_template.jinja` to its folder, or use the instruction-tuned model"
+        )
+    eos_ids = _eos_ids(model, tokenizer)
+    if not eos_ids:
+        raise ModelError(
+            f"model {name!r}: neither tokenizer nor generation config names an end-of-sequence "
+            'token, so no reply would end. Set "eos_token" in its tokenizer_config.json'
+        )
+    vocab_size = max(tokenizer.get_vocab().values()) + 1
+    rows = int(model.get_output_embeddings().weight.shape[0])
+    if rows < vocab_size:
+        raise ModelError(
+            f"model {name!r}: its tokenizer has {vocab_size} ids, but its LM head only {rows} rows;"
+            " they do not belong together. Use the tokenizer that the weights were trained with"
+        )
+    limits = [int(model.config.get_text_config().max_position_embeddings)]
+    if 0 < tokenizer.model_max_length < 10**9:
+        limits.append(int(tokenizer.model_max_length))
+    parameter = next(model.parameters())
+    pad = tokenizer.pad_token_id
+    return LoadedModel(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        device=parameter.device,
+        dtype=parameter.dtype,
+        eos_ids=eos_ids,
+        pad_id=eos_ids[0] if pad is None else int(pad),
+        vocab_size=vocab_size,
+        padded_rows=rows - vocab_size,
+        max_length=min(limits),
+    )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"device {device!r} does not exist; use 'auto', 'cpu', 'cuda' or 'cuda:N'"
+        ) from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f"device {str(device)!r}: this machine has no CUDA device that torch can use. "
+            "Type --device cpu, or install a CUDA build of torch"
+        )
+    return where
+
+
+def _dtype(dtype: str | torch.dtype, where: torch.device) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return torch.bfloat16 if where.type == "cuda" else torch.float32
+    if dtype not in _DTYPES:
+        raise ModelError(f"dtype {dtype!r} does not exist; use 'auto' or one of {sorted(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _source(name: str) -> str:
+    """What from_pretrained is handed: a checked folder, or a Hub id."""
+    if name == MICRO:
+        from opcd_bench import micro
+
+        folder = Path(micro.path())
+    else:
+        folder = Path(name).expanduser()
+        like_a_path = name.startswith((".", "/", "~")) or name.count("/") != 1 and "/" in name
+        if not folder.exists():
+            if like_a_path:
+                raise ModelError(
+                    f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
+                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
+                )
+            return name
+    if not folder.is_dir():
+        raise ModelError(f"model {name}: {folder} is a file; give the folder that holds it")
+    files = {path.name for path in folder.iterdir()}
+    if "config.json" not in files:
+        raise ModelError(
+            f"model folder {folder} has no config.json; it needs config.json, *.safetensors and a "
+            "tokenizer, as model.save_pretrained and tokenizer.save_pretrained write them"
+        )
+    if not files & set(_TOKENIZER_FILES):
+        raise ModelError(
+            f"model folder {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            f"Type in Python: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
+        )
+    if not any(file.endswith(".safetensors") for file in files):
+        found = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
+        hint = (
+            f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
+            "and call model.save_pretrained(folder)"
+            if found
+            else "its weights are missing: copy model.safetensors into it"
+        )
+        raise ModelError(f"model folder {folder} has no *.safetensors; {hint}")
+    return str(folder)
+
+
+def _unreachable(name: str, error: Exception) -> ModelError:
+    """What to tell about a model that neither a folder nor the Hub gave."""
+    if Path(name).expanduser().is_dir() or name == MICRO:
+        return ModelError(f"model {name!r} cannot be opened: {_first_line(error)}")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        return ModelError(
+            f"model {name!r} is no local folder, is not in the Hub cache, and HF_HUB_OFFLINE is "
+            f"set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
+            "connection, or give a folder, or micro"
+        )
+    if "gated" in str(error).lower() or "401" in str(error):
+        return ModelError(
+            f"model {name!r} is gated, private or does not exist on the Hub. Accept its licence at "
+            f"https://huggingface.co/{name} and type `hf auth login`, or check the spelling"
+        )
+    return ModelError(
+        f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
+        f"and the connection, type `hf download {name}` first, or give a folder, or micro "
+        f"({_first_line(error)})"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+
+
+def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise _unreachable(name, error) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(f"model {name!r} has a {type(tokenizer).__name__}, not a tokenizer")
+    return tokenizer
+
+
+def _weights(
+    name: str, source: str, shared: dict[str, Any], dtype: torch.dtype
+) -> PreTrainedModel:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
+        )
+    except safetensors.SafetensorError as error:
+        raise ModelError(
+            f"model {name!r}: its weights are corrupt ({_first_line(error)}). Copy or download "
+            f"them again: `hf download {name} --force-download` for a Hub model"
+        ) from error
+    except RuntimeError as error:
+        raise ModelError(
+            f"model {name!r}: its weights do not fit its config.json ({_first_line(error)})"
+        ) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreachable(name, error) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model {name!r}: {len(missing)} weights are missing from its *.safetensors, such as "
+            f"{missing[0]}; they would be random. Copy the whole folder again"
+        )
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    config = model.generation_config
+    named = config.eos_token_id if config is not None else None
+    more = named if isinstance(named, list) else [named]
+    ordered = dict.fromkeys([tokenizer.eos_token_id, *more])
+    return tuple(int(i) for i in ordered if i is not None)
+
+
+def same_vocabulary(a: LoadedModel, b: LoadedModel) -> None:
+    """Raise ModelError with the reason unless both mean the same by every token id.
+
+    Padded rows, pad tokens and chat templates may differ; the end of a reply may not.
+    """
+    pair = f"{a.name!r} and {b.name!r} cannot be student and teacher"
+    if a.vocab_size != b.vocab_size:
+        raise ModelError(
+            f"{pair}: their vocabularies have {a.vocab_size} and {b.vocab_size} tokens. "
+            "Choose a teacher of the student's own family"
+        )
+    tokens_a = {i: token for token, i in a.tokenizer.get_vocab().items()}
+    tokens_b = {i: token for token, i in b.tokenizer.get_vocab().items()}
+    for i in range(a.vocab_size):
+        if tokens_a.get(i) != tokens_b.get(i):
+            raise ModelError(
+                f"{pair}: token {i} is {tokens_a.get(i)!r} for one and {tokens_b.get(i)!r} for the "
+                "other. Choose a teacher with the student's own tokenizer"
+            )
+    if set(a.eos_ids) != set(b.eos_ids):
+        raise ModelError(
+            f"{pair}: replies end with {_named(a)} for one and {_named(b)} for the other. Set the "
+            "same eos_token_id in both generation_config.json files"
+        )
+
+
+def _named(loaded: LoadedModel) -> str:
+    tokens = loaded.tokenizer.convert_ids_to_tokens(list(loaded.eos_ids))
+    return " or ".join(f"{token!r} ({i})" for token, i in zip(tokens, loaded.eos_ids, strict=True))
+
+
+def copy_frozen(loaded: LoadedModel) -> LoadedModel:
+    """A deep copy that no optimiser can move, in eval mode: a frozen teacher."""
+    model = copy.deepcopy(loaded.model)
+    model.requires_grad_(False)
+    model.eval()
+    return replace(loaded, model=model)
+
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+_RENDERED: WeakKeyDictionary[PreTrainedTokenizerBase, dict[_Key, tuple[int, ...]]] = (
+    WeakKeyDictionary()
+)
+_RENDERED_MOST = 50_000
+
+
+def prompt_ids(
+    reader: LoadedModel | PreTrainedTokenizerBase, messages: Sequence[Message]
+) -> tuple[int, ...]:
+    """Token ids of a conversation up to where the reply begins, by the chat template.
+
+    Thinking is off where the template knows ``enable_thinking``; a beginning-of-sequence token is
+    there only if the template writes it. The same messages are rendered once per tokenizer. Raises
+    DataError if the template refuses the messages.
+    """
+    tokenizer = reader.tokenizer if isinstance(reader, LoadedModel) else reader
+    cache = _RENDERED.setdefault(tokenizer, {})
+    key = (str(tokenizer.chat_template), tuple((m["role"], m["content"]) for m in messages))
+    if key in cache:
+        return cache[key]
+    try:
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+    except jinja2.TemplateError as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise DataError(
+            f"the chat template refuses messages of the roles {roles}: {error}. If it knows no "
+            "system message, place the context in the user message"
+        ) from error
+    ids = tuple(int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"])
+    if len(cache) >= _RENDERED_MOST:
+        cache.clear()
+    cache[key] = ids
+    return ids
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all parameters, in order of names."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+        raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(raw.numpy()))
+    return digest.hexdigest()
+
+
+def save(loaded: LoadedModel, folder: str | Path) -> None:
+    """Write model and tokenizer as a new Hugging Face folder: whole, or not at all.
+
+    Raises StoreError if the folder exists or cannot be written.
+    """
+    target = Path(folder)
+    if target.exists():
+        raise StoreError(f"model folder {target} exists already; give a new one or move it away")
+    scratch: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        loaded.model.save_pretrained(scratch)
+        loaded.tokenizer.save_pretrained(scratch)
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StoreError(
+            f"model folder {target} cannot be written ({_first_line(error)}); free space or give "
+            "another folder"
+        ) from error
+    finally:
+        if scratch is not None and scratch.exists():
+            shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,184 @@
+"""The default engine: batched sampling with a transformers model in memory, as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache
+
+from opcd_bench.errors import CellFailed, DataError
+from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.draw import draw, uniforms
+from opcd_bench.rollout.engine import Reply, Request, Sampling
+from opcd_bench.rollout.kv import Prefilled, additive, plain_attention, prefill
+
+_COMPACT_BELOW = 0.8
+"""Finished rows are dropped from the cache once fewer than this share of its rows is live."""
+
+
+class HFEngine:
+    """Replies from the live module: after an optimiser step it needs nothing.
+
+    ``batch_size`` is the most replies written at a time. ``autocast`` computes in bfloat16 and
+    keeps the cache in it (faster, and no longer bit-near to a float32 forward). Neither the
+    module's train/eval modes nor torch's random state are changed by ``generate``.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, *, batch_size: int = 64, autocast: bool = False
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1, not {batch_size}")
+        self.loaded = loaded
+        self.batch_size = batch_size
+        self.autocast = autocast
+        self._plain = plain_attention(loaded.model)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        """One reply a request, in order.
+
+        Each reply depends on its own prompt and seed; batch mates change its logits by round-off
+        alone. Raises DataError for a prompt that is empty or too long for the model, CellFailed if
+        the model's logits are not finite.
+        """
+        self._check(requests, sampling)
+        # Equal prompts become neighbours, so that one prefill serves them; order breaks no tie.
+        order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
+        replies: list[Reply | None] = [None] * len(requests)
+        with _quiet(self.loaded, self.autocast):
+            for begin in range(0, len(order), self.batch_size):
+                batch = order[begin : begin + self.batch_size]
+                for i, reply in zip(
+                    batch, self._batch([requests[i] for i in batch], sampling), strict=True
+                ):
+                    replies[i] = reply
+        return [reply for reply in replies if reply is not None]
+
+    def _check(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        most = self.loaded.max_length - sampling.max_completion_length
+        for index, request in enumerate(requests):
+            if not request.prompt_ids:
+                raise DataError(f"prompt {index} is empty; a prompt has at least one token")
+            if len(request.prompt_ids) > most:
+                raise DataError(
+                    f"prompt {index} has {len(request.prompt_ids)} tokens and may be answered in "
+                    f"{sampling.max_completion_length} more, but model {self.loaded.name!r} reads "
+                    f"{self.loaded.max_length} in all; lower max_completion_length, or set "
+                    f"max_prompt_length = {max(most, 0)} with overlong = 'skip'"
+                )
+
+    def _prefilled(self, prompts: Sequence[tuple[int, ...]]) -> Prefilled:
+        loaded = self.loaded
+        if self._plain:
+            dtype = torch.bfloat16 if self.autocast else loaded.model.dtype
+            return prefill(loaded.model, prompts, pad_id=loaded.pad_id, dtype=dtype)
+        width = max(map(len, prompts))
+        padded = [(loaded.pad_id,) * (width - len(p)) + p for p in prompts]
+        pads_B1 = torch.tensor([[width - len(p)] for p in prompts], device=loaded.model.device)
+        slots = torch.arange(width, device=loaded.model.device)
+        real_BT = slots[None] >= pads_B1
+        cache = DynamicCache(config=loaded.model.config)
+        out = loaded.model(
+            input_ids=torch.tensor(padded, device=loaded.model.device),
+            attention_mask=real_BT.long(),
+            position_ids=(slots[None] - pads_B1).clamp_(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return Prefilled(cache, real_BT, out.logits[:, -1])
+
+    def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        device, vocabulary = self.loaded.model.device, self.loaded.vocab_size
+        most, count = sampling.max_completion_length, len(requests)
+        noise_BT = torch.from_numpy(uniforms([r.seed for r in requests], most)).to(device)
+        eos = torch.tensor(self.loaded.eos_ids, device=device)
+        cache, real_BT, logits_BV = self._prefilled([r.prompt_ids for r in requests])
+        mask = self._mask(real_BT, most)
+        filled = real_BT.shape[1]
+        lengths_B1 = torch.tensor([[len(r.prompt_ids)] for r in requests], device=device)
+        rows = torch.arange(count, device=device)
+        live = torch.ones(count, dtype=torch.bool, device=device)
+        ids_BT = torch.zeros((count, most), dtype=torch.long, device=device)
+        logp_BT = torch.zeros((count, most), device=device)
+        written_B = torch.full((count,), most, device=device)
+        stopped_B = torch.zeros(count, dtype=torch.bool, device=device)
+        for step in range(most):
+            ids, logp = draw(logits_BV[:, :vocabulary], noise_BT[rows, step], sampling)
+            ids_BT[rows, step], logp_BT[rows, step] = ids, logp
+            ended = live & torch.isin(ids, eos)
+            live &= ~ended
+            written_B[rows[ended]] = step + 1
+            stopped_B[rows[ended]] = True
+            remaining = int(live.sum())
+            if remaining == 0 or step + 1 == most:
+                break
+            if remaining < _COMPACT_BELOW * len(rows) and _selectable(cache):
+                keep = live.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                mask, lengths_B1, ids, rows = mask[keep], lengths_B1[keep], ids[keep], rows[keep]
+                live = live[keep]
+            filled += 1
+            logits_BV = self.loaded.model(
+                input_ids=ids[:, None],
+                attention_mask=mask[..., :filled],
+                position_ids=lengths_B1 + step,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+        return self._replies(ids_BT, logp_BT, written_B, stopped_B)
+
+    def _mask(self, real_BT: Tensor, room: int) -> Tensor:
+        """The mask of every step to come: additive and 4-D, or 2-D where layers differ."""
+        roomy = torch.nn.functional.pad(real_BT, (0, room), value=True)
+        if self._plain:
+            return additive(roomy[:, None, None], self.loaded.model.dtype)
+        return roomy.long()
+
+    def _replies(
+        self, ids_BT: Tensor, logp_BT: Tensor, written_B: Tensor, stopped_B: Tensor
+    ) -> list[Reply]:
+        replies = []
+        for ids, logps, length, stopped in zip(
+            ids_BT.tolist(), logp_BT.tolist(), written_B.tolist(), stopped_B.tolist(), strict=True
+        ):
+            logprobs = tuple(round(x, 6) for x in logps[:length])
+            if not all(x > -float("inf") for x in logprobs):
+                raise CellFailed(
+                    f"model {self.loaded.name!r} gave logits that are not finite while writing; "
+                    "its weights have diverged (lower the learning rate)"
+                )
+            text = self.loaded.tokenizer.decode(ids[:length], skip_special_tokens=True)
+            assert isinstance(text, str)
+            finish = "stop" if stopped else "length"
+            replies.append(Reply(tuple(ids[:length]), logprobs, text, finish))
+        return replies
+
+
+def _sort_key(request: Request) -> tuple[int, tuple[int, ...]]:
+    return len(request.prompt_ids), request.prompt_ids
+
+
+def _selectable(cache: Cache) -> bool:
+    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+
+
+@contextmanager
+def _quiet(loaded: LoadedModel, autocast: bool) -> Iterator[None]:
+    """Eval mode, no gradients and a precision of our own; every module's mode is put back."""
+    training = [module for module in loaded.model.modules() if module.training]
+    for module in training:
+        module.training = False
+    kind = loaded.model.device.type
+    # Weights cast by autocast under no_grad must not outlive this block: they carry no gradient.
+    torch.clear_autocast_cache()
+    try:
+        with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast):
+            yield
+    finally:
+        torch.clear_autocast_cache()
+        for module in training:
+            module.training = True

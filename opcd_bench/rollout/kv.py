@@ -1,0 +1,216 @@
+"""The keys and values of a batch of prompts: computed once per distinct token run, then grown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+_GROW = 64
+_SHARE_FROM = 64
+"""A shared prefix pays from about this many token computations saved."""
+_TOKENS = 16_384
+_SCORES = 2**26
+"""Most tokens, and most attention scores, of one prefill forward: bounds its memory."""
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values in buffers with room to spare, so that a new token is written, not copied.
+
+    Buffers are ``(rows, heads, capacity, size)``; ``keys`` and ``values`` view what is filled.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        super().__init__()
+        self.dtype, self.device = keys.dtype, keys.device
+        self._keys, self._values = keys, values
+        self._show(length)
+        self.is_initialized = True
+
+    def _show(self, length: int) -> None:
+        self.keys = self._keys[:, :, :length]
+        self.values = self._values[:, :, :length]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append ``(rows, heads, tokens, size)`` and return all that is filled."""
+        begin = self.keys.shape[-2]
+        end = begin + key_states.shape[-2]
+        if end > self._keys.shape[-2]:
+            self._keys = _roomy(self.keys, end + max(_GROW, end // 4))
+            self._values = _roomy(self.values, end + max(_GROW, end // 4))
+        self._keys[:, :, begin:end] = key_states
+        self._values[:, :, begin:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows, and free the memory of the others."""
+        length = self.keys.shape[-2]
+        self._keys = _roomy(self.keys, length + _GROW, indices)
+        self._values = _roomy(self.values, length + _GROW, indices)
+        self._show(length)
+
+
+def _roomy(filled: Tensor, capacity: int, rows: Tensor | None = None) -> Tensor:
+    count = filled.shape[0] if rows is None else len(rows)
+    buffer = filled.new_empty((count, filled.shape[1], capacity, filled.shape[3]))
+    if rows is None:
+        buffer[:, :, : filled.shape[2]] = filled
+    else:
+        torch.index_select(filled, 0, rows, out=buffer[:, :, : filled.shape[2]])
+    return buffer
+
+
+def plain_attention(model: PreTrainedModel) -> bool:
+    """Whether every layer attends to all that came before, and takes an additive 4-D mask."""
+    layers = DynamicCache(config=model.config).layers
+    return (
+        bool(layers)
+        and all(type(layer) is DynamicLayer for layer in layers)
+        and model.config.get_text_config()._attn_implementation in ("sdpa", "eager")
+    )
+
+
+class Prefilled(NamedTuple):
+    """A batch of prompts, read: what the first decoding step needs.
+
+    ``real_BT`` tells real slots of the cache from padding; ``logits_BV`` follow the last token.
+    """
+
+    cache: Cache
+    real_BT: Tensor
+    logits_BV: Tensor
+
+
+def prefill(
+    model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], *, pad_id: int, dtype: torch.dtype
+) -> Prefilled:
+    """Read the prompts: a prefix that all share is computed once, an equal prompt once.
+
+    Slots are the shared prefix, padding, the rest of the prompt. ``dtype`` is that of the cache.
+    Only for models with ``plain_attention``; logits and cache are those of an unpadded forward up
+    to round-off.
+    """
+    device = model.device
+    rows_of: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows_of.setdefault(prompt, []).append(row)
+    distinct = sorted(rows_of, key=len)
+    shared = len(os.path.commonprefix(distinct)) if len(distinct) > 1 else 0
+    shared = min(shared, len(distinct[0]) - 1)
+    if shared * (len(distinct) - 1) < _SHARE_FROM:
+        shared = 0
+    width = max(len(distinct[-1]), 1)
+    head = _forward_prefix(model, distinct[0][:shared]) if shared else None
+    buffers: list[tuple[Tensor, Tensor]] = []
+    real_BT = torch.ones((len(prompts), width), dtype=torch.bool, device=device)
+    logits_BV: Tensor | None = None
+    for chunk in _chunks(distinct, shared):
+        rest = len(chunk[-1]) - shared
+        pads = torch.tensor([len(chunk[-1]) - len(prompt) for prompt in chunk], device=device)
+        ids = [(pad_id,) * (rest + shared - len(p)) + p[shared:] for p in chunk]
+        cache, chunk_logits = _forward_rest(model, ids, pads, head, shared)
+        rows = torch.tensor([r for p in chunk for r in rows_of[p]], device=device)
+        source = torch.tensor([i for i, p in enumerate(chunk) for _ in rows_of[p]], device=device)
+        if logits_BV is None:
+            logits_BV = chunk_logits.new_empty((len(prompts), chunk_logits.shape[-1]))
+            buffers = [
+                (_empty(layer.keys, len(prompts), width, dtype),
+                 _empty(layer.values, len(prompts), width, dtype))
+                for layer in cache.layers
+            ]  # fmt: skip
+        logits_BV[rows] = chunk_logits[source]
+        for (keys, values), layer in zip(buffers, cache.layers, strict=True):
+            keys[rows, :, width - rest : width] = layer.keys[source][:, :, shared:].to(dtype)
+            values[rows, :, width - rest : width] = layer.values[source][:, :, shared:].to(dtype)
+        slots = torch.arange(width, device=device)
+        real_BT[rows] = (slots < shared) | (slots >= width - rest + pads[source][:, None])
+    assert logits_BV is not None
+    layers = []
+    for index, (keys, values) in enumerate(buffers):
+        if head is not None:
+            keys[:, :, :shared] = head.layers[index].keys
+            values[:, :, :shared] = head.layers[index].values
+        layers.append(GrowingLayer(keys, values, width))
+    return Prefilled(Cache(layers=layers), real_BT, logits_BV)
+
+
+def _empty(like: Tensor, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    # Zeros: padding slots between two chunks are never written, and 0 times garbage must be 0.
+    shape = (rows, like.shape[1], width + _GROW, like.shape[3])
+    return torch.zeros(shape, dtype=dtype, device=like.device)
+
+
+def _chunks(
+    distinct: Sequence[tuple[int, ...]], shared: int
+) -> list[Sequence[tuple[int, ...]]]:
+    """Cut prompts, sorted by length, into runs that one forward can take."""
+    chunks, begin = [], 0
+    for end in range(1, len(distinct) + 1):
+        if end < len(distinct):
+            rest = len(distinct[end]) - shared
+            count = end + 1 - begin
+            if count * rest <= _TOKENS and count * rest * (rest + shared) <= _SCORES:
+                continue
+        chunks.append(distinct[begin:end])
+        begin = end
+    return chunks
+
+
+def _forward_prefix(model: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:
+    cache = DynamicCache(config=model.config)
+    ids = torch.tensor([prefix], device=model.device)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def _forward_rest(
+    model: PreTrainedModel,
+    ids: Sequence[Sequence[int]],
+    pads: Tensor,
+    head: Cache | None,
+    shared: int,
+) -> tuple[Cache, Tensor]:
+    """Forward the rest of a chunk's prompts; cache of ``[prefix, padding, rest]`` and logits."""
+    ids_BT = torch.tensor(ids, device=model.device)
+    count, rest = ids_BT.shape
+    cache = DynamicCache(config=model.config)
+    if head is not None:
+        for layer, first in zip(cache.layers, head.layers, strict=True):
+            layer.update(
+                first.keys.expand(count, -1, -1, -1), first.values.expand(count, -1, -1, -1)
+            )
+    steps = torch.arange(rest, device=model.device)
+    positions_BT = (shared + steps[None] - pads[:, None]).clamp_(min=0)
+    mask = None
+    if head is not None or bool(pads.any()):
+        slots = torch.arange(shared + rest, device=model.device)
+        causal = slots[None, :] <= shared + steps[:, None]
+        real = (slots[None] < shared) | (slots[None] >= shared + pads[:, None])
+        mask = additive(causal[None, None] & real[:, None, None], model.dtype)
+    out = model(
+        input_ids=ids_BT,
+        attention_mask=mask,
+        position_ids=positions_BT,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return cache, out.logits[:, -1]
+
+
+def additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where allowed, else a number so low that softmax gives 0, yet finite in bfloat16 too.
+
+    Finite, so that a row of padding, which may attend to nothing, gives no NaN.
+    """
+    low = torch.finfo(torch.float16 if dtype == torch.float16 else torch.bfloat16).min
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill_(~allowed, low)
