@@ -111,6 +111,7 @@ def refuse_unservable(suite: Suite, method: Method) -> None:
     if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
         raise InvalidLoss(
             f"method {method.name!r}: {method.loss.id} needs replies drawn from the student's "
-            f"whole distribution, and the suite's writer is filtered (top_p = {suite.top_p}, top_k = "
-            f"{suite.top_k}), which biases its gradient; add --set top_p=1.0 --set top_k=0"
+            "whole distribution, and the suite's writer is filtered (top_p = "
+            f"{suite.top_p}, top_k = {suite.top_k}), which biases its gradient; "
+            "add --set top_p=1.0 --set top_k=0"
         )
