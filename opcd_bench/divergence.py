@@ -110,7 +110,8 @@ class Divergence:
         if barred:
             raise InvalidLoss("this loss is refused.\n" + "\n".join(f"- {r}" for r in barred))
         for refusal in found:
-            warnings.warn(f"positive control {self.id}: {refusal.why}", stacklevel=3)
+            if refusal.warns:
+                warnings.warn(f"{refusal.what}: {refusal.why}", stacklevel=3)
 
     @property
     def broken(self) -> bool:

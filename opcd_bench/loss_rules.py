@@ -56,6 +56,7 @@ class Refusal(NamedTuple):
     why: str
     instead: str
     control: bool = False
+    warns: bool = False  # a number of a sweep can walk into it, so a control says it aloud
 
     def __str__(self) -> str:
         way_out = " (as a positive control it needs allow_broken=True)" if self.control else ""
@@ -173,6 +174,7 @@ def _support_rules(loss: Divergence) -> Iterator[Refusal]:
                 "gradient 0.",
                 "Write k of at least 2, or outside='tail'.",
                 control=True,
+                warns=True,
             )
     if loss.outside == "sampled" and top_k:
         if loss.direction != "reverse_kl" or loss.support == "teacher_top_k_and_sampled":
