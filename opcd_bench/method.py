@@ -75,7 +75,7 @@ class Teacher:
     every step; ``live`` is the student itself, without gradient.
     ``reads``: the task's shared ``context``; the example's own ``hint``; the ``reference`` answer;
     or ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among
-    the reply positions of the optimiser step: the control that must not help.
+    the reply positions of each micro-batch: the control that must not help.
     """
 
     weights: Literal["initial", "larger", "ema", "live"] = "initial"

@@ -1,0 +1,189 @@
+"""Scores a model on a task: k graded samples an example, every one of them kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opcd_bench.config import Suite, digest
+from opcd_bench.errors import DataError
+from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.engine import Engine, Sampling
+from opcd_bench.rollout.episodes import Skipped, Trajectory, play
+from opcd_bench.seeds import seed_of
+from opcd_bench.task import Context, Example, Split, Task
+
+OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "failed")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Graded samples and what they come to.
+
+    ``samples``: one row an (example, sample), in the order of the examples. ``metrics``: name ->
+    value in [0, 1] (or tokens), None where nothing could be scored. ``n`` samples, of which
+    ``n_unscored`` failed or were skipped; these are in no mean.
+    """
+
+    samples: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, float | None]
+    n: int
+    n_unscored: int
+    protocol: Mapping[str, Any]
+
+    @property
+    def protocol_hash(self) -> str:
+        """Numbers with different hashes must not stand in one table."""
+        return digest(self.protocol)
+
+
+def eval_sampling(suite: Suite, max_completion_length: int | None = None) -> Sampling:
+    """The suite's decoding of every evaluation."""
+    return Sampling(
+        temperature=suite.eval_temperature,
+        top_p=suite.eval_top_p,
+        top_k=suite.eval_top_k,
+        max_completion_length=max_completion_length or suite.max_completion_length,
+    )
+
+
+def protocol(
+    task: Task, split: Split, examples: Sequence[Example], suite: Suite, samples: int, loaded: LoadedModel
+) -> dict[str, Any]:
+    """All that a score depends on besides the weights and the reading (told or plain)."""
+    template = loaded.tokenizer.chat_template
+    return {
+        "task": task.name,
+        "version": task.version,
+        "options": dict(task.options()),
+        "split": split,
+        "examples": digest([example.id for example in examples]),
+        "n_examples": len(examples),
+        "samples": samples,
+        "decoding": {
+            "temperature": suite.eval_temperature,
+            "top_p": suite.eval_top_p,
+            "top_k": suite.eval_top_k,
+            "max_completion_length": suite.max_completion_length,
+        },
+        "chat_template": hashlib.sha256(str(template).encode()).hexdigest()[:10],
+    }
+
+
+def first_examples(task: Task, split: Split, items: int) -> Sequence[Example]:
+    """The first ``items`` examples of a split, in its fixed order; DataError if it is empty."""
+    examples = task.examples(split)
+    if not examples:
+        raise DataError(f"task {task.name!r} has no {split} examples, so nothing can be scored on it")
+    return examples[:items]
+
+
+def evaluate(
+    task: Task,
+    split: Split,
+    *,
+    items: int,
+    samples: int,
+    told: bool,
+    loaded: LoadedModel,
+    engine: Engine,
+    suite: Suite,
+    seed: int,
+) -> Scored:
+    """Score ``loaded`` through ``engine``, plain or told.
+
+    ``seed`` fixes sampling noise and the environment's chance, per (example, sample); greedy
+    decoding does not read it.
+    """
+    examples = first_examples(task, split, items)
+    chosen = [example for example in examples for _ in range(samples)]
+    index = [sample for _ in examples for sample in range(samples)]
+    names = [(task.name, split, seed, e.id, i) for e, i in zip(chosen, index, strict=True)]
+    results = play(
+        task,
+        chosen,
+        engine,
+        loaded,
+        eval_sampling(suite),
+        seeds=[seed_of("eval", *name) for name in names],
+        env_seeds=[seed_of("environment", *name) for name in names],
+        context=task.context() if told else None,
+        max_prompt_length=suite.max_prompt_length,
+        overlong=suite.overlong,
+    )
+    rows = tuple(
+        _row(task, split, told, sample, result)
+        for sample, result in zip(index, results, strict=True)
+    )
+    return Scored(
+        samples=rows,
+        metrics=_metrics(rows),
+        n=len(rows),
+        n_unscored=sum(row["outcome"] in ("failed", "skipped") for row in rows),
+        protocol=protocol(task, split, examples, suite, samples, loaded),
+    )
+
+
+def _row(
+    task: Task, split: Split, told: bool, sample: int, result: Trajectory | Skipped
+) -> dict[str, Any]:
+    head = {
+        "task": task.name,
+        "split": split,
+        "reading": "told" if told else "plain",
+        "example_id": result.example_id,
+        "sample": sample,
+    }
+    if isinstance(result, Skipped):
+        return {**head, "outcome": "skipped", "score": None, "answer": None, "why": result.why,
+                "turns": [], "tokens": 0}  # fmt: skip
+    return {
+        **head,
+        "outcome": result.outcome,
+        "score": result.grade.score,
+        "answer": result.grade.answer,
+        "why": result.grade.why,
+        "turns": [
+            {"messages": list(turn.messages), "reply": turn.reply.text, "finish": turn.reply.finish}
+            for turn in result.turns
+        ],
+        "tokens": sum(len(turn.reply.ids) for turn in result.turns),
+    }
+
+
+def score_of(row: Mapping[str, Any]) -> float | None:
+    """What a sample counts in a mean: unparsable and truncated are 0, failed and skipped nothing."""
+    if row["outcome"] in ("failed", "skipped"):
+        return None
+    return float(row["score"] or 0.0)
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    scored = [row for row in rows if score_of(row) is not None]
+    if not scored:
+        return {"accuracy": None, **{f"{outcome}_rate": None for outcome in OUTCOMES}}
+    n = len(scored)
+    rates = {
+        f"{outcome}_rate": sum(row["outcome"] == outcome for row in scored) / n
+        for outcome in OUTCOMES[:4]
+    }
+    return {
+        "accuracy": sum(score_of(row) or 0.0 for row in scored) / n,
+        "parse_rate": sum(row["score"] is not None for row in scored) / n,
+        **rates,
+        "failed_rate": sum(row["outcome"] == "failed" for row in rows) / len(rows),
+        "reply_tokens": sum(row["tokens"] for row in scored) / n,
+    }
+
+
+def context_of(task: Task) -> Context:
+    """The task's context; DataError if it is empty, since then there is nothing to distil."""
+    context = task.context()
+    if not context.text.strip():
+        raise DataError(
+            f"task {task.name!r} has an empty context: there is nothing that the teacher is told. "
+            "It can be a retention task (--retention), not one to train on (--tasks)"
+        )
+    return context

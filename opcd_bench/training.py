@@ -1,0 +1,305 @@
+"""The training core: one mask, one reduction, one optimiser, one clip, whatever the method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opcd_bench import losses, scoring
+from opcd_bench.config import Suite
+from opcd_bench.divergence import Divergence
+from opcd_bench.errors import NonFiniteGradients
+from opcd_bench.method import Loss
+from opcd_bench.models import LoadedModel
+from opcd_bench.scoring import Pair
+
+MOST_SKIPPED_IN_A_ROW = 5
+_FULL = Divergence(direction="reverse_kl")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimiser step did; means are over the reply tokens of the step.
+
+    ``divergence`` is the loss's own loggable divergence (``divergence_kind`` names it), never a
+    surrogate. ``skipped`` says that the gradient was not finite and no weight moved.
+    """
+
+    divergence: float
+    divergence_kind: str
+    grad_norm: float
+    learning_rate: float
+    skipped: bool
+    tokens: int
+    replies: int
+    metrics: dict[str, float]
+
+
+def rate_at(step: int, peak: float, suite: Suite) -> float:
+    """The learning rate of optimiser step ``step`` (0-based): linear warm-up, then the schedule."""
+    if step < suite.warmup_steps:
+        return peak * (step + 1) / suite.warmup_steps
+    if suite.lr_scheduler_type == "constant":
+        return peak
+    after = suite.max_steps - suite.warmup_steps
+    progress = (step - suite.warmup_steps) / max(after, 1)
+    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def token_weights(pairs: Sequence[Pair], reduction: str) -> list[float]:
+    """Each reply's weight per token, so that sum over tokens of weight x loss is the reduction.
+
+    ``token_mean``: one mean over all reply tokens of the optimiser step. ``sequence_mean``: the
+    mean over replies of each reply's mean (arXiv 2602.12275, Eq. 1). Both are global to the step,
+    so micro-batches of any size accumulate to the same gradient.
+    """
+    if reduction == "token_mean":
+        total = sum(len(pair.reply_ids) for pair in pairs)
+        return [1.0 / total] * len(pairs)
+    return [1.0 / (len(pairs) * len(pair.reply_ids)) for pair in pairs]
+
+
+class TrainingCore:
+    """Owns the optimiser of one student. Algorithm-blind: it sees pairs, a teacher and a loss."""
+
+    def __init__(self, student: LoadedModel, suite: Suite, learning_rate: float) -> None:
+        self.student = student
+        self.suite = suite
+        self.peak = learning_rate
+        self.step_count = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        student.model.requires_grad_(True)
+        if suite.gradient_checkpointing:
+            student.model.gradient_checkpointing_enable()
+        self.parameters = [p for p in student.model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters,
+            lr=learning_rate,
+            betas=(suite.adam_beta1, suite.adam_beta2),
+            weight_decay=suite.weight_decay,
+        )
+
+    def step(
+        self, pairs: Sequence[Pair], loss: Loss, teacher: LoadedModel | None, *, shuffle: int | None
+    ) -> StepReport:
+        """One optimiser step on ``pairs``.
+
+        ``teacher`` None is a teacher that the loss does not need. ``shuffle`` is a seed: the
+        teacher's rows are permuted among the positions of each micro-batch (the broken control).
+        Raises NonFiniteGradients after five steps in a row without a finite gradient.
+        """
+        if not pairs:
+            raise ValueError("an optimiser step needs at least one reply")
+        model = self.student.model
+        # The live teacher is the student's own module, so modes are set around every pass.
+        model.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        weights = token_weights(pairs, self.suite.reduction)
+        total = _Means()
+        for start in range(0, len(pairs), self.suite.micro_batch_size):
+            stop = start + self.suite.micro_batch_size
+            self._accumulate(pairs[start:stop], weights[start:stop], loss, teacher, shuffle, total)
+        rate = rate_at(self.step_count, self.peak, self.suite)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        limit = self.suite.max_grad_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimiser.step()
+            self.skipped_in_a_row = 0
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step_count += 1
+        model.eval()
+        if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise NonFiniteGradients(
+                f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} optimiser steps in a row, the "
+                f"last of them step {self.step_count}; lower learning_rate, or set "
+                "dtype = 'float32' and bf16 = false"
+            )
+        means = total.means()
+        return StepReport(
+            divergence=means.pop("divergence"),
+            divergence_kind=loss.metric if isinstance(loss, Divergence) else "divergence",
+            grad_norm=norm,
+            learning_rate=rate,
+            skipped=not finite,
+            tokens=sum(len(pair.reply_ids) for pair in pairs),
+            replies=len(pairs),
+            metrics=means,
+        )
+
+    def _accumulate(
+        self,
+        pairs: Sequence[Pair],
+        weights: Sequence[float],
+        loss: Loss,
+        teacher: LoadedModel | None,
+        shuffle: int | None,
+        total: _Means,
+    ) -> None:
+        """Forward and backward of one micro-batch; gradients add up in the parameters."""
+        with self._autocast():
+            with torch.no_grad():
+                told = self._teacher_states(pairs, teacher, shuffle)
+            plain, _ = scoring.read_pairs(self.student, None, pairs)
+        if told is not None and not torch.equal(plain.target_N, told.target_N.to(plain.target_N)):
+            raise AssertionError("told and plain readings are not of the same reply tokens")
+        weight_N = torch.tensor(weights, device=plain.reply_N.device)[plain.reply_N]
+        written_N = _written(pairs, plain.target_N.device)
+        # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
+        leaf_NH = plain.states_NH.detach().requires_grad_(True)
+        temperature = self.suite.temperature
+        for part in scoring.chunks(len(plain.target_N)):
+            reply_X = plain.target_N[part]
+            teacher_XV = None
+            with self._autocast():
+                student_XV = scoring.logits(self.student, leaf_NH[part]) / temperature
+                if told is not None and teacher is not None:
+                    with torch.no_grad():
+                        teacher_XV = scoring.logits(teacher, told.states_NH[part]) / temperature
+            written_X = None if written_N is None else written_N[part]
+            weighted = isinstance(loss, Divergence) and loss.importance_weight
+            extra = {"sampler_logp": written_X} if weighted else {}
+            out = loss(student_XV, teacher_XV, reply_X, **extra)
+            (out.surrogate * weight_N[part]).sum().backward()
+            total.add(_metrics(loss, student_XV.detach(), teacher_XV, reply_X))
+            total.add(divergence=out.divergence)
+            if written_X is not None:
+                own_X = student_XV.detach().log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
+                total.add(sampler_trainer_gap=(own_X - written_X).abs())
+        plain.states_NH.backward(leaf_NH.grad)
+
+    def _teacher_states(
+        self, pairs: Sequence[Pair], teacher: LoadedModel | None, shuffle: int | None
+    ) -> scoring.Hidden | None:
+        if teacher is None:
+            return None
+        was_training = teacher.model.training
+        teacher.model.eval()
+        told = scoring.read(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
+        teacher.model.train(was_training)
+        if shuffle is None:
+            return told
+        generator = torch.Generator().manual_seed(shuffle)
+        order = torch.randperm(len(told.target_N), generator=generator)
+        return scoring.Hidden(told.states_NH[order.to(told.target_N)], told.target_N, told.reply_N)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if not self.suite.bf16:
+            return nullcontext()
+        return torch.autocast(self.student.model.device.type, dtype=torch.bfloat16)
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs to go on byte for byte, except the weights."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "step_count": self.step_count,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()``."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step_count = state["step_count"]
+        self.skipped = state["skipped"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
+
+
+class EmaTeacher:
+    """A teacher that follows the student: ``t <- rate t + (1 - rate) s`` after every step."""
+
+    def __init__(self, teacher: LoadedModel, rate: float) -> None:
+        self.teacher = teacher
+        self.rate = rate
+
+    @torch.no_grad()
+    def follow(self, student: LoadedModel) -> None:
+        """Move the teacher's weights one step towards the student's."""
+        pairs = zip(
+            self.teacher.model.parameters(), student.model.parameters(), strict=True
+        )
+        for teacher, own in pairs:
+            teacher.lerp_(own.to(teacher), 1.0 - self.rate)
+
+
+class _Means:
+    """Running sums over reply tokens."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, Tensor] | None = None, **more: Tensor) -> None:
+        for key, value in {**(values or {}), **more}.items():
+            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach().double().sum())
+            self.counts[key] = self.counts.get(key, 0) + value.numel()
+
+    def means(self) -> dict[str, float]:
+        return {key: self.sums[key] / self.counts[key] for key in self.sums}
+
+
+def _written(pairs: Sequence[Pair], device: torch.device) -> Tensor | None:
+    """The writer's own log-probs of the reply tokens, packed; None unless every reply has them."""
+    packed: list[float] = []
+    for pair in pairs:
+        if pair.written_logprobs is None:
+            return None
+        packed.extend(pair.written_logprobs)
+    return torch.tensor(packed, device=device)
+
+
+@torch.no_grad()
+def _metrics(
+    loss: Loss, student_XV: Tensor, teacher_XV: Tensor | None, reply_X: Tensor
+) -> dict[str, Tensor]:
+    """Per-token diagnostics of a chunk; ``reverse_kl`` is the full one, whatever the loss.
+
+    So the curves of different losses can be laid over each other.
+    """
+    if teacher_XV is None:
+        logp_XV = student_XV.log_softmax(-1)
+        return {"student_entropy": -(logp_XV.exp() * logp_XV).sum(-1)}
+    coordinates = loss if isinstance(loss, Divergence) and loss.teacher_needs != "none" else _FULL
+    values = losses.support_metrics(student_XV, teacher_XV, coordinates, reply_X)
+    found = {key: value for key, value in values._asdict().items() if value is not None}
+    found["reverse_kl"] = losses.from_logits(_FULL, student_XV, teacher_XV, reply_X).divergence
+    return found
+
+
+def save_state(core: TrainingCore, folder: Path) -> None:
+    """Weights and optimiser of a resumable checkpoint, into an existing folder."""
+    torch.save(
+        {"weights": core.student.model.state_dict(), "core": core.state()}, folder / "state.pt"
+    )
+
+
+def load_state(core: TrainingCore, folder: Path) -> None:
+    """The inverse of ``save_state``."""
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    core.student.model.load_state_dict(state["weights"])
+    core.restore(state["core"])
+
+
+def save_teacher(teacher: LoadedModel, folder: Path) -> None:
+    """An EMA teacher's weights, beside the student's."""
+    torch.save(teacher.model.state_dict(), folder / "teacher.pt")
+
+
+def load_teacher(teacher: LoadedModel, folder: Path) -> None:
+    """The inverse of ``save_teacher``."""
+    teacher.model.load_state_dict(
+        torch.load(folder / "teacher.pt", map_location="cpu", weights_only=True)
+    )

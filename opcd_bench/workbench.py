@@ -1,0 +1,332 @@
+"""What the cells of a grid share: the loaded models, the base and ceiling scores, told replies."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from opcd_bench import evaluation, models, registry, retention, scoring, writers
+from opcd_bench.config import Suite, digest
+from opcd_bench.errors import ConfigError, InvalidLoss
+from opcd_bench.grid import describe_task
+from opcd_bench.method import Method
+from opcd_bench.models import LoadedModel
+from opcd_bench.progress import Reporter
+from opcd_bench.rollout.engine import Engine
+from opcd_bench.rollout.episodes import Skipped, Trajectory
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.store import SharedDir, SuiteDir
+from opcd_bench.task import Split, Task
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score with its samples, whichever scorer it comes from.
+
+    ``primary`` names the metric that tables show; ``split`` is ``retention`` for what is never
+    trained on. ``samples`` have ``example_id`` and ``score`` (None: unscored), in fixed order.
+    """
+
+    task: str
+    split: str
+    primary: str
+    metrics: Mapping[str, float | None]
+    n: int
+    n_unscored: int
+    protocol_hash: str
+    samples: tuple[Mapping[str, Any], ...]
+
+
+class Workbench:
+    """Loads each model once and computes each shared score once."""
+
+    def __init__(self, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> None:
+        if suite.threads is not None:
+            torch.set_num_threads(suite.threads)
+        self.suite, self.suite_dir, self.console = suite, suite_dir, console
+        dtype = "float32" if suite.dtype == "auto" else suite.dtype
+        self.initial = models.copy_frozen(
+            models.load(suite.model, revision=suite.revision, device=suite.device, dtype=dtype)
+        )
+        scoring.assert_faithful(self.initial)
+        self.identity = {
+            "model": suite.model,
+            "weights": models.weights_hash(self.initial.model),
+            "dtype": dtype,
+        }
+        self._student: LoadedModel | None = None
+        self._larger: LoadedModel | None = None
+        self._told: dict[str, list[list[Trajectory | Skipped]]] = {}
+        self._measured: dict[tuple[str, ...], Measured] = {}
+
+    # --- models -----------------------------------------------------------------------------------
+
+    def fresh_student(self) -> LoadedModel:
+        """The student with its weights before training; one module serves every cell in turn."""
+        if self._student is None:
+            module = copy.deepcopy(self.initial.model).requires_grad_(True)
+            self._student = dataclasses.replace(self.initial, model=module)
+        else:
+            self.restore(self._student)
+        return self._student
+
+    def restore(self, student: LoadedModel) -> None:
+        """Give the student its weights before training."""
+        student.model.load_state_dict(self.initial.model.state_dict())
+
+    def larger(self) -> LoadedModel:
+        """The suite's larger teacher, frozen; refused if its vocabulary is another."""
+        if self._larger is None:
+            if self.suite.teacher_model is None:
+                raise ConfigError("a method learns from a larger teacher; say teacher_model = …")
+            teacher = models.load(
+                self.suite.teacher_model, device=self.suite.device, dtype=self.suite.dtype
+            )
+            models.same_vocabulary(self.initial, teacher)
+            self._larger = models.copy_frozen(teacher)
+            scoring.assert_faithful(self._larger)
+        return self._larger
+
+    def engine(self, loaded: LoadedModel) -> Engine:
+        """The suite's rollout engine on a model's live weights."""
+        return HFEngine(loaded, batch_size=self.suite.rollout_batch_size)
+
+    def check(self, methods: Sequence[Method]) -> None:
+        """Refuse, before any step, a loss whose k exceeds the vocabulary, or a foreign teacher."""
+        for method in methods:
+            k = getattr(method.loss, "k", None)
+            if k is not None and k > self.initial.vocab_size:
+                raise InvalidLoss(
+                    f"method {method.name!r}: k = {k} is above the vocabulary of {self.suite.model} "
+                    f"({self.initial.vocab_size} tokens); lower k in the method's file, or use the "
+                    "full vocabulary: named('rkl_full')"
+                )
+            if method.teacher.weights == "larger":
+                self.larger()
+
+    # --- scores -----------------------------------------------------------------------------------
+
+    def score(
+        self,
+        task: Task,
+        split: Split,
+        loaded: LoadedModel,
+        engine: Engine,
+        seed: int,
+        *,
+        told: bool = False,
+        final: bool = False,
+    ) -> Measured:
+        """Score a model on a split. Test takes ``eval_samples`` samples an example; dev takes one."""
+        if (split == "test") != final:
+            raise AssertionError("test is scored once, after the choice; nothing else may read it")
+        suite = self.suite
+        scored = evaluation.evaluate(
+            task,
+            split,
+            items=suite.test_items if final else suite.dev_items,
+            samples=suite.eval_samples if final else 1,
+            told=told,
+            loaded=loaded,
+            engine=engine,
+            suite=suite,
+            seed=0 if suite.eval_temperature == 0 else seed,
+        )
+        return _measured(task.name, split, scored)
+
+    def base(self, task: Task, split: Split, seed: int) -> Measured:
+        """The student before training, plain: once per task, split and decoding seed."""
+        return self._anchor("base", task, split, seed)
+
+    def anchors(self, task: Task, seed: int) -> list[dict[str, str]]:
+        """Base and ceiling on test and base retention, scored once; where each is stored."""
+        readings = ["base", "ceiling", *(["ceiling-larger"] if self._larger is not None else [])]
+        folder = self._anchor_dir(task).path.name
+        found = []
+        for reading in readings:
+            self._anchor(reading, task, "test", seed)
+            name = self._anchor_name(reading, "test", seed)
+            found.append({"reading": reading, "shared": folder, "name": name})
+        self.base_retention()
+        for name in self.suite.retention:
+            shared = self._retention_dir(name).path.name
+            found.append({"reading": "base", "shared": shared, "name": "base"})
+        return found
+
+    def _anchor_dir(self, task: Task) -> SharedDir:
+        key = digest({"model": self.identity, "suite": self._scoring(), "task": describe_task(task)})
+        return self.suite_dir.shared(task.name, key)
+
+    def _anchor_name(self, reading: str, split: Split, seed: int) -> str:
+        return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
+
+    def _retention_dir(self, name: str) -> SharedDir:
+        key = digest({"model": self.identity, "suite": self._scoring(), "retention": name})
+        return self.suite_dir.shared(f"retention-{name}", key)
+
+    def _anchor(self, reading: str, task: Task, split: Split, seed: int) -> Measured:
+        name = self._anchor_name(reading, split, seed)
+        shared = self._anchor_dir(task)
+        loaded = self.larger() if reading == "ceiling-larger" else self.initial
+
+        def compute() -> Measured:
+            with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples"):
+                return self.score(
+                    task,
+                    split,
+                    loaded,
+                    self.engine(loaded),
+                    seed,
+                    told=reading != "base",
+                    final=split == "test",
+                )
+
+        return self._shared(shared, name, compute)
+
+    def retention(self, loaded: LoadedModel, engine: Engine) -> list[Measured]:
+        """Every retention task of the suite, with the same template and decoding as ever."""
+        return [self._retain(name, loaded, engine) for name in self.suite.retention]
+
+    def base_retention(self) -> list[Measured]:
+        """Retention of the student before training, scored once and shared."""
+        found = []
+        for name in self.suite.retention:
+
+            def compute(name: str = name) -> Measured:
+                with self.console.phase(f"retention {name}: base", None, "prompts"):
+                    return self._retain(name, self.initial, self.engine(self.initial))
+
+            found.append(self._shared(self._retention_dir(name), "base", compute))
+        return found
+
+    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
+        suite = self.suite
+        if name in registry.plugin_files(registry.TASKS_PACKAGE):
+            task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
+            items = suite.retention_items or len(task.examples("test"))
+            scored = evaluation.evaluate(
+                task,
+                "test",
+                items=items,
+                samples=1,
+                told=False,
+                loaded=loaded,
+                engine=engine,
+                suite=suite,
+                seed=0,
+            )
+            return _measured(name, "retention", scored)
+        return self._lm_eval(name, loaded, engine)
+
+    def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
+        raise NotImplementedError
+
+    def _scoring(self) -> dict[str, Any]:
+        """The settings that scores of a fixed model depend on."""
+        suite = self.suite
+        return {
+            "sampling": evaluation.eval_sampling(suite).__dict__,
+            "dev_items": suite.dev_items,
+            "test_items": suite.test_items,
+            "eval_samples": suite.eval_samples,
+            "retention_items": suite.retention_items,
+            "retention_max_completion_length": suite.retention_max_completion_length,
+            "history": suite.history,
+            "max_prompt_length": suite.max_prompt_length,
+            "overlong": suite.overlong,
+            "teacher_model": suite.teacher_model,
+        }
+
+    def _shared(self, shared: SharedDir, name: str, compute: Any) -> Measured:
+        """A score from memory, from the shared folder, or computed and stored there."""
+        key = (shared.path.name, name)
+        if key not in self._measured:
+            if not shared.has(name):
+                shared.put(name, _to_rows(compute()))
+            self._measured[key] = _from_rows(shared.get(name))
+        return self._measured[key]
+
+    # --- the told teacher's replies ------------------------------------------------------------------
+
+    def told_trajectories(
+        self, task: Task, seed: int, step: int, larger: bool
+    ) -> list[Trajectory | Skipped]:
+        """The told teacher's replies of one step; the whole run's are written once and stored."""
+        suite = self.suite
+        key = digest(
+            {
+                "model": suite.teacher_model if larger else self.identity,
+                "task": describe_task(task),
+                "sampling": writers.write_sampling(suite).__dict__,
+                "seed": seed,
+                "batch": [suite.batch_size, suite.num_generations],
+                "lengths": [suite.max_prompt_length, suite.overlong],
+            }
+        )
+        shared = self.suite_dir.shared(f"told-{task.name}", key)
+        if key not in self._told:
+            self._told = {key: []}  # one seed's at a time: they can be large
+        have = self._told[key]
+        while len(have) <= step:
+            have.append(self._told_step(shared, task, seed, len(have), larger))
+        return have[step]
+
+    def _told_step(
+        self, shared: SharedDir, task: Task, seed: int, step: int, larger: bool
+    ) -> list[Trajectory | Skipped]:
+        name = f"step_{step + 1:06d}"
+        if not shared.has(name):
+            loaded = self.larger() if larger else self.initial
+            slots = writers.schedule(task, self.suite, seed, step)
+            written = writers.write(
+                slots, task, self.suite, seed, loaded, self.engine(loaded), task.context()
+            )
+            shared.put(name, [_trajectory_row(t) for t in written])
+        return [_trajectory(row) for row in shared.get(name)]
+
+    def peak_memory(self) -> int:
+        """Peak bytes of this process so far (of the GPU where there is one)."""
+        if self.initial.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.initial.device))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _measured(task: str, split: str, scored: evaluation.Scored) -> Measured:
+    samples = tuple({**row, "score": evaluation.score_of(row)} for row in scored.samples)
+    return Measured(
+        task=task,
+        split=split,
+        primary="accuracy",
+        metrics=scored.metrics,
+        n=scored.n,
+        n_unscored=scored.n_unscored,
+        protocol_hash=scored.protocol_hash,
+        samples=samples,
+    )
+
+
+def _to_rows(measured: Measured) -> list[dict[str, Any]]:
+    head = {k: v for k, v in dataclasses.asdict(measured).items() if k != "samples"}
+    return [{"measured": head}, *(dict(sample) for sample in measured.samples)]
+
+
+def _from_rows(rows: Sequence[Mapping[str, Any]]) -> Measured:
+    return Measured(**rows[0]["measured"], samples=tuple(rows[1:]))
+
+
+def _trajectory_row(trajectory: Trajectory | Skipped) -> dict[str, Any]:
+    if isinstance(trajectory, Skipped):
+        return {"skipped": dataclasses.asdict(trajectory)}
+    return {"trajectory": trajectory.to_json()}
+
+
+def _trajectory(row: Mapping[str, Any]) -> Trajectory | Skipped:
+    if "skipped" in row:
+        return Skipped(**row["skipped"])
+    return Trajectory.from_json(row["trajectory"])

@@ -1,0 +1,191 @@
+"""Who writes the replies of an optimiser step, and the pairs that are trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from opcd_bench import scoring
+from opcd_bench.config import Suite
+from opcd_bench.errors import DataError
+from opcd_bench.method import Teacher, Writer
+from opcd_bench.models import LoadedModel, prompt_ids
+from opcd_bench.rollout.engine import Engine, Sampling
+from opcd_bench.rollout.episodes import Skipped, Trajectory, play
+from opcd_bench.scoring import Pair
+from opcd_bench.seeds import generator, seed_of
+from opcd_bench.task import Context, Example, Task
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One reply to be written: which example, in which optimiser step, which of its generations."""
+
+    step: int
+    example: Example
+    generation: int
+
+
+def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
+    """The slots of an optimiser step: shuffled epochs over train, the same for every method."""
+    examples = task.examples("train")
+    if not examples:
+        raise DataError(f"task {task.name!r} has no train examples")
+    first = step * suite.batch_size
+    slots = []
+    for position in range(first, first + suite.batch_size):
+        epoch, place = divmod(position, len(examples))
+        example = examples[_order(task.name, seed, epoch, len(examples))[place]]
+        slots.extend(Slot(step, example, g) for g in range(suite.num_generations))
+    return slots
+
+
+@lru_cache(maxsize=8)
+def _order(task_name: str, seed: int, epoch: int, n: int) -> tuple[int, ...]:
+    order = list(range(n))
+    generator("order", task_name, seed, epoch).shuffle(order)
+    return tuple(order)
+
+
+def write_sampling(suite: Suite) -> Sampling:
+    """How training replies are drawn."""
+    return Sampling(suite.temperature, suite.top_p, suite.top_k, suite.max_completion_length)
+
+
+def write(
+    slots: Sequence[Slot],
+    task: Task,
+    suite: Suite,
+    seed: int,
+    loaded: LoadedModel,
+    engine: Engine,
+    context: Context | None,
+) -> list[Trajectory | Skipped]:
+    """Trajectories of the slots, by whichever model ``engine`` runs; told if there is a context.
+
+    Noise depends on (task, seed, step, example, generation), not on the method nor on the writer.
+    """
+    names = [(task.name, seed, s.step, s.example.id, s.generation) for s in slots]
+    return play(
+        task,
+        [slot.example for slot in slots],
+        engine,
+        loaded,
+        write_sampling(suite),
+        seeds=[seed_of("write", *name) for name in names],
+        env_seeds=[seed_of("environment", *name) for name in names],
+        context=context,
+        max_prompt_length=suite.max_prompt_length,
+        overlong=suite.overlong,
+    )
+
+
+def told_by_teacher(writer: Writer, slots: Sequence[Slot], task: Task, seed: int) -> list[bool]:
+    """Which slots the told teacher writes; drawn per slot, independent of batch composition."""
+    if writer.kind != "mixture":
+        return [writer.kind != "student"] * len(slots)
+    return [
+        generator("mixture", task.name, seed, s.step, s.example.id, s.generation).random()
+        < writer.teacher_share
+        for s in slots
+    ]
+
+
+def read_stored(path: str) -> list[Trajectory]:
+    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad."""
+    found = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"stored trajectories {path}: {error.strerror}; give an existing JSONL file") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Trajectory.from_json(json.loads(line)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: not a stored trajectory ({error})") from None
+    if not found:
+        raise DataError(f"stored trajectories {path}: the file is empty")
+    return found
+
+
+def reading(teacher: Teacher, task: Task, example: Example) -> Context | None:
+    """What the teacher is told before this example's prompt."""
+    if teacher.reads == "nothing":
+        return None
+    if teacher.reads == "context":
+        return task.context()
+    text = example.hint if teacher.reads == "hint" else example.reference
+    if text is None:
+        raise DataError(
+            f"task {task.name!r}: example {example.id} has no {teacher.reads}, which the method's "
+            "teacher reads; use a task that gives one, or teacher.reads = 'context'"
+        )
+    placement = task.context().placement
+    return Context(text if teacher.reads == "hint" else f"The answer is {text}.", placement)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """The pairs of an optimiser step, and how many replies were left out, by reason."""
+
+    pairs: tuple[Pair, ...]
+    overlong: int
+    failed: int
+
+
+def pairs_of(
+    trajectories: Sequence[Trajectory | Skipped],
+    examples: Sequence[Example],
+    teacher: Teacher,
+    task: Task,
+    suite: Suite,
+    student: LoadedModel,
+    *,
+    told_by: LoadedModel,
+    on_policy: Sequence[bool],
+) -> PairBatch:
+    """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
+
+    The reply's ids go into both unchanged; ``told_by`` is the teacher, whose own chat template
+    renders its prompts. A pair whose told prompt is over the limit is refused
+    or skipped and counted, as the suite says; no prompt is ever cut.
+    """
+    pairs: list[Pair] = []
+    overlong = failed = 0
+    for trajectory, example, own in zip(trajectories, examples, on_policy, strict=True):
+        if isinstance(trajectory, Skipped):
+            overlong += 1
+            continue
+        if trajectory.outcome == "failed":
+            failed += 1
+            continue
+        context = reading(teacher, task, example)
+        for number, turn in enumerate(trajectory.turns):
+            told = list(turn.messages) if context is None else context.tell(turn.messages)
+            told_ids = prompt_ids(told_by, told)
+            if suite.max_prompt_length is not None and len(told_ids) > suite.max_prompt_length:
+                if suite.overlong == "refuse":
+                    raise DataError(
+                        f"task {task.name!r}, example {example.id}: the told prompt has "
+                        f"{len(told_ids)} tokens, above max_prompt_length = {suite.max_prompt_length}; "
+                        "raise it, or say overlong = 'skip'"
+                    )
+                overlong += 1
+                continue
+            reply_ids = scoring.end_at_first_eos(turn.reply.ids, student.eos_ids)
+            pairs.append(
+                Pair(
+                    example_id=example.id,
+                    turn=number,
+                    plain_ids=prompt_ids(student, turn.messages),
+                    told_ids=told_ids,
+                    reply_ids=reply_ids,
+                    written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,
+                )
+            )
+    return PairBatch(tuple(pairs), overlong, failed)
+
+
