@@ -1,0 +1,33 @@
+"""`opcd-bench check`: tests a contributed method or task file against its contract."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opcd_bench.cli.output import Json, exit_if, print_json
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="A method or task file, wherever it lies.")],
+    json: Json = False,
+) -> None:
+    """Test a method or task file against its contract, line by line; exit 1 if it breaks it."""
+    from opcd_bench import checks
+
+    found = []
+    for result in checks.check_file(file):
+        found.append(result)
+        if not json:
+            mark = "ok  " if result.passed else "FAIL"
+            detail = f": {result.detail}" if result.detail else ""
+            print(f"{mark}  {result.says}{detail}", flush=True)
+    failed = sum(not result.passed for result in found)
+    if json:
+        print_json({"file": str(file), "failed": failed, "results": [asdict(r) for r in found]})
+    else:
+        print(f"\n{file}: {len(found) - failed} of {len(found)} contracts kept")
+    exit_if(failed > 0)

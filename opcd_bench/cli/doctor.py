@@ -1,0 +1,156 @@
+"""`opcd-bench doctor`: what is installed, what is missing, and what to type."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from opcd_bench.cli.output import Json, exit_if, print_json, text_table
+from opcd_bench.cli.show import OutputDir
+
+State = Literal["ok", "missing", "optional"]
+FREE_GIB = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for: ``optional`` is absent and needed by some suites only."""
+
+    what: str
+    state: State
+    detail: str
+    type_this: str = ""
+
+
+def doctor(output_dir: OutputDir = "results", json: Json = False) -> None:
+    """Say what is installed, what is missing, what to type; exit 1 if something required is."""
+    found = list(findings(Path(output_dir)))
+    missing = any(finding.state == "missing" for finding in found)
+    if json:
+        print_json({"ok": not missing, "findings": [asdict(finding) for finding in found]})
+    else:
+        print(text_table(["what", "state", "detail"], [[f.what, f.state, f.detail] for f in found]))
+        for finding in found:
+            if finding.state != "ok" and finding.type_this:
+                print(f"\n{finding.what}: type\n  {finding.type_this}")
+        print("\n" + ("something required is missing" if missing else "ready to run"))
+    exit_if(missing)
+
+
+def findings(output_dir: Path) -> Iterator[Finding]:
+    """All that is looked for, in the order in which it is printed."""
+    yield _python()
+    yield from _required_packages()
+    yield from _extras()
+    yield _device()
+    yield from _resources()
+    yield _disk(output_dir)
+    yield _writable(output_dir)
+
+
+def _python() -> Finding:
+    here = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    return Finding("python", "ok" if good else "missing", here, "" if good else "make quickstart")
+
+
+def _required_packages() -> Iterator[Finding]:
+    from importlib.metadata import requires
+
+    for text in requires("opcd-bench") or []:
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        install = f"pip install '{wanted.name}{wanted.specifier}'"
+        try:
+            here = version(wanted.name)
+        except PackageNotFoundError:
+            yield Finding(wanted.name, "missing", f"needs {wanted.specifier}", install)
+            continue
+        if wanted.specifier.contains(here, prereleases=True):
+            yield Finding(wanted.name, "ok", here)
+        else:
+            yield Finding(wanted.name, "missing", f"{here}, needs {wanted.specifier}", install)
+
+
+EXTRAS = {
+    "vllm": ("vllm", "rollouts by vLLM"),
+    "peft": ("lora", "training by LoRA"),
+    "submitit": ("cluster", "runs on a SLURM cluster"),
+    "tensorboard": ("", "--report-to tensorboard"),
+    "wandb": ("", "--report-to wandb"),
+}
+
+
+def _extras() -> Iterator[Finding]:
+    for package, (extra, purpose) in EXTRAS.items():
+        install = f"pip install 'opcd-bench[{extra}]'" if extra else f"pip install {package}"
+        if importlib.util.find_spec(package) is None:
+            yield Finding(package, "optional", f"not installed; for {purpose}", install)
+        else:
+            yield Finding(package, "ok", f"{version(package)}, for {purpose}")
+
+
+def _device() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("device", "optional", "unknown without torch")
+    import torch
+
+    cores = f"{os.cpu_count()} CPU cores"
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Finding(
+            "device", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB; {cores}"
+        )
+    return Finding("device", "ok", f"no GPU; {cores} (the quick and micro suites need no more)")
+
+
+def _resources() -> Iterator[Finding]:
+    from opcd_bench import retention
+
+    for resource in retention.probe():
+        state: State = "ok" if resource.present else "optional"
+        yield Finding(resource.what, state, resource.detail, resource.install)
+
+
+def _disk(output_dir: Path) -> Finding:
+    place = _existing(output_dir)
+    free = shutil.disk_usage(place).free / 2**30
+    detail = f"{free:.1f} GiB free at {place}"
+    if free >= FREE_GIB:
+        return Finding("disk space", "ok", detail)
+    return Finding(
+        "disk space",
+        "missing",
+        f"{detail}; runs want {FREE_GIB:g}",
+        "opcd-bench run --output-dir …",
+    )
+
+
+def _writable(output_dir: Path) -> Finding:
+    place = _existing(output_dir)
+    if os.access(place, os.W_OK | os.X_OK):
+        return Finding("results folder", "ok", f"{output_dir} can be written")
+    return Finding(
+        "results folder",
+        "missing",
+        f"{place} cannot be written",
+        "opcd-bench run --output-dir FOLDER (one that you may write)",
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest of its parents that is there."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return path

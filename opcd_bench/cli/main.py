@@ -1,0 +1,72 @@
+"""The `opcd-bench` command: its subcommands, and what a user sees of an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from opcd_bench import __version__
+from opcd_bench.cli import (
+    audit,
+    check,
+    doctor,
+    methods,
+    micro,
+    new,
+    run,
+    show,
+    suites,
+    tasks,
+    verify,
+)
+from opcd_bench.errors import UserError
+
+USER_ERROR = 2
+
+app = typer.Typer(
+    name="opcd-bench",
+    help="Which way of teaching a language model by context really works: what each gains, "
+    "and what it forgets.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("methods")(methods.methods)
+app.command("tasks")(tasks.tasks)
+app.command("suites")(suites.suites)
+app.command("show")(show.show)
+app.command("verify")(verify.verify)
+app.command("check")(check.check)
+app.add_typer(new.app, name="new")
+app.command("audit")(audit.audit)
+app.command("doctor")(doctor.doctor)
+app.add_typer(micro.app, name="micro")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"opcd-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+def entry(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; a user's error is one message and exit code 2, ours a traceback."""
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(args=list(words), prog_name="opcd-bench", obj=words)
+    except UserError as error:
+        print(f"opcd-bench: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)

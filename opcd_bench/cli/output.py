@@ -1,0 +1,47 @@
+"""How a subcommand prints: aligned text for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned by spaces, numbers to the right; None prints as a dash."""
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    right = [
+        bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
+        for i in range(len(columns))
+    ]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [list(columns), ["-" * width for width in widths], *cells]
+    ]
+    return "\n".join(lines)
+
+
+def print_json(value: Any) -> None:
+    """One indented JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_broken(broken: Mapping[str, Exception]) -> None:
+    """Plugins that do not load, with their reasons, on standard error."""
+    for name, error in broken.items():
+        print(f"broken: {name}: {error}", file=sys.stderr)
+
+
+def exit_if(failed: bool) -> None:
+    """Leave with exit code 1 if something failed."""
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,167 @@
+"""`opcd-bench run`: train, score and compare the cells of a suite."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opcd_bench import grid, registry
+from opcd_bench.cli import settings
+from opcd_bench.cli.output import Json, exit_if, print_json, text_table
+from opcd_bench.config import Suite
+from opcd_bench.progress import reporter
+
+INTERRUPTED = 130
+
+
+def run(
+    context: typer.Context,
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="A suite by name, or a TOML file of your own."),
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Methods; list: opcd-bench methods.")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Tasks; list: opcd-bench tasks.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many training seeds: 0 … n-1.")] = None,
+    learning_rate: Annotated[
+        str | None, typer.Option(metavar="R,R", help="One rate, or several: the sweep.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples an optimiser step.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Student: Hub id, folder, or 'micro' (built in).")
+    ] = None,
+    teacher_model: Annotated[
+        str | None, typer.Option(help="A larger teacher: Hub id or folder.")
+    ] = None,
+    output_dir: Annotated[
+        str | None, typer.Option(help="Where results go (default: results).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The suite's name: its folder under the results.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="What a game shows at each turn: last or full.")
+    ] = None,
+    retention: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Retention tasks by name; or none.")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="none, tensorboard or wandb: a live tracker.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a suite (repeatable)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cells, and run nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train, score and compare: methods x tasks x learning rates x seeds.
+
+    The same command line resumes an interrupted run: what is sealed is kept, what is not goes on
+    from its last checkpoint.
+    """
+    made = settings.make(
+        suite,
+        {
+            "methods": methods,
+            "tasks": tasks,
+            "seeds": seeds,
+            "learning_rate": learning_rate,
+            "max_steps": max_steps,
+            "batch_size": batch_size,
+            "model": model,
+            "teacher_model": teacher_model,
+            "output_dir": output_dir,
+            "name": name,
+            "device": device,
+            "history": history,
+            "retention": retention,
+            "data_dir": data_dir,
+            "report_to": report_to,
+        },
+        assignments,
+    )
+    cells = planned(made)
+    if dry_run:
+        _print_cells(made, cells, json)
+        return
+    from opcd_bench import runner
+
+    try:
+        summary = runner.run(made, console=reporter())
+    except KeyboardInterrupt:
+        words = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
+        print(
+            "\nInterrupted. Nothing is lost; to go on, type the same command again:\n  "
+            + shlex.join(["opcd-bench", *words]),
+            file=sys.stderr,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    if json:
+        counts = {"done": summary.done, "failed": summary.failed, "total": summary.total}
+        print_json({"suite_dir": str(summary.suite_dir), **counts, "table": summary.table})
+    else:
+        print(summary.table)
+        print(f"\n{summary.done} of {summary.total} cells done, {summary.failed} failed")
+        print(f"Results: {summary.suite_dir} (opcd-bench show {summary.suite_dir})")
+    exit_if(summary.failed > 0)
+
+
+def planned(suite: Suite) -> tuple[grid.Cell, ...]:
+    """The suite's cells, with every plugin that it names loaded."""
+    methods = {name: registry.method(name) for name in suite.methods}
+    tasks = {
+        name: registry.task(name, history=suite.history, data_dir=suite.data_dir)
+        for name in suite.tasks
+    }
+    return grid.cells(suite, methods, tasks)
+
+
+def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None:
+    folder = Path(suite.output_dir) / suite.name
+    rows = [
+        {
+            "task": cell.task,
+            "method": cell.method,
+            "learning_rate": cell.learning_rate,
+            "seed": cell.seed,
+            "hash": cell.hash10,
+            "name": cell.name,
+            "sealed": (folder / cell.name / "DONE").is_file(),
+        }
+        for cell in cells
+    ]
+    if json:
+        print_json({"suite": suite.model_dump(mode="json"), "cells": rows})
+        return
+    columns = ["task", "method", "learning rate", "seed", "run", "state"]
+    table = [
+        [
+            row["task"],
+            row["method"],
+            grid.rate_text(cell.learning_rate),
+            row["seed"],
+            row["name"],
+            "done" if row["sealed"] else "to run",
+        ]
+        for row, cell in zip(rows, cells, strict=True)
+    ]
+    print(text_table(columns, table))
+    print(
+        f"\n{len(cells)} cells of suite {suite.name!r}, {suite.max_steps} steps each, in {folder}"
+    )

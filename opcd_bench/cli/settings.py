@@ -1,0 +1,119 @@
+"""From the words of a command line to a Suite."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opcd_bench import registry
+from opcd_bench.config import Suite, digest, make_suite
+from opcd_bench.errors import ConfigError, UnknownName
+
+SHARED_SETTINGS = "quick"
+"""The suite whose settings a run without ``--suite`` starts from."""
+
+
+def make(
+    suite: str | None, words: Mapping[str, Any], assignments: Sequence[str] | None = None
+) -> Suite:
+    """The suite that a command line asks for.
+
+    ``words``: option -> value, None where it was not given; ``assignments``: ``key=value`` texts.
+    Without ``name``, a suite whose shared settings the command line changes gets a name, and so a
+    folder, of its own; other methods, tasks, rates or seeds join the suite's folder, where what has
+    run is kept. Raises ConfigError or UnknownName.
+    """
+    given = {key: value for key, value in words.items() if value is not None}
+    given = {**given, **assigned(assignments or ())}
+    for key in ("methods", "tasks", "retention"):
+        if isinstance(given.get(key), str):
+            given[key] = names(given[key])
+    if isinstance(given.get("learning_rate"), str):
+        given["learning_rate"] = rates(given["learning_rate"])
+    if suite is None and not ({"methods", "tasks"} & set(given)):
+        raise ConfigError(
+            f"nothing to run; name a suite (--suite {SHARED_SETTINGS}; list: opcd-bench suites) or "
+            "methods and tasks (--methods opcd,sft_context --tasks rule_math)"
+        )
+    base = registry.suite(suite or SHARED_SETTINGS)
+    given = _without_foreign_sweep(base, given)
+    where = "command line" if suite is None else f"{suite} with the command line's settings"
+    values = {**base.model_dump(), **given}
+    if suite is None:
+        values["summary"] = given.get("summary", "")
+    made = make_suite(values, where)
+    if "name" not in given:
+        made = _named(base, made, suite is None)
+    for name in made.methods:
+        _known("method", name, registry.METHODS_PACKAGE)
+    for name in made.tasks:
+        _known("task", name, registry.TASKS_PACKAGE)
+    return made
+
+
+def names(text: str) -> list[str]:
+    """``a,b`` as a list; ``none`` as an empty one."""
+    return [] if text == "none" else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def rates(text: str) -> list[float]:
+    """``1e-4,1e-3`` as numbers; ConfigError names the one that is none."""
+    found = []
+    for part in text.split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            raise ConfigError(
+                f"command line: learning_rate: {part.strip()!r} is no number; "
+                "write --learning-rate 1e-4 or --learning-rate 1e-4,1e-3"
+            ) from None
+    return found
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts as settings; a value is TOML, or else a bare word."""
+    found: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise ConfigError(f"command line: --set {text!r}: write --set key=value")
+        if key not in Suite.model_fields:
+            raise UnknownName("setting", key, Suite.model_fields)
+        optional = Suite.model_fields[key].default is None
+        found[key] = None if optional and value == "none" else _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _without_foreign_sweep(base: Suite, given: dict[str, Any]) -> dict[str, Any]:
+    """Rates on the command line without the suite's headline rate: all run with all the seeds."""
+    sweep = {"headline_learning_rate", "sweep_seeds"}
+    headline = base.headline_learning_rate
+    if "learning_rate" not in given or headline is None or sweep & set(given):
+        return given
+    new = given["learning_rate"]
+    new = list(new) if isinstance(new, list | tuple) else [new]
+    return given if headline in new else {**given, **dict.fromkeys(sweep)}
+
+
+def _named(base: Suite, made: Suite, custom: bool) -> Suite:
+    """Cells are told apart by their hashes, so only shared settings want a folder of their own."""
+    key = digest(made.shared_identity(), 6)
+    if custom:
+        return made.model_copy(update={"name": f"custom-{key}"})
+    if made.shared_identity() == base.shared_identity():
+        return made
+    return made.model_copy(update={"name": f"{base.name}-{key}"})
+
+
+def _known(kind: str, name: str, package: str) -> None:
+    files = registry.plugin_files(package)
+    if name not in files:
+        raise UnknownName(kind, name, files, f"List them: opcd-bench {kind}s")

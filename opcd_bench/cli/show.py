@@ -1,0 +1,155 @@
+"""`opcd-bench show`: a run's settings, state and scores, or a suite's comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.errors import StoreError, UnknownName
+from opcd_bench.run_reader import CONFIG, RunReader
+from opcd_bench.suite_dir import SuiteDir, is_suite
+
+OutputDir = Annotated[str, typer.Option(help="Folder that holds the suites' results.")]
+
+REFERENCE = "reference"
+"""The folder below the results whose sealed runs ship with the source."""
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A run's or a suite's folder, or its name.")],
+    output_dir: OutputDir = "results",
+    json: Json = False,
+) -> None:
+    """Show a run (settings, state, last scores) or a suite (its cells and the comparison)."""
+    path = located(run, output_dir)
+    if is_suite(path):
+        _show_suite(path, json)
+    else:
+        _show_run(path, json)
+
+
+def located(run: str, output_dir: str) -> Path:
+    """The folder of a run or suite given by path or by name (or the start of a run's name).
+
+    Raises StoreError for a folder that is neither, UnknownName where nothing has the name.
+    """
+    path = Path(run)
+    if path.exists():
+        if _is_ours(path):
+            return path
+        raise StoreError(
+            f"{run}: is neither a run ({CONFIG}) nor a suite (suite.json); "
+            f"give one of their folders, such as {output_dir}/quick"
+        )
+    suites = [
+        folder
+        for root in (Path(output_dir), Path(output_dir) / REFERENCE)
+        if root.is_dir()
+        for folder in sorted(root.iterdir())
+        if is_suite(folder)
+    ]
+    runs = [folder for suite in suites for folder in SuiteDir(suite).runs()]
+    whole = [folder for folder in (*suites, *runs) if folder.name == run]
+    found = whole or [folder for folder in runs if run and folder.name.startswith(run)]
+    if not found:
+        known = {folder.name for folder in (*suites, *runs)}
+        hint = "" if known else f"There are no results in {output_dir}; give a folder."
+        raise UnknownName("run or suite", run, known if len(known) <= 20 else set(), hint)
+    if len(found) > 1:
+        listing = "\n".join(f"  {folder}" for folder in found)
+        raise StoreError(f"{run!r} is the name of {len(found)} folders; give one of\n{listing}")
+    return found[0]
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_dir() and (is_suite(path) or (path / CONFIG).is_file())
+
+
+def _show_run(path: Path, json: bool) -> None:
+    reader = RunReader(path)
+    evals = reader.read("evals")
+    last = [row for row in evals if row["step"] == max(row["step"] for row in evals)]
+    scores = [row for row in evals if row.get("final")] or last
+    trained = reader.read("train")
+    failure = reader.failure()
+    told = {
+        "path": str(path),
+        "state": reader.state,
+        "reason": failure["reason"] if failure is not None and not reader.sealed else None,
+        "steps_trained": trained[-1]["step"] if trained else 0,
+        "summary": reader.summary if reader.sealed else None,
+        "scores": scores,
+        "config": reader.config,
+    }
+    if json:
+        print_json(told)
+        return
+    config = reader.config
+    print(path)
+    reason = f": {told['reason']}" if told["reason"] else ""
+    print(f"state: {reader.state}{reason}, {told['steps_trained']} steps trained")
+    for key, value in {**(told["summary"] or {})}.items():
+        print(f"{key}: {value}")
+    print("\nsettings")
+    for key, value in sorted(_leaves(config).items()):
+        print(f"  {key} = {value}")
+    if scores:
+        columns = ["step", "task", "split", "metric", "value", "n", "n_unscored"]
+        print(f"\n{'final scores' if scores[0].get('final') else 'last scores'}")
+        print(text_table(columns, [[_rounded(row.get(c)) for c in columns] for row in scores]))
+
+
+def _show_suite(path: Path, json: bool) -> None:
+    from opcd_bench.report import load, tables
+
+    cells = [_cell(folder) for folder in SuiteDir(path).runs()]
+    if json:
+        table = tables.headline(load.load(path))
+        rows = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+        suite = SuiteDir(path).read()
+        print_json({"path": str(path), "suite": suite, "cells": cells, "table": rows})
+        return
+    print(path)
+    print(text_table(["run", "state"], [[c["name"], c["state"]] for c in cells]))
+    for cell in cells:
+        if cell["reason"]:
+            print(f"{cell['name']} failed: {cell['reason']}")
+    print(f"\n{tables.headline_text(path)}")
+
+
+def _cell(folder: Path) -> dict[str, Any]:
+    reader = RunReader(folder)
+    failure = reader.failure() if reader.state == "failed" else None
+    reason = failure["reason"] if failure is not None else None
+    return {"name": folder.name, "state": reader.state, "reason": reason}
+
+
+def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, below in value.items():
+        found |= _leaves(below, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _plain(value: Any) -> Any:
+    """A table's entry as JSON: intervals as objects, what is missing as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(below) for key, below in dataclasses.asdict(value).items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        return _plain(value.item())
+    return value

@@ -1,0 +1,57 @@
+"""`opcd-bench suites`: the suites that ship with the package."""
+
+from __future__ import annotations
+
+from opcd_bench import registry
+from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
+from opcd_bench.config import Suite
+from opcd_bench.errors import ConfigError
+from opcd_bench.grid import rates_and_seeds
+
+
+def suites(json: Json = False) -> None:
+    """List the suites: methods, tasks, cells, what each is for; exit 1 if one cannot be read."""
+    found: dict[str, Suite] = {}
+    broken: dict[str, ConfigError] = {}
+    for name in registry.suites():
+        try:
+            found[name] = registry.suite(name)
+        except ConfigError as error:
+            broken[name] = error
+    if json:
+        print_json(
+            {
+                "suites": [
+                    {
+                        **suite.model_dump(mode="json"),
+                        "cells": cell_count(suite),
+                        "file": str(registry.suite_file(name)),
+                    }
+                    for name, suite in found.items()
+                ],
+                "broken": {name: str(error) for name, error in broken.items()},
+            }
+        )
+    else:
+        columns = ["suite", "methods", "tasks", "rates", "seeds", "steps", "cells", "summary"]
+        rows = [
+            [
+                name,
+                len(suite.methods),
+                ",".join(suite.tasks),
+                len(suite.learning_rate),
+                suite.seeds,
+                suite.max_steps,
+                cell_count(suite),
+                suite.summary,
+            ]
+            for name, suite in found.items()
+        ]
+        print(text_table(columns, rows))
+    print_broken(broken)
+    exit_if(bool(broken))
+
+
+def cell_count(suite: Suite) -> int:
+    """How many cells a suite has."""
+    return len(suite.methods) * len(suite.tasks) * len(rates_and_seeds(suite))

@@ -1,0 +1,64 @@
+"""`opcd-bench tasks`: every task with its version and the sizes of its splits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from opcd_bench import registry
+from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
+from opcd_bench.errors import DataError, MissingPackage
+from opcd_bench.task import SPLITS, Task
+
+
+def tasks(
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the tasks: version, sizes of the splits, turns; exit 1 if one does not load."""
+    listing = registry.listed_tasks()
+    rows = [_row(found, data_dir) for found in listing.found.values()]
+    if json:
+        broken = {name: str(error) for name, error in listing.broken.items()}
+        print_json({"tasks": rows, "broken": broken})
+    else:
+        columns = ["task", "version", *SPLITS, "turns", "summary"]
+        table = [
+            [
+                row["name"],
+                row["version"],
+                *(row["sizes"].get(split) for split in SPLITS),
+                row["max_turns"],
+                row["missing"] or row["summary"],
+            ]
+            for row in rows
+        ]
+        print(text_table(columns, table))
+    print_broken(listing.broken)
+    exit_if(bool(listing.broken))
+
+
+def _row(found: type[Task], data_dir: str | None) -> dict[str, Any]:
+    """A task's line; data that are not here are said so, and are no fault of the plugin."""
+    sizes: dict[str, int] = {}
+    missing = None
+    options: dict[str, Any] = {}
+    try:
+        task = registry.build_task(found, data_dir=data_dir)
+        options = dict(task.options())
+        sizes = {split: len(task.examples(split)) for split in SPLITS}
+    except (DataError, MissingPackage) as error:
+        missing = str(error)
+    return {
+        "name": found.name,
+        "version": found.version,
+        "summary": found.summary,
+        "max_turns": found.max_turns,
+        "sizes": sizes,
+        "options": options,
+        "missing": missing,
+        "file": str(registry.plugin_files(registry.TASKS_PACKAGE)[found.name]),
+    }
