@@ -1,3 +1,5 @@
 """What every test may use."""
 
-pytest_plugins = ["fixtures"]
+from fixtures import tiny_loaded, tiny_model_folder
+
+__all__ = ["tiny_loaded", "tiny_model_folder"]

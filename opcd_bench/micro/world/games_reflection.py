@@ -6,6 +6,7 @@ for each turn. The lessons are what the feedback shows and no more, each once, a
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ class _Position:
 
     @property
     def board(self) -> sokoban.Board:
+        """What is seen."""
         return sokoban.board_of(self.room, self.state, self.rubble, self.world)
 
 
@@ -117,7 +119,7 @@ def _attempt(rng: random.Random, game: Game[Seen]) -> Conversation | None:
             break  # A box that is stuck: nothing worked can be said of this board.
         shown = game.messages(position, world)
         told = set(world.marks) | set(world.controls) if knows else set()
-        belief = believed_world(rng, world, told, lambda guess, at=position: game.fits(at, guess))
+        belief = believed_world(rng, world, told, functools.partial(game.fits, position))
         reply = game.reply(rng, position, belief)
         letter = reply[reply.rindex("[") + 1 : reply.rindex("]")]
         happened, position, over, was_refused = game.step(position, world, letter)
@@ -138,8 +140,8 @@ def _attempt(rng: random.Random, game: Game[Seen]) -> Conversation | None:
 
 def draw(rng: random.Random) -> Conversation:
     """One reflection on an attempt at a lake or a room."""
-    game: Game[lake.Lake] | Game[_Position] = LAKE if rng.random() < 0.6 else SOKOBAN
+    is_lake = rng.random() < 0.6
     while True:
-        found = _attempt(rng, game)  # type: ignore[arg-type]
+        found = _attempt(rng, LAKE) if is_lake else _attempt(rng, SOKOBAN)
         if found is not None:
             return found

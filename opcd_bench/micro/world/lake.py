@@ -50,7 +50,7 @@ GAME = "Lake"
 HOLE, GOAL = "hole", "goal"
 ROLES = (HOLE, GOAL, RUBBLE)
 CORNERS: tuple[Cell, ...] = ((0, 0), (0, SIZE - 1), (SIZE - 1, 0), (SIZE - 1, SIZE - 1))
-HELD_OUT_SHARE = 16
+HELD_OUT_SHARE = 10
 """One map in this many is held out of pre-training."""
 
 

@@ -1,0 +1,122 @@
+"""A game as an episode: actions from replies, turns, history, grade and feedback."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from opcd_bench.errors import ConfigError
+from opcd_bench.micro.world.board import action_of
+from opcd_bench.micro.world.game_world import REFUSED_TWICE, TURNS_OVER, Happening, World
+from opcd_bench.task import Episode, Grade, Message, Turn
+from opcd_bench.textarena import Verdict
+
+History = Literal["last", "full"]
+HISTORIES: tuple[History, ...] = get_args(History)
+
+
+def checked_history(task: str, history: str) -> History:
+    """``history`` where it is one; raises ConfigError."""
+    for known in HISTORIES:
+        if history == known:
+            return known
+    raise ConfigError(
+        f"task {task!r}: history is {history!r}; allowed: 'last' (only the present board is read) "
+        f"or 'full' (earlier turns are repeated). Type history = \"last\""
+    )
+
+
+@dataclass(frozen=True)
+class Played:
+    """One action's consequences: TextArena's verdict and what the player is told of it."""
+
+    verdict: Verdict
+    happening: Happening
+    how_lost: str = ""
+    """What to say in the grade where this action lost the game otherwise than by invalid moves."""
+
+
+class Play(ABC):
+    """A game in play, as the episode needs it."""
+
+    @abstractmethod
+    def observe(self) -> Message:
+        """The plain user message for the position as it stands."""
+
+    @abstractmethod
+    def play(self, letter: str | None) -> Played:
+        """Take the action of a control's letter; None is a reply without an action."""
+
+
+class GameEpisode(Episode):
+    """An attempt at one board: an action a reply, up to ``max_turns`` replies.
+
+    The last allowed action string in a reply counts. TextArena judges: one invalid action is
+    tolerated, a second one in a row loses. The grade is 1.0 for a win and 0.0 for a loss, and None
+    where the game was lost because the last reply held no action that could be read.
+    """
+
+    def __init__(self, play: Play, world: World, max_turns: int, history: History) -> None:
+        self._play, self._world = play, world
+        self._max_turns, self._history = max_turns, history
+        self._letters: list[str | None] = []
+        self._happenings: list[Happening] = []
+        self._ending = ""
+        self._grade: Grade | None = None
+        self.messages: tuple[Message, ...] = (play.observe(),)
+
+    def step(self, reply: str) -> Turn:
+        """Play the reply's action; raises RuntimeError when the game is over."""
+        if self._grade is not None:
+            raise RuntimeError("this episode is over; open the example again for another attempt")
+        letter = action_of(reply, self._world.controls.values())
+        played = self._play.play(letter)
+        self._letters.append(letter)
+        self._happenings.append(played.happening)
+        self._grade = self._graded(played)
+        said: Message = {"role": "assistant", "content": reply}
+        before = (*self.messages, said) if self._history == "full" else ()
+        self.messages = (*before, self._play.observe())
+        return Turn(self.messages, done=self._grade is not None)
+
+    def _graded(self, played: Played) -> Grade | None:
+        """The grade if the game is over, else None; also sets what the feedback ends with."""
+        verdict, turn = played.verdict, len(self._letters)
+        if verdict.won:
+            return Grade(1.0, self._answer, f"won in {turn} turns")
+        if verdict.done and verdict.refused:
+            self._ending = REFUSED_TWICE
+            if self._letters[-1] is None:
+                return Grade(None, self._answer, f"no action could be read at turn {turn}")
+            return Grade(0.0, self._answer, f"two invalid moves in a row, the last at turn {turn}")
+        if verdict.done:
+            return Grade(0.0, self._answer, f"{played.how_lost} at turn {turn}")
+        if turn >= self._max_turns:
+            self._ending = TURNS_OVER
+            return Grade(0.0, self._answer, f"turn limit of {self._max_turns} reached")
+        return None
+
+    @property
+    def _answer(self) -> str:
+        return " ".join(f"[{letter or '?'}]" for letter in self._letters)
+
+    def grade(self) -> Grade:
+        """The grade; an unfinished game is lost."""
+        if self._grade is not None:
+            return self._grade
+        return Grade(0.0, self._answer or None, f"unfinished after {len(self._letters)} turns")
+
+    def feedback(self) -> str:
+        """A line for each turn, and how it ended, in the words that reflections are trained on."""
+        lines = [happening.words for happening in self._happenings]
+        return "\n".join([*lines, self._ending] if self._ending else lines)
+
+
+def in_fixed_order(world: World) -> list[str]:
+    """The sentences of a world for its task's context: controls first, then marks."""
+    order: Mapping[str, int] = {way: place for place, way in enumerate(world.controls)}
+    return sorted(
+        world.sentences(), key=lambda sentence: order.get(sentence.split()[0], len(order))
+    )

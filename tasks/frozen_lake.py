@@ -1,0 +1,161 @@
+"""Frozen Lake: TextArena's game on a board whose marks and controls are told or not at all.
+
+Four by four cells, 3 to 5 holes, the start in any corner and the goal in the opposite one. One to
+three cells of rubble, which does nothing, are drawn on safe cells by us, so that a mark's count
+does not give it away. The controls are four letters whose directions the context tells.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opcd_bench.game_episode import GameEpisode, Play, Played, checked_history, in_fixed_order
+from opcd_bench.game_floors import Board, floors
+from opcd_bench.micro.world import lake
+from opcd_bench.micro.world.board import CELLS, Cell, ahead_of, cell_of, digest, name, names
+from opcd_bench.micro.world.game_world import LAKE_WORLD, told
+from opcd_bench.seeds import generator
+from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Message, Split, Task
+from opcd_bench.textarena import FrozenLake as TextArenaLake
+
+SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 500}
+TURNS = 10
+"""Every map can be won in six."""
+
+
+class FrozenLake(Task):
+    """Episodes of up to ten turns; won or lost by TextArena's verdict.
+
+    ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
+    turns.
+    """
+
+    name = "frozen_lake"
+    version = 1
+    summary = "TextArena's Frozen Lake, 4x4; what marks mean and controls do is in the context"
+    max_turns = TURNS
+
+    def __init__(self, history: str = "last") -> None:
+        self.history = checked_history(self.name, history)
+
+    def options(self) -> Mapping[str, Any]:
+        """What a turn reads."""
+        return {"history": self.history}
+
+    def context(self) -> Context:
+        """The meaning of every mark and control."""
+        return Context(told(in_fixed_order(LAKE_WORLD)))
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        """Maps; dev and test are made of maps that the built-in model never met."""
+        return _examples()[split]
+
+    def open(self, example: Example, seed: int) -> Episode:
+        """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
+        return GameEpisode(_LakePlay(example), LAKE_WORLD, TURNS, self.history)
+
+    def floors(self, split: Split) -> Sequence[Floor]:
+        """Uniform random moves, and the best plan fixed in advance."""
+        return _floors(split)
+
+    def ceiling(self, split: Split) -> Ceiling:
+        """The share of maps with a way to the goal within the turn limit."""
+        maps = [_Map(example) for example in self.examples(split)]
+        won = sum(m.distances[m.start] <= TURNS for m in maps)
+        return Ceiling(won / len(maps), f"maps with a way of at most {TURNS} steps (breadth first)")
+
+
+class _Map:
+    """An example's cells."""
+
+    def __init__(self, example: Example) -> None:
+        content = example.content
+        self.start, self.goal = cell_of(content["start"]), cell_of(content["goal"])
+        self.holes = frozenset(cell_of(text) for text in content["holes"])
+        marks = LAKE_WORLD.marks
+        self.things = {
+            self.goal: marks[lake.GOAL],
+            **{cell: marks[lake.HOLE] for cell in self.holes},
+            **{cell_of(text): marks["rubble"] for text in content["rubble"]},
+        }
+
+    @property
+    def distances(self) -> Mapping[Cell, int]:
+        return lake.distance_to_goal(self.holes, frozenset([self.goal]))
+
+
+class _LakePlay(Play):
+    """A map in TextArena, re-drawn in the world's notation with rubble added."""
+
+    def __init__(self, example: Example) -> None:
+        self._map = _Map(example)
+        self.game = TextArenaLake(4, self._map.start, self._map.goal, self._map.holes)
+
+    def observe(self) -> Message:
+        return lake.messages(self._seen(), LAKE_WORLD)[0]
+
+    def play(self, letter: str | None) -> Played:
+        before = self._seen()
+        verdict = self.game.step(None if letter is None else LAKE_WORLD.direction_of(letter))
+        happening = lake.happening(before, LAKE_WORLD, letter, self.game.player)
+        return Played(verdict, happening, "fell into a hole")
+
+    def _seen(self) -> lake.Lake:
+        return lake.Lake(self.game.player, self._map.things)
+
+
+def _maps() -> list[tuple[int, Cell, frozenset[Cell]]]:
+    """Every goal corner with every set of 3 to 5 holes, in the order of a hash of the map."""
+    found = []
+    for goal in lake.CORNERS:
+        others = [cell for cell in CELLS if cell not in (goal, _opposite(goal))]
+        for count in (3, 4, 5):
+            for holes in itertools.combinations(others, count):
+                found.append((digest("order", name(goal), names(holes)), goal, frozenset(holes)))
+    return sorted(found, key=lambda item: item[0])
+
+
+def _opposite(corner: Cell) -> Cell:
+    return 3 - corner[0], 3 - corner[1]
+
+
+@functools.cache
+def _examples() -> Mapping[Split, Sequence[Example]]:
+    splits: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
+    for _, goal, holes in _maps():
+        start = _opposite(goal)
+        held_out = lake.is_held_out(holes, frozenset([goal]))
+        wanted: tuple[Split, ...] = ("test", "dev") if held_out else ("train",)
+        split = next((split for split in wanted if len(splits[split]) < SIZES[split]), None)
+        if split is None or start not in lake.distance_to_goal(holes, frozenset([goal])):
+            continue
+        rng = generator("frozen_lake", "rubble", name(goal), names(sorted(holes)))
+        safe = [cell for cell in CELLS if cell not in holes and cell not in (start, goal)]
+        rubble = sorted(rng.sample(safe, rng.randint(1, 3)))
+        splits[split].append(
+            Example(
+                {
+                    "start": name(start),
+                    "goal": name(goal),
+                    "holes": [name(cell) for cell in sorted(holes)],
+                    "rubble": [name(cell) for cell in rubble],
+                }
+            )
+        )
+    return splits
+
+
+def _board(example: Example) -> Board[Cell]:
+    found = _Map(example)
+    return Board(found.start, ahead_of, lambda at: at == found.goal, lambda at: at in found.holes)
+
+
+@functools.cache
+def _floors(split: Split) -> tuple[Floor, Floor]:
+    return floors([_board(example) for example in _examples()[split]], TURNS)
+
+
+TASK = FrozenLake

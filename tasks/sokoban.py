@@ -1,0 +1,156 @@
+"""Sokoban: TextArena's game with one box in a room whose marks and controls are told or not at all.
+
+Rooms come from TextArena's generator at 6x6 (4x4 inside the outer wall, which is not drawn). One
+to three cells of rubble, which does nothing, are drawn on free floor by us. The controls are four
+letters whose directions the context tells.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.errors import DataError
+from opcd_bench.game_episode import GameEpisode, Play, Played, checked_history, in_fixed_order
+from opcd_bench.game_floors import Board, floors
+from opcd_bench.micro.world import sokoban
+from opcd_bench.micro.world.board import CELLS, cell_of, name
+from opcd_bench.micro.world.game_world import SOKOBAN_WORLD, told
+from opcd_bench.micro.world.sokoban import Room, State
+from opcd_bench.seeds import generator
+from opcd_bench.task import SPLITS, Ceiling, Context, Episode, Example, Floor, Message, Split, Task
+from opcd_bench.textarena import Sokoban as TextArenaSokoban
+
+SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 400}
+STEPS = range(4, 9)
+"""Rooms of fewer steps are won by chance or by a fixed plan; of longer ones there are too few."""
+TURNS = 12
+ROOMS_FILE = Path(__file__).parent / "data" / "sokoban_rooms.json"
+
+
+class Sokoban(Task):
+    """Episodes of up to twelve turns; won or lost by TextArena's verdict.
+
+    ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
+    turns.
+    """
+
+    name = "sokoban"
+    version = 1
+    summary = "TextArena's Sokoban, 6x6, one box; what marks mean and controls do is in the context"
+    max_turns = TURNS
+
+    def __init__(self, history: str = "last") -> None:
+        self.history = checked_history(self.name, history)
+
+    def options(self) -> Mapping[str, Any]:
+        """What a turn reads."""
+        return {"history": self.history}
+
+    def context(self) -> Context:
+        """The meaning of every mark and control."""
+        return Context(told(in_fixed_order(SOKOBAN_WORLD)))
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        """Rooms, no two of them with the same walls and target; dev and test were never met."""
+        return _examples()[split]
+
+    def open(self, example: Example, seed: int) -> Episode:
+        """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
+        return GameEpisode(_RoomPlay(example), SOKOBAN_WORLD, TURNS, self.history)
+
+    def floors(self, split: Split) -> Sequence[Floor]:
+        """Uniform random moves, and the best plan fixed in advance."""
+        return _floors(split)
+
+    def ceiling(self, split: Split) -> Ceiling:
+        """The share of rooms that can be solved within the turn limit."""
+        steps = [sokoban.distance_to_solved(room)[state] for room, state in _starts(split)]
+        share = sum(count <= TURNS for count in steps) / len(steps)
+        return Ceiling(share, f"rooms that {TURNS} steps can solve (breadth first over all states)")
+
+
+class _RoomPlay(Play):
+    """A room in TextArena, re-drawn in the world's notation with rubble added."""
+
+    def __init__(self, example: Example) -> None:
+        self._room, start = _start(example)
+        self._rubble = frozenset(cell_of(text) for text in example.content["rubble"])
+        (target,) = self._room.targets
+        self.game = TextArenaSokoban(4, self._room.walls, target, start.box, start.player)
+
+    def observe(self) -> Message:
+        return sokoban.messages(self._seen(), SOKOBAN_WORLD)[0]
+
+    def play(self, letter: str | None) -> Played:
+        before, board = self._state(), self._seen()
+        verdict = self.game.step(None if letter is None else SOKOBAN_WORLD.direction_of(letter))
+        happening = sokoban.happening(board, before, SOKOBAN_WORLD, letter, self._state())
+        return Played(verdict, happening)
+
+    def _state(self) -> State:
+        return State(self.game.player, self.game.box)
+
+    def _seen(self) -> sokoban.Board:
+        return sokoban.board_of(self._room, self._state(), self._rubble, SOKOBAN_WORLD)
+
+
+def read_room(text: str) -> tuple[Room, State]:
+    """A room of the data file: sixteen of ``#`` wall, ``_`` floor, ``O`` target, ``X`` box, ``P``
+    player, ``S`` player on the target, row by row.
+    """
+    at = dict(zip(CELLS, text, strict=True))
+    walls = frozenset(cell for cell in CELLS if at[cell] == "#")
+    targets = frozenset(cell for cell in CELLS if at[cell] in "OS")
+    (player,) = (cell for cell in CELLS if at[cell] in "PS")
+    (box,) = (cell for cell in CELLS if at[cell] == "X")
+    return Room(walls, targets), State(player, box)
+
+
+@functools.cache
+def _examples() -> Mapping[Split, Sequence[Example]]:
+    try:
+        record = json.loads(ROOMS_FILE.read_text(encoding="utf-8"))
+        return {split: [_example(text) for text in record[split]] for split in SPLITS}
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{ROOMS_FILE}: cannot be read as rooms ({error}); "
+            "rewrite it: python -m opcd_bench.tasks._sokoban_rooms"
+        ) from error
+
+
+def _example(text: str) -> Example:
+    room, state = read_room(text)
+    taken = {*room.walls, *room.targets, *state}
+    free = [cell for cell in CELLS if cell not in taken]
+    rng = generator("sokoban", "rubble", text)
+    rubble = rng.sample(free, min(len(free), rng.randint(1, 3)))
+    return Example({"room": text, "rubble": [name(cell) for cell in sorted(rubble)]})
+
+
+def _start(example: Example) -> tuple[Room, State]:
+    return read_room(example.content["room"])
+
+
+def _starts(split: Split) -> list[tuple[Room, State]]:
+    return [_start(example) for example in _examples()[split]]
+
+
+def _board(room: Room, start: State) -> Board[State]:
+    return Board(
+        start,
+        functools.partial(sokoban.moved, room),
+        lambda state: state.box in room.targets,
+        lambda state: False,
+    )
+
+
+@functools.cache
+def _floors(split: Split) -> tuple[Floor, Floor]:
+    return floors([_board(room, start) for room, start in _starts(split)], TURNS)
+
+
+TASK = Sokoban
