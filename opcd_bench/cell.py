@@ -319,7 +319,7 @@ class CellRun:
         rows = self.run_dir.read("train")
         if rows:
             self.counters = {key: rows[-1][key] for key in COUNTERS}
-        self.run_dir.event("resumed", step=step)
+        self.run_dir.event("rewound", step=step)
         return step
 
     # --- the end --------------------------------------------------------------------------------
@@ -339,17 +339,15 @@ class CellRun:
                 self._record(choice.step, measured, final=True)
                 self.run_dir.samples(f"retention-{measured.task}", measured.samples)
             anchors = self.bench.anchors(self.task, self.cell.seed)
-        if self.suite.keep_checkpoints == "none":
-            self.run_dir.drop_checkpoints(())
-        elif self.suite.keep_checkpoints == "chosen":
-            self.run_dir.drop_checkpoints({choice.step})
+        kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {
                 "chosen_step": choice.step,
                 "rule": choice.rule,
                 "anchors": anchors,
                 **self.counters,
-            }
+            },
+            keep=kept[self.suite.keep_checkpoints],
         )
 
     def _load_weights(self, step: int) -> None:
@@ -358,4 +356,4 @@ class CellRun:
         if step == 0:
             self.bench.restore(self.student)
             return
-        training.load_state(self.core, self.run_dir.checkpoint_path(step))
+        training.load_state(self.core, self.run_dir.checkpoint_at(step).path)

@@ -110,7 +110,9 @@ class Suite(BaseModel):
     )
     dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1)
     test_items: int = identity(500, help="Test examples scored once.", ge=1)
-    eval_samples: int = identity(1, help="Samples an example at test and for base and ceiling.", ge=1)
+    eval_samples: int = identity(
+        1, help="Samples an example at test and for base and ceiling.", ge=1
+    )
     eval_temperature: float = identity(0.0, help="Decoding of every evaluation; 0 is greedy.", ge=0)
     eval_top_p: float = identity(1.0, help="Decoding of every evaluation.", gt=0, le=1)
     eval_top_k: int = identity(0, help="Decoding of every evaluation.", ge=0)
@@ -127,7 +129,9 @@ class Suite(BaseModel):
     device: str = runtime("auto", help="auto, cpu, cuda, cuda:1 …")
     engine: Literal["hf"] = identity("hf", help="Rollout engine.")
     rollout_batch_size: int = runtime(128, help="Replies written at a time.", ge=1)
-    save_steps: int = runtime(10, help="Steps between checkpoints that a killed run resumes from.", ge=1)
+    save_steps: int = runtime(
+        10, help="Steps between checkpoints that a killed run resumes from.", ge=1
+    )
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."
     )
@@ -175,16 +179,22 @@ class Suite(BaseModel):
     def _consistent(self) -> Suite:
         if isinstance(self.choose, int) and not isinstance(self.choose, bool):
             if not 0 <= self.choose <= self.max_steps:
-                raise ValueError(f"choose = {self.choose} lies outside 0 … max_steps = {self.max_steps}")
+                raise ValueError(
+                    f"choose = {self.choose} lies outside 0 … max_steps = {self.max_steps}"
+                )
             if self.choose not in self.evaluated_steps():
                 raise ValueError(
                     f"choose = {self.choose} is no evaluated step; those are multiples of "
                     f"eval_steps = {self.eval_steps}, and the last, {self.max_steps}"
                 )
         if self.warmup_steps > self.max_steps:
-            raise ValueError(f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}")
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}"
+            )
         if (self.headline_learning_rate is None) != (self.sweep_seeds is None):
-            raise ValueError("headline_learning_rate and sweep_seeds are given together, or neither")
+            raise ValueError(
+                "headline_learning_rate and sweep_seeds are given together, or neither"
+            )
         if (
             self.headline_learning_rate is not None
             and self.headline_learning_rate not in self.learning_rate
@@ -204,11 +214,20 @@ class Suite(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """The fields that numbers depend on, as JSON values."""
-        return {key: value for key, value in self.model_dump(mode="json").items() if is_identity(key)}
+        return {
+            key: value for key, value in self.model_dump(mode="json").items() if is_identity(key)
+        }
 
     def shared_identity(self) -> dict[str, Any]:
         """The identity fields that a single cell shares: without what the grid is made of."""
-        grid = {"methods", "tasks", "seeds", "learning_rate", "sweep_seeds", "headline_learning_rate"}
+        grid = {
+            "methods",
+            "tasks",
+            "seeds",
+            "learning_rate",
+            "sweep_seeds",
+            "headline_learning_rate",
+        }
         return {key: value for key, value in self.identity().items() if key not in grid}
 
 
@@ -221,7 +240,9 @@ def is_identity(field: str) -> bool:
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def digest(value: Any, length: int = 10) -> str:
@@ -266,4 +287,6 @@ def _explain(error: ValidationError, where: str) -> str:
         else:
             given = "" if problem["loc"] == () else f" (given: {problem['input']!r})"
             lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return f"{where}: {len(lines)} setting{'s' * (len(lines) > 1)} cannot be used\n" + "\n".join(lines)
+    return f"{where}: {len(lines)} setting{'s' * (len(lines) > 1)} cannot be used\n" + "\n".join(
+        lines
+    )

@@ -50,7 +50,12 @@ def eval_sampling(suite: Suite, max_completion_length: int | None = None) -> Sam
 
 
 def protocol(
-    task: Task, split: Split, examples: Sequence[Example], suite: Suite, samples: int, loaded: LoadedModel
+    task: Task,
+    split: Split,
+    examples: Sequence[Example],
+    suite: Suite,
+    samples: int,
+    loaded: LoadedModel,
 ) -> dict[str, Any]:
     """All that a score depends on besides the weights and the reading (told or plain)."""
     template = loaded.tokenizer.chat_template
@@ -76,7 +81,9 @@ def first_examples(task: Task, split: Split, items: int) -> Sequence[Example]:
     """The first ``items`` examples of a split, in its fixed order; DataError if it is empty."""
     examples = task.examples(split)
     if not examples:
-        raise DataError(f"task {task.name!r} has no {split} examples, so nothing can be scored on it")
+        raise DataError(
+            f"task {task.name!r} has no {split} examples, so nothing can be scored on it"
+        )
     return examples[:items]
 
 

@@ -15,7 +15,8 @@ from opcd_bench.evaluation import context_of
 from opcd_bench.method import Method
 from opcd_bench.progress import Reporter
 from opcd_bench.report import tables
-from opcd_bench.store import RunDir, SuiteDir
+from opcd_bench.run_reader import CONFIG
+from opcd_bench.store import RunDir, RunReader, SuiteDir
 from opcd_bench.task import Task, assert_disjoint
 from opcd_bench.tracker import tracker
 from opcd_bench.workbench import Workbench
@@ -60,13 +61,13 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     suite_dir = SuiteDir(root)
     bench = Workbench(suite, suite_dir, console)
     bench.check(list(methods.values()))
-    suite_dir.write(suite.model_dump(mode="json"))
+    suite_dir.merge(suite.model_dump(mode="json"))
     described = environment.describe(device=str(bench.initial.device))
     with console.phase(suite.name, len(cells), "cells") as phase:
         for cell in cells:
             _run_cell(cell, methods, tasks, bench, described, console)
             phase.advance(1)
-    done = sum(RunDir.sealed_at(suite_dir.run(cell.name)) for cell in cells)
+    done = sum(_sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
         done=done,
@@ -86,11 +87,14 @@ def _run_cell(
 ) -> None:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
     path = bench.suite_dir.run(cell.name)
-    if RunDir.sealed_at(path):
+    if _sealed(path):
         return
     with RunDir.open(path, cell.config, described) as run_dir:
         live = tracker(
-            bench.suite.report_to, bench.suite_dir.path / "trackers" / cell.name, cell.name, cell.config
+            bench.suite.report_to,
+            bench.suite_dir.path / "trackers" / cell.name,
+            cell.name,
+            cell.config,
         )
         try:
             CellRun(
@@ -99,8 +103,14 @@ def _run_cell(
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())
             console.warn(f"{cell.name} failed: {error}")
-        except Exception as error:  # the grid's edge: recorded whole, counted as failed, never hidden
+        except (
+            Exception
+        ) as error:  # the grid's edge: recorded whole, counted as failed, never hidden
             run_dir.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
             console.warn(f"{cell.name} failed: {type(error).__name__}: {error}")
         finally:
             live.close()
+
+
+def _sealed(path: Path) -> bool:
+    return (path / CONFIG).is_file() and RunReader(path).sealed

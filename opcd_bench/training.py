@@ -66,6 +66,19 @@ def token_weights(pairs: Sequence[Pair], reduction: str) -> list[float]:
     return [1.0 / (len(pairs) * len(pair.reply_ids)) for pair in pairs]
 
 
+def disable_dropout(model: torch.nn.Module) -> None:
+    """Switch dropout off in train mode too.
+
+    The loss compares two readings of one function, and a resumed run must repeat the uninterrupted
+    one; noise in one of the readings would break both.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
 class TrainingCore:
     """Owns the optimiser of one student. Algorithm-blind: it sees pairs, a teacher and a loss."""
 
@@ -77,6 +90,7 @@ class TrainingCore:
         self.skipped = 0
         self.skipped_in_a_row = 0
         student.model.requires_grad_(True)
+        disable_dropout(student.model)
         if suite.gradient_checkpointing:
             student.model.gradient_checkpointing_enable()
         self.parameters = [p for p in student.model.parameters() if p.requires_grad]
@@ -156,7 +170,9 @@ class TrainingCore:
             plain, _ = scoring.read_pairs(self.student, None, pairs)
         if told is not None and not torch.equal(plain.target_N, told.target_N.to(plain.target_N)):
             raise AssertionError("told and plain readings are not of the same reply tokens")
-        weight_N = torch.tensor(weights, device=plain.reply_N.device)[plain.reply_N]
+        weight_N = torch.tensor(weights, dtype=torch.float64).to(plain.reply_N.device)[
+            plain.reply_N
+        ]
         written_N = _written(pairs, plain.target_N.device)
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
@@ -173,7 +189,7 @@ class TrainingCore:
             weighted = isinstance(loss, Divergence) and loss.importance_weight
             extra = {"sampler_logp": written_X} if weighted else {}
             out = loss(student_XV, teacher_XV, reply_X, **extra)
-            (out.surrogate * weight_N[part]).sum().backward()
+            (out.surrogate * weight_N[part].to(out.surrogate)).sum().backward()
             total.add(_metrics(loss, student_XV.detach(), teacher_XV, reply_X))
             total.add(divergence=out.divergence)
             if written_X is not None:
@@ -228,9 +244,7 @@ class EmaTeacher:
     @torch.no_grad()
     def follow(self, student: LoadedModel) -> None:
         """Move the teacher's weights one step towards the student's."""
-        pairs = zip(
-            self.teacher.model.parameters(), student.model.parameters(), strict=True
-        )
+        pairs = zip(self.teacher.model.parameters(), student.model.parameters(), strict=True)
         for teacher, own in pairs:
             teacher.lerp_(own.to(teacher), 1.0 - self.rate)
 

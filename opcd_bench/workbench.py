@@ -160,7 +160,9 @@ class Workbench:
         return found
 
     def _anchor_dir(self, task: Task) -> SharedDir:
-        key = digest({"model": self.identity, "suite": self._scoring(), "task": describe_task(task)})
+        key = digest(
+            {"model": self.identity, "suite": self._scoring(), "task": describe_task(task)}
+        )
         return self.suite_dir.shared(task.name, key)
 
     def _anchor_name(self, reading: str, split: Split, seed: int) -> str:

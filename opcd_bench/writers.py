@@ -100,7 +100,9 @@ def read_stored(path: str) -> list[Trajectory]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"stored trajectories {path}: {error.strerror}; give an existing JSONL file") from None
+        raise DataError(
+            f"stored trajectories {path}: {error.strerror}; give an existing JSONL file"
+        ) from None
     for number, line in enumerate(lines, 1):
         try:
             found.append(Trajectory.from_json(json.loads(line)))
@@ -187,5 +189,3 @@ def pairs_of(
                 )
             )
     return PairBatch(tuple(pairs), overlong, failed)
-
-

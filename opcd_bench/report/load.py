@@ -38,7 +38,9 @@ class Results:
 def load(root: Path) -> Results:
     """Results of ``results/<suite>``; StoreError where there is no suite."""
     if not (root / "suite.json").is_file():
-        raise StoreError(f"{root}: no suite is stored here (no suite.json); run one: opcd-bench run")
+        raise StoreError(
+            f"{root}: no suite is stored here (no suite.json); run one: opcd-bench run"
+        )
     suite = json.loads((root / "suite.json").read_text(encoding="utf-8"))
     cells, evals, samples, shared = [], [], [], {}
     for config_file in sorted(root.glob("*/config.json")):
@@ -68,7 +70,9 @@ def load(root: Path) -> Results:
         for file in sorted((path / "samples").glob("*.jsonl")) if done else []:
             if not file.name.startswith("scores-"):
                 samples.extend({**cell, **_sample(row, file)} for row in read_rows(file))
-        shared.update({(a["reading"], a["shared"], a["name"]): a for a in summary.get("anchors", [])})
+        shared.update(
+            {(a["reading"], a["shared"], a["name"]): a for a in summary.get("anchors", [])}
+        )
     anchors = [
         {"reading": reading, **_sample(row, root / "shared" / folder / name)}
         for reading, folder, name in shared

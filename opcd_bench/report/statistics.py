@@ -12,7 +12,9 @@ from scipy import stats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-METHOD = f"percentile bootstrap clustered by example, {RESAMPLES} resamples, seed 0, {CONFIDENCE:.0%}"
+METHOD = (
+    f"percentile bootstrap clustered by example, {RESAMPLES} resamples, seed 0, {CONFIDENCE:.0%}"
+)
 
 Floats = npt.NDArray[np.float64]
 

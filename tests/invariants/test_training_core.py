@@ -1,0 +1,257 @@
+"""The training core: accumulation, masks, padding, reduction, determinism, non-finite gradients."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from opcd_bench import scoring
+from opcd_bench.config import make_suite
+from opcd_bench.divergence import named
+from opcd_bench.errors import NonFiniteGradients
+from opcd_bench.losses import TokenLoss
+from opcd_bench.models import LoadedModel, copy_frozen
+from opcd_bench.scoring import Pair
+from opcd_bench.training import TrainingCore, load_state, rate_at, save_state, token_weights
+
+LOSS = named("rkl_tail", k=5, support="student_top_k")
+
+
+def suite(**values):
+    base = {"methods": "opcd", "tasks": "rule_math", "learning_rate": 1e-3, "max_steps": 4}
+    return make_suite({**base, **values}, "test")
+
+
+def student(tiny: LoadedModel) -> LoadedModel:
+    module = copy.deepcopy(tiny.model).double().requires_grad_(True)
+    return dataclasses.replace(tiny, model=module, dtype=torch.float64)
+
+
+def teacher(tiny: LoadedModel) -> LoadedModel:
+    """Another model of the same vocabulary: the student's weights with noise."""
+    other = student(tiny)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(0.1 * noise)
+    return copy_frozen(other)
+
+
+def pairs(vocabulary: int) -> list[Pair]:
+    """Eight replies of unequal lengths after unequal prompts."""
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(5, vocabulary, (n,), generator=generator).tolist())
+
+    return [
+        Pair(f"e{i}", 0, plain_ids=ids(2 + i), told_ids=ids(9 - i), reply_ids=ids(1 + (3 * i) % 7))
+        for i in range(8)
+    ]
+
+
+def gradient(tiny: LoadedModel, batch: list[Pair], loss=LOSS, **settings) -> torch.Tensor:
+    """The whole gradient of one optimiser step, before the clip, flattened."""
+    core = TrainingCore(student(tiny), suite(max_grad_norm=0, **settings), 1e-3)
+    seen: list[torch.Tensor] = []
+    original = core.optimiser.step
+    core.optimiser.step = lambda: seen.append(
+        torch.cat([p.grad.flatten() for p in core.parameters])
+    )
+    core.step(batch, loss, teacher(tiny), shuffle=None)
+    core.optimiser.step = original
+    return seen[0]
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """To 1e-6 of the norm: transformers' RMSNorm computes in float32 even in a float64 model."""
+    return bool((a - b).norm() <= 1e-6 * b.norm())
+
+
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
+def test_one_micro_batch_of_eight_equals_eight_of_one(tiny_loaded, reduction):
+    batch = pairs(tiny_loaded.vocab_size)
+    whole = gradient(tiny_loaded, batch, micro_batch_size=8, reduction=reduction)
+    for size in (1, 3):
+        parts = gradient(tiny_loaded, batch, micro_batch_size=size, reduction=reduction)
+        assert close(whole, parts)
+
+
+def test_a_mean_of_micro_batch_means_would_be_caught(tiny_loaded):
+    batch = pairs(tiny_loaded.vocab_size)
+    whole = gradient(tiny_loaded, batch, micro_batch_size=8)
+    wrong = torch.stack([gradient(tiny_loaded, [pair]) for pair in batch]).mean(0)
+    assert not close(whole, wrong)
+
+
+def test_the_two_reductions_differ_on_unequal_lengths_and_agree_on_equal_ones(tiny_loaded):
+    batch = pairs(tiny_loaded.vocab_size)
+    token = gradient(tiny_loaded, batch, reduction="token_mean")
+    sequence = gradient(tiny_loaded, batch, reduction="sequence_mean")
+    assert not close(token, sequence)
+    equal = [dataclasses.replace(p, reply_ids=(*p.reply_ids, *range(5, 12))[:4]) for p in batch]
+    assert close(
+        gradient(tiny_loaded, equal, reduction="token_mean"),
+        gradient(tiny_loaded, equal, reduction="sequence_mean"),
+    )
+
+
+def test_the_gradient_is_that_of_the_plain_formula(tiny_loaded):
+    """Against autograd over unpadded, unchunked, one-at-a-time passes through the whole model."""
+    batch = pairs(tiny_loaded.vocab_size)
+    own, told = student(tiny_loaded), teacher(tiny_loaded)
+    full = named("rkl_full")
+    total = sum(len(pair.reply_ids) for pair in batch)
+    loss = torch.zeros((), dtype=torch.float64)
+    for pair in batch:
+        n = len(pair.reply_ids)
+        rows = []
+        for loaded, prompt in ((own, pair.plain_ids), (told, pair.told_ids)):
+            ids = torch.tensor([[*prompt, *pair.reply_ids]])
+            logits = loaded.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+            rows.append(logits[:, : tiny_loaded.vocab_size].log_softmax(-1))
+        assert len(rows[0]) == n
+        loss = loss + (rows[0].exp() * (rows[0] - rows[1].detach())).sum() / total
+    loss.backward()
+    expected = torch.cat([p.grad.flatten() for p in own.model.parameters()])
+    assert close(gradient(tiny_loaded, batch, full), expected)
+
+
+def test_prompts_carry_no_loss_and_padding_changes_nothing(tiny_loaded):
+    """O-22: a longer neighbour in the batch, hence more padding, does not change a reply's loss."""
+    loaded = student(tiny_loaded)
+    batch = pairs(tiny_loaded.vocab_size)
+    alone = scoring.read(loaded, [batch[0].plain_ids], [batch[0].reply_ids])
+    together = scoring.read(loaded, [p.plain_ids for p in batch], [p.reply_ids for p in batch])
+    n = len(batch[0].reply_ids)
+    assert torch.allclose(alone.states_NH, together.states_NH[:n], atol=1e-5)
+    assert together.target_N.tolist() == [t for p in batch for t in p.reply_ids]
+    assert len(together.states_NH) == sum(len(p.reply_ids) for p in batch)
+
+
+def test_a_changed_reply_token_changes_only_the_predictions_after_it(tiny_loaded):
+    """O-22: the shift is right, so the state at t predicts token t + 1 and reads up to t."""
+    loaded = student(tiny_loaded)
+    prompt, reply = (5, 6, 7), (8, 9, 10, 11)
+    changed = (8, 9, 12, 11)
+    a = scoring.read(loaded, [prompt], [reply]).states_NH
+    b = scoring.read(loaded, [prompt], [changed]).states_NH
+    same = [torch.allclose(x, y, atol=1e-5) for x, y in zip(a, b, strict=True)]
+    assert same == [True, True, True, False]
+
+
+def test_the_first_end_of_sequence_belongs_to_the_reply_and_nothing_after_it():
+    assert scoring.end_at_first_eos((7, 8, 2, 9, 2), (2, 3)) == (7, 8, 2)
+    assert scoring.end_at_first_eos((7, 8), (2,)) == (7, 8)
+    assert scoring.end_at_first_eos((2, 7), (2,)) == (2,)
+
+
+def test_head_chunks_change_nothing(tiny_loaded, monkeypatch):
+    """O-21."""
+    batch = pairs(tiny_loaded.vocab_size)
+    whole = gradient(tiny_loaded, batch)
+    monkeypatch.setattr(scoring.chunks, "__defaults__", (3,))
+    assert close(gradient(tiny_loaded, batch), whole)
+
+
+def test_padded_embedding_rows_get_no_probability(tiny_loaded):
+    states = torch.randn(4, tiny_loaded.model.config.hidden_size)
+    assert scoring.logits(tiny_loaded, states).shape[-1] == tiny_loaded.vocab_size
+
+
+def test_no_gradient_reaches_the_teacher_and_its_weights_stay(tiny_loaded):
+    """O-27."""
+    told = teacher(tiny_loaded)
+    before = [p.clone() for p in told.model.parameters()]
+    core = TrainingCore(student(tiny_loaded), suite(), 1e-2)
+    core.step(pairs(tiny_loaded.vocab_size), LOSS, told, shuffle=None)
+    assert all(p.grad is None for p in told.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, told.model.parameters(), strict=True))
+
+
+def test_a_teacher_with_the_students_weights_and_prompt_gives_no_gradient(tiny_loaded):
+    """O-28: the null test of the real scoring path, against a shuffled teacher."""
+    batch = [dataclasses.replace(p, told_ids=p.plain_ids) for p in pairs(tiny_loaded.vocab_size)]
+    norms = {}
+    for shuffle in (None, 7):
+        core = TrainingCore(student(tiny_loaded), suite(), 1e-3)
+        report = core.step(batch, LOSS, copy_frozen(student(tiny_loaded)), shuffle=shuffle)
+        norms[shuffle] = report.grad_norm
+    assert norms[None] < 1e-10
+    assert norms[7] > 1e-3
+
+
+def test_training_towards_the_teacher_lowers_the_divergence(tiny_loaded):
+    core = TrainingCore(student(tiny_loaded), suite(max_steps=30, learning_rate=3e-3), 3e-3)
+    told, batch = teacher(tiny_loaded), pairs(tiny_loaded.vocab_size)
+    reports = [core.step(batch, named("rkl_full"), told, shuffle=None) for _ in range(30)]
+    assert reports[-1].divergence < 0.3 * reports[0].divergence
+    assert reports[0].divergence_kind == "reverse_kl"
+
+
+class _Broken:
+    metric = "broken"
+
+    def __call__(self, student_logits, teacher_logits, reply_ids):
+        value = (student_logits * math.nan).sum(-1)
+        return TokenLoss(value, torch.zeros_like(value).detach())
+
+
+def test_non_finite_gradients_move_no_weight_are_counted_and_stop_after_five(tiny_loaded):
+    own = student(tiny_loaded)
+    before = [p.detach().clone() for p in own.model.parameters()]
+    core = TrainingCore(own, suite(), 1e-3)
+    batch = pairs(tiny_loaded.vocab_size)
+    for expected in range(1, 5):
+        report = core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
+        assert report.skipped
+        assert core.skipped == expected
+    with pytest.raises(NonFiniteGradients, match="5 optimiser steps in a row.*learning_rate"):
+        core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
+    assert all(torch.equal(a, b) for a, b in zip(before, own.model.parameters(), strict=True))
+
+
+def test_a_finite_step_forgets_the_skipped_ones_before_it(tiny_loaded):
+    core = TrainingCore(student(tiny_loaded), suite(), 1e-3)
+    batch = pairs(tiny_loaded.vocab_size)
+    core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
+    core.step(batch, LOSS, teacher(tiny_loaded), shuffle=None)
+    assert (core.skipped, core.skipped_in_a_row) == (1, 0)
+
+
+def test_a_restored_core_goes_on_bit_for_bit(tiny_loaded, tmp_path):
+    batch, told = pairs(tiny_loaded.vocab_size), teacher(tiny_loaded)
+    straight = TrainingCore(student(tiny_loaded), suite(), 1e-3)
+    for _ in range(4):
+        straight.step(batch, LOSS, told, shuffle=None)
+    first = TrainingCore(student(tiny_loaded), suite(), 1e-3)
+    for _ in range(2):
+        first.step(batch, LOSS, told, shuffle=None)
+    save_state(first, tmp_path)
+    second = TrainingCore(student(tiny_loaded), suite(), 1e-3)
+    load_state(second, tmp_path)
+    for _ in range(2):
+        second.step(batch, LOSS, told, shuffle=None)
+    mine, theirs = straight.student.model.parameters(), second.student.model.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_rates_follow_the_schedule():
+    constant = suite(warmup_steps=2, max_steps=10)
+    assert [rate_at(s, 1.0, constant) for s in range(4)] == [0.5, 1.0, 1.0, 1.0]
+    cosine = suite(lr_scheduler_type="cosine", max_steps=4)
+    assert rate_at(0, 1.0, cosine) == 1.0
+    assert rate_at(2, 1.0, cosine) == pytest.approx(0.5)
+
+
+def test_token_weights_sum_to_one_over_the_tokens():
+    batch = pairs(40)
+    for reduction in ("token_mean", "sequence_mean"):
+        weights = token_weights(batch, reduction)
+        total = sum(w * len(p.reply_ids) for w, p in zip(weights, batch, strict=True))
+        assert total == pytest.approx(1.0)
