@@ -11,9 +11,10 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling
-from opcd_bench.rollout.kv import Prefilled, additive, plain_attention, prefill
+from opcd_bench.rollout.kv import Prefilled, additive, capacity_for, plain_attention, prefill
 
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped from the cache once fewer than this share of its rows is live."""
@@ -122,9 +123,11 @@ class HFEngine:
                 mask, lengths_B1, ids, rows = mask[keep], lengths_B1[keep], ids[keep], rows[keep]
                 live = live[keep]
             filled += 1
+            if self._plain:
+                mask[..., filled - 1] = 0.0
             logits_BV = self.loaded.model(
                 input_ids=ids[:, None],
-                attention_mask=mask[..., :filled],
+                attention_mask=mask[..., : capacity_for(filled) if self._plain else filled],
                 position_ids=lengths_B1 + step,
                 past_key_values=cache,
                 use_cache=True,
@@ -132,11 +135,12 @@ class HFEngine:
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
 
     def _mask(self, real_BT: Tensor, room: int) -> Tensor:
-        """The mask of every step to come: additive and 4-D, or 2-D where layers differ."""
-        roomy = torch.nn.functional.pad(real_BT, (0, room), value=True)
+        """The mask of all steps: additive and 4-D with new slots shut, or 2-D where layers differ."""
         if self._plain:
-            return additive(roomy[:, None, None], self.loaded.model.dtype)
-        return roomy.long()
+            more = capacity_for(real_BT.shape[1] + room) - real_BT.shape[1]
+            real_BT = torch.nn.functional.pad(real_BT, (0, more), value=False)
+            return additive(real_BT[:, None, None], self.loaded.model.dtype)
+        return torch.nn.functional.pad(real_BT, (0, room), value=True).long()
 
     def _replies(
         self, ids_BT: Tensor, logp_BT: Tensor, written_B: Tensor, stopped_B: Tensor
@@ -176,7 +180,11 @@ def _quiet(loaded: LoadedModel, autocast: bool) -> Iterator[None]:
     # Weights cast by autocast under no_grad must not outlive this block: they carry no gradient.
     torch.clear_autocast_cache()
     try:
-        with torch.no_grad(), torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast):
+        with (
+            torch.no_grad(),
+            torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast),
+            fast_on_cpu(loaded.model),
+        ):
             yield
     finally:
         torch.clear_autocast_cache()

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-_GROW = 64
+_GROW = 32
 _SHARE_FROM = 64
 """A shared prefix pays from about this many token computations saved."""
 _TOKENS = 16_384
@@ -20,51 +20,55 @@ _SCORES = 2**26
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values in buffers with room to spare, so that a new token is written, not copied.
+    """Keys and values in whole buffers of ``(rows, heads, capacity, size)``, grown 32 slots a time.
 
-    Buffers are ``(rows, heads, capacity, size)``; ``keys`` and ``values`` view what is filled.
+    A new token is written, not copied, and attention reads the whole contiguous buffer: slots that
+    are not filled hold zeros and must be masked (``capacity`` is the mask's width).
     """
 
     def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
         super().__init__()
         self.dtype, self.device = keys.dtype, keys.device
-        self._keys, self._values = keys, values
-        self._show(length)
+        self.keys, self.values, self.length = keys, values, length
         self.is_initialized = True
 
-    def _show(self, length: int) -> None:
-        self.keys = self._keys[:, :, :length]
-        self.values = self._values[:, :, :length]
+    @property
+    def capacity(self) -> int:
+        """Slots of the buffers, filled or not."""
+        return int(self.keys.shape[-2])
+
+    def get_seq_length(self) -> int:
+        """Filled slots."""
+        return self.length
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append ``(rows, heads, tokens, size)`` and return all that is filled."""
-        begin = self.keys.shape[-2]
-        end = begin + key_states.shape[-2]
-        if end > self._keys.shape[-2]:
-            self._keys = _roomy(self.keys, end + max(_GROW, end // 4))
-            self._values = _roomy(self.values, end + max(_GROW, end // 4))
-        self._keys[:, :, begin:end] = key_states
-        self._values[:, :, begin:end] = value_states
-        self._show(end)
+        """Append ``(rows, heads, tokens, size)`` and return the whole buffers."""
+        begin, end = self.length, self.length + key_states.shape[-2]
+        if end > self.capacity:
+            self.keys = _roomy(self.keys, capacity_for(end))
+            self.values = _roomy(self.values, capacity_for(end))
+        self.keys[:, :, begin:end] = key_states
+        self.values[:, :, begin:end] = value_states
+        self.length = end
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows, and free the memory of the others."""
-        length = self.keys.shape[-2]
-        self._keys = _roomy(self.keys, length + _GROW, indices)
-        self._values = _roomy(self.values, length + _GROW, indices)
-        self._show(length)
+        self.keys = self.keys.index_select(0, indices)
+        self.values = self.values.index_select(0, indices)
 
 
-def _roomy(filled: Tensor, capacity: int, rows: Tensor | None = None) -> Tensor:
-    count = filled.shape[0] if rows is None else len(rows)
-    buffer = filled.new_empty((count, filled.shape[1], capacity, filled.shape[3]))
-    if rows is None:
-        buffer[:, :, : filled.shape[2]] = filled
-    else:
-        torch.index_select(filled, 0, rows, out=buffer[:, :, : filled.shape[2]])
+def capacity_for(length: int) -> int:
+    """Slots of a buffer that holds ``length``: the next multiple of 32."""
+    return -(-length // _GROW) * _GROW
+
+
+def _roomy(filled: Tensor, capacity: int) -> Tensor:
+    shape = (*filled.shape[:2], capacity, filled.shape[3])
+    buffer = torch.zeros(shape, dtype=filled.dtype, device=filled.device)
+    buffer[:, :, : filled.shape[2]] = filled
     return buffer
 
 
@@ -144,7 +148,7 @@ def prefill(
 
 def _empty(like: Tensor, rows: int, width: int, dtype: torch.dtype) -> Tensor:
     # Zeros: padding slots between two chunks are never written, and 0 times garbage must be 0.
-    shape = (rows, like.shape[1], width + _GROW, like.shape[3])
+    shape = (rows, like.shape[1], capacity_for(width), like.shape[3])
     return torch.zeros(shape, dtype=dtype, device=like.device)
 
 
