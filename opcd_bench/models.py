@@ -81,9 +81,7 @@ def load(
     return assemble(name, model, tokenizer)
 
 
-def assemble(
-    name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> LoadedModel:
+def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
     """A LoadedModel from its two halves, for models that were built or trained in memory."""
     if not tokenizer.chat_template:
         raise ModelError(
@@ -157,7 +155,7 @@ def _source(name: str) -> str:
         folder = Path(micro.path())
     else:
         folder = Path(name).expanduser()
-        like_a_path = name.startswith((".", "/", "~")) or name.count("/") != 1 and "/" in name
+        like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
         if not folder.exists():
             if like_a_path:
                 raise ModelError(
@@ -227,9 +225,7 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
     return tokenizer
 
 
-def _weights(
-    name: str, source: str, shared: dict[str, Any], dtype: torch.dtype
-) -> PreTrainedModel:
+def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared

@@ -73,7 +73,7 @@ def write_tiny_model(folder: Path, **settings) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a random two-layer Qwen3 of 259 ids and a ChatML template; do not write in it."""
+    """A folder with a random two-layer Qwen3 of 259 ids and a ChatML template; read only."""
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 

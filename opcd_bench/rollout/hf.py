@@ -135,7 +135,7 @@ class HFEngine:
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
 
     def _mask(self, real_BT: Tensor, room: int) -> Tensor:
-        """The mask of all steps: additive and 4-D with new slots shut, or 2-D where layers differ."""
+        """The mask of all steps: additive, 4-D, new slots shut; 2-D where layers differ."""
         if self._plain:
             more = capacity_for(real_BT.shape[1] + room) - real_BT.shape[1]
             real_BT = torch.nn.functional.pad(real_BT, (0, more), value=False)

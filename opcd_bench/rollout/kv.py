@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -107,10 +106,7 @@ def prefill(
     for row, prompt in enumerate(prompts):
         rows_of.setdefault(prompt, []).append(row)
     distinct = sorted(rows_of, key=len)
-    shared = len(os.path.commonprefix(distinct)) if len(distinct) > 1 else 0
-    shared = min(shared, len(distinct[0]) - 1)
-    if shared * (len(distinct) - 1) < _SHARE_FROM:
-        shared = 0
+    shared = _shared(distinct)
     width = max(len(distinct[-1]), 1)
     head = _forward_prefix(model, distinct[0][:shared]) if shared else None
     buffers: list[tuple[Tensor, Tensor]] = []
@@ -146,15 +142,23 @@ def prefill(
     return Prefilled(Cache(layers=layers), real_BT, logits_BV)
 
 
+def _shared(distinct: Sequence[tuple[int, ...]]) -> int:
+    """Tokens that all prompts begin with, less than the shortest; 0 if sharing would not pay."""
+    first, last = min(distinct), max(distinct)
+    same = 0
+    while same < min(len(first), len(last)) and first[same] == last[same]:
+        same += 1
+    same = min(same, len(distinct[0]) - 1)
+    return same if same * (len(distinct) - 1) >= _SHARE_FROM else 0
+
+
 def _empty(like: Tensor, rows: int, width: int, dtype: torch.dtype) -> Tensor:
     # Zeros: padding slots between two chunks are never written, and 0 times garbage must be 0.
     shape = (rows, like.shape[1], capacity_for(width), like.shape[3])
     return torch.zeros(shape, dtype=dtype, device=like.device)
 
 
-def _chunks(
-    distinct: Sequence[tuple[int, ...]], shared: int
-) -> list[Sequence[tuple[int, ...]]]:
+def _chunks(distinct: Sequence[tuple[int, ...]], shared: int) -> list[Sequence[tuple[int, ...]]]:
     """Cut prompts, sorted by length, into runs that one forward can take."""
     chunks, begin = [], 0
     for end in range(1, len(distinct) + 1):

@@ -1,0 +1,277 @@
+"""Play a task's episodes as a batch: every live episode's next turn is one call of the engine."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from opcd_bench.errors import CellFailed, DataError, UserError
+from opcd_bench.models import LoadedModel, prompt_ids
+from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
+from opcd_bench.seeds import seed_of
+from opcd_bench.task import Context, Episode, Example, Grade, Message, Task
+
+Outcome = Literal["correct", "wrong", "unparsable", "truncated", "failed"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TurnRecord:
+    """One (prompt, reply) pair.
+
+    ``messages`` are plain; ``prompt_ids`` are what the writer read (told, if it was told).
+    """
+
+    messages: tuple[Message, ...]
+    prompt_ids: tuple[int, ...]
+    reply: Reply
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """All turns of one attempt at one example, and what they are worth."""
+
+    example_id: str
+    turns: tuple[TurnRecord, ...]
+    grade: Grade
+    outcome: Outcome
+    feedback: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for one JSON line; ``from_json`` gives an equal Trajectory back."""
+        return {
+            "example_id": self.example_id,
+            "outcome": self.outcome,
+            "score": self.grade.score,
+            "answer": self.grade.answer,
+            "why": self.grade.why,
+            "feedback": self.feedback,
+            "turns": [
+                {
+                    "messages": [dict(message) for message in turn.messages],
+                    "prompt_ids": list(turn.prompt_ids),
+                    "reply": turn.reply.text,
+                    "ids": list(turn.reply.ids),
+                    "logprobs": _finite(self.example_id, turn.reply.logprobs),
+                    "finish": turn.reply.finish,
+                }
+                for turn in self.turns
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Trajectory:
+        """The Trajectory that ``to_json`` wrote. Raises DataError for a row of another shape."""
+        try:
+            return cls(
+                example_id=row["example_id"],
+                turns=tuple(
+                    TurnRecord(
+                        messages=tuple(dict(message) for message in turn["messages"]),
+                        prompt_ids=tuple(turn["prompt_ids"]),
+                        reply=Reply(
+                            ids=tuple(turn["ids"]),
+                            logprobs=tuple(turn["logprobs"]),
+                            text=turn["reply"],
+                            finish=turn["finish"],
+                        ),
+                    )
+                    for turn in row["turns"]
+                ),
+                grade=Grade(row["score"], row["answer"], row["why"]),
+                outcome=row["outcome"],
+                feedback=row["feedback"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"this is no stored trajectory ({type(error).__name__}: {error}); it needs "
+                "example_id, outcome, score, answer, why, feedback, and turns of messages, "
+                "prompt_ids, reply, ids, logprobs and finish"
+            ) from error
+
+
+def _finite(example_id: str, logprobs: Sequence[float]) -> list[float]:
+    if not all(map(math.isfinite, logprobs)):
+        raise ValueError(f"example {example_id}: a log-prob is not finite, which JSON cannot say")
+    return list(logprobs)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An example whose prompt was too long to be read whole: not played, and counted as such.
+
+    ``turn`` counts from 0; ``length`` and ``limit`` are in tokens, of the prompt as it was read.
+    """
+
+    example_id: str
+    turn: int
+    length: int
+    limit: int
+
+
+@dataclass
+class _Seat:
+    """An episode under way."""
+
+    example: Example
+    seed: int
+    episode: Episode | None = None
+    plain: tuple[Message, ...] = ()
+    turns: list[TurnRecord] = field(default_factory=list)
+    result: Trajectory | Skipped | None = None
+
+
+def play(
+    task: Task,
+    examples: Sequence[Example],
+    engine: Engine,
+    reader: LoadedModel | PreTrainedTokenizerBase,
+    sampling: Sampling,
+    *,
+    seeds: Sequence[int],
+    env_seeds: Sequence[int],
+    context: Context | None = None,
+    max_prompt_length: int | None = None,
+    overlong: Literal["refuse", "skip"] = "refuse",
+) -> list[Trajectory | Skipped]:
+    """One attempt at each example (an example may come several times), in order.
+
+    ``seeds[i]`` is example i's sampling noise (turn t uses ``seed_of(seeds[i], t)``),
+    ``env_seeds[i]`` its environment's. With a ``context`` the writer reads told prompts; the
+    episode and the records stay plain. A prompt, as the writer reads it, of more than
+    ``max_prompt_length`` tokens (or than the model has room for, if ``reader`` is a LoadedModel)
+    is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its place.
+
+    An exception from the task's own code makes that episode ``failed``, with the traceback in
+    ``grade.why``, and the others go on; a UserError is passed on.
+    """
+    if not len(examples) == len(seeds) == len(env_seeds):
+        raise ValueError(
+            f"{len(examples)} examples need as many seeds ({len(seeds)}) and env_seeds "
+            f"({len(env_seeds)})"
+        )
+    limit = _limit(reader, sampling, max_prompt_length)
+    seats = [_Seat(example, seed) for example, seed in zip(examples, seeds, strict=True)]
+    for seat, env_seed in zip(seats, env_seeds, strict=True):
+        _open(task, seat, env_seed)
+    for turn in range(task.max_turns):
+        asked: list[tuple[_Seat, tuple[int, ...]]] = []
+        for seat in seats:
+            if seat.result is not None:
+                continue
+            ids = prompt_ids(reader, seat.plain if context is None else context.tell(seat.plain))
+            if limit is not None and len(ids) > limit[0]:
+                seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
+            else:
+                asked.append((seat, ids))
+        if not asked:
+            break
+        replies = engine.generate(
+            [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked], sampling
+        )
+        for (seat, ids), reply in zip(asked, replies, strict=True):
+            seat.turns.append(TurnRecord(seat.plain, ids, reply))
+            _take(seat, reply)
+    for seat in seats:
+        if seat.result is None:
+            _finish(seat)
+    results = [seat.result for seat in seats if seat.result is not None]
+    assert len(results) == len(seats)
+    return results
+
+
+def _limit(
+    reader: LoadedModel | PreTrainedTokenizerBase, sampling: Sampling, most: int | None
+) -> tuple[int, str] | None:
+    """The longest prompt in tokens, and the knob that says so."""
+    knob = f"max_prompt_length = {most}"
+    if isinstance(reader, LoadedModel):
+        room = reader.max_length - sampling.max_completion_length
+        if most is None or room < most:
+            return room, (
+                f"model {reader.name!r} reads {reader.max_length}, less "
+                f"max_completion_length = {sampling.max_completion_length}"
+            )
+    return None if most is None else (most, knob)
+
+
+def _overlong(
+    task: Task,
+    seat: _Seat,
+    turn: int,
+    length: int,
+    limit: tuple[int, str],
+    overlong: Literal["refuse", "skip"],
+) -> Skipped:
+    if overlong == "skip":
+        return Skipped(seat.example.id, turn, length, limit[0])
+    raise DataError(
+        f"task {task.name!r}, example {seat.example.id}: its prompt of turn {turn + 1} has "
+        f"{length} tokens, more than {limit[0]} ({limit[1]}). Prompts are never cut: raise the "
+        "limit, or set overlong = 'skip' to leave such examples out and count them"
+    )
+
+
+def _open(task: Task, seat: _Seat, env_seed: int) -> None:
+    def opened() -> Episode:
+        episode = task.open(seat.example, env_seed)
+        seat.plain = tuple(dict(message) for message in episode.messages)
+        return episode
+
+    seat.episode = _guarded(seat, opened)
+
+
+def _take(seat: _Seat, reply: Reply) -> None:
+    """Hand the reply to the episode; finish it if it is over."""
+    episode = seat.episode
+    assert episode is not None
+
+    def over() -> bool:
+        done = episode.step(reply.text).done
+        if not done:
+            seat.plain = tuple(dict(message) for message in episode.messages)
+        return done
+
+    if _guarded(seat, over):
+        _finish(seat)
+
+
+def _finish(seat: _Seat) -> None:
+    episode = seat.episode
+    assert episode is not None
+
+    def graded() -> tuple[Grade, str]:
+        grade = episode.grade()
+        if not isinstance(grade, Grade):
+            raise TypeError(f"grade() returned {grade!r}, not a Grade")
+        return grade, episode.feedback()
+
+    finished = _guarded(seat, graded)
+    if finished is None:
+        return
+    grade, feedback = finished
+    outcome: Outcome = "wrong"
+    if grade.score == 1.0:
+        outcome = "correct"
+    elif any(turn.reply.finish == "length" for turn in seat.turns):
+        outcome = "truncated"
+    elif grade.score is None:
+        outcome = "unparsable"
+    seat.result = Trajectory(seat.example.id, tuple(seat.turns), grade, outcome, feedback)
+
+
+def _guarded(seat: _Seat, call: Callable[[], T]) -> T | None:
+    """What the task's own code returns; if it raises, None, and the seat's result is ``failed``."""
+    try:
+        return call()
+    except (UserError, CellFailed):
+        raise
+    except Exception:
+        grade = Grade(None, None, traceback.format_exc(limit=-4))
+        seat.result = Trajectory(seat.example.id, tuple(seat.turns), grade, "failed", "")
+        return None
