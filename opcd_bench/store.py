@@ -150,8 +150,8 @@ class RunDir(RunReader):
     def samples(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write samples/<name>.jsonl whole, in place of one that is there.
 
-        Names say where they belong, for ``rewind``: ``dev-step_000050`` to a step,
-        ``test-final`` (anything with ``-final``) to the final test.
+        Names say where they belong, for ``rewind``: ``dev-step_000050`` to a step, those without
+        a step (``test``) to the end of the run.
         """
         self._need_lock()
         write_atomic(self._file(f"samples/{checked_name(name)}"), joined(rows))
@@ -166,7 +166,7 @@ class RunDir(RunReader):
         append_row(self._file(name), row)
 
     def rewind(self, step: int) -> None:
-        """Drop what was written past ``step`` (-1: everything), and the final test's results.
+        """Drop what was written past ``step`` (-1: everything), and the end's results in any case.
 
         Checkpoints go first, so that after a kill in between none is ahead of its rows.
         """
@@ -178,7 +178,7 @@ class RunDir(RunReader):
                 dropped[f"{CHECKPOINTS}/{checkpoint.path.name}"] = 1
         for name in self.sample_names():
             match = re.search(r"-step_(\d+)", name)
-            if (match and int(match[1]) > step) or "-final" in name:
+            if match is None or int(match[1]) > step:
                 self._file(f"samples/{name}").unlink()
                 dropped[f"samples/{name}"] = 1
         for name in STEPPED:
@@ -240,7 +240,8 @@ class RunDir(RunReader):
             self._sync_rows()
         files = {name: asdict(file) for name, file in contents(self.path).items()}
         hashes = {c.path.name: checkpoints.manifest_hash(c) for c in kept}
-        seal = {"summary": summary, "files": files, "checkpoints": hashes}
+        clean = json.loads(canonical_row(summary))
+        seal = {"summary": clean, "files": files, "checkpoints": hashes}
         write_atomic(self.path / DONE, object_text(seal))
         for checkpoint in self.checkpoints():
             if checkpoint not in kept:
