@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from opcd_bench import registry
@@ -76,21 +77,24 @@ def _protocol(task: Task) -> str:
             raise ContractBroken(
                 f"example {example.id}: without a reply it is graded {early.score}, not lost"
             )
-        for reply in (*REPLIES, *_from(example)):
-            turns = max(turns, len(_play(task, example, reply)) - 1)
+        for replies in _scripts(untouched, example):
+            turns = max(turns, len(_play(task, example, replies)) - 1)
     return f"up to {turns} turn{'s' * (turns != 1)} played"
 
 
-def _from(example: Example) -> tuple[str, ...]:
-    return () if example.reference is None else (f"Answer: {example.reference}",)
+def _scripts(episode: Episode, example: Example) -> list[tuple[str, ...]]:
+    """What is answered, turn by turn and then over again: junk, the reference, listed actions."""
+    actions = dict.fromkeys(re.findall(r"\[\w+\]", episode.messages[-1]["content"]))
+    known = () if example.reference is None else (f"Answer: {example.reference}",)
+    return [(reply,) for reply in (*REPLIES, *known, *actions)] + [tuple(actions)] * bool(actions)
 
 
-def _play(task: Task, example: Example, reply: str) -> list[object]:
-    """Answer every turn with ``reply``; returns all that was seen, the grade last."""
+def _play(task: Task, example: Example, replies: Sequence[str]) -> list[object]:
+    """Answer with ``replies`` in a circle; returns all that was seen, the grade last."""
     episode: Episode = task.open(example, seed(task, example))
     seen: list[object] = []
     for turn_number in range(1, task.max_turns + 1):
-        turn = episode.step(reply)
+        turn = episode.step(replies[(turn_number - 1) % len(replies)])
         seen.append((turn, episode.feedback()))
         if turn.done:
             break
@@ -123,8 +127,8 @@ def _check_messages(messages: Sequence[Message], example: Example) -> None:
 
 def _deterministic(task: Task) -> str:
     for example in played_examples(task)[:: max(1, PLAYED // 4)]:
-        for reply in (*REPLIES, *_from(example)):
-            if _play(task, example, reply) != _play(task, example, reply):
+        for replies in _scripts(task.open(example, seed(task, example)), example):
+            if _play(task, example, replies) != _play(task, example, replies):
                 raise ContractBroken(
                     f"example {example.id}: the same seed and replies gave two episodes"
                 )
@@ -152,19 +156,19 @@ def _bounds(task: Task) -> str:
 
 
 def _no_leak(task: Task) -> str:
-    lines = [" ".join(line.split()) for line in task.context().text.splitlines()]
-    telling = [line for line in lines if len(line.split()) >= 3]
+    parts = re.split(r"[\n.;]", task.context().text)
+    telling = [line for line in (" ".join(part.split()) for part in parts) if line.count(" ") >= 2]
     for example in played_examples(task):
         episode = task.open(example, seed(task, example))
         plain = [" ".join(message["content"].split()) for message in episode.messages]
         for line in telling:
             if any(line in content for content in plain):
                 raise ContractBroken(
-                    f"example {example.id}: the plain prompt holds the context's line {line!r}"
+                    f"example {example.id}: the plain prompt holds the context's words {line!r}"
                 )
         if example.hint and any(example.hint in content for content in plain):
             raise ContractBroken(f"example {example.id}: the plain prompt holds the hint")
-    return f"{len(telling)} line{'s' * (len(telling) != 1)} of context looked for"
+    return f"{len(telling)} sentence{'s' * (len(telling) != 1)} of context looked for"
 
 
 TASK_CONTRACTS: tuple[Contract[Task], ...] = (
@@ -174,5 +178,5 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its episodes keep the protocol for any reply", _protocol),
     Contract("the same seed and replies give the same episode", _deterministic),
     Contract("its floors and ceiling lie in 0 … 1, and say how computed", _bounds),
-    Contract("no line of its context is in a plain prompt", _no_leak),
+    Contract("no sentence of its context is in a plain prompt", _no_leak),
 )

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
@@ -64,8 +64,6 @@ def _python() -> Finding:
 
 
 def _required_packages() -> Iterator[Finding]:
-    from importlib.metadata import requires
-
     for text in requires("opcd-bench") or []:
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
@@ -117,9 +115,12 @@ def _device() -> Finding:
 def _resources() -> Iterator[Finding]:
     from opcd_bench import retention
 
-    for resource in retention.probe():
-        state: State = "ok" if resource.present else "optional"
-        yield Finding(resource.what, state, resource.detail, resource.install)
+    packages = {Requirement(text).name for text in requires("opcd-bench") or []}
+    for what, present, install in retention.probe():
+        if what in packages:
+            continue
+        detail = "there" if present else "not there"
+        yield Finding(what, "ok" if present else "optional", detail, install)
 
 
 def _disk(output_dir: Path) -> Finding:

@@ -1,8 +1,15 @@
-"""`opcd-bench micro`: the built-in model: rebuild it, read its card, find its folder."""
+"""`opcd-bench micro`: the built-in model: rebuild it, measure its card, find its folder."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from opcd_bench.cli.run import INTERRUPTED
 
 app = typer.Typer(help="The built-in model and its world.", no_args_is_help=True)
 
@@ -12,4 +19,29 @@ def path() -> None:
     """Print the folder of the built-in model."""
     from opcd_bench import micro
 
-    print(micro.folder())
+    print(micro.path())
+
+
+@app.command("pretrain")
+def pretrain(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Folder of the weights, checkpoint and log.")] = Path(
+        "scratch/micro"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of data, weights and tokenizer.")] = 0,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens to train on.")] = 40_000_000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; do not resume.")] = False,
+) -> None:
+    """Pre-train the built-in model from its seed; the same command resumes."""
+    from opcd_bench.micro import pretrain as recipe
+
+    print(f"pre-training into {out}; figures go to {out / 'log.jsonl'}", file=sys.stderr)
+    try:
+        model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)
+    except KeyboardInterrupt:
+        words = [word for word in context.obj or sys.argv[1:] if word != "--fresh"]
+        again = shlex.join(["opcd-bench", *words])
+        print(f"\nInterrupted; to go on from the last checkpoint:\n  {again}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    print(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -98,7 +99,7 @@ def method(name: Name) -> None:
 @app.command("task")
 def task(name: Name) -> None:
     """A task in one file: tasks/NAME.py of a source checkout, or ./NAME.py."""
-    classname = "".join(part.capitalize() for part in name.split("_"))
+    classname = "".join(part.capitalize() for part in name.split("_")) + "Task"
     text = TASK.format(name=name, classname=classname)
     _write(name, "task", registry.TASKS_PACKAGE, "tasks", text)
 
@@ -114,7 +115,8 @@ def checkout(start: Path) -> Path | None:
 
 
 def _write(name: str, kind: str, package: str, folder: str, text: str) -> None:
-    if not name.isidentifier() or name != name.lower() or name.startswith("_"):
+    usable = name.isidentifier() and not keyword.iskeyword(name)
+    if not usable or name != name.lower() or name.startswith("_"):
         raise PluginError(
             f"{name!r} cannot name a {kind}: use lower-case letters, digits and underscores, a "
             f"letter first; for example: opcd-bench new {kind} my_{kind}"

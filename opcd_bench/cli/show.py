@@ -93,7 +93,7 @@ def _show_run(path: Path, json: bool) -> None:
     print(path)
     reason = f": {told['reason']}" if told["reason"] else ""
     print(f"state: {reader.state}{reason}, {told['steps_trained']} steps trained")
-    for key, value in {**(told["summary"] or {})}.items():
+    for key, value in (reader.summary if reader.sealed else {}).items():
         print(f"{key}: {value}")
     print("\nsettings")
     for key, value in sorted(_leaves(config).items()):

@@ -1,0 +1,269 @@
+"""A contract that no fault can break is worth nothing: each one is broken here on purpose."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from opcd_bench import registry
+from opcd_bench.checks import check_file
+from opcd_bench.losses import TokenLoss
+from opcd_bench.method import STUDENT, Method
+from opcd_bench.method_checks import METHOD_CONTRACTS
+from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Grade, Task, Turn
+from opcd_bench.task_checks import TASK_CONTRACTS
+
+
+def broken_by(contracts, plugin):
+    """The contracts that the plugin breaks, by their sentence."""
+    from opcd_bench.checks import results
+
+    return {
+        result.says: result.detail for result in results(contracts, plugin) if not result.passed
+    }
+
+
+def kl(student, teacher):
+    """The full reverse KL, per token."""
+    p, logp, logq = student.softmax(-1), student.log_softmax(-1), teacher.log_softmax(-1)
+    return (p * (logp - logq)).sum(-1)
+
+
+def with_loss(loss):
+    return Method("mine", "a test's", "a test", STUDENT, loss)
+
+
+def right(student, teacher, ids):
+    value = kl(student, teacher)
+    return TokenLoss(value, value.detach())
+
+
+def pushed_away(student, teacher, ids):
+    value = kl(student, teacher)
+    return TokenLoss(-value, value.detach())
+
+
+def reduced(student, teacher, ids):
+    value = kl(student, teacher).mean()
+    return TokenLoss(value, value.detach())
+
+
+def attached(student, teacher, ids):
+    value = kl(student, teacher)
+    return TokenLoss(value, value)
+
+
+def unnormalised(student, teacher, ids):
+    value = ((student - teacher) ** 2).sum(-1)
+    return TokenLoss(value, value.detach())
+
+
+def batch_centred(student, teacher, ids):
+    value = kl(student, teacher)
+    return TokenLoss(value - value.mean(), (value - value.mean()).abs().detach())
+
+
+def noisy(student, teacher, ids):
+    value = kl(student, teacher) * (1 + 0.01 * torch.rand(()))
+    return TokenLoss(value, value.detach())
+
+
+def shifted(student, teacher, ids):
+    value = kl(student, teacher)
+    return TokenLoss(value, value.detach() + 0.1)
+
+
+def overflowing(student, teacher, ids):
+    p, q = student.softmax(-1), teacher.softmax(-1)
+    value = (p * (p.log() - q.log())).sum(-1).float()
+    return TokenLoss(value, value.detach())
+
+
+def one_value(student, teacher, ids):
+    return kl(student, teacher)
+
+
+def test_a_right_loss_of_ones_own_keeps_every_contract():
+    assert broken_by(METHOD_CONTRACTS, with_loss(right)) == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "says", "detail"),
+    [
+        (pushed_away, "its expected gradient pulls towards the teacher", "is a sign wrong?"),
+        (reduced, "its loss gives two values for each token", "never reduces"),
+        (attached, "its loss gives two values for each token", "detached"),
+        (one_value, "its loss gives two values for each token", "TokenLoss"),
+        (unnormalised, "its logit gradient sums to zero at every position", "sums to"),
+        (batch_centred, "each token's loss reads its own position alone", "at another"),
+        (noisy, "the same tensors give the same values", "two gradients"),
+        (shifted, "its divergence is zero where teacher = student", "not 0"),
+        (overflowing, "its values and gradients are finite", "not finite"),
+    ],
+)
+def test_a_wrong_loss_breaks_the_contract_that_names_its_fault(loss, says, detail):
+    broken = broken_by(METHOD_CONTRACTS, with_loss(loss))
+    assert says in broken
+    assert detail in broken[says]
+
+
+def test_a_loss_that_is_broken_by_construction_fails_as_a_contender_and_passes_as_a_control():
+    control = registry.method("control_k1")
+    contender = dataclasses.replace(control, control=False)
+    assert broken_by(METHOD_CONTRACTS, control) == {}
+    assert list(broken_by(METHOD_CONTRACTS, contender)) == [
+        "its expected gradient pulls towards the teacher"
+    ]
+
+
+class Reply(Episode):
+    def __init__(self, example):
+        self.messages = ({"role": "user", "content": f"Code of {example.content['n']}?"},)
+        self.right, self.reply = example.reference, None
+
+    def step(self, reply):
+        self.reply = reply
+        return Turn(tuple(self.messages), done=True)
+
+    def grade(self):
+        return Grade(float(self.reply == self.right), self.reply, "compared")
+
+
+class Codes(Task):
+    name, version, summary = "codes", 1, "Codes of numbers."
+    ranges = {"train": range(10), "dev": range(10, 14), "test": range(14, 18)}
+
+    def context(self):
+        return Context("The code of a number is the number plus seven.")
+
+    def examples(self, split):
+        return [Example({"n": n}, reference=str(n + 7)) for n in self.ranges[split]]
+
+    def open(self, example, seed):
+        return Reply(example)
+
+    def floors(self, split):
+        return [Floor("constant", 1 / len(self.ranges[split]), "one code is right once")]
+
+    def ceiling(self, split):
+        return Ceiling(1.0, "by construction")
+
+
+class Overlapping(Codes):
+    ranges = {"train": range(10), "dev": range(9, 14), "test": range(14, 18)}
+
+
+class Leaking(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        told = f"{self.context().text}\n{episode.messages[0]['content']}"
+        episode.messages = ({"role": "user", "content": told},)
+        return episode
+
+
+class Reordering(Codes):
+    calls = 0
+
+    def examples(self, split):
+        Reordering.calls += 1
+        return sorted(super().examples(split), key=lambda e: e.id, reverse=self.calls % 2 == 0)
+
+
+class Endless(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.step = lambda reply: Turn(tuple(episode.messages), done=False)
+        return episode
+
+
+class Moody(Codes):
+    calls = 0
+
+    def open(self, example, seed):
+        Moody.calls += 1
+        episode = Reply(example)
+        why = f"opened {Moody.calls} times"
+        episode.grade = lambda: Grade(0.0, None, why)
+        return episode
+
+
+class Generous(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.grade = lambda: Grade(1.0, None, "well done")
+        return episode
+
+
+class Crashing(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.grade = lambda: Grade(float(int(episode.reply or 0) > 0), None, "a number")
+        return episode
+
+
+class Boastful(Codes):
+    def floors(self, split):
+        return [Floor("constant", 1.5, "guessed")]
+
+
+def test_a_right_task_keeps_every_contract():
+    assert broken_by(TASK_CONTRACTS, Codes()) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "says", "detail"),
+    [
+        (Overlapping, "its splits are disjoint by content and not empty", "disjoint"),
+        (Leaking, "no sentence of its context is in a plain prompt", "number plus seven"),
+        (Reordering, "its examples keep their ids and their order", "another order"),
+        (Endless, "its episodes keep the protocol for any reply", "not over after max_turns"),
+        (Moody, "the same seed and replies give the same episode", "two episodes"),
+        (Generous, "its episodes keep the protocol for any reply", "not lost"),
+        (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
+        (Boastful, "its floors and ceiling lie in 0 … 1, and say how computed", "1.5"),
+    ],
+)
+def test_a_wrong_task_breaks_the_contract_that_names_its_fault(task, says, detail):
+    broken = broken_by(TASK_CONTRACTS, task())
+    assert says in broken
+    assert detail in broken[says]
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "detail"),
+    [
+        ("import torch\nMETHOD = 1\n", "imports nothing heavy and no other plugin", "line 1"),
+        ("import numpy\nMETHOD = 1\n", "imports nothing heavy and no other plugin", "numpy"),
+        (
+            "from opcd_bench.baselines.opcd import METHOD\n",
+            "imports nothing heavy and no other plugin",
+            "another plugin",
+        ),
+        (
+            "from opcd_bench import losses\nMETHOD = 1\n",
+            "loads in a fresh interpreter without torch",
+            "torch",
+        ),
+        ("x = 1\n", "opens with one sentence that says what it is for", "one sentence"),
+        ("x = 1\n", "loads, and holds a METHOD or a TASK of the file's name", "neither"),
+        (
+            "1 / 0\n",
+            "loads, and holds a METHOD or a TASK of the file's name",
+            "ZeroDivisionError",
+        ),
+        ("def (:\n", "loads, and holds a METHOD or a TASK of the file's name", "SyntaxError"),
+    ],
+)
+def test_a_wrong_file_breaks_the_contract_that_names_its_fault(tmp_path, text, says, detail):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    broken = {r.says: r.detail for r in check_file(file) if not r.passed}
+    assert says in broken
+    assert detail in broken[says]
+
+
+def test_a_file_with_the_name_of_a_method_that_exists_is_refused(tmp_path):
+    file = tmp_path / "opcd.py"
+    file.write_text(registry.plugin_files(registry.METHODS_PACKAGE)["opcd"].read_text())
+    broken = {r.says: r.detail for r in check_file(file) if not r.passed}
+    assert list(broken) == ["no other file has its name"]
