@@ -15,7 +15,7 @@ from typing import Any
 from opcd_bench.game_episode import GameEpisode, Play, Played, checked_history, in_fixed_order
 from opcd_bench.game_floors import Board, floors
 from opcd_bench.micro.world import lake
-from opcd_bench.micro.world.board import CELLS, Cell, ahead_of, cell_of, digest, name, names
+from opcd_bench.micro.world.board import CELLS, Cell, ahead_of, cell_of, name, names
 from opcd_bench.micro.world.game_world import LAKE_WORLD, told
 from opcd_bench.seeds import generator
 from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Message, Split, Task
@@ -107,15 +107,15 @@ class _LakePlay(Play):
         return lake.Lake(self.game.player, self._map.things)
 
 
-def _maps() -> list[tuple[int, Cell, frozenset[Cell]]]:
+def _maps() -> list[tuple[int, Cell, tuple[Cell, ...]]]:
     """Every goal corner with every set of 3 to 5 holes, in the order of a hash of the map."""
     found = []
     for goal in lake.CORNERS:
         others = [cell for cell in CELLS if cell not in (goal, _opposite(goal))]
         for count in (3, 4, 5):
             for holes in itertools.combinations(others, count):
-                found.append((digest("order", name(goal), names(holes)), goal, frozenset(holes)))
-    return sorted(found, key=lambda item: item[0])
+                found.append((lake.map_digest(holes, (goal,)), goal, holes))
+    return sorted(found)
 
 
 def _opposite(corner: Cell) -> Cell:
@@ -125,9 +125,9 @@ def _opposite(corner: Cell) -> Cell:
 @functools.cache
 def _examples() -> Mapping[Split, Sequence[Example]]:
     splits: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
-    for _, goal, holes in _maps():
-        start = _opposite(goal)
-        held_out = lake.is_held_out(holes, frozenset([goal]))
+    for key, goal, cells in _maps():
+        start, holes = _opposite(goal), frozenset(cells)
+        held_out = key % lake.HELD_OUT_SHARE == 0
         wanted: tuple[Split, ...] = ("test", "dev") if held_out else ("train",)
         split = next((split for split in wanted if len(splits[split]) < SIZES[split]), None)
         if split is None or start not in lake.distance_to_goal(holes, frozenset([goal])):

@@ -13,7 +13,7 @@ dev and test of the task ``frozen_lake`` are made of those.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from opcd_bench.micro.world.board import (
@@ -80,10 +80,14 @@ def is_winnable(lake: Lake, world: World) -> bool:
     return lake.player in distance_to_goal(holes, goals)
 
 
-def is_held_out(holes: frozenset[Cell], goals: frozenset[Cell]) -> bool:
-    """Whether pre-training never draws this map (rubble and the player do not count)."""
-    key = digest("lake", names(sorted(holes)), names(sorted(goals)))
-    return key % HELD_OUT_SHARE == 0
+def map_digest(holes: Collection[Cell], goals: Collection[Cell]) -> int:
+    """A hash of a map's holes and goals; rubble and the player do not count."""
+    return digest("lake", names(sorted(holes)), names(sorted(goals)))
+
+
+def is_held_out(holes: Collection[Cell], goals: Collection[Cell]) -> bool:
+    """Whether pre-training never draws this map."""
+    return map_digest(holes, goals) % HELD_OUT_SHARE == 0
 
 
 def worked_reply(rng: random.Random, lake: Lake, world: World) -> str:
