@@ -267,7 +267,7 @@ def _gradient_rules(loss: Divergence) -> Iterator[Refusal]:
             f"clip={loss.clip!r}",
             "the vocabulary terms of a KL are individually signed; capping the positive ones "
             "leaves the negative ones to pull the other way.",
-            "Leave clip out (clip a detached coefficient, or the gradient norm).",
+            "Write no clip here (clip a detached coefficient, or the gradient norm).",
             control=plain and loss.direction in ("reverse_kl", "forward_kl"),
         )
     if loss.outside == "sampled" and loss.gradient != "stop_gradient":
