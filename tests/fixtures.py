@@ -32,7 +32,7 @@ def tiny_tokenizer(*, extra: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(*, seed: int = 0, vocab_size: int = 259, sharpness: float = 12.0, **overrides):
+def tiny_model(*, seed: int = 0, vocab_size: int = 259, sharpness: float = 9.0, **overrides):
     """A random Qwen3 of 2 layers, hidden 64, two heads of 32 that share one key/value head.
 
     ``sharpness`` scales the embedding (which is also the LM head): 1 is nearly uniform.
