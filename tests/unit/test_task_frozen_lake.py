@@ -31,9 +31,9 @@ def opened(history="last", start="a1"):
 
 def seen(message):
     """The lake that a user message shows."""
-    pairs = re.findall(r" ([a-d][1-4]) (\S)", message["content"])
-    player = next(cell_of(cell) for cell, mark in pairs if mark == "P")
-    return lake.Lake(player, {cell_of(cell): mark for cell, mark in pairs if mark not in "P_"})
+    pairs = re.findall(r" (\S) ([a-d][1-4])", message["content"])
+    player = next(cell_of(cell) for mark, cell in pairs if mark == "P")
+    return lake.Lake(player, {cell_of(cell): mark for mark, cell in pairs if mark not in "P_"})
 
 
 def with_holes_beside_the_start():

@@ -25,9 +25,9 @@ MARKS = SOKOBAN_WORLD.marks
 
 def seen(message):
     """The board that a user message shows."""
-    pairs = re.findall(r" ([a-d][1-4]) (\S)", message["content"])
-    player = next(cell_of(cell) for cell, mark in pairs if mark == "P")
-    return world.Board(player, {cell_of(cell): mark for cell, mark in pairs if mark not in "P_"})
+    pairs = re.findall(r" (\S) ([a-d][1-4])", message["content"])
+    player = next(cell_of(cell) for mark, cell in pairs if mark == "P")
+    return world.Board(player, {cell_of(cell): mark for mark, cell in pairs if mark not in "P_"})
 
 
 def opened(text, history="last"):

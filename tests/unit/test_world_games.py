@@ -35,9 +35,9 @@ def told_facts(conversation: Conversation) -> dict[str, str]:
 
 def board_in(conversation: Conversation) -> tuple[tuple[int, int], dict[tuple[int, int], str]]:
     """The player's cell, and the other marks by cell, read off the last user message."""
-    pairs = re.findall(r" ([a-d][1-4]) (\S)", conversation.messages[-1]["content"])
-    things = {cell_of(cell): mark for cell, mark in pairs if mark not in "P_"}
-    return next(cell_of(cell) for cell, mark in pairs if mark == "P"), things
+    pairs = re.findall(r" (\S) ([a-d][1-4])", conversation.messages[-1]["content"])
+    things = {cell_of(cell): mark for mark, cell in pairs if mark not in "P_"}
+    return next(cell_of(cell) for mark, cell in pairs if mark == "P"), things
 
 
 def letters_in(conversation: Conversation) -> list[str]:
@@ -61,9 +61,8 @@ def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_s
     for conversation in drawn(lake, 11, 300):
         facts, (player, things) = told_facts(conversation), board_in(conversation)
         found = re.fullmatch(
-            r"I am at (\w\d)\. (\w+) is (\S) at ([a-d1-4 ]+|none)\. (\w+) is (\S) at "
-            r"([a-d1-4 ]+|none)\. path ([a-d1-4 ]+)\. (\w\d) to (\w\d) is (\w+)\. (\w+) is "
-            r"\[(\w)\]\.",
+            r"P (\w\d)\. (\w+) is (\S) ([^.]+)\. (\w+) is (\S) ([^.]+)\. "
+            r"path ([a-d1-4 ]+)\. (\w\d) (\w\d) is (\w+)\. (\w+) is \[(\w)\]\.",
             conversation.reply,
         )
         assert found, conversation.reply
@@ -72,7 +71,7 @@ def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_s
         assert cell_of(at) == player
         for role, (mark, cells) in said.items():
             assert facts.get(role, mark) == mark
-            listed = [] if cells == "none" else [cell_of(text) for text in cells.split()]
+            listed = [] if cells == "none" else [cell_of(at) for at in cells.split(f" {mark} ")]
             assert listed == sorted(cell for cell in things if things[cell] == mark)
         goals = {cell for cell in things if things[cell] == said["goal"][0]}
         holes = {cell for cell in things if things[cell] == said["hole"][0]}
@@ -93,15 +92,15 @@ def test_a_rooms_reply_comes_one_step_nearer_to_the_solution_by_the_told_rules()
     for conversation in drawn(sokoban, 5, 300):
         facts, (player, things) = told_facts(conversation), board_in(conversation)
         reply = conversation.reply
-        assert reply.startswith("I am at ")
-        said = dict(re.findall(r"(box|target|wall) is (\S) at", reply))
+        assert reply.startswith("P ")
+        said = dict(re.findall(r"(box|target|wall) is (\S) ", reply))
         cells = {role: {c for c in things if things[c] == mark} for role, mark in said.items()}
         assert all(facts.get(role, mark) == mark for role, mark in said.items())
         (box,) = cells["box"]
         room = sokoban.Room(frozenset(cells["wall"]), frozenset(cells["target"]))
         state = sokoban.State(player, box)
         far = sokoban.distance_to_solved(room)
-        step = re.search(r"(\w\d) to (\w\d) is (\w+)\. (\w+) is \[(\w)\]\.$", reply)
+        step = re.search(r"(\w\d) (\w\d) is (\w+)\. (\w+) is \[(\w)\]\.$", reply)
         push = re.search(r"push ([a-d1-4 ]+) from (\w\d)\. walk ([a-d1-4 ]+)\.", reply)
         assert step and push
         after = sokoban.moved(room, state, step[3])

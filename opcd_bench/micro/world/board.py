@@ -1,14 +1,14 @@
 """Boards of four by four cells: how they are named, drawn, read and walked.
 
-A board names every cell (``a1`` … ``d4``: a letter for the row, a digit for the column) before its
-mark, one row a line, so that reading it is looking up what stands before a mark::
+A board names every cell (``a1`` … ``d4``: a letter for the row, a digit for the column) after its
+mark, one row a line, so that reading it is looking up what followed a mark::
 
-     a1 P a2 _ a3 # a4 _
-     b1 _ …
+     P a1 _ a2 # a3 _ a4
+     _ b1 …
 
 ``P`` is the player and ``_`` the floor; what every other mark means, and where each control moves
 the player, is told by a context or not at all. A passable thing under the player is listed after
-it, under the same cell name (``b2 P b2 %``).
+it, under the same cell name (``P b2 % b2``).
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def render(player: Cell, things: Mapping[Cell, str]) -> str:
         for column in range(SIZE):
             cell = (row, column)
             if cell == player:
-                parts.append(f" {name(cell)} {PLAYER}")
+                parts.append(f" {PLAYER} {name(cell)}")
                 if cell in things:
-                    parts.append(f" {name(cell)} {things[cell]}")
+                    parts.append(f" {things[cell]} {name(cell)}")
             else:
-                parts.append(f" {name(cell)} {things.get(cell, FLOOR)}")
+                parts.append(f" {things.get(cell, FLOOR)} {name(cell)}")
         rows.append("".join(parts))
     return "\n".join(rows)
 

@@ -108,6 +108,12 @@ def control_sentence(direction: str, letter: str) -> str:
     return f"{direction} is [{letter}]."
 
 
+def found_sentence(role: str, mark: str, cells: Sequence[Cell]) -> str:
+    """What a reply reads off the board: the mark's sentence with its cells, each after the mark."""
+    places = " ".join(f"{mark} {name(cell)}" for cell in cells) if cells else f"{mark} none"
+    return f"{role} is {places}."
+
+
 def told(sentences: Sequence[str]) -> str:
     """The context that states ``sentences`` in their order."""
     return f"Rules: {' '.join(sentences)}"
@@ -121,7 +127,7 @@ def told_as_items(sentences: Sequence[str]) -> str:
 def step_words(before: Cell, after: Cell, world: World) -> str:
     """The end of a worked reply: the direction of a step and the control that goes there."""
     way = direction_between(before, after)
-    return f"{name(before)} to {name(after)} is {way}. {control_sentence(way, world.controls[way])}"
+    return f"{name(before)} {name(after)} is {way}. {control_sentence(way, world.controls[way])}"
 
 
 # --- feedback: what the environment says of an attempt, and what can be learnt from it ---
@@ -193,7 +199,7 @@ def draw_telling(rng: random.Random, world: World) -> Telling:
         facts = facts[: rng.randrange(1, len(facts))]
     known = frozenset(key for key, _ in facts)
     sentences = [sentence for _, sentence in facts]
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         if rng.random() < 0.3:
             sentences += rng.sample(sentences, rng.randint(1, min(3, len(sentences))))
         text = told_as_items(sentences)

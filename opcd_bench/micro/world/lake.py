@@ -2,8 +2,7 @@
 
 A reply reads the board (own cell, goals, holes), names a shortest path, and takes its first step::
 
-    I am at a1. goal is * at d4. hole is # at b2 c3. path a1 b1 c1 d1 d2 d3 d4. a1 to b1 is down.
-    down is [q].
+    P a1. goal is * d4. hole is # b2 # c3. path a1 b1 c1 d1 d2 d3 d4. a1 b1 is down. down is [q].
 
 Pre-training maps have one to four cells of every mark, in every role, and the player anywhere, so
 that neither counts nor places tell what a mark means. A map that ``is_held_out`` is never drawn:
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from opcd_bench.micro.world.board import (
     CELLS,
     NEIGHBOURS,
+    PLAYER,
     SIZE,
     Cell,
     digest,
@@ -39,8 +39,8 @@ from opcd_bench.micro.world.game_world import (
     draw_telling,
     draw_world,
     entered,
+    found_sentence,
     joined,
-    mark_sentence,
     refused,
     step_words,
     stepped,
@@ -107,18 +107,13 @@ def worked_reply(rng: random.Random, lake: Lake, world: World) -> str:
         lambda cell: [at for at in NEIGHBOURS[cell] if at not in holes],
     )
     path = path[: next(place for place, cell in enumerate(path) if cell in goals) + 1]
-    reading = [_found(role, marks[role], lake) for role in (GOAL, HOLE)]
+    reading = [found_sentence(role, marks[role], lake.cells(marks[role])) for role in (GOAL, HOLE)]
     if rng.random() < 0.5:
         reading.reverse()
     return (
-        f"I am at {name(lake.player)}. {' '.join(reading)} path {names(path)}. "
+        f"{PLAYER} {name(lake.player)}. {' '.join(reading)} path {names(path)}. "
         f"{step_words(path[0], path[1], world)}"
     )
-
-
-def _found(role: str, mark: str, lake: Lake) -> str:
-    cells = lake.cells(mark)
-    return f"{mark_sentence(role, mark)[:-1]} at {names(cells) if cells else 'none'}."
 
 
 def messages(lake: Lake, world: World) -> tuple[Message, ...]:

@@ -4,8 +4,8 @@ The inner four by four cells of a six by six room; the outer wall is not drawn. 
 board, names the cells that the box is to go through and where its first push is made from, then
 the player's way up to that push, and takes its first step::
 
-    I am at b2. box is & at c2. target is % at c4. wall is # at a1 b3. push c2 c3 c4 from c1.
-    walk b2 b1 c1 c2. b2 to b1 is left. left is [t].
+    P b2. box is & c2. target is % c4. wall is # a1 # b3. push c2 c3 c4 from c1. walk b2 b1 c1 c2.
+    b2 b1 is left. left is [t].
 
 A room (its walls and targets) that ``is_held_out`` is never drawn: dev and test of the task
 ``sokoban`` are made of those.
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from opcd_bench.micro.world.board import (
     CELLS,
     DIRECTIONS,
+    PLAYER,
     SIZE,
     Cell,
     ahead_of,
@@ -45,6 +46,7 @@ from opcd_bench.micro.world.game_world import (
     draw_telling,
     draw_world,
     entered,
+    found_sentence,
     joined,
     mark_sentence,
     refused,
@@ -168,16 +170,14 @@ def worked_reply(rng: random.Random, board: Board, world: World) -> str:
     if rng.random() < 0.5:
         found.reverse()
     return (
-        f"I am at {name(start.player)}. {' '.join(found)} {_found(WALL, board, world)} "
+        f"{PLAYER} {name(start.player)}. {' '.join(found)} {_found(WALL, board, world)} "
         f"push {names(boxes)} from {name(walk[-2])}. walk {names(walk)}. "
         f"{step_words(walk[0], walk[1], world)}"
     )
 
 
 def _found(role: str, board: Board, world: World) -> str:
-    cells = board.cells(world.marks[role])
-    words = names(cells) if cells else "none"
-    return f"{mark_sentence(role, world.marks[role])[:-1]} at {words}."
+    return found_sentence(role, world.marks[role], board.cells(world.marks[role]))
 
 
 def messages(board: Board, world: World) -> tuple[Message, ...]:
@@ -243,7 +243,7 @@ _MASKS = (
 
 def walked_walls(rng: random.Random) -> frozenset[Cell]:
     """Walls left by a random walk that lays floor in five shapes, as TextArena's rooms are made."""
-    floor = set()
+    floor: set[Cell] = set()
     ways = list(DIRECTIONS.values())
     way = rng.choice(ways)
     row, column = rng.randint(0, SIZE), rng.randint(0, SIZE)
