@@ -1,6 +1,7 @@
 """A contract that no fault can break is worth nothing: each one is broken here on purpose."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ class Reply(Episode):
 
 class Codes(Task):
     name, version, summary = "codes", 1, "Codes of numbers."
-    ranges = {"train": range(10), "dev": range(10, 14), "test": range(14, 18)}
+    ranges: ClassVar = {"train": range(10), "dev": range(10, 14), "test": range(14, 18)}
 
     def context(self):
         return Context("The code of a number is the number plus seven.")
@@ -150,7 +151,7 @@ class Codes(Task):
 
 
 class Overlapping(Codes):
-    ranges = {"train": range(10), "dev": range(9, 14), "test": range(14, 18)}
+    ranges: ClassVar = {"train": range(10), "dev": range(9, 14), "test": range(14, 18)}
 
 
 class Leaking(Codes):

@@ -1,0 +1,79 @@
+"""A method is three choices, and nonsense is refused with the reason."""
+
+import json
+
+import pytest
+
+from opcd_bench.divergence import named
+from opcd_bench.errors import InvalidLoss
+from opcd_bench.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture, stored
+
+
+def method(**values):
+    least = {
+        "name": "mine", "summary": "A test's.", "source": "a test", "writer": STUDENT,
+        "loss": named("rkl_full"),
+    }  # fmt: skip
+    return Method(**{**least, **values})
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda: Writer("nobody"), "writer 'nobody' does not exist"),
+        (lambda: mixture(0.0), "strictly between 0 and 1"),
+        (lambda: mixture(1.0), "use STUDENT or TOLD_TEACHER|use STUDENT or TEACHER"),
+        (lambda: Writer("student", 0.5), "no teacher_share of 0.5"),
+        (lambda: Writer("stored", 1.0), "names its file"),
+        (lambda: Writer("student", 0.0, "x.jsonl"), "names its file"),
+        (lambda: Teacher(weights="huge"), "teacher.weights is 'huge'"),
+        (lambda: Teacher(reads="minds"), "teacher.reads is 'minds'"),
+        (lambda: Teacher(rows="mixed"), "teacher.rows is 'mixed'"),
+        (lambda: Teacher(weights="ema"), "needs a rate"),
+        (lambda: Teacher(weights="ema", rate=1.0), "rate 1 is weights='initial'"),
+        (lambda: Teacher(rate=0.5), "rate belongs to weights='ema'"),
+        (lambda: Teacher(weights="live", reads="nothing"), "the loss is 0 everywhere"),
+        (lambda: method(name="Two Words"), "lower-case letters, digits and underscores"),
+        (lambda: method(summary=" "), "summary is empty"),
+        (lambda: method(source=""), "source is empty"),
+        (lambda: method(loss="rkl_full"), "not callable"),
+        (lambda: method(writer=TOLD_TEACHER, loss=named("pg_k1")), "use writer=STUDENT"),
+        (lambda: method(writer=mixture(0.5), loss=named("k2_loss")), "use writer=STUDENT"),
+        (lambda: method(writer=stored("x.jsonl"), loss=named("k3_loss")), "use writer=STUDENT"),
+    ],
+)
+def test_each_invalid_combination_is_refused_with_its_reason(build, told):
+    with pytest.raises(InvalidLoss, match=told):
+        build()
+
+
+def test_a_loss_that_sums_over_its_support_takes_any_writer():
+    for writer in (STUDENT, TOLD_TEACHER, mixture(0.5), stored("x.jsonl")):
+        assert method(writer=writer).writer is writer
+
+
+def test_a_description_is_json_and_holds_every_choice():
+    made = method(
+        writer=mixture(0.25),
+        loss=named("rkl_trunc_naive", support="student_top_k", k=256),
+        teacher=Teacher(weights="ema", rate=0.99, reads="hint"),
+    )
+    told = json.loads(json.dumps(made.describe()))
+    assert told["writer"] == {"kind": "mixture", "teacher_share": 0.25, "path": None}
+    assert told["loss"]["id"] == "rkl_trunc_naive"
+    assert told["loss"]["k"] == 256
+    assert told["teacher"] == {"weights": "ema", "reads": "hint", "rate": 0.99, "rows": "aligned"}
+
+
+def test_a_loss_of_ones_own_is_described_by_its_name_and_code():
+    def mine(student, teacher, ids):
+        return student
+
+    told = method(loss=mine).describe()["loss"]
+    assert told["callable"].endswith("mine")
+    assert len(told["code_hash"]) == 10
+
+
+def test_only_the_plain_student_is_on_policy():
+    assert STUDENT.on_policy
+    assert not any(writer.on_policy for writer in (TOLD_TEACHER, mixture(0.5), stored("x")))
