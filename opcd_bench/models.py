@@ -76,8 +76,9 @@ def load(
     source = _source(name)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _tokenizer(name, source, shared)
-    model = _weights(name, source, shared, kind).to(where)
-    model.eval()
+    model = _weights(name, source, shared, kind)
+    torch.nn.Module.to(model, where)
+    torch.nn.Module.eval(model)
     return assemble(name, model, tokenizer)
 
 
@@ -95,7 +96,8 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
             'token, so no reply would end. Set "eos_token" in its tokenizer_config.json'
         )
     vocab_size = max(tokenizer.get_vocab().values()) + 1
-    rows = int(model.get_output_embeddings().weight.shape[0])
+    head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    rows = int(head.get_parameter("weight").shape[0])
     if rows < vocab_size:
         raise ModelError(
             f"model {name!r}: its tokenizer has {vocab_size} ids, but its LM head only {rows} rows;"
@@ -227,7 +229,7 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
 
 def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loading: Any = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
         )
     except safetensors.SafetensorError as error:
@@ -241,6 +243,7 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
         ) from error
     except (OSError, ValueError, KeyError) as error:
         raise _unreachable(name, error) from error
+    model, report = loading
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -294,7 +297,7 @@ def copy_frozen(loaded: LoadedModel) -> LoadedModel:
     """A deep copy that no optimiser can move, in eval mode: a frozen teacher."""
     model = copy.deepcopy(loaded.model)
     model.requires_grad_(False)
-    model.eval()
+    torch.nn.Module.eval(model)
     return replace(loaded, model=model)
 
 
@@ -345,7 +348,7 @@ def weights_hash(model: torch.nn.Module) -> str:
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
         raw = parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(memoryview(raw.numpy()))
+        digest.update(raw.numpy().tobytes())
     return digest.hexdigest()
 
 

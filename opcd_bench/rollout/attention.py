@@ -68,13 +68,14 @@ def fast_on_cpu(model: PreTrainedModel) -> Iterator[None]:
 @contextmanager
 def _onednn(wanted: bool) -> Iterator[None]:
     """Float32 products through oneDNN, which torch allows only under the name of bf16."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
     if wanted:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        matmul.fp32_precision = "bf16"
     try:
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        matmul.fp32_precision = before
 
 
 @cache

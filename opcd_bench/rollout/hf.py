@@ -157,8 +157,9 @@ class HFEngine:
                 )
             text = self.loaded.tokenizer.decode(ids[:length], skip_special_tokens=True)
             assert isinstance(text, str)
-            finish = "stop" if stopped else "length"
-            replies.append(Reply(tuple(ids[:length]), logprobs, text, finish))
+            replies.append(
+                Reply(tuple(ids[:length]), logprobs, text, "stop" if stopped else "length")
+            )
         return replies
 
 

@@ -18,15 +18,18 @@ _SCORES = 2**26
 """Most tokens, and most attention scores, of one prefill forward: bounds its memory."""
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values in whole buffers of ``(rows, heads, capacity, size)``, grown 32 slots a time.
 
     A new token is written, not copied, and attention reads the whole contiguous buffer: slots that
     are not filled hold zeros and must be masked (``capacity`` is the mask's width).
     """
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device = keys.dtype, keys.device
         self.keys, self.values, self.length = keys, values, length
         self.is_initialized = True
@@ -122,24 +125,31 @@ def prefill(
         if logits_BV is None:
             logits_BV = chunk_logits.new_empty((len(prompts), chunk_logits.shape[-1]))
             buffers = [
-                (_empty(layer.keys, len(prompts), width, dtype),
-                 _empty(layer.values, len(prompts), width, dtype))
-                for layer in cache.layers
-            ]  # fmt: skip
+                (
+                    _empty(keys, len(prompts), width, dtype),
+                    _empty(values, len(prompts), width, dtype),
+                )
+                for keys, values in _held(cache)
+            ]
         logits_BV[rows] = chunk_logits[source]
-        for (keys, values), layer in zip(buffers, cache.layers, strict=True):
-            keys[rows, :, width - rest : width] = layer.keys[source][:, :, shared:].to(dtype)
-            values[rows, :, width - rest : width] = layer.values[source][:, :, shared:].to(dtype)
+        for pair, read in zip(buffers, _held(cache), strict=True):
+            for buffer, part in zip(pair, read, strict=True):
+                buffer[rows, :, width - rest : width] = part[source][:, :, shared:].to(dtype)
         slots = torch.arange(width, device=device)
         real_BT[rows] = (slots < shared) | (slots >= width - rest + pads[source][:, None])
     assert logits_BV is not None
-    layers = []
-    for index, (keys, values) in enumerate(buffers):
-        if head is not None:
-            keys[:, :, :shared] = head.layers[index].keys
-            values[:, :, :shared] = head.layers[index].values
-        layers.append(GrowingLayer(keys, values, width))
+    if head is not None:
+        for pair, read in zip(buffers, _held(head), strict=True):
+            for buffer, part in zip(pair, read, strict=True):
+                buffer[:, :, :shared] = part.to(dtype)
+    layers: list[Any] = [GrowingLayer(keys, values, width) for keys, values in buffers]
     return Prefilled(Cache(layers=layers), real_BT, logits_BV)
+
+
+def _held(cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of each layer of a cache of ``DynamicLayer``."""
+    layers: list[Any] = cache.layers
+    return [(layer.keys, layer.values) for layer in layers]
 
 
 def _shared(distinct: Sequence[tuple[int, ...]]) -> int:
@@ -191,10 +201,8 @@ def _forward_rest(
     count, rest = ids_BT.shape
     cache = DynamicCache(config=model.config)
     if head is not None:
-        for layer, first in zip(cache.layers, head.layers, strict=True):
-            layer.update(
-                first.keys.expand(count, -1, -1, -1), first.values.expand(count, -1, -1, -1)
-            )
+        for layer, (keys, values) in enumerate(_held(head)):
+            cache.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), layer)
     steps = torch.arange(rest, device=model.device)
     positions_BT = (shared + steps[None] - pads[:, None]).clamp_(min=0)
     mask = None

@@ -258,7 +258,7 @@ def test_a_trajectory_survives_json(tiny_loaded: LoadedModel) -> None:
 def test_a_foreign_row_is_refused_by_the_key_it_lacks() -> None:
     row = only(played([example("a")])).to_json()
     del row["turns"][0]["ids"]
-    with pytest.raises(DataError, match="no stored trajectory .*'ids'"):
+    with pytest.raises(DataError, match=r"no stored trajectory .*'ids'"):
         Trajectory.from_json(row)
 
 
