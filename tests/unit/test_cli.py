@@ -7,9 +7,9 @@ import sys
 import types
 from pathlib import Path
 
+import opcd_bench.baselines
 import pytest
 
-import opcd_bench.baselines
 from opcd_bench import __version__, registry
 from opcd_bench.cli import main, settings
 from opcd_bench.errors import ConfigError, StoreError
@@ -83,8 +83,10 @@ def test_methods_are_listed_with_their_choices(opcd):
     told = opcd("methods")
     assert told.code == 0
     line = next(line for line in told.out.splitlines() if line.startswith("opcd "))
-    for word in ("plain student", "rkl_trunc_naive", "student top k = 256", "initial, reads context",
-                 "arXiv:2602.12275"):  # fmt: skip
+    for word in (
+        "plain student", "rkl_trunc_naive", "student top k = 256", "initial, reads context",
+        "arXiv:2602.12275",
+    ):  # fmt: skip
         assert word in line
     rows = {row["name"]: row for row in json.loads(opcd("methods", "--json").out)["methods"]}
     assert rows["opcd"]["describe"]["loss"]["k"] == 256

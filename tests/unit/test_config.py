@@ -109,5 +109,5 @@ def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
     assert digest({"a": 1, "b": [2.5]}) == digest({"b": [2.5], "a": 1})
     assert digest({"a": 1}) != digest({"a": 1.5})
     assert canonical({"b": "é", "a": None}) == '{"a":null,"b":"é"}'
-    with pytest.raises(ValueError, match="nan|NaN|JSON"):
+    with pytest.raises(ValueError, match=r"nan|NaN|JSON"):
         canonical(float("nan"))

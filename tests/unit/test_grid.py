@@ -191,5 +191,5 @@ def test_a_loss_that_needs_the_students_whole_distribution_refuses_a_filtered_wr
     sampled = {**METHODS, "a": dataclasses.replace(METHODS["a"], loss=named("pg_k1"))}
     assert cells(suite(), sampled, TASKS)
     for filtered in ({"top_p": 0.95}, {"top_k": 20}):
-        with pytest.raises(InvalidLoss, match="top_p=1.0"):
+        with pytest.raises(InvalidLoss, match=r"top_p=1\.0"):
             cells(suite(**filtered), sampled, TASKS)

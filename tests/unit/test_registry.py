@@ -4,10 +4,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
-
 import opcd_bench.baselines
 import opcd_bench.tasks
+import pytest
+
 from opcd_bench import registry
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
 from opcd_bench.task import Task
