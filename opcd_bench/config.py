@@ -138,7 +138,8 @@ class Suite(BaseModel):
     report_to: Literal["none", "tensorboard", "wandb"] = runtime(
         "none", help="A live tracker beside the files; none by default."
     )
-    threads: int | None = runtime(None, help="CPU threads (None: torch's choice).")
+    threads: int | None = runtime(None, help="CPU threads of a process (None: torch's choice).")
+    jobs: int = runtime(1, help="Cells that run at a time, each in a process of its own.", ge=1)
 
     @field_validator("methods", "tasks", "retention", mode="before")
     @classmethod

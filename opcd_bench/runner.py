@@ -1,9 +1,12 @@
-"""Runs the cells of a suite, one after the other; a cell that fails is recorded and passed over."""
+"""Runs the cells of a suite; a cell that fails is recorded, and the others go on."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from opcd_bench.config import Suite
 from opcd_bench.errors import CellFailed, UserError
 from opcd_bench.evaluation import context_of
 from opcd_bench.method import Method
-from opcd_bench.progress import Reporter
+from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report import tables
 from opcd_bench.run_reader import CONFIG
 from opcd_bench.store import RunDir, RunReader, SuiteDir
@@ -33,8 +36,25 @@ class RunSummary:
     table: str
 
 
-def plan(suite: Suite) -> tuple[dict[str, Method], dict[str, Task], tuple[grid.Cell, ...]]:
-    """Methods, tasks and cells of a suite, checked as far as can be without loading a model.
+@dataclass(frozen=True)
+class Plan:
+    """Methods and tasks of a suite, loaded and checked."""
+
+    suite: Suite
+    methods: Mapping[str, Method]
+    tasks: Mapping[str, Task]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: ``problem`` is None, or what went wrong in one line."""
+
+    cell: str
+    problem: str | None
+
+
+def plan(suite: Suite) -> Plan:
+    """The suite's methods and tasks, checked as far as can be without loading a model.
 
     Raises UserError subclasses for unknown names, tasks whose splits overlap, empty contexts and
     methods that the suite's settings cannot serve.
@@ -47,7 +67,7 @@ def plan(suite: Suite) -> tuple[dict[str, Method], dict[str, Task], tuple[grid.C
     for task in tasks.values():
         context_of(task)
         assert_disjoint(task)
-    return methods, tasks, grid.cells(suite, methods, tasks)
+    return Plan(suite, methods, tasks)
 
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
@@ -56,17 +76,14 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     Bad input raises before anything is written. A failing cell leaves its reason in its run
     directory, and the others go on. KeyboardInterrupt leaves everything resumable.
     """
-    methods, tasks, cells = plan(suite)
+    planned = plan(suite)
+    cells = grid.cells(suite, planned.methods, planned.tasks)
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
     bench = Workbench(suite, suite_dir, console)
-    bench.check(list(methods.values()))
+    bench.check(list(planned.methods.values()))
     suite_dir.merge(suite.model_dump(mode="json"))
-    described = environment.describe(device=str(bench.initial.device))
-    with console.phase(suite.name, len(cells), "cells") as phase:
-        for cell in cells:
-            _run_cell(cell, methods, tasks, bench, described, console)
-            phase.advance(1)
+    _run_all(cells, planned, bench, console)
     done = sum(_sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
@@ -77,40 +94,86 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     )
 
 
-def _run_cell(
-    cell: grid.Cell,
-    methods: Mapping[str, Method],
-    tasks: Mapping[str, Task],
-    bench: Workbench,
-    described: Mapping[str, object],
-    console: Reporter,
+def _run_all(
+    cells: Sequence[grid.Cell], planned: Plan, bench: Workbench, console: Reporter
 ) -> None:
-    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
-    path = bench.suite_dir.run(cell.name)
-    if _sealed(path):
-        return
-    with RunDir.open(path, cell.config, described) as run_dir:
-        live = tracker(
-            bench.suite.report_to,
-            bench.suite_dir.path / "trackers" / cell.name,
-            cell.name,
-            cell.config,
+    waiting = [cell for cell in cells if not _sealed(bench.suite_dir.run(cell.name))]
+    with console.phase(planned.suite.name, len(cells), "cells") as phase:
+        phase.advance(len(cells) - len(waiting))
+        jobs = min(planned.suite.jobs, len(waiting))
+        outcomes = (
+            _in_processes(waiting, planned.suite, jobs)
+            if jobs > 1
+            else (run_cell(cell, planned, bench, console) for cell in waiting)
         )
+        for outcome in outcomes:
+            if outcome.problem is not None:
+                console.warn(f"{outcome.cell} failed: {outcome.problem}")
+            phase.advance(1)
+
+
+def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter) -> Outcome:
+    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
+    folder = bench.suite_dir.path / "trackers" / cell.name
+    described = environment.describe(device=str(bench.initial.device))
+    with RunDir.open(bench.suite_dir.run(cell.name), cell.config, described) as run_dir:
+        if run_dir.sealed:
+            return Outcome(cell.name, None)
+        live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
+        method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
-            CellRun(
-                cell, methods[cell.method], tasks[cell.task], bench, run_dir, console, live
-            ).run()
+            CellRun(cell, method, task, bench, run_dir, console, live).run()
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())
-            console.warn(f"{cell.name} failed: {error}")
-        except (
-            Exception
-        ) as error:  # the grid's edge: recorded whole, counted as failed, never hidden
+            return Outcome(cell.name, str(error))
+        except Exception as error:  # the grid's edge: recorded whole and counted as failed
             run_dir.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
-            console.warn(f"{cell.name} failed: {type(error).__name__}: {error}")
+            return Outcome(cell.name, f"{type(error).__name__}: {error}")
         finally:
             live.close()
+    return Outcome(cell.name, None)
+
+
+# --- several cells at a time ------------------------------------------------------------------------
+
+_WORKER: dict[str, tuple[Plan, Workbench]] = {}
+
+
+def _in_processes(cells: Sequence[grid.Cell], suite: Suite, jobs: int) -> Iterator[Outcome]:
+    """Cells in ``jobs`` processes, which share the threads; the order of outcomes is theirs."""
+    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
+    shared = suite.model_copy(update={"threads": threads})
+    with _one_thread_library(threads):
+        pool = multiprocessing.get_context("spawn").Pool(jobs, _start_worker, (shared,))
+    with pool:
+        yield from pool.imap_unordered(_work, cells, chunksize=1)
+
+
+@contextmanager
+def _one_thread_library(threads: int) -> Iterator[None]:
+    """The environment that worker processes inherit: OpenMP pools that fit the machine."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _start_worker(suite: Suite) -> None:
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
+
+
+def _work(cell: grid.Cell) -> Outcome:
+    planned, bench = _WORKER["here"]
+    return run_cell(cell, planned, bench, QuietReporter())
 
 
 def _sealed(path: Path) -> bool:
     return (path / CONFIG).is_file() and RunReader(path).sealed
+
+

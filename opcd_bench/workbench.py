@@ -227,7 +227,46 @@ class Workbench:
         return self._lm_eval(name, loaded, engine)
 
     def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
-        raise NotImplementedError
+        suite = self.suite
+        decoding = evaluation.eval_sampling(suite, suite.retention_max_completion_length)
+        result = retention.measure(
+            loaded.model,
+            loaded.tokenizer,
+            [name],
+            decoding=decoding,
+            limit=suite.retention_items,
+            data_dir=suite.data_dir,
+            seed=0,
+            engine=engine,
+        )[0]
+        primary = _primary(result.metrics)
+        by_instruction = {
+            f"{kind} strict": values["strict"] for kind, values in result.by_instruction.items()
+        }
+        samples = tuple(
+            {
+                "task": name,
+                "split": "retention",
+                "example_id": sample["id"],
+                "sample": 0,
+                "score": float(sample["values"][primary]),
+                "outcome": "correct" if sample["values"][primary] else "wrong",
+                **sample,
+            }
+            for sample in result.samples
+        )
+        return Measured(
+            task=name,
+            split="retention",
+            primary=primary,
+            metrics={**result.metrics, **by_instruction},
+            n=result.n,
+            n_unscored=0,
+            protocol_hash=digest(
+                {"protocol": result.protocol, "task": result.task_hash, "lm_eval": result.lm_eval_version}
+            ),
+            samples=samples,
+        )
 
     def _scoring(self) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
@@ -297,6 +336,11 @@ class Workbench:
         if self.initial.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.initial.device))
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _primary(metrics: Mapping[str, float]) -> str:
+    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
+    return next((m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics)))
 
 
 def _measured(task: str, split: str, scored: evaluation.Scored) -> Measured:
