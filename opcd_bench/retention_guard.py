@@ -51,18 +51,20 @@ def quiet() -> Iterator[None]:
     """Hush lm-eval's logger and bars, and spare the three seconds of its report on the machine."""
     from lm_eval import evaluator
 
-    def nothing(storage: dict[str, Any]) -> None:
+    def nothing(storage: dict[str, Any] | None = None) -> None:
         return None
 
     logger = logging.getLogger("lm_eval")
-    level, machine = logger.level, evaluator.add_env_info
+    level = logger.level
+    machine, commit = evaluator.add_env_info, evaluator.get_git_commit_hash
     logger.setLevel(logging.ERROR)
-    evaluator.add_env_info = nothing
+    # The second would let git complain on the terminal where the working folder is no repository.
+    evaluator.add_env_info = evaluator.get_git_commit_hash = nothing
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        evaluator.add_env_info = machine
+        evaluator.add_env_info, evaluator.get_git_commit_hash = machine, commit
         logger.setLevel(level)
 
 
