@@ -25,10 +25,12 @@ LAYERS = {
         "models", "losses", "supports", "scoring", "rollout", "ifeval", "lm_eval_model",
         "lm_eval_tasks", "retention_guard", "retention_tasks", "micro",
     },
-    "work": {"training", "evaluation", "retention", "experience", "writers", "audit", "report"},
+    "work": {
+        "training", "evaluation", "retention", "experience", "writers", "audit", "report",
+    },
     "grid": {
-        "registry", "grid", "cell", "workbench", "runner", "checks", "method_checks",
-        "task_checks",
+        "registry", "grid", "cell", "workbench", "runner", "audit_batch", "checks",
+        "method_checks", "task_checks",
     },
     "cli": {"cli"},
 }  # fmt: skip
