@@ -175,5 +175,3 @@ def _work(cell: grid.Cell) -> Outcome:
 
 def _sealed(path: Path) -> bool:
     return (path / CONFIG).is_file() and RunReader(path).sealed
-
-

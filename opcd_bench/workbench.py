@@ -263,7 +263,11 @@ class Workbench:
             n=result.n,
             n_unscored=0,
             protocol_hash=digest(
-                {"protocol": result.protocol, "task": result.task_hash, "lm_eval": result.lm_eval_version}
+                {
+                    "protocol": result.protocol,
+                    "task": result.task_hash,
+                    "lm_eval": result.lm_eval_version,
+                }
             ),
             samples=samples,
         )
@@ -328,8 +332,8 @@ class Workbench:
             written = writers.write(
                 slots, task, self.suite, seed, loaded, self.engine(loaded), task.context()
             )
-            shared.put(name, [_trajectory_row(t) for t in written])
-        return [_trajectory(row) for row in shared.get(name)]
+            shared.put(name, [trajectory_row(t) for t in written])
+        return [trajectory_of(row) for row in shared.get(name)]
 
     def peak_memory(self) -> int:
         """Peak bytes of this process so far (of the GPU where there is one)."""
@@ -340,7 +344,9 @@ class Workbench:
 
 def _primary(metrics: Mapping[str, float]) -> str:
     """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
-    return next((m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics)))
+    return next(
+        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
+    )
 
 
 def _measured(task: str, split: str, scored: evaluation.Scored) -> Measured:
@@ -366,13 +372,15 @@ def _from_rows(rows: Sequence[Mapping[str, Any]]) -> Measured:
     return Measured(**rows[0]["measured"], samples=tuple(rows[1:]))
 
 
-def _trajectory_row(trajectory: Trajectory | Skipped) -> dict[str, Any]:
+def trajectory_row(trajectory: Trajectory | Skipped) -> dict[str, Any]:
+    """A stored row of a trajectory, or of an example that was skipped."""
     if isinstance(trajectory, Skipped):
         return {"skipped": dataclasses.asdict(trajectory)}
     return {"trajectory": trajectory.to_json()}
 
 
-def _trajectory(row: Mapping[str, Any]) -> Trajectory | Skipped:
+def trajectory_of(row: Mapping[str, Any]) -> Trajectory | Skipped:
+    """The inverse of ``trajectory_row``."""
     if "skipped" in row:
         return Skipped(**row["skipped"])
     return Trajectory.from_json(row["trajectory"])

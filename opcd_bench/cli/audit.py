@@ -12,6 +12,7 @@ from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import ConfigError
+from opcd_bench.progress import reporter
 
 HEADINGS = {
     "cosine": "cosine",
@@ -47,9 +48,9 @@ def audit(
                 f"audit: the loss of {one.name!r} is a function of its own, whose support and "
                 "expectation are not known; audit methods whose loss is a Divergence"
             )
-    from opcd_bench import runner
+    from opcd_bench import audit_batch
 
-    rows = [dataclasses.asdict(row) for row in runner.audit(suite, methods, items)]
+    rows = [dataclasses.asdict(row) for row in audit_batch.rows(suite, methods, items, reporter())]
     if json:
         print_json({"task": task, "items": items, "rows": rows})
         return

@@ -1,0 +1,264 @@
+"""Whole cells: kill -9 anywhere changes no byte, dev chooses, test is touched once and last."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy import Toy, toy_suite
+
+from opcd_bench import grid, registry, runner, training
+from opcd_bench.cell import CellRun, choose_step
+from opcd_bench.config import Suite
+from opcd_bench.errors import CellFailed
+from opcd_bench.progress import QuietReporter
+from opcd_bench.report import tables
+from opcd_bench.run_reader import RunReader
+from opcd_bench.store import RunDir, SuiteDir, verify
+from opcd_bench.workbench import Workbench
+
+
+def run_toy(suite: Suite, task: Toy | None = None) -> Path:
+    """All cells of a toy suite in this process; the folder of the first."""
+    methods = {name: registry.method(name) for name in suite.methods}
+    planned = runner.Plan(suite, methods, {"toy": task or Toy()})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    bench = Workbench(suite, suite_dir, QuietReporter())
+    suite_dir.merge(suite.model_dump(mode="json"))
+    cells = grid.cells(suite, methods, planned.tasks)
+    for cell in cells:
+        runner.run_cell(cell, planned, bench, QuietReporter())
+    return suite_dir.run(cells[0].name)
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run ``work`` in a forked process; its wait status. Forking saves the imports."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def truth(path: Path) -> dict[str, bytes]:
+    """Every file that must not depend on interruptions."""
+    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def after_rows(monkeypatch, n: int, *, torn: bool) -> None:
+    """Kill at the n-th training row: after it, or half-way through it."""
+    original, count = RunDir.train, [0]
+
+    def train(self: RunDir, row) -> None:
+        count[0] += 1
+        if count[0] == n:
+            if torn:
+                with (self.path / "train.jsonl").open("ab") as file:
+                    file.write(b'{"divergence":0.12')
+            else:
+                original(self, row)
+            kill_self()
+        original(self, row)
+
+    monkeypatch.setattr(RunDir, "train", train)
+
+
+def in_checkpoint(monkeypatch, n: int) -> None:
+    original, count = training.save_state, [0]
+
+    def save(core, folder) -> None:
+        original(core, folder)
+        count[0] += 1
+        if count[0] == n:
+            kill_self()
+
+    monkeypatch.setattr(training, "save_state", save)
+
+
+def before(monkeypatch, owner, name: str) -> None:
+    monkeypatch.setattr(owner, name, lambda *_, **__: kill_self())
+
+
+KILLS = {
+    "after the first row": lambda m: after_rows(m, 1, torn=False),
+    "within the third row": lambda m: after_rows(m, 3, torn=True),
+    "after the fourth row": lambda m: after_rows(m, 4, torn=False),
+    "within the first checkpoint": lambda m: in_checkpoint(m, 1),
+    "within the last checkpoint": lambda m: in_checkpoint(m, 3),
+    "before test is scored": lambda m: before(m, CellRun, "_finish"),
+    "before the seal": lambda m: before(m, RunDir, "seal"),
+}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_model_folder, tmp_path_factory) -> dict[str, bytes]:
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path_factory.mktemp("whole")))
+    assert RunReader(path).sealed, (path / "FAILED.json").read_text()
+    return truth(path)
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_run_ends_byte_identical(
+    moment, uninterrupted, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    with monkeypatch.context() as patch:
+        KILLS[moment](patch)
+        status = in_child(lambda: run_toy(suite) and None)
+    assert os.WIFSIGNALED(status), "the child was meant to be killed"
+    path = run_toy(suite)
+    assert truth(path) == uninterrupted
+    assert not [p for p in verify(path) if p.damage]
+
+
+def test_a_kill_at_every_second_row_in_turn_still_ends_byte_identical(
+    uninterrupted, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            after_rows(patch, 3, torn=False)
+            in_child(lambda: run_toy(suite) and None)
+    assert truth(run_toy(suite)) == uninterrupted
+
+
+def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    path = run_toy(suite)
+    before_bytes = {f: f.read_bytes() for f in path.rglob("*") if f.is_file()}
+    monkeypatch.setattr(CellRun, "run", lambda self: pytest.fail("ran again"))
+    run_toy(suite)
+    assert {f: f.read_bytes() for f in path.rglob("*") if f.is_file()} == before_bytes
+
+
+def test_test_is_played_only_after_the_choice_and_once(tiny_model_folder, tmp_path):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    played: list[tuple[str, bool, str]] = []
+
+    def opened(split, example) -> None:
+        files = list(tmp_path.glob("toy/*/events.jsonl"))
+        chosen = any('"chosen"' in file.read_text() for file in files)
+        played.append((split, chosen, example.id))
+
+    run_toy(suite, Toy(opened))
+    tests = [(chosen, example) for split, chosen, example in played if split == "test"]
+    assert all(chosen for chosen, _ in tests)
+    assert any(split == "dev" and not chosen for split, chosen, _ in played)
+    # once by the trained student, once each for the base and the ceiling
+    assert len(tests) == 3 * len({example for _, example in tests})
+
+
+def test_a_score_on_test_before_the_choice_is_refused(tiny_model_folder, tmp_path):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    student = bench.fresh_student()
+    with pytest.raises(AssertionError, match="test is scored once"):
+        bench.score(Toy(), "test", student, bench.engine(student), 0)
+
+
+def test_the_choice_is_the_earliest_best_on_dev_or_the_step_fixed_in_advance(
+    tiny_model_folder, tmp_path
+):
+    suite = toy_suite(tiny_model_folder, tmp_path)
+    assert choose_step(suite, {0: 0.1, 2: 0.5, 4: 0.5, 6: 0.4}).step == 2
+    assert choose_step(suite, {0: 0.5, 2: None, 4: 0.5}).step == 0
+    assert choose_step(toy_suite(tiny_model_folder, tmp_path, choose="last"), {}).step == 6
+    assert choose_step(toy_suite(tiny_model_folder, tmp_path, choose=4), {}).step == 4
+    with pytest.raises(CellFailed, match="never scored"):
+        choose_step(suite, {0: None})
+
+
+def test_the_chosen_weights_are_those_that_dev_saw(tiny_model_folder, tmp_path):
+    """Scored on test at the chosen step: the stored checkpoint gives the same replies again."""
+    suite = toy_suite(tiny_model_folder, tmp_path, choose=4)
+    path = run_toy(suite)
+    reader = RunReader(path)
+    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    student = bench.fresh_student()
+    core = training.TrainingCore(student, suite, 1e-3)
+    training.load_state(core, reader.checkpoint_at(4).path)
+    again = bench.score(Toy(), "test", student, bench.engine(student), 0, final=True)
+    stored = reader.read("samples/test")
+    assert [row["turns"] for row in stored] == [list(row["turns"]) for row in again.samples]
+
+
+def test_every_method_meets_the_same_prompts_in_the_same_order(tiny_model_folder, tmp_path):
+    """Seeds leave the method out: at step one, on-policy methods write the very same replies."""
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"], max_steps=2)
+    run_toy(suite)
+    rows = [RunReader(path).read("train")[0] for path in SuiteDir(tmp_path / "toy").runs()]
+    assert rows[0]["tokens"] == rows[1]["tokens"]
+    assert rows[0]["student_entropy"] == rows[1]["student_entropy"]
+
+
+def test_told_replies_are_stored_once_and_shared(tiny_model_folder, tmp_path):
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft_context", "reverse_kl_off_policy"])
+    opened: list[str] = []
+    run_toy(suite, Toy(lambda split, _: opened.append(split)))
+    assert opened.count("train") == suite.max_steps * suite.batch_size
+    rows = [RunReader(path).read("train") for path in SuiteDir(tmp_path / "toy").runs()]
+    assert [row["tokens"] for row in rows[0]] == [row["tokens"] for row in rows[1]]
+    assert all(row["tokens_written"] == 0 for row in rows[0])
+
+
+def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
+    original = CellRun._train
+
+    def train(self, step):
+        if self.method.name == "opcd_full" and step == 3:
+            raise CellFailed("the reactor is cold")
+        return original(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_train", train)
+        run_toy(suite)
+    states = {
+        RunReader(path).config["method"]["name"]: RunReader(path)
+        for path in SuiteDir(tmp_path / "toy").runs()
+    }
+    assert states["opcd_full"].state == "failed"
+    assert states["opcd_full"].failure()["reason"] == "the reactor is cold"
+    assert states["opcd_tail"].sealed
+    text = tables.headline_text(tmp_path / "toy")
+    assert "failed: the reactor is cold" in text
+    run_toy(suite)
+    assert states["opcd_full"].sealed, "the same call takes a failed cell up again"
+
+
+@pytest.mark.parametrize("teacher", ["ema", "live"])
+def test_moving_teachers_resume_byte_identical(teacher, tiny_model_folder, tmp_path, monkeypatch):
+    import dataclasses
+
+    from opcd_bench.method import Teacher
+
+    moving = Teacher("ema", rate=0.5) if teacher == "ema" else Teacher("live")
+    original = registry.method
+
+    def method(name):
+        return dataclasses.replace(original(name), teacher=moving)
+
+    monkeypatch.setattr(registry, "method", method)
+    whole = run_toy(toy_suite(tiny_model_folder, tmp_path / "whole"))
+    suite = toy_suite(tiny_model_folder, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        after_rows(patch, 5, torn=False)
+        in_child(lambda: run_toy(suite) and None)
+    assert truth(run_toy(suite)) == truth(whole)
+
+
+def test_rows_have_no_nan_and_no_clock(uninterrupted):
+    for line in uninterrupted["train.jsonl"].decode().splitlines():
+        row = json.loads(line, parse_constant=lambda text: pytest.fail(text))
+        assert not {"time", "seconds", "timestamp"} & set(row)
