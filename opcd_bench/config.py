@@ -62,8 +62,10 @@ class Suite(BaseModel):
         help="Seeds of the rates other than `headline_learning_rate` (None: all seeds at all rates).",
         ge=1,
     )
-    headline_learning_rate: float | None = identity(
-        None, help="The rate that runs with all the seeds (None: every rate does)."
+    headline_learning_rate: float | Literal["dev"] | None = identity(
+        None,
+        help="The rate that runs with all the seeds: a number, or 'dev' (each task and method's own "
+        "best on dev in the sweep). None: every rate does.",
     )
     max_steps: int = identity(50, help="Optimiser steps.", ge=0)
     batch_size: int = identity(64, help="Examples an optimiser step.", ge=1)
@@ -197,7 +199,7 @@ class Suite(BaseModel):
                 "headline_learning_rate and sweep_seeds are given together, or neither"
             )
         if (
-            self.headline_learning_rate is not None
+            isinstance(self.headline_learning_rate, float)
             and self.headline_learning_rate not in self.learning_rate
         ):
             raise ValueError(

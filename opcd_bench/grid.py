@@ -56,7 +56,11 @@ def describe_task(task: Task) -> dict[str, Any]:
 
 
 def rates_and_seeds(suite: Suite) -> tuple[tuple[float, int], ...]:
-    """Every (learning rate, seed) of a suite: the headline rate first, with all of its seeds."""
+    """Every (learning rate, seed) known before anything has run: the headline rate first.
+
+    The headline rate has all the seeds, the others ``sweep_seeds``; with a headline rate of
+    ``dev`` all have ``sweep_seeds``, and `headline_cells` gives the rest.
+    """
     headline = suite.headline_learning_rate
     rates = sorted(suite.learning_rate, key=lambda rate: rate != headline)
     pairs = []
@@ -77,26 +81,61 @@ def cells(
     """
     for name in suite.methods:
         refuse_unservable(suite, methods[name])
-    shared = suite.shared_identity()
-    told = {name: describe_task(tasks[name]) for name in suite.tasks}
-    described = {name: dict(methods[name].describe()) for name in suite.methods}
     return tuple(
-        Cell(
-            task=task,
-            method=method,
-            learning_rate=rate,
-            seed=seed,
-            config={
-                "suite": shared,
-                "task": told[task],
-                "method": described[method],
-                "learning_rate": rate,
-                "seed": seed,
-            },
-        )
+        _cell(suite, methods[method], tasks[task], rate, seed)
         for task in suite.tasks
         for rate, seed in rates_and_seeds(suite)
         for method in suite.methods
+    )
+
+
+def headline_rates(
+    suite: Suite, dev: Mapping[tuple[str, str, float], float]
+) -> dict[tuple[str, str], float]:
+    """The headline rate of each (task, method), by the rule written here before anything ran.
+
+    ``dev``: (task, method, rate) -> dev accuracy at the chosen step, averaged over the sweep's
+    seeds. The highest wins; of equals the smallest rate. A pair without any score is left out.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for task in suite.tasks:
+        for method in suite.methods:
+            scored = [(dev[key], -key[2]) for key in dev if key[:2] == (task, method)]
+            if scored:
+                found[task, method] = -max(scored)[1]
+    return found
+
+
+def headline_cells(
+    suite: Suite,
+    methods: Mapping[str, Method],
+    tasks: Mapping[str, Task],
+    rates: Mapping[tuple[str, str], float],
+) -> tuple[Cell, ...]:
+    """The seeds that the sweep left out, each (task, method) at its headline rate."""
+    first = suite.sweep_seeds or suite.seeds
+    return tuple(
+        _cell(suite, methods[method], tasks[task], rates[task, method], seed)
+        for task in suite.tasks
+        for seed in range(first, suite.seeds)
+        for method in suite.methods
+        if (task, method) in rates
+    )
+
+
+def _cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Cell:
+    return Cell(
+        task=task.name,
+        method=method.name,
+        learning_rate=rate,
+        seed=seed,
+        config={
+            "suite": suite.shared_identity(),
+            "task": describe_task(task),
+            "method": dict(method.describe()),
+            "learning_rate": rate,
+            "seed": seed,
+        },
     )
 
 

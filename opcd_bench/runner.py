@@ -84,6 +84,11 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     bench.check(list(planned.methods.values()))
     suite_dir.merge(suite.model_dump(mode="json"))
     _run_all(cells, planned, bench, console)
+    if suite.headline_learning_rate == "dev":
+        rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
+        more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
+        _run_all(more, planned, bench, console)
+        cells += more
     done = sum(_sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
@@ -92,6 +97,24 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         total=len(cells),
         table=tables.headline_text(root),
     )
+
+
+def dev_scores(
+    cells: Sequence[grid.Cell], suite_dir: SuiteDir
+) -> dict[tuple[str, str, float], float]:
+    """(task, method, rate) -> dev accuracy at the chosen step, averaged over the sealed seeds."""
+    found: dict[tuple[str, str, float], list[float]] = {}
+    for cell in cells:
+        path = suite_dir.run(cell.name)
+        if not _sealed(path):
+            continue
+        reader = RunReader(path)
+        chosen = reader.summary["chosen_step"]
+        for row in reader.read("evals"):
+            if row["split"] == "dev" and row["primary"] and row["step"] == chosen:
+                key = (cell.task, cell.method, cell.learning_rate)
+                found.setdefault(key, []).append(row["value"])
+    return {key: sum(values) / len(values) for key, values in found.items()}
 
 
 def _run_all(

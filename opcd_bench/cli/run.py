@@ -165,3 +165,9 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     print(
         f"\n{len(cells)} cells of suite {suite.name!r}, {suite.max_steps} steps each, in {folder}"
     )
+    if suite.headline_learning_rate == "dev":
+        left = suite.seeds - (suite.sweep_seeds or suite.seeds)
+        print(
+            f"Then {left * len(suite.methods) * len(suite.tasks)} more: the other {left} seeds of each "
+            "task and method, at its own best learning rate on dev"
+        )

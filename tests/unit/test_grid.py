@@ -7,7 +7,14 @@ import pytest
 from opcd_bench.config import Suite, make_suite
 from opcd_bench.divergence import named
 from opcd_bench.errors import ConfigError, InvalidLoss
-from opcd_bench.grid import Cell, cells, rate_text, rates_and_seeds
+from opcd_bench.grid import (
+    Cell,
+    cells,
+    headline_cells,
+    headline_rates,
+    rate_text,
+    rates_and_seeds,
+)
 from opcd_bench.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.task import Ceiling, Context, Task
 
@@ -193,3 +200,31 @@ def test_a_loss_that_needs_the_students_whole_distribution_refuses_a_filtered_wr
     for filtered in ({"top_p": 0.95}, {"top_k": 20}):
         with pytest.raises(InvalidLoss, match=r"top_p=1\.0"):
             cells(suite(**filtered), sampled, TASKS)
+
+
+def test_the_headline_rate_is_the_best_on_dev_and_the_smallest_of_equals():
+    chosen = suite(
+        learning_rate=[1e-4, 1e-3, 1e-2], seeds=3, sweep_seeds=1, headline_learning_rate="dev"
+    )
+    assert len(cells(chosen, METHODS, TASKS)) == 3 * 2 * 2
+    dev = {
+        ("math", "a", 1e-4): 0.5,
+        ("math", "a", 1e-3): 0.7,
+        ("math", "a", 1e-2): 0.7,
+        ("math", "b", 1e-4): 0.2,
+    }
+    rates = headline_rates(chosen, dev)
+    assert rates == {("math", "a"): 1e-3, ("math", "b"): 1e-4}
+    more = headline_cells(chosen, METHODS, TASKS, rates)
+    assert [(c.method, c.learning_rate, c.seed) for c in more] == [
+        ("a", 1e-3, 1), ("b", 1e-4, 1), ("a", 1e-3, 2), ("b", 1e-4, 2),
+    ]  # fmt: skip
+
+
+def test_sweep_and_headline_cells_keep_their_names_when_the_grid_around_them_changes():
+    """So a suite can be widened, and what is sealed stays sealed."""
+    narrow = suite(learning_rate=[1e-3])
+    wide = suite(learning_rate=[1e-4, 1e-3], seeds=2, sweep_seeds=1, headline_learning_rate="dev")
+    assert {c.name for c in cells(narrow, METHODS, TASKS)} <= {
+        c.name for c in cells(wide, METHODS, TASKS)
+    }
