@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,16 +24,15 @@ from transformers import (
 )
 
 from opcd_bench.errors import DataError, ModelError, StoreError
+from opcd_bench.model_source import first_line, source_of, unreachable
 from opcd_bench.task import Message
 
-MICRO = "micro"
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float64": torch.float64,
 }
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def load(
     """
     where = _device(device)
     kind = _dtype(dtype, where)
-    source = _source(name)
+    source = source_of(name)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _tokenizer(name, source, shared)
     model = _weights(name, source, shared, kind)
@@ -149,79 +147,11 @@ def _dtype(dtype: str | torch.dtype, where: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def _source(name: str) -> str:
-    """What from_pretrained is handed: a checked folder, or a Hub id."""
-    if name == MICRO:
-        from opcd_bench import micro
-
-        folder = Path(micro.path())
-    else:
-        folder = Path(name).expanduser()
-        like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-        if not folder.exists():
-            if like_a_path:
-                raise ModelError(
-                    f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
-                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
-                )
-            return name
-    if not folder.is_dir():
-        raise ModelError(f"model {name}: {folder} is a file; give the folder that holds it")
-    files = {path.name for path in folder.iterdir()}
-    if "config.json" not in files:
-        raise ModelError(
-            f"model folder {folder} has no config.json; it needs config.json, *.safetensors and a "
-            "tokenizer, as model.save_pretrained and tokenizer.save_pretrained write them"
-        )
-    if not files & set(_TOKENIZER_FILES):
-        raise ModelError(
-            f"model folder {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
-            f"Type in Python: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
-        )
-    if not any(file.endswith(".safetensors") for file in files):
-        found = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
-        hint = (
-            f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
-            "and call model.save_pretrained(folder)"
-            if found
-            else "its weights are missing: copy model.safetensors into it"
-        )
-        raise ModelError(f"model folder {folder} has no *.safetensors; {hint}")
-    return str(folder)
-
-
-def _unreachable(name: str, error: Exception) -> ModelError:
-    """What to tell about a model that neither a folder nor the Hub gave."""
-    if Path(name).expanduser().is_dir() or name == MICRO:
-        return ModelError(f"model {name!r} cannot be opened: {_first_line(error)}")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        return ModelError(
-            f"model {name!r} is no local folder, is not in the Hub cache, and HF_HUB_OFFLINE is "
-            f"set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
-            "connection, or give a folder, or micro"
-        )
-    if "gated" in str(error).lower() or "401" in str(error):
-        return ModelError(
-            f"model {name!r} is gated, private or does not exist on the Hub. Accept its licence at "
-            f"https://huggingface.co/{name} and type `hf auth login`, or check the spelling"
-        )
-    return ModelError(
-        f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
-        f"and the connection, type `hf download {name}` first, or give a folder, or micro "
-        f"({_first_line(error)})"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
-
-
 def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise _unreachable(name, error) from error
+        raise unreachable(name, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {name!r} has a {type(tokenizer).__name__}, not a tokenizer")
     return tokenizer
@@ -234,15 +164,15 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
         )
     except safetensors.SafetensorError as error:
         raise ModelError(
-            f"model {name!r}: its weights are corrupt ({_first_line(error)}). Copy or download "
+            f"model {name!r}: its weights are corrupt ({first_line(error)}). Copy or download "
             f"them again: `hf download {name} --force-download` for a Hub model"
         ) from error
     except RuntimeError as error:
         raise ModelError(
-            f"model {name!r}: its weights do not fit its config.json ({_first_line(error)})"
+            f"model {name!r}: its weights do not fit its config.json ({first_line(error)})"
         ) from error
     except (OSError, ValueError, KeyError) as error:
-        raise _unreachable(name, error) from error
+        raise unreachable(name, error) from error
     model, report = loading
     missing = sorted(report["missing_keys"])
     if missing:
@@ -370,7 +300,7 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
         scratch.rename(target)
     except (OSError, safetensors.SafetensorError) as error:
         raise StoreError(
-            f"model folder {target} cannot be written ({_first_line(error)}); free space or give "
+            f"model folder {target} cannot be written ({first_line(error)}); free space or give "
             "another folder"
         ) from error
     finally:

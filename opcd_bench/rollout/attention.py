@@ -32,13 +32,14 @@ def cpu_attention(
     made for long queries.
     """
     rows, heads, tokens, size = query.shape
-    if tokens != 1:
+    special = any(kwargs.get(name) is not None for name in ("position_bias", "softcap", "s_aux"))
+    if tokens != 1 or special:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
     shared = key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
-    packed = (query * scale).to(key.dtype).view(rows, shared, heads // shared, size)
+    packed = (query * scale).to(key.dtype).reshape(rows, shared, heads // shared, size)
     scores = torch.matmul(packed, key.transpose(2, 3)).float()
     if attention_mask is not None:
         scores += attention_mask
@@ -47,14 +48,17 @@ def cpu_attention(
 
 
 @contextmanager
-def fast_on_cpu(model: PreTrainedModel) -> Iterator[None]:
-    """On a CPU, let ``model`` decode through ``cpu_attention`` and the faster exact product."""
+def fast_on_cpu(model: PreTrainedModel, *, additive_masks: bool) -> Iterator[None]:
+    """On a CPU, let ``model`` use the faster exact product, and ``cpu_attention`` to decode.
+
+    The latter only with ``additive_masks``: what transformers builds from 2-D masks is boolean.
+    """
     if model.device.type != "cpu":
         yield
         return
     config = model.config.get_text_config()
     before = config._attn_implementation
-    if before == "sdpa":
+    if additive_masks and before == "sdpa":
         AttentionInterface.register(_NAME, cpu_attention)
         AttentionMaskInterface.register(_NAME, sdpa_mask)
         config._attn_implementation = _NAME

@@ -2,116 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models import LoadedModel, prompt_ids
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
+from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
 from opcd_bench.task import Context, Episode, Example, Grade, Message, Task
 
-Outcome = Literal["correct", "wrong", "unparsable", "truncated", "failed"]
+__all__ = ["Outcome", "Skipped", "Trajectory", "TurnRecord", "play"]
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TurnRecord:
-    """One (prompt, reply) pair.
-
-    ``messages`` are plain; ``prompt_ids`` are what the writer read (told, if it was told).
-    """
-
-    messages: tuple[Message, ...]
-    prompt_ids: tuple[int, ...]
-    reply: Reply
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """All turns of one attempt at one example, and what they are worth."""
-
-    example_id: str
-    turns: tuple[TurnRecord, ...]
-    grade: Grade
-    outcome: Outcome
-    feedback: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for one JSON line; ``from_json`` gives an equal Trajectory back."""
-        return {
-            "example_id": self.example_id,
-            "outcome": self.outcome,
-            "score": self.grade.score,
-            "answer": self.grade.answer,
-            "why": self.grade.why,
-            "feedback": self.feedback,
-            "turns": [
-                {
-                    "messages": [dict(message) for message in turn.messages],
-                    "prompt_ids": list(turn.prompt_ids),
-                    "reply": turn.reply.text,
-                    "ids": list(turn.reply.ids),
-                    "logprobs": _finite(self.example_id, turn.reply.logprobs),
-                    "finish": turn.reply.finish,
-                }
-                for turn in self.turns
-            ],
-        }
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Trajectory:
-        """The Trajectory that ``to_json`` wrote. Raises DataError for a row of another shape."""
-        try:
-            return cls(
-                example_id=row["example_id"],
-                turns=tuple(
-                    TurnRecord(
-                        messages=tuple(dict(message) for message in turn["messages"]),
-                        prompt_ids=tuple(turn["prompt_ids"]),
-                        reply=Reply(
-                            ids=tuple(turn["ids"]),
-                            logprobs=tuple(turn["logprobs"]),
-                            text=turn["reply"],
-                            finish=turn["finish"],
-                        ),
-                    )
-                    for turn in row["turns"]
-                ),
-                grade=Grade(row["score"], row["answer"], row["why"]),
-                outcome=row["outcome"],
-                feedback=row["feedback"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"this is no stored trajectory ({type(error).__name__}: {error}); it needs "
-                "example_id, outcome, score, answer, why, feedback, and turns of messages, "
-                "prompt_ids, reply, ids, logprobs and finish"
-            ) from error
-
-
-def _finite(example_id: str, logprobs: Sequence[float]) -> list[float]:
-    if not all(map(math.isfinite, logprobs)):
-        raise ValueError(f"example {example_id}: a log-prob is not finite, which JSON cannot say")
-    return list(logprobs)
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An example whose prompt was too long to be read whole: not played, and counted as such.
-
-    ``turn`` counts from 0; ``length`` and ``limit`` are in tokens, of the prompt as it was read.
-    """
-
-    example_id: str
-    turn: int
-    length: int
-    limit: int
 
 
 @dataclass

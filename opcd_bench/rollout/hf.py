@@ -49,7 +49,7 @@ class HFEngine:
         # Equal prompts become neighbours, so that one prefill serves them; order breaks no tie.
         order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
         replies: list[Reply | None] = [None] * len(requests)
-        with _quiet(self.loaded, self.autocast):
+        with _quiet(self.loaded, self.autocast, self._plain):
             for begin in range(0, len(order), self.batch_size):
                 batch = order[begin : begin + self.batch_size]
                 for i, reply in zip(
@@ -172,7 +172,7 @@ def _selectable(cache: Cache) -> bool:
 
 
 @contextmanager
-def _quiet(loaded: LoadedModel, autocast: bool) -> Iterator[None]:
+def _quiet(loaded: LoadedModel, autocast: bool, plain: bool) -> Iterator[None]:
     """Eval mode, no gradients and a precision of our own; every module's mode is put back."""
     training = [module for module in loaded.model.modules() if module.training]
     for module in training:
@@ -184,7 +184,7 @@ def _quiet(loaded: LoadedModel, autocast: bool) -> Iterator[None]:
         with (
             torch.no_grad(),
             torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast),
-            fast_on_cpu(loaded.model),
+            fast_on_cpu(loaded.model, additive_masks=plain),
         ):
             yield
     finally:

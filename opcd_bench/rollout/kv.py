@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 _GROW = 32
 _SHARE_FROM = 64
 """A shared prefix pays from about this many token computations saved."""
-_TOKENS = 16_384
+_TOKENS = 4_096
 _SCORES = 2**26
 """Most tokens, and most attention scores, of one prefill forward: bounds its memory."""
 

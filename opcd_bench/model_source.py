@@ -1,0 +1,80 @@
+"""Where a model's name leads: a checked folder or a Hub id, or one message that says what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from opcd_bench.errors import ModelError
+
+MICRO = "micro"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+def source_of(name: str) -> str:
+    """What from_pretrained is handed: a checked folder, or a Hub id."""
+    if name == MICRO:
+        from opcd_bench import micro
+
+        folder = Path(micro.path())
+    else:
+        folder = Path(name).expanduser()
+        like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+        if not folder.exists():
+            if like_a_path:
+                raise ModelError(
+                    f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
+                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
+                )
+            return name
+    if not folder.is_dir():
+        raise ModelError(f"model {name}: {folder} is a file; give the folder that holds it")
+    files = {path.name for path in folder.iterdir()}
+    if "config.json" not in files:
+        raise ModelError(
+            f"model folder {folder} has no config.json; it needs config.json, *.safetensors and a "
+            "tokenizer, as model.save_pretrained and tokenizer.save_pretrained write them"
+        )
+    if not files & set(_TOKENIZER_FILES):
+        raise ModelError(
+            f"model folder {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            f"Type in Python: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
+        )
+    if not any(file.endswith(".safetensors") for file in files):
+        found = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
+        hint = (
+            f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
+            "and call model.save_pretrained(folder)"
+            if found
+            else "its weights are missing: copy model.safetensors into it"
+        )
+        raise ModelError(f"model folder {folder} has no *.safetensors; {hint}")
+    return str(folder)
+
+
+def unreachable(name: str, error: Exception) -> ModelError:
+    """What to tell about a model that neither a folder nor the Hub gave."""
+    if Path(name).expanduser().is_dir() or name == MICRO:
+        return ModelError(f"model {name!r} cannot be opened: {first_line(error)}")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        return ModelError(
+            f"model {name!r} is no local folder, is not in the Hub cache, and HF_HUB_OFFLINE is "
+            f"set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
+            "connection, or give a folder, or micro"
+        )
+    if "gated" in str(error).lower() or "401" in str(error):
+        return ModelError(
+            f"model {name!r} is gated, private or does not exist on the Hub. Accept its licence at "
+            f"https://huggingface.co/{name} and type `hf auth login`, or check the spelling"
+        )
+    return ModelError(
+        f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
+        f"and the connection, type `hf download {name}` first, or give a folder, or micro "
+        f"({first_line(error)})"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The error's type and the first line of its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
