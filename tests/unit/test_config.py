@@ -10,6 +10,7 @@ LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
 RUNTIME = {
     "name", "summary", "gradient_checkpointing", "data_dir", "output_dir", "device",
     "rollout_batch_size", "save_steps", "keep_checkpoints", "report_to", "threads",
+    "jobs",
 }  # fmt: skip
 
 

@@ -114,7 +114,7 @@ CHANGES = {
 UNCHANGING = {
     "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
-    "keep_checkpoints": "all", "report_to": "wandb", "threads": 1,
+    "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
 }  # fmt: skip
 OF_THE_GRID = {"methods", "tasks", "seeds", "learning_rate", "sweep_seeds",
                "headline_learning_rate"}  # fmt: skip
