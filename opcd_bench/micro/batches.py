@@ -31,8 +31,8 @@ class Batch:
     With causal attention the padding is behind every real token, so that no mask is needed.
     """
 
-    ids_BT: torch.Tensor  # noqa: N815
-    mask_BT: torch.Tensor  # noqa: N815
+    ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
     tokens: int
 
 

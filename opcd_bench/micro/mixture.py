@@ -10,13 +10,14 @@ from opcd_bench.micro.world.conversation import Conversation, Generator
 from opcd_bench.seeds import seed_of
 
 SHARES: Mapping[str, float] = {
-    "rule_math.draw": 0.32,
+    "rule_math.draw": 0.28,
+    "rule_math.draw_recall": 0.07,
+    "rule_math.draw_drill": 0.06,
+    "rule_math.draw_reflection": 0.03,
     "lake.draw": 0.24,
     "sokoban.draw": 0.12,
-    "instructions.draw": 0.20,
-    "rule_math.draw_reflection": 0.03,
-    "games_reflection.draw": 0.04,
-    "rule_math.draw_drill": 0.06,
+    "games_reflection.draw": 0.03,
+    "instructions.draw": 0.17,
 }
 """``module.function`` of ``opcd_bench.micro.world`` -> share of the conversations drawn."""
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opcd_bench.micro import batches, mixture
+from opcd_bench.micro import attention, batches, mixture
 from opcd_bench.micro import tokenizer as micro_tokenizer
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ class Recipe:
     heads: int = 4
     intermediate_size: int = 640
     muon: bool = True
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     adam_rate: float = 2e-3
     weight_decay: float = 0.05
-    warmup: int = 100
-    decay: float = 0.3
-    micro_tokens: int = 4096
+    warmup: int = 60
+    decay: float = 0.35
+    micro_tokens: int = 3072
     micro_batches: int = 2
     clip: float = 1.0
     tokenizer_conversations: int = 30_000
@@ -238,6 +238,7 @@ def pretrain(
     started, before, first = time.perf_counter(), at["seconds"], at["step"]
     running: list[float] = []
     model.train()
+    attention.use(model, fast=where.type == "cpu")
     while at["seen"] < tokens and (stop_after is None or at["step"] - first < stop_after):
         chunk, within, group = next(order)
         factor = recipe.rate(at["step"], at["seen"], tokens)
@@ -269,6 +270,7 @@ def pretrain(
         if at["seen"] // evaluate_every > previous // evaluate_every:
             write({"seen": at["seen"], **quick.accuracies(model, tokenizer, recipe.shares)})
             model.train()
+            attention.use(model, fast=where.type == "cpu")
         if at["seen"] // checkpoint_every > previous // checkpoint_every:
             save()
     save()

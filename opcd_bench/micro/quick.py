@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from opcd_bench.micro import batches, mixture
+from opcd_bench.micro import attention, batches, mixture
 from opcd_bench.micro.world import rule_math
 from opcd_bench.micro.world.conversation import Message
 
@@ -25,6 +25,7 @@ def greedy(
     import torch
 
     model.eval()
+    attention.use(model, fast=False)
     replies: list[str] = []
     for at in range(0, len(prompts), batch):
         texts = [

@@ -110,22 +110,20 @@ _DIGITS = tuple(range(1, 10))
 FORMS: Mapping[str, Form] = {
     "scale_left": Form("{k} * a + b", (2, 3, 4, 5), _scale_left),
     "scale_right": Form("a + {k} * b", (2, 3, 4, 5), _scale_right),
-    "product": Form("a * b + {k}", _DIGITS, _product_plus),
-    "sum_times": Form("( a + b ) * {k}", (2, 3, 4), _added(False)),
-    "sum_plus": Form("a + b + {k}", _DIGITS, _added(True)),
-    "minus": Form("a + {k} - b", (10, 20, 30, 40, 50), _minus),
-    "gap_plus": Form("| a - b | + {k}", _DIGITS, _gap(True)),
-    "gap_times": Form("| a - b | * {k}", _DIGITS[1:], _gap(False)),
-    "larger_plus": Form("the larger of a and b , plus {k}", _DIGITS, _extreme("larger", True)),
-    "larger_times": Form(
-        "the larger of a and b , times {k}", _DIGITS[1:], _extreme("larger", False)
-    ),
-    "smaller_plus": Form("the smaller of a and b , plus {k}", _DIGITS, _extreme("smaller", True)),
+    "product": Form("{k} + a * b", _DIGITS, _product_plus),
+    "sum_times": Form("{k} * ( a + b )", (2, 3, 4), _added(False)),
+    "sum_plus": Form("{k} + a + b", _DIGITS, _added(True)),
+    "minus": Form("{k} + a - b", (10, 20, 30, 40, 50), _minus),
+    "gap_plus": Form("{k} + | a - b |", _DIGITS, _gap(True)),
+    "gap_times": Form("{k} * | a - b |", _DIGITS[1:], _gap(False)),
+    "larger_plus": Form("{k} plus the larger of a and b", _DIGITS, _extreme("larger", True)),
+    "larger_times": Form("{k} times the larger of a and b", _DIGITS[1:], _extreme("larger", False)),
+    "smaller_plus": Form("{k} plus the smaller of a and b", _DIGITS, _extreme("smaller", True)),
     "smaller_times": Form(
-        "the smaller of a and b , times {k}", _DIGITS[1:], _extreme("smaller", False)
+        "{k} times the smaller of a and b", _DIGITS[1:], _extreme("smaller", False)
     ),
-    "add_plus": Form("add a to b , then add {k}", _DIGITS, _added(True)),
-    "add_double": Form("add a to b , then double it", (0,), _double),
+    "add_plus": Form("{k} more than a and b together", _DIGITS, _added(True)),
+    "add_double": Form("double a and b together", (0,), _double),
 }
 
 
@@ -184,9 +182,18 @@ def draw_rules(rng: random.Random, count: int, *, of_held_out: bool = False) -> 
     return rules
 
 
+TASK_RULES: Rules = {
+    "@": Rule("scale_left", 4),
+    "#": Rule("gap_times", 4),
+    "$": Rule("larger_plus", 8),
+    "?": Rule("product", 3),
+}
+"""What the task ``rule_math`` tells; each assignment is held out."""
+
+
 def rule_line(mark: str, rule: Rule) -> str:
     """A rule as contexts, replies and lessons state it."""
-    return f"a{mark}b = {rule.text}"
+    return f"op{mark} {rule.text}"
 
 
 HEADER = "Rules of the marks"
@@ -368,6 +375,18 @@ def draw_reflection(rng: random.Random) -> Conversation:
     lessons = [rule_line(mark, rules[mark]) for mark in marks]
     messages = reflection_messages(plain, attempt, feedback(problem, rules))
     return Conversation("rule_math_reflection", tuple(messages), reflection_reply(lessons))
+
+
+def draw_recall(rng: random.Random) -> Conversation:
+    """Three to five rules to state from six or fewer told: the look-up that every reply begins with."""
+    rules = draw_rules(rng, rng.choice((3, 4, 5, 6)))
+    asked = rng.sample(tuple(rules), rng.randint(3, min(5, len(rules))))
+    context = told(rules) if rng.random() < 0.5 else experience(rules, rng)
+    messages: tuple[Message, ...] = (
+        {"role": "system", "content": context},
+        {"role": "user", "content": f"Say the rules of {' '.join(asked)}"},
+    )
+    return Conversation("recall", messages, "\n".join(rule_line(m, rules[m]) for m in asked))
 
 
 def _drill(rng: random.Random) -> tuple[str, str]:
