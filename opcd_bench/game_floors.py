@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 State = TypeVar("State", bound=Hashable)
 WAYS = tuple(DIRECTIONS)
 LOST, WON = 0, 1
-BEAM = 1024
-"""All plans of five moves fit; longer ones are kept by how many boards they can still win."""
+BEAM = 4096
+"""All plans of six moves fit; longer ones are kept by how many boards they can still win."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def floors(boards: Sequence[Board[Any]], turns: int) -> tuple[Floor, Floor]:
             "best blind plan",
             share,
             f"one fixed sequence of up to {turns} moves for every board: {' '.join(plan)}; "
-            f"exhaustive up to five moves, then a beam of {BEAM:,}; chosen on the split itself",
+            f"exhaustive up to six moves, then a beam of {BEAM:,}; chosen on the split itself",
         ),
     )
 

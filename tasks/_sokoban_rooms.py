@@ -35,7 +35,7 @@ def rooms() -> tuple[dict[str, list[str]], dict[str, int], int]:
             continue
         seen.add(room)
         wanted = ("test", "dev") if sokoban.is_held_out(room) else ("train",)
-        split = next((name for name in wanted if len(splits[name]) < SIZES[name]), None)  # type: ignore[index]
+        split = next((name for name in wanted if len(splits[name]) < SIZES[name]), None)
         if split is not None:
             splits[split].append(text)
     counts = {str(steps): count for steps, count in sorted(steps_taken.items())}

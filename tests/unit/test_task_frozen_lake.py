@@ -93,7 +93,7 @@ def test_listing_the_examples_imports_neither_textarena_nor_torch():
 def test_the_board_shows_what_textarena_shows_and_rubble_besides():
     rng = random.Random(1)
     marks = {"H": LAKE_WORLD.marks["hole"], "G": LAKE_WORLD.marks["goal"]}
-    for example in FrozenLake().examples("test")[:40]:
+    for example in FrozenLake().examples("test")[:15]:
         episode = FrozenLake().open(example, 0)
         rubble = {cell_of(text) for text in example.content["rubble"]}
         for _ in range(6):
@@ -137,9 +137,9 @@ def test_the_context_tells_all_seven_facts():
     assert FrozenLake().context().placement == "system"
 
 
-def test_the_generators_own_replies_win_every_test_map():
+def test_the_generators_own_replies_win_150_test_maps():
     rng = random.Random(0)
-    for example in FrozenLake().examples("test"):
+    for example in FrozenLake().examples("test")[:150]:
         episode, done = FrozenLake().open(example, 0), False
         while not done:
             done = episode.step(worked_reply(rng, seen(episode.messages[-1]), LAKE_WORLD)).done

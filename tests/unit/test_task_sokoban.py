@@ -63,15 +63,15 @@ def test_dev_and_test_rooms_are_the_ones_that_pretraining_holds_out():
 
 def test_the_stored_rooms_are_those_of_textarenas_generator():
     record = json.loads(module.ROOMS_FILE.read_text(encoding="utf-8"))
-    made = {generated_sokoban_room(seed) for seed in range(60)}
+    made = {generated_sokoban_room(seed) for seed in range(40)}
     stored = {room for split in SPLITS for room in record[split]}
     wanted = set()
     for text in made:
         room, state = read_room(text)
         if world.distance_to_solved(room)[state] in module.STEPS:
             wanted.add(text)
-    # One seed in 60 may give a room whose walls and target were seen before, or a split was full.
-    assert len(wanted & stored) >= len(wanted) - 2 > 15
+    # A seed in 40 may give a room whose walls and target were seen before, or a split was full.
+    assert len(wanted & stored) >= len(wanted) - 2 > 8
     assert sum(record["steps_of_all_rooms"].values()) == record["seeds"]
 
 
@@ -79,7 +79,7 @@ def test_the_board_shows_what_textarena_shows_and_rubble_besides():
     rng = random.Random(1)
     symbols = {"#": MARKS["wall"], "O": MARKS["target"], "X": MARKS["box"], "√": MARKS["box"]}
     hidden = 0
-    for example in Sokoban().examples("test")[:60]:
+    for example in Sokoban().examples("test")[:40]:
         episode = Sokoban().open(example, 0)
         rubble = {cell_of(text) for text in example.content["rubble"]}
         (target,) = read_room(example.content["room"])[0].targets
@@ -140,9 +140,9 @@ def test_the_context_tells_all_eight_facts():
     )
 
 
-def test_the_generators_own_replies_win_every_test_room_in_the_fewest_steps():
+def test_the_generators_own_replies_win_100_test_rooms_in_the_fewest_steps():
     rng = random.Random(0)
-    for example in Sokoban().examples("test"):
+    for example in Sokoban().examples("test")[:100]:
         episode, done = Sokoban().open(example, 0), False
         while not done:
             board = seen(episode.messages[-1])

@@ -19,7 +19,13 @@ from opcd_bench.micro.world.board import (
     random_shortest,
 )
 from opcd_bench.micro.world.conversation import Conversation
-from opcd_bench.micro.world.game_world import World, believed_world, draw_world, is_task_world
+from opcd_bench.micro.world.game_world import (
+    World,
+    believed_world,
+    draw_telling,
+    draw_world,
+    is_task_world,
+)
 from opcd_bench.micro.world.reflection import ITEM, lessons_of
 
 SENTENCE = re.compile(r"(\w+) is \[?([^\s\]])\]?\.")
@@ -58,7 +64,7 @@ def test_one_seed_draws_the_same_conversations_twice_and_leaves_the_global_gener
 
 
 def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_step():
-    for conversation in drawn(lake, 11, 300):
+    for conversation in drawn(lake, 11, 150):
         facts, (player, things) = told_facts(conversation), board_in(conversation)
         found = re.fullmatch(
             r"P (\w\d)\. (\w+) is (\S) ([^.]+)\. (\w+) is (\S) ([^.]+)\. "
@@ -89,7 +95,7 @@ def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_s
 
 def test_a_rooms_reply_comes_one_step_nearer_to_the_solution_by_the_told_rules():
     whole = 0
-    for conversation in drawn(sokoban, 5, 300):
+    for conversation in drawn(sokoban, 5, 150):
         facts, (player, things) = told_facts(conversation), board_in(conversation)
         reply = conversation.reply
         assert reply.startswith("P ")
@@ -111,20 +117,22 @@ def test_a_rooms_reply_comes_one_step_nearer_to_the_solution_by_the_told_rules()
         assert walk[0] == step[1] and walk[1] == step[2]
         assert walk[-1] == boxes[0] and walk[-2] == push[2]
         whole += len(facts) == 8
-    assert whole > 150
+    assert whole > 75
 
 
 def test_shares_of_told_partly_told_and_plain_are_as_documented():
+    rng, total = random.Random(1), 4000
     for module in (lake, sokoban):
         facts = len(module.ROLES) + 4
-        told = Counter(len(told_facts(one)) for one in drawn(module, 1, 1500))
-        assert 0.14 < told[0] / 1500 < 0.22
-        assert 0.65 < told[facts] / 1500 < 0.75
+        world = draw_world(rng, module.ROLES)
+        told = Counter(len(draw_telling(rng, world).known) for _ in range(total))
+        assert abs(told[0] / total - 0.18) < 0.02
+        assert abs(told[facts] / total - 0.70) < 0.025
 
 
 def test_the_plain_message_holds_no_word_of_the_rules():
     for module in (lake, sokoban):
-        for conversation in drawn(module, 2, 200):
+        for conversation in drawn(module, 2, 100):
             words = set(re.findall(r"[A-Za-z]+", conversation.messages[-1]["content"]))
             assert not words & RULE_WORDS
             assert letters_in(conversation) == sorted(letters_in(conversation))
@@ -155,7 +163,7 @@ def test_a_tasks_marks_or_controls_alone_make_a_world_the_tasks():
 
 def test_held_out_maps_and_rooms_are_never_drawn():
     rng = random.Random(6)
-    for _ in range(600):
+    for _ in range(300):
         world = draw_world(rng, lake.ROLES)
         found = lake.draw_lake(rng, world)
         holes, goals = found.cells(world.marks["hole"]), found.cells(world.marks["goal"])
@@ -166,7 +174,7 @@ def test_held_out_maps_and_rooms_are_never_drawn():
 def test_a_player_who_is_told_nothing_knows_no_more_than_chance():
     rng = random.Random(8)
     counts: Counter[str] = Counter()
-    total = 4000
+    total = 3000
     for _ in range(total):
         world = draw_world(rng, lake.ROLES)
         board = lake.draw_lake(rng, world)
@@ -218,7 +226,7 @@ def test_the_last_allowed_action_in_brackets_is_the_action(reply, letter):
 
 def test_a_reflections_lessons_are_what_its_feedback_shows_in_the_contexts_words():
     ended = Counter()
-    for conversation in drawn(games_reflection, 4, 400):
+    for conversation in drawn(games_reflection, 4, 200):
         (message,) = conversation.messages
         feedback = message["content"].split("\nFEEDBACK\n")[1]
         lessons = lessons_of(conversation.reply)
@@ -244,4 +252,4 @@ def test_a_reflections_lessons_are_what_its_feedback_shows_in_the_contexts_words
         assert set(lessons) == shown, feedback
         ended["won"] += "you won" in feedback
         ended["lost"] += "lost" in feedback
-    assert ended["won"] > 40 and ended["lost"] > 20
+    assert ended["won"] > 20 and ended["lost"] > 10
