@@ -144,7 +144,8 @@ def _row(
         "sample": sample,
     }
     if isinstance(result, Skipped):
-        return {**head, "outcome": "skipped", "score": None, "answer": None, "why": result.why,
+        why = f"turn {result.turn + 1}: {result.length} tokens, above the limit of {result.limit}"
+        return {**head, "outcome": "skipped", "score": None, "answer": None, "why": why,
                 "turns": [], "tokens": 0}  # fmt: skip
     return {
         **head,

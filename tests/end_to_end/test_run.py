@@ -1,0 +1,231 @@
+"""`opcd-bench run` from the command line on a tiny model: what a user does right, and wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+from fixtures import tiny_tokenizer, write_tiny_model
+
+import opcd_bench.baselines
+from opcd_bench.cli import main
+from opcd_bench.registry import plugin_files
+from opcd_bench.run_reader import RunReader
+from opcd_bench.store import verify
+
+SMALL = [
+    "--max-steps", "2", "--batch-size", "2", "--retention", "none", "--name", "small",
+    "--set", "eval_steps=1", "--set", "dev_items=2", "--set", "test_items=3",
+    "--set", "max_completion_length=6", "--set", "threads=1",
+]  # fmt: skip
+
+CONTRIBUTED = '''"""A contributed method: half of the replies are the told teacher's."""
+
+from opcd_bench.divergence import named
+from opcd_bench.method import Method, mixture
+
+METHOD = Method(
+    name="mine",
+    summary="Reverse KL with a tail bucket on a mixture of writers.",
+    source="a test",
+    writer=mixture(0.5),
+    loss=named("rkl_tail", support="student_top_k", k=16),
+)
+'''
+
+
+@pytest.fixture
+def opcd(capfd, tmp_path, monkeypatch, tiny_model_folder):
+    """Run a command line in an empty folder, on the tiny model unless it says otherwise."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words, model=tiny_model_folder):
+        code = 0
+        if words[0] == "run":
+            words = (*words, "--model", str(model), *SMALL)
+        try:
+            main.entry(list(words))
+        except SystemExit as left:
+            code = left.code or 0
+        captured = capfd.readouterr()
+        return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
+
+    return call
+
+
+LAKE = ["--tasks", "frozen_lake"]
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("results/small/*/config.json"))
+
+
+def test_a_contributed_method_is_listed_checked_run_and_compared(opcd, tmp_path, monkeypatch):
+    """One file of at most twenty lines; no other file is touched."""
+    assert len(CONTRIBUTED.splitlines()) <= 20
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "mine.py").write_text(CONTRIBUTED)
+    paths = [*opcd_bench.baselines.__path__, str(folder)]
+    monkeypatch.setattr(opcd_bench.baselines, "__path__", paths)
+    monkeypatch.delitem(sys.modules, "opcd_bench.baselines.mine", raising=False)
+    assert "mine" in plugin_files("opcd_bench.baselines")
+    listed = json.loads(opcd("methods", "--json").out)
+    assert "mine" in json.dumps(listed)
+    assert opcd("check", str(folder / "mine.py")).code == 0
+    told = opcd("run", "--methods", "opcd_full,mine", *LAKE)
+    assert told.code == 0, told.err
+    assert "mine" in told.out and "2 of 2 cells done" in told.out
+    assert all(not p.damage for p in verify(tmp_path / "results" / "small"))
+
+
+def test_the_printed_table_and_the_stored_scores_agree(opcd, tmp_path):
+    told = opcd("run", "--methods", "opcd_full,sft_context", *LAKE, "--seeds", "2")
+    assert told.code == 0, told.err
+    assert "4 of 4 cells done" in told.out
+    for path in runs(tmp_path):
+        reader = RunReader(path)
+        final = {r["metric"]: r for r in reader.read("evals") if r["final"]}
+        scores = [row["score"] or 0.0 for row in reader.read("samples/test")]
+        assert final["accuracy"]["value"] == pytest.approx(sum(scores) / len(scores))
+        assert final["accuracy"]["n"] == 3
+    again = opcd("run", "--methods", "opcd_full,sft_context", *LAKE, "--seeds", "2")
+    assert again.code == 0 and "4 of 4 cells done" in again.out
+
+
+def test_two_jobs_write_what_one_writes(opcd, tmp_path):
+    words = ["run", "--methods", "opcd_full,sft_context", *LAKE]
+    assert opcd(*words).code == 0
+    one = {p.name: (p / "train.jsonl").read_bytes() for p in runs(tmp_path)}
+    (tmp_path / "results").rename(tmp_path / "first")
+    told = opcd(*words, "--set", "jobs=2")
+    assert told.code == 0, told.err
+    assert {p.name: (p / "train.jsonl").read_bytes() for p in runs(tmp_path)} == one
+
+
+def refused(answer, *says: str) -> None:
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    for text in says:
+        assert text in answer.err
+
+
+def test_a_k_above_the_vocabulary_is_refused_and_nothing_is_written(opcd, tmp_path, monkeypatch):
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "wide.py").write_text(
+        CONTRIBUTED.replace('"mine"', '"wide"').replace("k=16", "k=100_000")
+    )
+    paths = [*opcd_bench.baselines.__path__, str(folder)]
+    monkeypatch.setattr(opcd_bench.baselines, "__path__", paths)
+    refused(opcd("run", "--methods", "wide", *LAKE), "k = 100000 is above the vocabulary", "259")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_folder_without_a_tokenizer_is_refused(opcd, tmp_path):
+    folder = write_tiny_model(tmp_path / "bare")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    refused(opcd("run", "--methods", "opcd_full", *LAKE, model=folder), "tokenizer")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_model_without_a_chat_template_is_refused(opcd, tmp_path):
+    folder = write_tiny_model(tmp_path / "bare")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(folder)
+    refused(opcd("run", "--methods", "opcd_full", *LAKE, model=folder), "chat template")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_larger_teacher_of_another_vocabulary_is_refused(opcd, tmp_path, monkeypatch):
+    folder = write_tiny_model(tmp_path / "other", vocab_size=300)
+    tiny_tokenizer(extra=("zebra",)).save_pretrained(folder)
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "cross.py").write_text(
+        CONTRIBUTED.replace('"mine"', '"cross"')
+        .replace("import Method, mixture", "import Method, Teacher, mixture")
+        .replace("k=16),", 'k=16),\n    teacher=Teacher(weights="larger"),')
+    )
+    paths = [*opcd_bench.baselines.__path__, str(more)]
+    monkeypatch.setattr(opcd_bench.baselines, "__path__", paths)
+    words = ["run", "--methods", "cross", *LAKE]
+    refused(opcd(*words), "--teacher-model")
+    refused(opcd(*words, "--teacher-model", str(folder)), "vocabular")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_that_is_not_ours_is_refused_and_untouched(opcd, tmp_path):
+    folder = tmp_path / "results" / "small"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("do not lose me")
+    refused(opcd("run", "--methods", "opcd_full", *LAKE), "thesis.tex", "--output-dir")
+    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_refused(opcd, tmp_path):
+    (tmp_path / "results").write_text("a file")
+    refused(opcd("run", "--methods", "opcd_full", *LAKE), "results")
+    assert (tmp_path / "results").read_text() == "a file"
+
+
+def test_a_task_without_a_context_is_no_task_to_train_on(opcd, tmp_path):
+    refused(opcd("run", "--methods", "opcd_full", "--tasks", "told_other"), "empty context")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_cell_fails_without_loss(opcd, tmp_path):
+    words = ["run", "--methods", "opcd_full", *LAKE, "--set", "keep_checkpoints='all'"]
+    assert opcd(*words).code == 0
+    (path,) = runs(tmp_path)
+    (path / "DONE").unlink()
+    state = sorted(path.glob("checkpoints/*/state.pt"))[-1]
+    state.write_bytes(state.read_bytes()[:-10] + b"0123456789")
+    answer = opcd(*words)
+    assert answer.code == 1
+    assert "state.pt" in answer.err and "failed" in answer.out
+    state.parent.rename(tmp_path / "damaged")
+    assert opcd(*words).code == 0
+
+
+def test_a_full_disk_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
+    from opcd_bench import jsonl
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl, "write_all", full)
+        answer = opcd("run", "--methods", "opcd_full", *LAKE)
+    assert answer.code in (1, 2)
+    assert "full" in (answer.err + answer.out).lower() and "Traceback" not in answer.err
+    assert opcd("run", "--methods", "opcd_full", *LAKE).code == 0
+
+
+def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, tmp_path):
+    words = [sys.executable, "-c", "from opcd_bench.cli.main import entry; entry()", "run", "--methods", "opcd_full", *LAKE,
+             "--model", str(tiny_model_folder), *SMALL, "--max-steps", "400"]  # fmt: skip
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "CI": "true"}
+    )
+    rows = 0
+    for _ in range(600):
+        rows = sum(len(p.read_bytes().splitlines()) for p in tmp_path.rglob("train.jsonl"))
+        if rows >= 2:
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "type the same command again" in err and "Traceback" not in err
+    assert rows >= 2
