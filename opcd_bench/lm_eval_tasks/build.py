@@ -67,8 +67,12 @@ def _free_topics(types: tuple[str, ...]) -> list[Topic]:
 
 
 def records(counts: Mapping[str, int] = COUNTS) -> list[dict[str, Any]]:
-    """The records in IFEval's format, in order of hardness; no prompt is there twice."""
-    rows: list[dict[str, Any]] = []
+    """The records in IFEval's format; no prompt is there twice.
+
+    The hardnesses are interleaved in proportion, so that the first records (lm-eval's ``limit``)
+    have the mix of all of them.
+    """
+    rows: list[tuple[float, dict[str, Any]]] = []
     prompts: set[str] = set()
     for hardness, count in counts.items():
         rng = generator("ifeval_micro", "records", hardness)
@@ -81,15 +85,14 @@ def records(counts: Mapping[str, int] = COUNTS) -> list[dict[str, Any]]:
                 if prompt not in prompts:
                     break
             prompts.add(prompt)
-            rows.append(
-                {
-                    "key": KEY_OF[hardness] + place,
-                    "prompt": prompt,
-                    "instruction_id_list": [ask.id for ask in asks],
-                    "kwargs": [dict(ask.kwargs) for ask in asks],
-                }
-            )
-    return rows
+            row = {
+                "key": KEY_OF[hardness] + place,
+                "prompt": prompt,
+                "instruction_id_list": [ask.id for ask in asks],
+                "kwargs": [dict(ask.kwargs) for ask in asks],
+            }
+            rows.append(((place + 0.5) / count, row))
+    return [row for _, row in sorted(rows, key=lambda ranked: ranked[0])]
 
 
 def _turns(

@@ -142,6 +142,12 @@ def test_the_shipped_records_have_ifevals_format_and_the_documented_counts(shipp
     assert min(types.values()) >= 8
 
 
+def test_the_first_records_have_the_mix_of_all_so_that_a_limit_changes_no_difficulty(shipped):
+    first = Counter(build.hardness_of(r["key"]) for r in shipped[:100])
+    for hardness, count in build.COUNTS.items():
+        assert abs(first[hardness] - 100 * count / len(shipped)) <= 1
+
+
 def test_every_shipped_record_is_held_out_by_topic_and_the_hard_ones_by_combination(shipped):
     for record in shipped:
         kinds, noun = record["instruction_id_list"], topic_of(record["prompt"])
