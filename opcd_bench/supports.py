@@ -114,7 +114,6 @@ class FromList:
         dtype: torch.dtype,
     ) -> None:
         self.vocabulary, self.dtype = vocabulary, dtype
-        ids_XL = torch.where(logp_XL.isnan(), -1, ids_XL)
         self.listed = self._sorted(ids_XL, logp_XL.detach().to(dtype))
         self.table = self.listed
         if reply_logp_X is not None:

@@ -342,10 +342,45 @@ def test_a_loss_on_the_whole_vocabulary_is_refused_for_a_list():
 
 
 def test_a_list_that_names_an_id_twice_counts_it_once():
-    ids = torch.tensor([2, 1, 2])
     loss = named("rkl_gen", support="teacher_top_k", k=2)
-    found = loss.from_support(FILL_P, ids, FILL_Q[ids], REPLY)
-    close(found.surrogate, loss(FILL_P, FILL_Q, REPLY).surrogate)
+    for repeated in ([2, 1, 2], [1, 1, 2], [2, 1, 1, 1]):
+        ids = torch.tensor(repeated)
+        found = loss.from_support(FILL_P, ids, FILL_Q[ids], REPLY)
+        close(found.surrogate, loss(FILL_P, FILL_Q, REPLY).surrogate)
+
+
+def test_an_impossible_token_of_a_list_comes_before_an_empty_slot():
+    """O-23, for a list: the floor stands for -inf, and no empty slot is read as a token."""
+    ids, logp = torch.tensor([2, -1, 1, -1]), torch.tensor([-math.inf, 0.0, -0.1, 0.0]).double()
+    loss = named("rkl_trunc_naive", support="teacher_top_k", k=2)
+    found = loss.from_support(FILL_P, ids, logp, REPLY)
+    wanted = 0.3 * (math.log(0.3) + 0.1) + 0.15 * (math.log(0.15) - LOG_PROB_FLOOR)
+    assert float(found.surrogate) == pytest.approx(wanted, rel=1e-8)
+
+
+def test_a_list_whose_mass_rounds_to_one_or_above_keeps_a_finite_tail():
+    """O-20, for a list, whose tail is only known as 1 - Q_S."""
+    student = FILL_P.float()
+    logp = torch.tensor([0.6, 0.4]).log() + 1e-6
+    for id in ("rkl_tail", "fkl_tail"):
+        loss = build(id, "teacher_top_k", 2)
+        out = loss.from_support(student, LISTED, logp, REPLY)
+        assert bool(out.surrogate.isfinite()) and bool(out.divergence.isfinite())
+
+
+def test_a_list_of_the_whole_vocabulary_leaves_no_tail():
+    """O-3, for a list, in float32, where 1 - Q_S is rounding."""
+    student, teacher = FILL_P.float(), FILL_Q.float()
+    loss = build("fkl_tail", "teacher_top_k", 4)
+    found = loss.from_support(student, torch.arange(4), teacher, REPLY)
+    wanted = named("fkl_full")(student, teacher, REPLY)
+    torch.testing.assert_close(found.surrogate, wanted.surrogate, rtol=0, atol=1e-6)
+
+
+def test_a_nan_in_a_list_is_not_hidden():
+    logp = torch.tensor([math.nan, -1.0]).double()
+    out = build("rkl_gen", "teacher_top_k", 2).from_support(FILL_P, LISTED, logp, REPLY)
+    assert bool(out.surrogate.isnan())
 
 
 @quick
