@@ -59,13 +59,13 @@ class Suite(BaseModel):
     )
     sweep_seeds: int | None = identity(
         None,
-        help="Seeds of the rates other than `headline_learning_rate` (None: all seeds at all rates).",
+        help="Seeds of the rates other than `headline_learning_rate` (None: all, at all rates).",
         ge=1,
     )
     headline_learning_rate: float | Literal["dev"] | None = identity(
         None,
-        help="The rate that runs with all the seeds: a number, or 'dev' (each task and method's own "
-        "best on dev in the sweep). None: every rate does.",
+        help="The rate that runs with all the seeds: a number, or 'dev' (the best on dev of each "
+        "task and method in the sweep). None: every rate does.",
     )
     max_steps: int = identity(50, help="Optimiser steps.", ge=0)
     batch_size: int = identity(64, help="Examples an optimiser step.", ge=1)
@@ -75,7 +75,7 @@ class Suite(BaseModel):
     )
     reduction: Literal["token_mean", "sequence_mean"] = identity(
         "token_mean",
-        help="Mean over all reply tokens of the step, or per reply first (arXiv 2602.12275, Eq. 1).",
+        help="Mean over the step's reply tokens, or per reply first (arXiv 2602.12275, Eq. 1).",
     )
     lr_scheduler_type: Literal["constant", "cosine"] = identity(
         "constant", help="Rate after warm-up."

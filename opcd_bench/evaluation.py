@@ -162,7 +162,7 @@ def _row(
 
 
 def score_of(row: Mapping[str, Any]) -> float | None:
-    """What a sample counts in a mean: unparsable and truncated are 0, failed and skipped nothing."""
+    """What a sample counts: unparsable and truncated 0, failed and skipped nothing at all."""
     if row["outcome"] in ("failed", "skipped"):
         return None
     return float(row["score"] or 0.0)

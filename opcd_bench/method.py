@@ -30,7 +30,7 @@ class Writer:
     def __post_init__(self) -> None:
         if self.kind not in ("student", "teacher", "mixture", "stored"):
             raise InvalidLoss(
-                f"writer {self.kind!r} does not exist; use 'student', 'teacher', 'mixture' or 'stored'"
+                f"writer {self.kind!r} does not exist; use student, teacher, mixture or stored"
             )
         expected = {"student": 0.0, "teacher": 1.0, "stored": 1.0}.get(self.kind)
         if expected is not None and self.teacher_share != expected:
@@ -40,7 +40,7 @@ class Writer:
             )
         if self.kind == "mixture" and not 0.0 < self.teacher_share < 1.0:
             raise InvalidLoss(
-                f"a mixture's teacher_share lies strictly between 0 and 1, not {self.teacher_share}; "
+                f"a mixture's teacher_share lies between 0 and 1, not at {self.teacher_share}; "
                 "use STUDENT or TEACHER for the ends"
             )
         if (self.kind == "stored") != (self.path is not None):
@@ -101,7 +101,7 @@ class Teacher:
             raise InvalidLoss(f"rate belongs to weights='ema', not to {self.weights!r}")
         if self.weights == "live" and self.reads == "nothing":
             raise InvalidLoss(
-                "a live teacher that reads nothing is the student itself: the loss is 0 everywhere; "
+                "a live teacher that reads nothing is the student itself: the loss is 0; "
                 "use weights='initial' for the null control"
             )
 
@@ -125,7 +125,7 @@ class Method:
     loss: Loss
     teacher: Teacher = Teacher()
     control: bool = False
-    """A control is there to show that the harness tells working from broken; reports set it apart."""
+    """A control shows that the harness tells working from broken; reports set it apart."""
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name != self.name.lower():
@@ -143,8 +143,8 @@ class Method:
             and not self.writer.on_policy
         ):
             raise InvalidLoss(
-                f"method {self.name!r}: {self.loss.id} estimates its gradient from replies that the "
-                "current student wrote; use writer=STUDENT, or a loss that sums over its support"
+                f"method {self.name!r}: {self.loss.id} estimates its gradient from replies that "
+                "the current student wrote; use writer=STUDENT, or a loss that sums over its support"
             )
 
     def describe(self) -> Mapping[str, Any]:

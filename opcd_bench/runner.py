@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from opcd_bench import environment, grid, registry
+from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
 from opcd_bench.config import Suite
 from opcd_bench.errors import CellFailed, UserError
@@ -56,8 +56,8 @@ class Outcome:
 def plan(suite: Suite) -> Plan:
     """The suite's methods and tasks, checked as far as can be without loading a model.
 
-    Raises UserError subclasses for unknown names, tasks whose splits overlap, empty contexts and
-    methods that the suite's settings cannot serve.
+    Raises UserError subclasses for unknown names (of retention tasks too), tasks whose splits
+    overlap, and empty contexts.
     """
     methods = {name: registry.method(name) for name in suite.methods}
     tasks = {
@@ -67,6 +67,8 @@ def plan(suite: Suite) -> Plan:
     for task in tasks.values():
         context_of(task)
         assert_disjoint(task)
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    retention.check_names([name for name in suite.retention if name not in ours])
     return Plan(suite, methods, tasks)
 
 
@@ -157,7 +159,7 @@ def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter
     return Outcome(cell.name, None)
 
 
-# --- several cells at a time ------------------------------------------------------------------------
+# --- several cells at a time ---------------------------------------------------------------
 
 _WORKER: dict[str, tuple[Plan, Workbench]] = {}
 

@@ -1,4 +1,4 @@
-"""Two readings of one reply, aligned: the plain student's and the told teacher's, token by token."""
+"""Two readings of one reply, aligned token by token: the plain student's and the told teacher's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from opcd_bench import cpu
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import LoadedModel
 
@@ -84,7 +85,8 @@ def read(
     row_N = torch.tensor(rows, device=device)
     column_N = torch.tensor(columns, device=device)
     backbone = loaded.model.get_decoder()
-    states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
+    with cpu.causal_on_cpu(loaded.model, longest):
+        states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
     return Hidden(
         states_NH=states_BTH[row_N, column_N],
         target_N=torch.tensor(targets, device=device),
@@ -150,6 +152,6 @@ def assert_faithful(loaded: LoadedModel) -> None:
     if not torch.allclose(own, apart, atol=tolerance, rtol=tolerance):
         raise ModelError(
             f"{loaded.name}: its logits are not its LM head on its last hidden state (largest "
-            f"difference {(own - apart).abs().max().item():.3g}); this architecture transforms them in "
-            "a way that opcd_bench.scoring.logits does not know yet"
+            f"difference {(own - apart).abs().max().item():.3g}); this architecture transforms them "
+            "in a way that opcd_bench.scoring.logits does not know yet"
         )

@@ -135,7 +135,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the best possible policy scores, where it is known (1.0 where every item is solvable)."""
+    """What the best possible policy scores (1.0 where every item is solvable)."""
 
     value: float
     how: str
@@ -185,7 +185,7 @@ def assert_disjoint(task: Task) -> None:
         for example in task.examples(split):
             if example.id in seen:
                 raise DataError(
-                    f"task {task.name!r}: example {example.id} is in {seen[example.id]!r} and again "
-                    f"in {split!r}; splits must be disjoint by content, so drop it from one of them"
+                    f"task {task.name!r}: example {example.id} is in {seen[example.id]!r} and "
+                    f"again in {split!r}; splits must be disjoint by content, so drop it from one of them"
                 )
             seen[example.id] = split

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opcd_bench import losses, scoring
+from opcd_bench import cpu, losses, scoring
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import NonFiniteGradients
@@ -119,8 +119,9 @@ class TrainingCore:
         weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
         for start in range(0, len(pairs), self.suite.micro_batch_size):
-            stop = start + self.suite.micro_batch_size
-            self._accumulate(pairs[start:stop], weights[start:stop], loss, teacher, shuffle, total)
+            part = slice(start, start + self.suite.micro_batch_size)
+            with cpu.quick_products():
+                self._accumulate(pairs[part], weights[part], loss, teacher, shuffle, total)
         rate = rate_at(self.step_count, self.peak, self.suite)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -138,8 +139,8 @@ class TrainingCore:
         model.eval()
         if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise NonFiniteGradients(
-                f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} optimiser steps in a row, the "
-                f"last of them step {self.step_count}; lower learning_rate, or set "
+                f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} optimiser steps in a row, "
+                f"the last of them step {self.step_count}; lower learning_rate, or set "
                 "dtype = 'float32' and bf16 = false"
             )
         means = total.means()

@@ -103,8 +103,8 @@ class Workbench:
             k = getattr(method.loss, "k", None)
             if k is not None and k > self.initial.vocab_size:
                 raise InvalidLoss(
-                    f"method {method.name!r}: k = {k} is above the vocabulary of {self.suite.model} "
-                    f"({self.initial.vocab_size} tokens); lower k in the method's file, or use the "
+                    f"method {method.name!r}: k = {k} is above the vocabulary of "
+                    f"{self.suite.model} ({self.initial.vocab_size} tokens); lower k in the method's file, or use the "
                     "full vocabulary: named('rkl_full')"
                 )
             if method.teacher.weights == "larger":
@@ -123,7 +123,7 @@ class Workbench:
         told: bool = False,
         final: bool = False,
     ) -> Measured:
-        """Score a model on a split. Test takes ``eval_samples`` samples an example; dev takes one."""
+        """Score a model on a split: ``eval_samples`` samples an example on test, one on dev."""
         if (split == "test") != final:
             raise AssertionError("test is scored once, after the choice; nothing else may read it")
         suite = self.suite
@@ -250,7 +250,7 @@ class Workbench:
                 "example_id": sample["id"],
                 "sample": 0,
                 "score": float(sample["values"][primary]),
-                "outcome": "correct" if sample["values"][primary] else "wrong",
+                "outcome": _outcome(float(sample["values"][primary]), sample.get("finish")),
                 **sample,
             }
             for sample in result.samples
@@ -297,7 +297,7 @@ class Workbench:
             self._measured[key] = _from_rows(shared.get(name))
         return self._measured[key]
 
-    # --- the told teacher's replies ------------------------------------------------------------------
+    # --- the told teacher's replies ------------------------------------------------------------
 
     def told_trajectories(
         self, task: Task, seed: int, step: int, larger: bool
@@ -347,6 +347,13 @@ def _primary(metrics: Mapping[str, float]) -> str:
     return next(
         (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
     )
+
+
+def _outcome(score: float, finish: str | None) -> str:
+    """As for our own tasks: truncated is told apart from wrong."""
+    if score == 1.0:
+        return "correct"
+    return "truncated" if finish == "length" else "wrong"
 
 
 def _measured(task: str, split: str, scored: evaluation.Scored) -> Measured:

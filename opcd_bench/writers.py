@@ -172,8 +172,8 @@ def pairs_of(
                 if suite.overlong == "refuse":
                     raise DataError(
                         f"task {task.name!r}, example {example.id}: the told prompt has "
-                        f"{len(told_ids)} tokens, above max_prompt_length = {suite.max_prompt_length}; "
-                        "raise it, or say overlong = 'skip'"
+                        f"{len(told_ids)} tokens, above max_prompt_length = "
+                        f"{suite.max_prompt_length}; raise it, or say overlong = 'skip'"
                     )
                 overlong += 1
                 continue

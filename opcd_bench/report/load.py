@@ -1,4 +1,4 @@
-"""Reads a suite's stored results into data frames; the only part of the report that touches files."""
+"""Stored results as data frames; the only part of the report that reads files."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> Interval:
 
 
 def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) -> Interval:
-    """(method - base) / (ceiling - base), paired by example; NaN where ceiling does not exceed base."""
+    """(method - base) / (ceiling - base), paired by example; NaN where there is no gap."""
     scores = [by_example(frame) for frame in (method, base, ceiling)]
     common = scores[0].index.intersection(scores[1].index).intersection(scores[2].index)
     m, b, c = (s.loc[common].to_numpy(dtype=float) for s in scores)

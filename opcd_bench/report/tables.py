@@ -18,13 +18,14 @@ def assert_one_protocol(results: Results) -> None:
     evals = results.evals
     if evals.empty:
         return
-    for (measured, split, final), rows in evals.groupby(["measured", "split", "final"]):
+    for (measured, split), rows in evals.groupby(["measured", "split"]):
         hashes = rows.groupby("protocol_hash")["run"].first()
         if len(hashes) > 1:
             runs = "; ".join(f"{key}: {run}" for key, run in hashes.items())
             raise StoreError(
-                f"{results.root}: {measured} on {split} was measured under {len(hashes)} protocols, which "
-                f"one table must not mix ({runs}). Move the runs of one of them to a folder of their own"
+                f"{results.root}: {measured} on {split} was measured under {len(hashes)} protocols, "
+                f"which one table must not mix ({runs}). Move the runs of one of them to a folder of "
+                "their own"
             )
 
 
@@ -122,8 +123,9 @@ def as_text(table: pd.DataFrame) -> str:
         blocks.append(f"{task}\n{rows[columns].to_string(index=False, justify='left')}")
     caption = [f"Accuracies in %, with intervals: {statistics.METHOD}."]
     if "mde" in table and table["mde"].notna().any():
+        points = 100 * table["mde"].max()
         caption.append(
-            f"Smallest difference found with 80 % power (paired, 5 %): {100 * table['mde'].max():.1f} points."
+            f"Smallest difference found with 80 % power (paired, 5 %): {points:.1f} points."
         )
     if (table["seeds"] == 1).any():
         caption.append("One seed says nothing about the spread between trainings.")

@@ -1,10 +1,9 @@
-"""One-token attention over a cache, and exact float32 products, both as fast as the CPU allows."""
+"""Attention of one token over a cache, as fast as the CPU allows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from opcd_bench.cpu import quick_products
 
 _NAME = "opcd_bench_cpu"
 
@@ -63,34 +64,7 @@ def fast_on_cpu(model: PreTrainedModel, *, additive_masks: bool) -> Iterator[Non
         AttentionMaskInterface.register(_NAME, sdpa_mask)
         config._attn_implementation = _NAME
     try:
-        with _onednn(_onednn_is_exact()):
+        with quick_products():
             yield
     finally:
         config._attn_implementation = before
-
-
-@contextmanager
-def _onednn(wanted: bool) -> Iterator[None]:
-    """Float32 products through oneDNN, which torch allows only under the name of bf16."""
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    if wanted:
-        matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
-
-
-@cache
-def _onednn_is_exact() -> bool:
-    """Whether oneDNN keeps float32 here although it may round to bf16: so where there is no AMX.
-
-    On an AMD EPYC 9005 it does, at twice the speed of MKL.
-    """
-    size = 256
-    grid = torch.arange(size * size, dtype=torch.float64).view(size, size)
-    left, right = (grid * 0.7).sin(), (grid * 1.3).cos()
-    with torch.no_grad(), torch.autocast("cpu", enabled=False), _onednn(True):
-        got = torch.nn.functional.linear(left.float(), right.float())
-    return bool((got.double() - left @ right.T).abs().max() < 1e-4)

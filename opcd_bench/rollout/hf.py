@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
+from opcd_bench import cpu
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling
-from opcd_bench.rollout.kv import Prefilled, additive, capacity_for, plain_attention, prefill
+from opcd_bench.rollout.kv import Prefilled, additive, capacity_for, prefill
 
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped from the cache once fewer than this share of its rows is live."""
@@ -36,7 +37,7 @@ class HFEngine:
         self.loaded = loaded
         self.batch_size = batch_size
         self.autocast = autocast
-        self._plain = plain_attention(loaded.model)
+        self._plain = cpu.plain(loaded.model)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """One reply a request, in order.

@@ -74,16 +74,6 @@ def _roomy(filled: Tensor, capacity: int) -> Tensor:
     return buffer
 
 
-def plain_attention(model: PreTrainedModel) -> bool:
-    """Whether every layer attends to all that came before, and takes an additive 4-D mask."""
-    layers = DynamicCache(config=model.config).layers
-    return (
-        bool(layers)
-        and all(type(layer) is DynamicLayer for layer in layers)
-        and model.config.get_text_config()._attn_implementation in ("sdpa", "eager")
-    )
-
-
 class Prefilled(NamedTuple):
     """A batch of prompts, read: what the first decoding step needs.
 
@@ -101,7 +91,7 @@ def prefill(
     """Read the prompts: a prefix that all share is computed once, an equal prompt once.
 
     Slots are the shared prefix, padding, the rest of the prompt. ``dtype`` is that of the cache.
-    Only for models with ``plain_attention``; logits and cache are those of an unpadded forward up
+    Only for models with ``cpu.plain`` attention; logits and cache are those of an unpadded forward up
     to round-off.
     """
     device = model.device

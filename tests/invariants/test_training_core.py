@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from fixtures import tiny_model
 
-from opcd_bench import scoring
+from opcd_bench import cpu, scoring
 from opcd_bench.config import make_suite
 from opcd_bench.divergence import named
 from opcd_bench.errors import NonFiniteGradients
@@ -211,7 +213,7 @@ def test_non_finite_gradients_move_no_weight_are_counted_and_stop_after_five(tin
         report = core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
         assert report.skipped
         assert core.skipped == expected
-    with pytest.raises(NonFiniteGradients, match="5 optimiser steps in a row.*learning_rate"):
+    with pytest.raises(NonFiniteGradients, match=r"5 optimiser steps in a row.*learning_rate"):
         core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
     assert all(torch.equal(a, b) for a, b in zip(before, own.model.parameters(), strict=True))
 
@@ -255,3 +257,35 @@ def test_token_weights_sum_to_one_over_the_tokens():
         weights = token_weights(batch, reduction)
         total = sum(w * len(p.reply_ids) for w, p in zip(weights, batch, strict=True))
         assert total == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("heads", [(2, 1), (4, 2), (2, 2)])
+def test_the_quick_causal_attention_is_transformers_own(heads):
+    """Values and gradients, over rows padded on the right."""
+    model = tiny_model(num_attention_heads=heads[0], num_key_value_heads=heads[1]).double()
+    ids = torch.randint(3, 259, (3, 17), generator=torch.Generator().manual_seed(0))
+    found = []
+    for quick in (True, False):
+        model.zero_grad()
+        with cpu.causal_on_cpu(model, 17) if quick else nullcontext():
+            states = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        states.pow(2).sum().backward()
+        found.append(torch.cat([states.detach().flatten(), model.lm_head.weight.grad.flatten()]))
+    assert close(*found)
+
+
+def test_the_quick_attention_leaves_the_model_as_it_was_and_long_rows_alone():
+    model = tiny_model()
+    before = model.config._attn_implementation
+    with cpu.causal_on_cpu(model, 17):
+        assert model.config._attn_implementation != before
+    with cpu.causal_on_cpu(model, cpu.LONGEST + 1):
+        assert model.config._attn_implementation == before
+    assert model.config._attn_implementation == before
+
+
+def test_quick_products_keep_float32_accuracy():
+    a = torch.randn(128, 200, generator=torch.Generator().manual_seed(0))
+    exact = a.double() @ a.double().T
+    with cpu.quick_products():
+        assert ((a @ a.T).double() - exact).abs().max() < 1e-3

@@ -19,18 +19,19 @@ LAYERS = {
         "errors", "seeds", "config", "method", "task", "divergence", "loss_rules", "progress",
         "files", "jsonl", "checkpoints", "run_reader", "suite_dir", "store", "verification",
         "environment", "tracker", "suites", "textarena", "game_episode", "game_floors",
+        "math_episode",
         "micro.world",
     },
     "models": {
-        "models", "losses", "supports", "scoring", "rollout", "ifeval", "lm_eval_model",
-        "lm_eval_tasks", "retention_guard", "retention_tasks", "micro",
+        "cpu", "models", "model_source", "losses", "supports", "scoring", "rollout", "ifeval",
+        "lm_eval_model", "lm_eval_tasks", "retention_guard", "retention_tasks", "micro",
     },
     "work": {
         "training", "evaluation", "retention", "experience", "writers", "audit", "report",
     },
     "grid": {
         "registry", "grid", "cell", "workbench", "runner", "audit_batch", "checks",
-        "method_checks", "task_checks",
+        "method_checks", "task_checks", "micro.card",
     },
     "cli": {"cli"},
 }  # fmt: skip

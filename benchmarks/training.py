@@ -1,0 +1,70 @@
+"""Time an optimiser step, with and without what makes a CPU quick; prints the ratio.
+
+python benchmarks/training.py [--model micro] [--replies 64] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import random
+import time
+from contextlib import nullcontext
+from unittest import mock
+
+import torch
+
+from opcd_bench import cpu, models
+from opcd_bench.config import make_suite
+from opcd_bench.divergence import named
+from opcd_bench.scoring import Pair
+from opcd_bench.training import TrainingCore
+
+
+def main() -> None:
+    """Print seconds a step of both, and their ratio, in alternating rounds of one process."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="micro")
+    parser.add_argument("--replies", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    words = parser.parse_args()
+    torch.set_num_threads(words.threads)
+    initial = models.copy_frozen(models.load(words.model, device="cpu"))
+    student = dataclasses.replace(initial, model=copy.deepcopy(initial.model))
+    suite = make_suite({"methods": "opcd", "tasks": "rule_math"}, "benchmark")
+    core = TrainingCore(student, suite, 1e-6)
+    rng = random.Random(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(10, initial.vocab_size) for _ in range(n))
+
+    pairs = [
+        Pair(
+            str(i), 0, ids(rng.randint(30, 60)), ids(rng.randint(90, 140)), ids(rng.randint(30, 80))
+        )
+        for i in range(words.replies)
+    ]
+    loss = named("rkl_full")
+    patches = {
+        "quick": lambda: nullcontext(),
+        "plain": lambda: mock.patch.multiple(
+            cpu, causal_on_cpu=lambda *_: nullcontext(), quick_products=nullcontext
+        ),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in patches}
+    for round_number in range(words.rounds + 1):
+        for name, patch in patches.items():
+            with patch():
+                began = time.process_time()
+                core.step(pairs, loss, initial, shuffle=None)
+                if round_number:
+                    seconds[name].append(time.process_time() - began)
+    quick, plain = min(seconds["quick"]), min(seconds["plain"])
+    print(f"{words.replies} replies: quick {quick:.2f} s, plain {plain:.2f} s processor time")
+    print(f"plain / quick = {plain / quick:.2f}")
+
+
+if __name__ == "__main__":
+    main()

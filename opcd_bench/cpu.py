@@ -1,0 +1,116 @@
+"""What makes a CPU quick enough to train on: exact float32 products and plain attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+_NAME = "opcd_bench_causal"
+LONGEST = 1024
+"""Tokens up to which the (tokens x tokens) scores are worth their memory."""
+
+
+def causal_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention function for rows padded on the right: the mask is causal, no other.
+
+    ``query`` (rows, heads, T, size), ``key`` and ``value`` (rows, shared heads, T, size) ->
+    (rows, T, heads, size). Query heads that share a key head are stacked along time, so that keys
+    are not repeated. On CPUs the fused kernel's backward pass takes several times as long
+    (``benchmarks/training.py``).
+    """
+    rows, heads, length, size = query.shape
+    shared = key.shape[1]
+    groups = heads // shared
+    stacked = query.reshape(rows * shared, groups * length, size)
+    keys = key.reshape(rows * shared, length, size).transpose(1, 2)
+    scale = size**-0.5 if scaling is None else scaling
+    bias = _bias(length, groups, query.dtype)
+    weights = torch.baddbmm(bias, stacked, keys, alpha=scale).softmax(-1)
+    mixed = torch.bmm(weights, value.reshape(rows * shared, length, size))
+    return mixed.view(rows, heads, length, size).transpose(1, 2), None
+
+
+@lru_cache(maxsize=64)
+def _bias(length: int, groups: int, dtype: torch.dtype) -> Tensor:
+    above = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return torch.zeros(length, length, dtype=dtype).masked_fill(above, -1e9).repeat(groups, 1)
+
+
+@contextmanager
+def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
+    """Let a forward pass over right-padded rows of ``length`` tokens use ``causal_attention``.
+
+    Only on a CPU, where every layer attends to all that came before, and without gradient
+    checkpointing (which would run the second forward pass outside of this block).
+    """
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    checkpointing = bool(getattr(model, "is_activation_checkpointing", False))
+    if model.device.type != "cpu" or length > LONGEST or checkpointing or not plain(model):
+        yield
+        return
+    AttentionInterface.register(_NAME, causal_attention)
+    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def plain(model: PreTrainedModel) -> bool:
+    """Whether every layer attends to all that came before, through SDPA or eager attention."""
+    layers = DynamicCache(config=model.config).layers
+    return (
+        bool(layers)
+        and all(type(layer) is DynamicLayer for layer in layers)
+        and model.config.get_text_config()._attn_implementation in ("sdpa", "eager")
+    )
+
+
+@contextmanager
+def quick_products() -> Iterator[None]:
+    """Float32 products through oneDNN where that is exact: torch allows it only as "bf16"."""
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    if _onednn_is_exact():
+        matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether oneDNN keeps float32 here although it may round to bf16: so where there is no AMX.
+
+    On an AMD EPYC 9005 it does, at twice the speed of MKL.
+    """
+    size = 256
+    grid = torch.arange(size * size, dtype=torch.float64).view(size, size)
+    left, right = (grid * 0.7).sin(), (grid * 1.3).cos()
+    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            got = torch.nn.functional.linear(left.float(), right.float())
+    finally:
+        matmul.fp32_precision = before
+    return bool((got.double() - left @ right.T).abs().max() < 1e-4)
