@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from opcd_bench.files import remove_folder, remove_temporaries
 from opcd_bench.jsonl import read_rows
 from opcd_bench.store import RunDir, SharedDir, verify
 
@@ -32,7 +33,7 @@ def evaluate(run: RunDir, step: int, state: str) -> None:
     run.eval({"step": step, "split": "dev", "value": int(state[:4], 16) / 65536})
 
 
-def train(path: Path, keep: tuple[int, ...] | None = (2, LAST)) -> None:
+def train(path: Path) -> None:
     """A toy cell: its state is a hash, so a lost or repeated step shows in every later row."""
     with RunDir.open(path, CONFIG, {"pid": os.getpid()}) as run:
         if run.sealed:
@@ -52,9 +53,10 @@ def train(path: Path, keep: tuple[int, ...] | None = (2, LAST)) -> None:
             if step % SAVE_EVERY == 0 or step == LAST:
                 with run.checkpoint(step) as folder:
                     (folder / "state.txt").write_text(state)
+                run.drop_checkpoints({step})
         run.eval({"step": LAST, "split": "test", "value": 0.5, "final": True})
         run.samples("test", [{"reply": state}])
-        run.seal({"state": state}, keep=keep)
+        run.seal({"state": state}, keep={LAST})
 
 
 def compared(path: Path) -> dict[str, bytes]:
@@ -123,9 +125,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("whole") / "run"
     train(path)
     files = compared(path)
-    assert (
-        files["train.jsonl"].count(b"\n") == LAST and "checkpoints/step_000002/state.txt" in files
-    )
+    assert files["train.jsonl"].count(b"\n") == LAST
+    kept = [name for name in files if name.endswith("state.txt")]
+    assert kept == [f"checkpoints/step_{LAST:06d}/state.txt"]
     return files
 
 
@@ -244,3 +246,24 @@ def test_shared_rows_are_whole_or_absent_after_a_kill_at_every_call(quick: Path)
         assert {p.name for p in path.iterdir()} <= {"base.jsonl", "base.sha256", ".lock"}
 
     assert kill_points(lambda path: SharedDir(path).put("base", rows), quick, check) > 10
+
+
+def test_a_folder_whose_removal_is_killed_at_any_call_is_whole_or_gone(quick: Path) -> None:
+    names = ("a", "inner/b", "manifest.json")
+
+    def check(path: Path) -> None:
+        left = path / "step_000001"
+        assert not left.exists() or all((left / name).is_file() for name in names)
+        remove_temporaries(path)
+        assert {p.name for p in path.iterdir()} <= {"step_000001"}
+
+    moment, killed = 0, True
+    while killed:
+        moment += 1
+        path = quick / str(moment)
+        for name in names:
+            (path / "step_000001" / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / "step_000001" / name).write_text(name)
+        killed = killed_at(partial(remove_folder, path / "step_000001"), moment)
+        check(path)
+    assert moment > 5 and not (path / "step_000001").exists()
