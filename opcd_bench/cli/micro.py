@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from opcd_bench.cli.output import Json
 from opcd_bench.cli.run import INTERRUPTED
+from opcd_bench.errors import ModelError
 
 app = typer.Typer(help="The built-in model and its world.", no_args_is_help=True)
 
@@ -45,3 +47,35 @@ def pretrain(
         print(f"\nInterrupted; to go on from the last checkpoint:\n  {again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     print(model)
+
+
+@app.command("card")
+def card(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A model's folder (default: the built-in one).")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure it anew, and write the card into the folder.")
+    ] = False,
+    items: Annotated[int, typer.Option(min=1, help="Items of each task, for --measure.")] = 500,
+    pretraining: Annotated[
+        Path | None, typer.Option(help="Folder of `micro pretrain`: its recipe and log.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    json: Json = False,
+) -> None:
+    """Print what the built-in model can do, as measured; or measure it."""
+    from opcd_bench import micro
+
+    place = folder or micro.path()
+    if measure:
+        from opcd_bench.micro import card as cards
+
+        cards.measure(place, items=items, device=device, pretraining=pretraining)
+    file = place / ("card.json" if json else "CARD.md")
+    if not file.is_file():
+        raise ModelError(
+            f"{file} does not exist: this model has no card; type: opcd-bench micro card "
+            f"{shlex.quote(str(place))} --measure"
+        )
+    print(file.read_text(encoding="utf-8").rstrip())

@@ -49,6 +49,7 @@ def run(
         str | None, typer.Option(help="The suite's name: its folder under the results.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     history: Annotated[
         str | None, typer.Option(help="What a game shows at each turn: last or full.")
     ] = None,
@@ -89,6 +90,7 @@ def run(
             "output_dir": output_dir,
             "name": name,
             "device": device,
+            "jobs": jobs,
             "history": history,
             "retention": retention,
             "data_dir": data_dir,
@@ -168,6 +170,6 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     if suite.headline_learning_rate == "dev":
         left = suite.seeds - (suite.sweep_seeds or suite.seeds)
         print(
-            f"Then {left * len(suite.methods) * len(suite.tasks)} more: the other {left} seeds of each "
-            "task and method, at its own best learning rate on dev"
+            f"Then {left * len(suite.methods) * len(suite.tasks)} more: the other {left} seeds of "
+            "each task and method, at its own best learning rate on dev"
         )

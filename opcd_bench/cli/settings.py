@@ -96,7 +96,7 @@ def _without_foreign_sweep(base: Suite, given: dict[str, Any]) -> dict[str, Any]
     """Rates on the command line without the suite's headline rate: all run with all the seeds."""
     sweep = {"headline_learning_rate", "sweep_seeds"}
     headline = base.headline_learning_rate
-    if "learning_rate" not in given or headline is None or sweep & set(given):
+    if "learning_rate" not in given or not isinstance(headline, float) or sweep & set(given):
         return given
     new = given["learning_rate"]
     new = list(new) if isinstance(new, list | tuple) else [new]

@@ -53,5 +53,8 @@ def suites(json: Json = False) -> None:
 
 
 def cell_count(suite: Suite) -> int:
-    """How many cells a suite has."""
-    return len(suite.methods) * len(suite.tasks) * len(rates_and_seeds(suite))
+    """How many cells a suite has, those whose rate is still to be chosen on dev included."""
+    runs = len(rates_and_seeds(suite))
+    if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
+        runs += suite.seeds - suite.sweep_seeds
+    return len(suite.methods) * len(suite.tasks) * runs

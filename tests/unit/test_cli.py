@@ -11,12 +11,12 @@ import opcd_bench.baselines
 import pytest
 
 from opcd_bench import __version__, registry
-from opcd_bench.cli import main, settings
+from opcd_bench.cli import main, settings, suites
 from opcd_bench.errors import ConfigError, StoreError
 
 THE_ISSUES = [
     "run", "--methods", "sft_context,forward_kl,opcd,opcd_stop_gradient",
-    "--tasks", "frozen_lake", "--seeds", "2",
+    "--tasks", "rule_math,frozen_lake", "--seeds", "2",
 ]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_the_issues_command_names_its_cells(opcd):
     told = opcd(*THE_ISSUES, "--dry-run", "--json")
     assert told.code == 0
     answer = json.loads(told.out)
-    assert len(answer["cells"]) == 4 * 1 * 2 * len(answer["suite"]["learning_rate"])
+    assert len(answer["cells"]) == 4 * 2 * 2 * len(answer["suite"]["learning_rate"])
     assert answer["suite"]["name"].startswith("custom-")
     assert [cell["method"] for cell in answer["cells"][:4]] == THE_ISSUES[2].split(",")
     table = opcd(*THE_ISSUES, "--dry-run").out
@@ -248,13 +248,19 @@ def test_assignments_take_toml_values_and_bare_words():
     }  # fmt: skip
 
 
-def test_rates_without_the_headline_rate_run_with_all_seeds():
-    made = settings.make("micro", {"learning_rate": "7e-5", "tasks": "frozen_lake"})
+def test_rates_without_the_headline_rate_run_with_all_seeds(tmp_path):
+    file = tmp_path / "swept.toml"
+    least = 'methods = ["opcd"]\ntasks = ["rule_math"]\nlearning_rate = [1e-5, 1e-4]\nseeds = 3\n'
+    file.write_text(f"{least}headline_learning_rate = 1e-4\nsweep_seeds = 1\n")
+    made = settings.make(str(file), {"learning_rate": "7e-5"})
     assert made.learning_rate == (7e-5,)
     assert made.headline_learning_rate is None and made.sweep_seeds is None
-    headline = registry.suite("micro").headline_learning_rate
-    kept = settings.make("micro", {"learning_rate": f"{headline},7e-5", "tasks": "frozen_lake"})
-    assert kept.headline_learning_rate == headline
+    kept = settings.make(str(file), {"learning_rate": "1e-4,7e-5"})
+    assert (kept.headline_learning_rate, kept.sweep_seeds) == (1e-4, 1)
+    file.write_text(f'{least}headline_learning_rate = "dev"\nsweep_seeds = 1\n')
+    chosen = settings.make(str(file), {"learning_rate": "7e-5,3e-4"})
+    assert (chosen.headline_learning_rate, chosen.sweep_seeds) == ("dev", 1)
+    assert suites.cell_count(chosen) == 2 * 1 + 2
 
 
 def test_no_retention_is_said_by_none():
@@ -401,7 +407,7 @@ def test_doctor_finds_what_is_required_and_says_what_to_type(opcd, monkeypatch):
     assert "pip install 'textarena" in told.out and "pip install 'scipy" in told.out
 
 
-def test_audit_prints_a_row_for_each_loss(opcd, runner):
+def test_audit_prints_a_row_for_each_loss(opcd, monkeypatch):
     import dataclasses
 
     @dataclasses.dataclass
@@ -416,11 +422,14 @@ def test_audit_prints_a_row_for_each_loss(opcd, runner):
         no_gradient_share: float = 0.0
         positions: int = 40
 
-    def audit(suite, methods, items):
+    def rows(suite, methods, items, console):
         assert (suite.tasks, items) == (("frozen_lake",), 4)
         return [Row(method.loss.id) for method in methods]
 
-    runner.audit = audit
+    fake = types.ModuleType("opcd_bench.audit_batch")
+    fake.rows = rows
+    monkeypatch.setitem(sys.modules, "opcd_bench.audit_batch", fake)
+    monkeypatch.setattr("opcd_bench.audit_batch", fake, raising=False)
     words = ["audit", "--method", "opcd,opcd_full", "--method", "jsd", "--task", "frozen_lake",
              "--items", "4"]  # fmt: skip
     told = opcd(*words)
@@ -438,3 +447,25 @@ def test_output_that_nobody_reads_is_no_error(opcd, monkeypatch):
 
     monkeypatch.setattr(sys, "stdout", Closed())
     assert opcd("suites").code in (0, 1)
+
+
+def test_the_card_of_a_model_is_printed_or_said_to_be_missing(opcd, tmp_path):
+    told = opcd("micro", "card", str(tmp_path))
+    assert told.code == 2 and "--measure" in told.err
+    (tmp_path / "CARD.md").write_text("# A card\n")
+    assert opcd("micro", "card", str(tmp_path)).out == "# A card\n"
+
+
+def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
+    fake = types.ModuleType("opcd_bench.micro.pretrain")
+
+    def pretrain(out, **settings):
+        assert settings == {"seed": 3, "tokens": 5, "resume": False, "device": "auto"}
+        raise KeyboardInterrupt
+
+    fake.pretrain = pretrain
+    monkeypatch.setitem(sys.modules, "opcd_bench.micro.pretrain", fake)
+    monkeypatch.setattr("opcd_bench.micro.pretrain", fake, raising=False)
+    told = opcd("micro", "pretrain", "--seed", "3", "--tokens", "5", "--fresh")
+    assert told.code == 130
+    assert told.err.endswith("opcd-bench micro pretrain --seed 3 --tokens 5\n")
