@@ -60,7 +60,7 @@ def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
     """
     config = model.config.get_text_config()
     before = config._attn_implementation
-    checkpointing = bool(getattr(model, "is_activation_checkpointing", False))
+    checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
     if model.device.type != "cpu" or length > LONGEST or checkpointing or not plain(model):
         yield
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +76,9 @@ def read(
             f"{loaded.name} can read; lower max_completion_length, or shorten the context"
         )
     ids_BT = torch.full((len(prompts), longest), loaded.pad_id, dtype=torch.long)
-    rows, columns, targets = [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
     for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
         ids_BT[row, : lengths[row]] = torch.tensor([*prompt, *reply])
         rows.extend([row] * len(reply))
@@ -84,8 +87,9 @@ def read(
     device = loaded.model.device
     row_N = torch.tensor(rows, device=device)
     column_N = torch.tensor(columns, device=device)
-    backbone = loaded.model.get_decoder()
+    model: Any = loaded.model
     with cpu.causal_on_cpu(loaded.model, longest):
+        backbone = model.get_decoder()
         states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
     return Hidden(
         states_NH=states_BTH[row_N, column_N],
@@ -117,8 +121,8 @@ def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:
 
     Accumulates in float32 at least; float64 is kept.
     """
-    head = loaded.model.get_output_embeddings()
-    out_NV: Tensor = head(states_NH)
+    model: Any = loaded.model
+    out_NV: Tensor = model.get_output_embeddings()(states_NH)
     out_NV = out_NV[..., : loaded.vocab_size]
     if out_NV.dtype != torch.float64:
         out_NV = out_NV.float()
@@ -140,18 +144,19 @@ def assert_faithful(loaded: LoadedModel) -> None:
     samples from would be wrong without a word.
     """
     ids = torch.arange(min(8, loaded.vocab_size), device=loaded.model.device)[None]
-    was_training = loaded.model.training
-    loaded.model.eval()
+    model: Any = loaded.model
+    was_training = model.training
+    model.eval()
     try:
-        own = loaded.model(input_ids=ids, use_cache=False).logits[0, :, : loaded.vocab_size].float()
-        states = loaded.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+        own = model(input_ids=ids, use_cache=False).logits[0, :, : loaded.vocab_size].float()
+        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
         apart = logits(loaded, states).float()
     finally:
-        loaded.model.train(was_training)
+        model.train(was_training)
     tolerance = 1e-4 if loaded.model.dtype == torch.float32 else 5e-2
     if not torch.allclose(own, apart, atol=tolerance, rtol=tolerance):
         raise ModelError(
             f"{loaded.name}: its logits are not its LM head on its last hidden state (largest "
-            f"difference {(own - apart).abs().max().item():.3g}); this architecture transforms them "
-            "in a way that opcd_bench.scoring.logits does not know yet"
+            f"difference {(own - apart).abs().max().item():.3g}); this architecture transforms "
+            "them in a way that opcd_bench.scoring.logits does not know yet"
         )

@@ -186,6 +186,7 @@ def assert_disjoint(task: Task) -> None:
             if example.id in seen:
                 raise DataError(
                     f"task {task.name!r}: example {example.id} is in {seen[example.id]!r} and "
-                    f"again in {split!r}; splits must be disjoint by content, so drop it from one of them"
+                    f"again in {split!r}; splits must be disjoint by content, so drop it from "
+                    "one of them"
                 )
             seen[example.id] = split

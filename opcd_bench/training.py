@@ -72,6 +72,7 @@ def disable_dropout(model: torch.nn.Module) -> None:
     The loss compares two readings of one function, and a resumed run must repeat the uninterrupted
     one; noise in one of the readings would break both.
     """
+    module: Any
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -89,11 +90,12 @@ class TrainingCore:
         self.step_count = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
-        student.model.requires_grad_(True)
-        disable_dropout(student.model)
+        model: Any = student.model
+        model.requires_grad_(True)
+        disable_dropout(model)
         if suite.gradient_checkpointing:
-            student.model.gradient_checkpointing_enable()
-        self.parameters = [p for p in student.model.parameters() if p.requires_grad]
+            model.gradient_checkpointing_enable()
+        self.parameters: list[torch.nn.Parameter] = list(model.parameters())
         self.optimiser = torch.optim.AdamW(
             self.parameters,
             lr=learning_rate,
@@ -112,7 +114,7 @@ class TrainingCore:
         """
         if not pairs:
             raise ValueError("an optimiser step needs at least one reply")
-        model = self.student.model
+        model: Any = self.student.model
         # The live teacher is the student's own module, so modes are set around every pass.
         model.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -165,9 +167,11 @@ class TrainingCore:
         total: _Means,
     ) -> None:
         """Forward and backward of one micro-batch; gradients add up in the parameters."""
+        # Two autocast blocks: weights that the first casts under no_grad carry no gradient, and a
+        # live teacher is the student's own module.
+        with torch.no_grad(), self._autocast():
+            told = self._teacher_states(pairs, teacher, shuffle)
         with self._autocast():
-            with torch.no_grad():
-                told = self._teacher_states(pairs, teacher, shuffle)
             plain, _ = scoring.read_pairs(self.student, None, pairs)
         if told is not None and not torch.equal(plain.target_N, told.target_N.to(plain.target_N)):
             raise AssertionError("told and plain readings are not of the same reply tokens")
@@ -196,17 +200,18 @@ class TrainingCore:
             if written_X is not None:
                 own_X = student_XV.detach().log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
                 total.add(sampler_trainer_gap=(own_X - written_X).abs())
-        plain.states_NH.backward(leaf_NH.grad)
+        torch.autograd.backward(plain.states_NH, leaf_NH.grad)
 
     def _teacher_states(
         self, pairs: Sequence[Pair], teacher: LoadedModel | None, shuffle: int | None
     ) -> scoring.Hidden | None:
         if teacher is None:
             return None
-        was_training = teacher.model.training
-        teacher.model.eval()
+        model: Any = teacher.model
+        was_training = model.training
+        model.eval()
         told = scoring.read(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
-        teacher.model.train(was_training)
+        model.train(was_training)
         if shuffle is None:
             return told
         generator = torch.Generator().manual_seed(shuffle)

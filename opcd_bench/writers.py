@@ -35,7 +35,7 @@ def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
     if not examples:
         raise DataError(f"task {task.name!r} has no train examples")
     first = step * suite.batch_size
-    slots = []
+    slots: list[Slot] = []
     for position in range(first, first + suite.batch_size):
         epoch, place = divmod(position, len(examples))
         example = examples[_order(task.name, seed, epoch, len(examples))[place]]
