@@ -70,7 +70,7 @@ class CellRun:
     ) -> None:
         self.cell, self.method, self.task = cell, method, task
         self.bench, self.run_dir, self.console, self.tracker = bench, run_dir, console, tracker
-        self.suite: Suite = bench.suite
+        self.suite: Suite = bench.suite.for_task(task.name)
         self.student: LoadedModel = bench.fresh_student()
         self.engine: Engine = bench.engine(self.student)
         self.teacher = self._teacher()

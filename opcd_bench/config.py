@@ -25,6 +25,30 @@ def runtime(default: Any = ..., *, help: str, **limits: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"class": "runtime"}, **limits)
 
 
+GRID_FIELDS = (
+    "headline_learning_rate",
+    "learning_rate",
+    "methods",
+    "seeds",
+    "sweep_seeds",
+    "task_settings",
+    "tasks",
+)
+"""What a grid is made of: none of it enters the identity of a cell as it stands."""
+
+TASK_FIELDS = (
+    "batch_size",
+    "dev_items",
+    "eval_steps",
+    "max_completion_length",
+    "max_steps",
+    "micro_batch_size",
+    "num_generations",
+    "test_items",
+)
+"""What a task may set otherwise than its suite."""
+
+
 class Suite(BaseModel):
     """Methods x tasks x learning rates x seeds, and every setting that they share.
 
@@ -126,6 +150,12 @@ class Suite(BaseModel):
         160, help="Most tokens of a retention reply.", ge=1
     )
 
+    task_settings: dict[str, dict[str, Any]] = identity(
+        {},
+        help="Settings that a task needs otherwise than the suite, for every method alike: "
+        "[task_settings.frozen_lake] batch_size = 8.",
+    )
+
     data_dir: str | None = runtime(None, help="Folder with local data files, in place of the Hub.")
     output_dir: str = runtime("results", help="Folder that holds the suites' results.")
     device: str = runtime("auto", help="auto, cpu, cuda, cuda:1 …")
@@ -180,6 +210,17 @@ class Suite(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
+        for task, own in self.task_settings.items():
+            if task not in self.tasks:
+                raise ValueError(
+                    f"task_settings.{task}: no such task here, but {', '.join(self.tasks)}"
+                )
+            foreign = sorted(set(own) - set(TASK_FIELDS))
+            if foreign:
+                raise ValueError(
+                    f"task_settings.{task}.{foreign[0]}: not a setting of a task; those are "
+                    f"{', '.join(TASK_FIELDS)}"
+                )
         if isinstance(self.choose, int) and not isinstance(self.choose, bool):
             if not 0 <= self.choose <= self.max_steps:
                 raise ValueError(
@@ -210,6 +251,14 @@ class Suite(BaseModel):
             raise ValueError(f"sweep_seeds = {self.sweep_seeds} exceeds seeds = {self.seeds}")
         return self
 
+    def for_task(self, task: str) -> Suite:
+        """The suite as one of its tasks runs it: ``task_settings`` put in their places."""
+        if not self.task_settings:
+            return self
+        return Suite.model_validate(
+            {**self.model_dump(), **self.task_settings.get(task, {}), "task_settings": {}}
+        )
+
     def evaluated_steps(self) -> tuple[int, ...]:
         """Steps after which dev is scored: 0, multiples of ``eval_steps``, and the last."""
         steps = set(range(0, self.max_steps + 1, self.eval_steps)) | {self.max_steps}
@@ -223,15 +272,7 @@ class Suite(BaseModel):
 
     def shared_identity(self) -> dict[str, Any]:
         """The identity fields that a single cell shares: without what the grid is made of."""
-        grid = {
-            "methods",
-            "tasks",
-            "seeds",
-            "learning_rate",
-            "sweep_seeds",
-            "headline_learning_rate",
-        }
-        return {key: value for key, value in self.identity().items() if key not in grid}
+        return {key: value for key, value in self.identity().items() if key not in GRID_FIELDS}
 
 
 def is_identity(field: str) -> bool:

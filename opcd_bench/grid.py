@@ -130,7 +130,7 @@ def _cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> C
         learning_rate=rate,
         seed=seed,
         config={
-            "suite": suite.shared_identity(),
+            "suite": suite.for_task(task.name).shared_identity(),
             "task": describe_task(task),
             "method": dict(method.describe()),
             "learning_rate": rate,

@@ -104,7 +104,8 @@ class Workbench:
             if k is not None and k > self.initial.vocab_size:
                 raise InvalidLoss(
                     f"method {method.name!r}: k = {k} is above the vocabulary of "
-                    f"{self.suite.model} ({self.initial.vocab_size} tokens); lower k in the method's file, or use the "
+                    f"{self.suite.model} ({self.initial.vocab_size} tokens); lower k in the method's "
+                    "file, or use the "
                     "full vocabulary: named('rkl_full')"
                 )
             if method.teacher.weights == "larger":
@@ -126,7 +127,7 @@ class Workbench:
         """Score a model on a split: ``eval_samples`` samples an example on test, one on dev."""
         if (split == "test") != final:
             raise AssertionError("test is scored once, after the choice; nothing else may read it")
-        suite = self.suite
+        suite = self.suite.for_task(task.name)
         scored = evaluation.evaluate(
             task,
             split,
@@ -161,7 +162,11 @@ class Workbench:
 
     def _anchor_dir(self, task: Task) -> SharedDir:
         key = digest(
-            {"model": self.identity, "suite": self._scoring(), "task": describe_task(task)}
+            {
+                "model": self.identity,
+                "suite": self._scoring(self.suite.for_task(task.name)),
+                "task": describe_task(task),
+            }
         )
         return self.suite_dir.shared(task.name, key)
 
@@ -169,7 +174,9 @@ class Workbench:
         return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
 
     def _retention_dir(self, name: str) -> SharedDir:
-        key = digest({"model": self.identity, "suite": self._scoring(), "retention": name})
+        key = digest(
+            {"model": self.identity, "suite": self._scoring(self.suite), "retention": name}
+        )
         return self.suite_dir.shared(f"retention-{name}", key)
 
     def _anchor(self, reading: str, task: Task, split: Split, seed: int) -> Measured:
@@ -272,9 +279,9 @@ class Workbench:
             samples=samples,
         )
 
-    def _scoring(self) -> dict[str, Any]:
+    @staticmethod
+    def _scoring(suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
-        suite = self.suite
         return {
             "sampling": evaluation.eval_sampling(suite).__dict__,
             "dev_items": suite.dev_items,
@@ -303,7 +310,7 @@ class Workbench:
         self, task: Task, seed: int, step: int, larger: bool
     ) -> list[Trajectory | Skipped]:
         """The told teacher's replies of one step; the whole run's are written once and stored."""
-        suite = self.suite
+        suite = self.suite.for_task(task.name)
         key = digest(
             {
                 "model": suite.teacher_model if larger else self.identity,
@@ -319,18 +326,18 @@ class Workbench:
             self._told = {key: []}  # one seed's at a time: they can be large
         have = self._told[key]
         while len(have) <= step:
-            have.append(self._told_step(shared, task, seed, len(have), larger))
+            have.append(self._told_step(suite, shared, task, seed, len(have), larger))
         return have[step]
 
     def _told_step(
-        self, shared: SharedDir, task: Task, seed: int, step: int, larger: bool
+        self, suite: Suite, shared: SharedDir, task: Task, seed: int, step: int, larger: bool
     ) -> list[Trajectory | Skipped]:
         name = f"step_{step + 1:06d}"
         if not shared.has(name):
             loaded = self.larger() if larger else self.initial
-            slots = writers.schedule(task, self.suite, seed, step)
+            slots = writers.schedule(task, suite, seed, step)
             written = writers.write(
-                slots, task, self.suite, seed, loaded, self.engine(loaded), task.context()
+                slots, task, suite, seed, loaded, self.engine(loaded), task.context()
             )
             shared.put(name, [trajectory_row(t) for t in written])
         return [trajectory_of(row) for row in shared.get(name)]

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from opcd_bench.config import Suite, make_suite
+from opcd_bench.config import GRID_FIELDS, Suite, make_suite
 from opcd_bench.divergence import named
 from opcd_bench.errors import ConfigError, InvalidLoss
 from opcd_bench.grid import (
@@ -116,8 +116,7 @@ UNCHANGING = {
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
 }  # fmt: skip
-OF_THE_GRID = {"methods", "tasks", "seeds", "learning_rate", "sweep_seeds",
-               "headline_learning_rate"}  # fmt: skip
+OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 ONE_VALUE = {"engine"}
 
 
@@ -228,3 +227,17 @@ def test_sweep_and_headline_cells_keep_their_names_when_the_grid_around_them_cha
     assert {c.name for c in cells(narrow, METHODS, TASKS)} <= {
         c.name for c in cells(wide, METHODS, TASKS)
     }
+
+
+def test_a_task_of_its_own_settings_changes_its_cells_and_no_others():
+    plain = {c.name for c in cells(suite(batch_size=32), METHODS, TASKS)}
+    own = cells(suite(batch_size=32, task_settings={"lake": {"batch_size": 8}}), METHODS, TASKS)
+    assert {c.task for c in own if c.name not in plain} == {"lake"}
+    assert {c.config["suite"]["batch_size"] for c in own if c.task == "lake"} == {8}
+
+
+def test_task_settings_name_a_task_of_the_suite_and_a_setting_of_a_task():
+    with pytest.raises(ConfigError, match="no such task here"):
+        suite(task_settings={"sea": {"batch_size": 8}})
+    with pytest.raises(ConfigError, match="learning_rate: not a setting of a task"):
+        suite(task_settings={"lake": {"learning_rate": 1.0}})
