@@ -146,7 +146,7 @@ class CellRun:
         self.counters["student_tokens_trained"] += report.tokens
         self.counters["teacher_tokens_scored"] += report.tokens if self.teacher is not None else 0
         self.counters["skipped_steps"] = self.core.skipped
-        graded = [t.grade.score or 0.0 for t in done]
+        graded = [t.grade.score or 0.0 for t in done if t.outcome != "failed"]
         row = {
             "step": step + 1,
             "divergence": report.divergence,
@@ -154,7 +154,7 @@ class CellRun:
             "grad_norm": report.grad_norm,
             "learning_rate": report.learning_rate,
             "skipped": report.skipped,
-            "examples": len(slots),
+            "examples": self.suite.batch_size,
             "replies": report.replies,
             "tokens": report.tokens,
             "overlong": batch.overlong,
@@ -318,7 +318,7 @@ class CellRun:
         rows = self.run_dir.read("train")
         if rows:
             self.counters = {key: rows[-1][key] for key in COUNTERS}
-        self.run_dir.event("rewound", step=step)
+        self.run_dir.event("loaded", step=step)
         return step
 
     # --- the end --------------------------------------------------------------------------------

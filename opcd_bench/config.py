@@ -74,7 +74,9 @@ class Suite(BaseModel):
         None, help="A larger teacher for methods with weights='larger': Hub id or folder."
     )
     dtype: Literal["auto", "float32", "bfloat16"] = identity(
-        "auto", help="Weights' type: auto is float32 on a CPU, bfloat16 on a GPU."
+        "auto",
+        help="Weights' type. auto: the student's are float32, since it is trained (bf16 = true "
+        "computes in bfloat16); a larger teacher's are bfloat16 on a GPU, float32 on a CPU.",
     )
     bf16: bool = identity(False, help="bfloat16 autocast in training and scoring.")
 
@@ -147,7 +149,7 @@ class Suite(BaseModel):
     )
     retention_items: int | None = identity(None, help="Items of each retention task (None: all).")
     retention_max_completion_length: int = identity(
-        160, help="Most tokens of a retention reply.", ge=1
+        160, help="Most tokens of a reply to an lm-eval retention task.", ge=1
     )
 
     task_settings: dict[str, dict[str, Any]] = identity(
@@ -231,6 +233,12 @@ class Suite(BaseModel):
                     f"choose = {self.choose} is no evaluated step; those are multiples of "
                     f"eval_steps = {self.eval_steps}, and the last, {self.max_steps}"
                 )
+        if trained := set(self.tasks) & set(self.retention):
+            raise ValueError(
+                f"{', '.join(sorted(trained))} is trained on and cannot be retention of the same "
+                "suite: its test split would be scored before the checkpoint is chosen. Drop it "
+                "from tasks or from retention"
+            )
         if self.warmup_steps > self.max_steps:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}"

@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A suite, command-line word or settings file that cannot be run; lists all bad fields at once."""
+    """A suite, command-line word or settings file that cannot be run; names all bad fields."""
 
 
 class UnknownName(UserError):
@@ -46,7 +46,7 @@ class StoreError(UserError):
 
 
 class DataError(UserError):
-    """Missing or malformed data: an absent file, overlapping splits, an example that is too long."""
+    """Missing or malformed data: an absent file, overlapping splits, an over-long example."""
 
 
 class MissingPackage(UserError):

@@ -15,7 +15,9 @@ from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.seeds import seed_of
 from opcd_bench.task import Context, Example, Split, Task
 
-OUTCOMES = ("correct", "wrong", "unparsable", "truncated", "failed")
+SCORED = ("correct", "wrong", "unparsable", "truncated")
+UNSCORED = ("failed", "skipped")
+OUTCOMES = (*SCORED, *UNSCORED)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Scored:
 
     ``samples``: one row an (example, sample), in the order of the examples. ``metrics``: name ->
     value in [0, 1] (or tokens), None where nothing could be scored. ``n`` samples, of which
-    ``n_unscored`` failed or were skipped; these are in no mean.
+    ``n_unscored`` failed or were skipped; these are in no mean. The rates of the first four
+    ``OUTCOMES`` are shares of the scored samples, the last two shares of all.
     """
 
     samples: tuple[Mapping[str, Any], ...]
@@ -73,6 +76,8 @@ def protocol(
             "top_k": suite.eval_top_k,
             "max_completion_length": suite.max_completion_length,
         },
+        "max_prompt_length": suite.max_prompt_length,
+        "overlong": suite.overlong,
         "chat_template": hashlib.sha256(str(template).encode()).hexdigest()[:10],
     }
 
@@ -102,7 +107,7 @@ def evaluate(
     """Score ``loaded`` through ``engine``, plain or told.
 
     ``seed`` fixes sampling noise and the environment's chance, per (example, sample); greedy
-    decoding does not read it.
+    decoding leaves only the latter to it.
     """
     examples = first_examples(task, split, items)
     chosen = [example for example in examples for _ in range(samples)]
@@ -128,7 +133,7 @@ def evaluate(
         samples=rows,
         metrics=_metrics(rows),
         n=len(rows),
-        n_unscored=sum(row["outcome"] in ("failed", "skipped") for row in rows),
+        n_unscored=sum(row["outcome"] in UNSCORED for row in rows),
         protocol=protocol(task, split, examples, suite, samples, loaded),
     )
 
@@ -163,26 +168,23 @@ def _row(
 
 def score_of(row: Mapping[str, Any]) -> float | None:
     """What a sample counts: unparsable and truncated 0, failed and skipped nothing at all."""
-    if row["outcome"] in ("failed", "skipped"):
+    if row["outcome"] in UNSCORED:
         return None
     return float(row["score"] or 0.0)
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    scored = [row for row in rows if score_of(row) is not None]
-    if not scored:
-        return {"accuracy": None, **{f"{outcome}_rate": None for outcome in OUTCOMES}}
-    n = len(scored)
-    rates = {
-        f"{outcome}_rate": sum(row["outcome"] == outcome for row in scored) / n
-        for outcome in OUTCOMES[:4]
-    }
+    scored = [row for row in rows if row["outcome"] not in UNSCORED]
+
+    def mean(values: Sequence[float]) -> float | None:
+        return sum(values) / len(values) if values else None
+
     return {
-        "accuracy": sum(score_of(row) or 0.0 for row in scored) / n,
-        "parse_rate": sum(row["score"] is not None for row in scored) / n,
-        **rates,
-        "failed_rate": sum(row["outcome"] == "failed" for row in rows) / len(rows),
-        "reply_tokens": sum(row["tokens"] for row in scored) / n,
+        "accuracy": mean([score_of(row) or 0.0 for row in scored]),
+        "parse_rate": mean([row["score"] is not None for row in scored]),
+        **{f"{kind}_rate": mean([row["outcome"] == kind for row in scored]) for kind in SCORED},
+        **{f"{kind}_rate": mean([row["outcome"] == kind for row in rows]) for kind in UNSCORED},
+        "reply_tokens": mean([row["tokens"] for row in scored]),
     }
 
 

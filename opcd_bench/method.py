@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from opcd_bench.divergence import Divergence
@@ -17,8 +18,10 @@ WriterKind = Literal["student", "teacher", "mixture", "stored"]
 class Writer:
     """Who writes the replies that are trained on.
 
-    ``student`` writes plain, with its current weights; ``teacher`` is told and its trajectories
-    are stored once and shared by every method that reads them; ``mixture`` draws the writer of
+    ``student`` writes plain, with its current weights; ``teacher`` is told the task's shared
+    context (whatever the method's teacher reads, and with the weights before training, or the
+    larger model's), and its trajectories are stored once and shared by every method that reads
+    them; ``mixture`` draws the writer of
     each example, the told teacher with probability ``teacher_share``; ``stored`` reads a JSONL
     file of trajectories (``path``), as ``shared/…/trajectories.jsonl`` holds them.
     """
@@ -40,8 +43,8 @@ class Writer:
             )
         if self.kind == "mixture" and not 0.0 < self.teacher_share < 1.0:
             raise InvalidLoss(
-                f"a mixture's teacher_share lies between 0 and 1, not at {self.teacher_share}; "
-                "use STUDENT or TEACHER for the ends"
+                f"a mixture's teacher_share lies strictly between 0 and 1, not at "
+                f"{self.teacher_share}; use STUDENT or TOLD_TEACHER for the ends"
             )
         if (self.kind == "stored") != (self.path is not None):
             raise InvalidLoss("a stored writer, and no other, names its file: stored('path.jsonl')")
@@ -101,8 +104,8 @@ class Teacher:
             raise InvalidLoss(f"rate belongs to weights='ema', not to {self.weights!r}")
         if self.weights == "live" and self.reads == "nothing":
             raise InvalidLoss(
-                "a live teacher that reads nothing is the student itself: the loss is 0; "
-                "use weights='initial' for the null control"
+                "a live teacher that reads nothing is the student itself: the loss is 0 "
+                "everywhere; use weights='initial' for the null control"
             )
 
 
@@ -144,7 +147,8 @@ class Method:
         ):
             raise InvalidLoss(
                 f"method {self.name!r}: {self.loss.id} estimates its gradient from replies that "
-                "the current student wrote; use writer=STUDENT, or a loss that sums over its support"
+                "the current student wrote; use writer=STUDENT, or a loss that sums over its "
+                "support"
             )
 
     def describe(self) -> Mapping[str, Any]:
@@ -152,19 +156,24 @@ class Method:
         if isinstance(self.loss, Divergence):
             loss: Mapping[str, Any] = self.loss.describe()
         else:
-            code = getattr(self.loss, "__code__", None)
+            # A function's own code, or that of an object's __call__.
+            call: Any = self.loss if hasattr(self.loss, "__code__") else type(self.loss).__call__
+            code = getattr(call, "__code__", None)
             loss = {
                 "callable": f"{getattr(self.loss, '__module__', '?')}."
                 f"{getattr(self.loss, '__qualname__', type(self.loss).__qualname__)}",
                 "code_hash": _code_hash(code) if code is not None else None,
             }
+        writer = {
+            "kind": self.writer.kind,
+            "teacher_share": self.writer.teacher_share,
+            "path": self.writer.path,
+        }
+        if self.writer.path is not None:
+            writer["sha256"] = _file_hash(Path(self.writer.path))
         return {
             "name": self.name,
-            "writer": {
-                "kind": self.writer.kind,
-                "teacher_share": self.writer.teacher_share,
-                "path": self.writer.path,
-            },
+            "writer": writer,
             "loss": loss,
             "teacher": {
                 "weights": self.teacher.weights,
@@ -175,9 +184,21 @@ class Method:
         }
 
 
+def _file_hash(path: Path) -> str | None:
+    """A hash of stored trajectories, so that other ones are another method; None: not there yet."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.is_file() else None
+
+
 def _code_hash(code: Any) -> str:
-    """A hash of a function's byte code and constants, so that an edited loss is another method."""
-    constants = [c for c in code.co_consts if not hasattr(c, "co_code")]
+    """A hash of a function's byte code and constants, so that an edited loss is another method.
+
+    Sets are sorted: their order differs from one process to the next.
+    """
+    constants = [
+        sorted(map(repr, c)) if isinstance(c, frozenset) else c
+        for c in code.co_consts
+        if not hasattr(c, "co_code")
+    ]
     nested = [_code_hash(c) for c in code.co_consts if hasattr(c, "co_code")]
     text = repr((code.co_code, constants, code.co_names, nested))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -113,7 +113,9 @@ def dev_scores(
         reader = RunReader(path)
         chosen = reader.summary["chosen_step"]
         for row in reader.read("evals"):
-            if row["split"] == "dev" and row["primary"] and row["step"] == chosen:
+            if row["split"] != "dev" or row["value"] is None:
+                continue
+            if row["primary"] and row["step"] == chosen:
                 key = (cell.task, cell.method, cell.learning_rate)
                 found.setdefault(key, []).append(row["value"])
     return {key: sum(values) / len(values) for key, values in found.items()}

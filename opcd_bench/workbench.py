@@ -104,9 +104,8 @@ class Workbench:
             if k is not None and k > self.initial.vocab_size:
                 raise InvalidLoss(
                     f"method {method.name!r}: k = {k} is above the vocabulary of "
-                    f"{self.suite.model} ({self.initial.vocab_size} tokens); lower k in the method's "
-                    "file, or use the "
-                    "full vocabulary: named('rkl_full')"
+                    f"{self.suite.model} ({self.initial.vocab_size} tokens); lower k in the "
+                    "method's file, or use the full vocabulary: named('rkl_full')"
                 )
             if method.teacher.weights == "larger":
                 self.larger()
@@ -147,7 +146,8 @@ class Workbench:
 
     def anchors(self, task: Task, seed: int) -> list[dict[str, str]]:
         """Base and ceiling on test and base retention, scored once; where each is stored."""
-        readings = ["base", "ceiling", *(["ceiling-larger"] if self._larger is not None else [])]
+        larger = self.suite.teacher_model is not None
+        readings = ["base", "ceiling", *(["ceiling-larger"] if larger else [])]
         folder = self._anchor_dir(task).path.name
         found = []
         for reading in readings:
@@ -247,6 +247,7 @@ class Workbench:
             engine=engine,
         )[0]
         primary = _primary(result.metrics)
+        metric, _, chosen = primary.partition(",")  # lm-eval's own filters make several scores
         by_instruction = {
             f"{kind} strict": values["strict"] for kind, values in result.by_instruction.items()
         }
@@ -256,11 +257,12 @@ class Workbench:
                 "split": "retention",
                 "example_id": sample["id"],
                 "sample": 0,
-                "score": float(sample["values"][primary]),
-                "outcome": _outcome(float(sample["values"][primary]), sample.get("finish")),
+                "score": float(sample["values"][metric]),
+                "outcome": _outcome(float(sample["values"][metric]), sample.get("finish")),
                 **sample,
             }
             for sample in result.samples
+            if sample["filter"] == (chosen or "none")
         )
         return Measured(
             task=name,

@@ -22,7 +22,10 @@ from opcd_bench.task import Context, Example, Task
 
 @dataclass(frozen=True)
 class Slot:
-    """One reply to be written: which example, in which optimiser step, which of its generations."""
+    """One reply to be written: which example, in which optimiser step, which of its generations.
+
+    ``generation`` counts an example's replies within the step.
+    """
 
     step: int
     example: Example
@@ -39,7 +42,9 @@ def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
     for position in range(first, first + suite.batch_size):
         epoch, place = divmod(position, len(examples))
         example = examples[_order(task.name, seed, epoch, len(examples))[place]]
-        slots.extend(Slot(step, example, g) for g in range(suite.num_generations))
+        # An epoch that ends within the step can bring an example twice: not with the same noise.
+        before = sum(slot.example.id == example.id for slot in slots)
+        slots.extend(Slot(step, example, before + g) for g in range(suite.num_generations))
     return slots
 
 
@@ -152,9 +157,12 @@ def pairs_of(
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
 
     The reply's ids go into both unchanged; ``told_by`` is the teacher, whose own chat template
-    renders its prompts. A pair whose told prompt is over the limit is refused
-    or skipped and counted, as the suite says; no prompt is ever cut.
+    renders its prompts. A pair whose told prompt is over the limit (the suite's, or what leaves
+    the teacher room for a reply) is refused or skipped and counted, as the suite says; no prompt
+    is ever cut.
     """
+    room = told_by.max_length - suite.max_completion_length
+    limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
     pairs: list[Pair] = []
     overlong = failed = 0
     for trajectory, example, own in zip(trajectories, examples, on_policy, strict=True):
@@ -168,12 +176,14 @@ def pairs_of(
         for number, turn in enumerate(trajectory.turns):
             told = list(turn.messages) if context is None else context.tell(turn.messages)
             told_ids = prompt_ids(told_by, told)
-            if suite.max_prompt_length is not None and len(told_ids) > suite.max_prompt_length:
+            if len(told_ids) > limit:
                 if suite.overlong == "refuse":
                     raise DataError(
                         f"task {task.name!r}, example {example.id}: the told prompt has "
-                        f"{len(told_ids)} tokens, above max_prompt_length = "
-                        f"{suite.max_prompt_length}; raise it, or say overlong = 'skip'"
+                        f"{len(told_ids)} tokens, above {limit} (max_prompt_length = "
+                        f"{suite.max_prompt_length}; {told_by.name} reads {told_by.max_length}, "
+                        f"less max_completion_length = {suite.max_completion_length}). Raise the "
+                        "limit, or say overlong = 'skip' to leave such replies out and count them"
                     )
                 overlong += 1
                 continue

@@ -6,7 +6,16 @@ import pytest
 
 from opcd_bench.divergence import named
 from opcd_bench.errors import InvalidLoss
-from opcd_bench.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture, stored
+from opcd_bench.method import (
+    STUDENT,
+    TOLD_TEACHER,
+    Method,
+    Teacher,
+    Writer,
+    _code_hash,
+    mixture,
+    stored,
+)
 
 
 def method(**values):
@@ -77,3 +86,35 @@ def test_a_loss_of_ones_own_is_described_by_its_name_and_code():
 def test_only_the_plain_student_is_on_policy():
     assert STUDENT.on_policy
     assert not any(writer.on_policy for writer in (TOLD_TEACHER, mixture(0.5), stored("x")))
+
+
+def test_an_edited_loss_object_is_another_method():
+    class One:
+        def __call__(self, student, teacher, ids):
+            return student
+
+    class Two:
+        def __call__(self, student, teacher, ids):
+            return student * 2
+
+    hashes = [method(loss=loss()).describe()["loss"]["code_hash"] for loss in (One, Two)]
+    assert None not in hashes and hashes[0] != hashes[1]
+
+
+def test_the_order_within_a_set_is_no_part_of_a_losss_identity():
+    """Sets of strings come in another order in every process, and a resumed run is another one."""
+    code = (lambda x: x).__code__
+    ways = [code.replace(co_consts=(frozenset(order),)) for order in ((0, 8), (8, 0))]
+    assert repr(ways[0].co_consts) != repr(ways[1].co_consts)
+    assert _code_hash(ways[0]) == _code_hash(ways[1])
+
+
+def test_other_stored_trajectories_are_another_method(tmp_path):
+    file = tmp_path / "replies.jsonl"
+    described = []
+    for text in (None, "one", "two"):
+        if text is not None:
+            file.write_text(text)
+        described.append(method(writer=stored(str(file))).describe()["writer"]["sha256"])
+    assert described[0] is None
+    assert len(set(described)) == 3
