@@ -223,6 +223,12 @@ class Suite(BaseModel):
                     f"task_settings.{task}.{foreign[0]}: not a setting of a task; those are "
                     f"{', '.join(TASK_FIELDS)}"
                 )
+            try:
+                self.for_task(task)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(["task_settings", task, *map(str, problem["loc"])])
+                raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
         if isinstance(self.choose, int) and not isinstance(self.choose, bool):
             if not 0 <= self.choose <= self.max_steps:
                 raise ValueError(

@@ -112,3 +112,23 @@ def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
     assert canonical({"b": "é", "a": None}) == '{"a":null,"b":"é"}'
     with pytest.raises(ValueError, match=r"nan|NaN|JSON"):
         canonical(float("nan"))
+
+
+def test_what_is_trained_on_cannot_be_retention_too():
+    """Retention is scored along the way, on its test split: the choice must come before that."""
+    with pytest.raises(ConfigError, match="rule_math is trained on and cannot be retention"):
+        make_suite({"methods": "opcd", "tasks": "rule_math", "retention": "rule_math"}, "here")
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({"batch_size": 0}, r"task_settings\.lake\.batch_size: .*greater than or equal to 1"),
+        ({"batch_size": "8"}, r"task_settings\.lake\.batch_size: .*valid integer"),
+        ({"max_steps": 1}, r"task_settings\.lake: warmup_steps = 2 exceeds max_steps = 1"),
+    ],
+)
+def test_a_tasks_own_settings_are_checked_when_the_suite_is_made(own, told):
+    values = {"methods": "opcd", "tasks": "lake", "warmup_steps": 2, "task_settings": {"lake": own}}
+    with pytest.raises(ConfigError, match=told):
+        make_suite(values, "here")
