@@ -1,9 +1,9 @@
-"""Token batches of conversations: bucketed by length, padded on the right, in an order that resumes."""
+"""Token batches of conversations: bucketed by length, right-padded, in an order that resumes."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids_BT`` padded on the right and ``mask_BT``, true where the token there is to be predicted.
+    """``ids_BT``, right-padded, and ``mask_BT``, true where the token there is to be predicted.
 
     With causal attention the padding is behind every real token, so that no mask is needed.
     """
@@ -34,6 +34,15 @@ class Batch:
     ids_BT: torch.Tensor
     mask_BT: torch.Tensor
     tokens: int
+
+    def halves(self) -> tuple[Batch, ...]:
+        """Its rows in two parts (one, where there is one row); ``tokens`` are the padded ones."""
+        rows = len(self.ids_BT)
+        parts = [slice(0, rows // 2), slice(rows // 2, rows)] if rows > 1 else [slice(0, rows)]
+        return tuple(
+            Batch(self.ids_BT[part], self.mask_BT[part], self.ids_BT[part].numel())
+            for part in parts
+        )
 
 
 def encode(
@@ -59,7 +68,7 @@ def steps(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     *,
-    shares: Mapping[str, float],
+    shares: Callable[[int], Mapping[str, float]],
     micro_tokens: int,
     micro_batches: int,
     chunk: int = 0,
@@ -70,13 +79,14 @@ def steps(
 
     A chunk of conversations is sorted by length and cut into micro-batches of at most
     ``micro_tokens`` padded tokens; these are shuffled and grouped, so that a step mixes lengths.
-    Starting at ``(chunk, first_step)`` goes on exactly where that step would have come.
+    ``shares`` gives the mixture of a chunk. Starting at ``(chunk, first_step)`` goes on exactly
+    where that step would have come.
     """
     import torch
 
     pad = tokenizer.pad_token_id
     while True:
-        encoded = encode(tokenizer, conversations(seed, chunk, chunk_size, shares))
+        encoded = encode(tokenizer, conversations(seed, chunk, chunk_size, shares(chunk)))
         encoded.sort(key=lambda e: len(e.ids))
         groups: list[list[Encoded]] = [[]]
         for item in encoded:

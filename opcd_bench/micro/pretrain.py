@@ -44,6 +44,12 @@ class Recipe:
     clip: float = 1.0
     tokenizer_conversations: int = 30_000
     shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.SHARES))
+    later_shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.LATER_SHARES))
+    later_chunk: int = mixture.LATER_CHUNK
+
+    def shares_of(self, chunk: int) -> Mapping[str, float]:
+        """The mixture that the ``chunk``-th batch of conversations is drawn from."""
+        return self.shares if chunk < self.later_chunk else self.later_shares
 
     def rate(self, step: int, seen: int, total: int) -> float:
         """The factor on the learning rates at ``step`` after ``seen`` of ``total`` tokens."""
@@ -112,16 +118,40 @@ def make_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.
             fused=True,
         )
     ]
-    if blocks:
+    # Two of them, so that two threads can step them at the same time.
+    for half in (blocks[::2], blocks[1::2]) if blocks else ():
         made.append(
             torch.optim.Muon(
-                blocks,
+                half,
                 lr=recipe.learning_rate,
                 weight_decay=recipe.weight_decay,
                 adjust_lr_fn="match_rms_adamw",
             )
         )
     return made
+
+
+def reply_states(
+    model: Qwen3ForCausalLM, ids_BT: torch.Tensor, mask_BT: torch.Tensor
+) -> torch.Tensor:
+    """Final hidden states ``(positions in the mask, hidden)``; the last MLP runs on these alone."""
+    import torch
+
+    trunk = model.model
+    hidden = trunk.embed_tokens(ids_BT)
+    positions = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
+    shared = {
+        "position_embeddings": trunk.rotary_emb(hidden, positions),
+        "attention_mask": None,
+        "position_ids": positions,
+    }
+    for block in trunk.layers[:-1]:
+        hidden = block(hidden, **shared)
+    last = trunk.layers[-1]
+    mixed, _ = last.self_attn(hidden_states=last.input_layernorm(hidden), **shared)
+    kept = (hidden + mixed)[mask_BT]
+    states: torch.Tensor = trunk.norm(kept + last.mlp(last.post_attention_layernorm(kept)))
+    return states
 
 
 def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device) -> torch.Tensor:
@@ -131,8 +161,7 @@ def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device
     ids, mask = batch.ids_BT.to(device), batch.mask_BT.to(device)
     # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
     with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden[mask[:, 1:]])
+        logits = model.lm_head(reply_states(model, ids[:, :-1], mask[:, 1:]))
     return torch.nn.functional.cross_entropy(
         logits.float(), ids[:, 1:][mask[:, 1:]], reduction="sum"
     )
@@ -143,8 +172,8 @@ def gradients(
 ) -> tuple[float, list[torch.Tensor]]:
     """The mean loss over the reply tokens of a step, and its gradient for every parameter.
 
-    Each micro-batch is one thread's work (with one intra-op thread each, two cores do nearly twice
-    the work of one; OpenMP's barriers do not); sums are taken in the order of ``group``.
+    Each half of a micro-batch is one thread's work (with one intra-op thread each, two cores do
+    nearly twice the work of one; OpenMP's barriers do not); sums are taken in order.
     """
     import torch
 
@@ -155,7 +184,8 @@ def gradients(
         loss = loss_sum(model, batch, device) / count
         return loss.item(), torch.autograd.grad(loss, parameters)
 
-    done = list(pool.map(work, group))
+    # Halves of a micro-batch each: the finer the work, the less one thread waits for the other.
+    done = list(pool.map(work, [half for batch in group for half in batch.halves()]))
     total = [grad.clone() for grad in done[0][1]]
     for _, more in done[1:]:
         torch._foreach_add_(total, list(more))
@@ -198,7 +228,8 @@ def pretrain(
     name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.device(name)
     tokenizer = make_tokenizer(out / "model", recipe, seed)
-    model = make_model(recipe, tokenizer, seed).to(where)
+    model = make_model(recipe, tokenizer, seed)
+    torch.nn.Module.to(model, where)
     optimizers = make_optimizers(model, recipe)
     bases = [[float(group["lr"]) for group in o.param_groups] for o in optimizers]
     at: dict[str, Any] = {"step": 0, "seen": 0, "chunk": 0, "within": 0, "seconds": 0.0}
@@ -226,7 +257,7 @@ def pretrain(
     order = batches.steps(
         tokenizer,
         seed,
-        shares=recipe.shares,
+        shares=recipe.shares_of,
         micro_tokens=recipe.micro_tokens,
         micro_batches=recipe.micro_batches,
         chunk=at["chunk"],
@@ -249,8 +280,8 @@ def pretrain(
         for parameter, grad in zip(model.parameters(), grads, strict=True):
             parameter.grad = grad
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        list(pool.map(lambda optimizer: optimizer.step(), optimizers))
         for optimizer in optimizers:
-            optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if not math.isfinite(total):
             raise FloatingPointError(f"the loss at step {at['step']} is {total}")
@@ -268,7 +299,8 @@ def pretrain(
             write({**at, **row})
             running.clear()
         if at["seen"] // evaluate_every > previous // evaluate_every:
-            write({"seen": at["seen"], **quick.accuracies(model, tokenizer, recipe.shares)})
+            shares = recipe.shares_of(chunk)
+            write({"seen": at["seen"], **quick.accuracies(model, tokenizer, shares)})
             model.train()
             attention.use(model, fast=where.type == "cpu")
         if at["seen"] // checkpoint_every > previous // checkpoint_every:

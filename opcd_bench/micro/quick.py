@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opcd_bench.micro import attention, batches, mixture
 from opcd_bench.micro.world import rule_math
 from opcd_bench.micro.world.conversation import Message
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerBase
 
 
 def greedy(
-    model: Qwen3ForCausalLM,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[Message]],
     limit: int = 160,
@@ -51,12 +51,12 @@ def greedy(
 
 
 def accuracies(
-    model: Qwen3ForCausalLM,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     shares: Mapping[str, float],
     items: int = 100,
 ) -> dict[str, float]:
-    """Accuracy on held-out rule sets told and plain, by one and two operators, of ``items`` each."""
+    """Accuracy on ``items`` held-out rule sets each: told with one operator, with two, plain."""
     rng = random.Random(7)
     result = losses(model, tokenizer, shares)
     for label, is_told, two in (
@@ -80,7 +80,7 @@ def accuracies(
 
 
 def losses(
-    model: Qwen3ForCausalLM,
+    model: Any,
     tokenizer: PreTrainedTokenizerBase,
     shares: Mapping[str, float],
     items: int = 400,

@@ -36,7 +36,7 @@ def required_tokens() -> list[str]:
     digits = [str(digit) for digit in range(10)]
     marks = [chr(code) for code in range(33, 127) if not chr(code).isalnum()]
     spaced = [f" {text}" for text in (*cells, *digits, *marks)]
-    return [*spaced, *cells, *ROLES]
+    return [*spaced, *digits, *ROLES]
 
 
 def train(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
@@ -65,7 +65,7 @@ def train(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFa
         show_progress=False,
     )
     core.train_from_iterator(itertools.chain(required, texts), trainer)
-    return PreTrainedTokenizerFast(
+    made: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         eos_token=END,
         pad_token=PAD,
@@ -74,3 +74,4 @@ def train(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFa
         clean_up_tokenization_spaces=False,
         model_max_length=2048,
     )
+    return made

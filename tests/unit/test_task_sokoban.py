@@ -135,7 +135,7 @@ def test_the_plain_messages_leak_no_rule_in_any_turn():
 
 def test_the_context_tells_all_eight_facts():
     assert Sokoban().context().text == (
-        "Rules: up is [z]. down is [h]. left is [t]. right is [n]. box is @. target is ^. "
+        "Rules: up [z]. down [h]. left [t]. right [n]. box is @. target is ^. "
         "wall is =. rubble is ~."
     )
 

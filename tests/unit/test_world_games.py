@@ -211,7 +211,7 @@ def test_shortest_paths_are_drawn_uniformly():
 @pytest.mark.parametrize(
     ("reply", "letter"),
     [
-        ("down is [q].", "q"),
+        ("down [q].", "q"),
         ("[q] or [x]", "x"),
         ("[x] then [w]", "x"),
         ("[ q ]", "q"),
@@ -239,7 +239,7 @@ def test_a_reflections_lessons_are_what_its_feedback_shows_in_the_contexts_words
         )
         for letter, before, after in taken + stopped:
             way = direction_between(cell_of(before), cell_of(after))
-            shown.add(f"{way} is [{letter}].")
+            shown.add(f"{way} [{letter}].")
         for pattern, role in (
             (r"was (\S): you fell", "hole"),
             (r"was (\S): nothing", "rubble"),

@@ -105,7 +105,7 @@ def mark_sentence(role: str, mark: str) -> str:
 
 def control_sentence(direction: str, letter: str) -> str:
     """What a control does, as a context, a reply and a lesson say it."""
-    return f"{direction} is [{letter}]."
+    return f"{direction} [{letter}]."
 
 
 def found_sentence(role: str, mark: str, cells: Sequence[Cell]) -> str:

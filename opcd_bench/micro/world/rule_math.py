@@ -378,7 +378,7 @@ def draw_reflection(rng: random.Random) -> Conversation:
 
 
 def draw_recall(rng: random.Random) -> Conversation:
-    """Three to five rules to state from six or fewer told: the look-up that every reply begins with."""
+    """Three to five of the rules told, to be stated: the look-up that every reply begins with."""
     rules = draw_rules(rng, rng.choice((3, 4, 5, 6)))
     asked = rng.sample(tuple(rules), rng.randint(3, min(5, len(rules))))
     context = told(rules) if rng.random() < 0.5 else experience(rules, rng)
