@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,21 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.errors import StoreError
-from opcd_bench.jsonl import read_rows
+from opcd_bench.jsonl import read_object, read_rows
+from opcd_bench.run_reader import CONFIG, RunReader
+from opcd_bench.suite_dir import SHARED, SUITE, is_suite
 
 CELL = ["task", "method", "learning_rate", "seed"]
+STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}
 
 
 @dataclass(frozen=True)
 class Results:
     """Everything that a report is made of.
 
-    ``cells``: one row a run (task, method, learning_rate, seed, state, reason, chosen_step,
-    counters, path). ``evals``: evals.jsonl of all runs with the cell's columns before them.
-    ``samples``: final scores, one row a (cell, measured task, example, sample) with columns
+    ``cells``: one row a run (task, method, learning_rate, seed, state, reason, settings,
+    chosen_step, counters, run). ``evals``: evals.jsonl of all runs with the cell's columns before
+    them. ``samples``: final scores, one row a (cell, measured task, example, sample) with columns
     ``measured``, ``split``, ``score``, ``outcome``. ``anchors``: the same for base and ceiling on
     test and for base retention, with column ``reading``.
     """
@@ -37,50 +39,51 @@ class Results:
 
 def load(root: Path) -> Results:
     """Results of ``results/<suite>``; StoreError where there is no suite."""
-    if not (root / "suite.json").is_file():
-        raise StoreError(
-            f"{root}: no suite is stored here (no suite.json); run one: opcd-bench run"
-        )
-    suite = json.loads((root / "suite.json").read_text(encoding="utf-8"))
-    cells, evals, samples, shared = [], [], [], {}
-    for config_file in sorted(root.glob("*/config.json")):
-        path = config_file.parent
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+    if not is_suite(root):
+        raise StoreError(f"{root}: no suite is stored here (no {SUITE}); run one: opcd-bench run")
+    cells: list[dict[str, Any]] = []
+    evals: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    shared: set[tuple[str, str, str]] = set()
+    for config_file in sorted(root.glob(f"*/{CONFIG}")):
+        reader = RunReader(config_file.parent)
+        config = reader.config
         cell = {
             "task": config["task"]["name"],
             "method": config["method"]["name"],
             "learning_rate": config["learning_rate"],
             "seed": config["seed"],
         }
-        done = _json(path / "DONE")
-        failed = _json(path / "FAILED.json")
-        summary = (done or {}).get("summary", {})
-        state = "done" if done else "failed" if failed else "not finished"
+        run = {"run": reader.path.name}
+        done = reader.sealed
+        failure = None if done else reader.failure()
+        summary = reader.summary if done else {}
         cells.append(
             {
                 **cell,
-                "state": state,
-                "reason": (failed or {}).get("reason", ""),
-                "run": path.name,
+                **run,
+                "state": STATES[reader.state],
+                "reason": (failure or {}).get("reason", ""),
+                "settings": _settings(config),
                 **{key: value for key, value in summary.items() if key != "anchors"},
             }
         )
-        evals.extend({**cell, "run": path.name, "measured": r.pop("task"), **r}
-                     for r in read_rows(path / "evals.jsonl"))  # fmt: skip
-        for file in sorted((path / "samples").glob("*.jsonl")) if done else []:
-            if not file.name.startswith("scores-"):
-                samples.extend({**cell, **_sample(row, file)} for row in read_rows(file))
-        shared.update(
-            {(a["reading"], a["shared"], a["name"]): a for a in summary.get("anchors", [])}
-        )
+        for row in reader.read("evals"):
+            evals.append({**cell, **run, "measured": row.pop("task"), **row})
+        for name in reader.sample_names() if done else []:
+            if not name.startswith("scores-"):
+                retention = name.startswith("retention-")
+                rows = reader.read(f"samples/{name}")
+                samples.extend({**cell, **_sample(row, retention)} for row in rows)
+        shared |= {(a["reading"], a["shared"], a["name"]) for a in summary.get("anchors", [])}
     anchors = [
-        {"reading": reading, **_sample(row, root / "shared" / folder / name)}
-        for reading, folder, name in shared
-        for row in read_rows(root / "shared" / folder / f"{name}.jsonl")[1:]
+        {"reading": reading, **_sample(row, folder.startswith("retention-"))}
+        for reading, folder, name in sorted(shared)
+        for row in read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
     ]
     return Results(
         root=root,
-        suite=suite,
+        suite=read_object(root / SUITE),
         cells=pd.DataFrame(cells),
         evals=pd.DataFrame(evals),
         samples=pd.DataFrame(samples),
@@ -88,14 +91,14 @@ def load(root: Path) -> Results:
     )
 
 
-def _json(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for the cells of one task: all but method, rate and seed."""
+    suite = {f"suite.{key}": value for key, value in config.get("suite", {}).items()}
+    return {**suite, **{f"task.{key}": value for key, value in config["task"].items()}}
 
 
-def _sample(row: Mapping[str, Any], file: Path) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], retention: bool) -> dict[str, Any]:
     """The columns of a stored sample that statistics need."""
-    stem = file.name.removesuffix(".jsonl")
-    retention = stem.startswith("retention-") or "retention-" in file.parent.name
     return {
         "measured": row["task"],
         "split": "retention" if retention else row["split"],

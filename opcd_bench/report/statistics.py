@@ -1,9 +1,10 @@
-"""Paired, clustered, seeded statistics of a comparison; scipy does the arithmetic."""
+"""Paired, clustered, seeded statistics of a comparison."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its confidence interval; ``low`` and ``high`` are NaN where there is none."""
+    """A value with its confidence interval over ``n`` examples.
+
+    ``low`` and ``high`` are NaN where there is none: fewer than two examples, or all of them alike
+    (resampling them says nothing), or a ratio whose denominator vanishes in some resamples.
+    """
 
     value: float
     low: float
@@ -46,30 +51,30 @@ def by_example(samples: pd.DataFrame) -> pd.Series:
 def mean(samples: pd.DataFrame) -> Interval:
     """The mean score with its interval."""
     values = by_example(samples).to_numpy(dtype=float)
-    return _bootstrap((values,), lambda x, axis: x.mean(axis=axis))
+    if len(values) == 0:
+        return _nothing(0)
+    return _interval(values.mean(), _resampled(values), values)
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame) -> Interval:
     """Mean of a - b over the examples that both scored, paired by example."""
     x, y = _paired(by_example(a), by_example(b))
-    return _bootstrap((x - y,), lambda d, axis: d.mean(axis=axis))
+    if len(x) == 0:
+        return _nothing(0)
+    return _interval((x - y).mean(), _resampled(x - y), x - y)
 
 
 def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) -> Interval:
-    """(method - base) / (ceiling - base), paired by example; NaN where there is no gap."""
-    scores = [by_example(frame) for frame in (method, base, ceiling)]
-    common = scores[0].index.intersection(scores[1].index).intersection(scores[2].index)
-    m, b, c = (s.loc[common].to_numpy(dtype=float) for s in scores)
+    """(method - base) / (ceiling - base), paired by example; NaN where there is no gap.
+
+    Without an interval where the gap is not above 0 in every resample: the ratio has no bounds.
+    """
+    m, b, c = _paired(*(by_example(frame) for frame in (method, base, ceiling)))
     if len(m) == 0 or c.mean() <= b.mean():
-        return Interval(math.nan, math.nan, math.nan, len(m))
-
-    def ratio(m: Floats, b: Floats, c: Floats, axis: int) -> Floats:
-        result: Floats = (m.mean(axis=axis) - b.mean(axis=axis)) / (
-            c.mean(axis=axis) - b.mean(axis=axis)
-        )
-        return result
-
-    return _bootstrap((m, b, c), ratio)
+        return _nothing(len(m))
+    gained, gap = _resampled(m - b), _resampled(c - b)
+    ratios = np.divide(gained, gap, out=np.full_like(gap, math.nan), where=gap > 0)
+    return _interval((m - b).mean() / (c - b).mean(), ratios, m - b, c - b)
 
 
 def minimum_detectable_effect(
@@ -78,7 +83,8 @@ def minimum_detectable_effect(
     """Smallest true mean difference that a paired two-sided test finds with this power.
 
     ``(z(1 - level/2) + z(power)) * sd(d) / sqrt(n)`` with d the per-example differences; in the
-    unit of the scores.
+    unit of the scores. NaN below two examples. The seeds are taken as they are: the spread between
+    trainings is not in it.
     """
     x, y = _paired(by_example(a), by_example(b))
     if len(x) < 2:
@@ -87,30 +93,38 @@ def minimum_detectable_effect(
     return float(z * np.std(x - y, ddof=1) / math.sqrt(len(x)))
 
 
-def _paired(a: pd.Series, b: pd.Series) -> tuple[Floats, Floats]:
-    common = a.index.intersection(b.index)
-    return a.loc[common].to_numpy(dtype=float), b.loc[common].to_numpy(dtype=float)
+def _paired(*series: pd.Series) -> tuple[Floats, ...]:
+    """The values of the examples that all the series have, in one order."""
+    common = series[0].index
+    for other in series[1:]:
+        common = common.intersection(other.index)
+    return tuple(s.loc[common].to_numpy(dtype=float) for s in series)
 
 
-def _bootstrap(data: tuple[Floats, ...], statistic: object) -> Interval:
+@lru_cache(maxsize=4)
+def _shares(n: int) -> Floats:
+    """Each example's share of each resample, shape (RESAMPLES, n); rows sum to 1.
+
+    How often an example is drawn is multinomial, so a resampled mean is one product.
+    """
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return counts / n
+
+
+def _resampled(values: Floats) -> Floats:
+    """Means over resampled examples, shape (RESAMPLES,); the same examples whatever the values."""
+    means: Floats = _shares(len(values)) @ values
+    return means
+
+
+def _interval(value: float, resampled: Floats, *data: Floats) -> Interval:
     n = len(data[0])
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    value = float(statistic(*data, axis=-1))  # type: ignore[operator]
-    if n == 1:
-        return Interval(value, math.nan, math.nan, 1)
-    if all(np.ptp(x) == 0 for x in data):
-        return Interval(value, value, value, n)
-    result = stats.bootstrap(
-        data,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        batch=200,
-        rng=np.random.default_rng(0),
-    )
-    interval = result.confidence_interval
-    return Interval(value, float(interval.low), float(interval.high), n)
+    if n < 2 or all(np.ptp(x) == 0 for x in data) or np.isnan(resampled).any():
+        return Interval(float(value), math.nan, math.nan, n)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(float(value), float(low), float(high), n)
+
+
+def _nothing(n: int) -> Interval:
+    return Interval(math.nan, math.nan, math.nan, n)

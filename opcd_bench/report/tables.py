@@ -8,63 +8,61 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.errors import StoreError
 from opcd_bench.report import statistics
+from opcd_bench.report.comparable import assert_comparable
 from opcd_bench.report.load import Results, load
-
-
-def assert_one_protocol(results: Results) -> None:
-    """Raise StoreError where numbers of one table were measured under different protocols."""
-    evals = results.evals
-    if evals.empty:
-        return
-    for (measured, split), rows in evals.groupby(["measured", "split"]):
-        hashes = rows.groupby("protocol_hash")["run"].first()
-        if len(hashes) > 1:
-            runs = "; ".join(f"{key}: {run}" for key, run in hashes.items())
-            raise StoreError(
-                f"{results.root}: {measured} on {split} was measured under {len(hashes)} protocols, "
-                f"which one table must not mix ({runs}). Move the runs of one of them to a folder of "
-                "their own"
-            )
-
 
 def headline(results: Results) -> pd.DataFrame:
     """One row a (task, learning rate, method): gains, forgetting, intervals, cost.
 
-    Interval columns hold ``statistics.Interval``. Cells that are not done have ``state`` with the
-    reason and no numbers.
+    Interval columns hold ``statistics.Interval``. ``mde`` is the smallest difference to another
+    method of the same task and rate that could be found, the largest over these (to the base where
+    the method is alone). Rows of cells that are not done have ``state`` with the reason and no
+    numbers.
     """
-    if results.cells.empty:
-        return pd.DataFrame()
-    assert_one_protocol(results)
-    rows = [
-        _row(results, str(task), float(rate), str(method), cells)
-        for (task, rate, method), cells in results.cells.groupby(
-            ["task", "learning_rate", "method"], sort=False
-        )
-    ]
+    if not results.cells.empty:
+        assert_comparable(results)
+    keys = [*_begun(results), *_planned(results)]
+    rows = [_row(results, *key) for key in dict.fromkeys(keys)]
     return pd.DataFrame(rows)
 
 
-def _row(
-    results: Results, task: str, rate: float, method: str, cells: pd.DataFrame
-) -> dict[str, Any]:
-    done = cells[cells["state"] == "done"]
+def _begun(results: Results) -> list[tuple[str, float, str]]:
+    cells = results.cells
+    if cells.empty:
+        return []
+    return [
+        (str(task), float(rate), str(method))
+        for task, rate, method in zip(
+            cells["task"], cells["learning_rate"], cells["method"], strict=True
+        )
+    ]
+
+
+def _planned(results: Results) -> list[tuple[str, float, str]]:
+    """What suite.json asks for, run or not."""
+    suite = results.suite
+    return [
+        (task, float(rate), method)
+        for task in suite.get("tasks", [])
+        for rate in suite.get("learning_rate", [])
+        for method in suite.get("methods", [])
+    ]
+
+
+def _row(results: Results, task: str, rate: float, method: str) -> dict[str, Any]:
+    cells = _of(results.cells, task, rate, method)
+    done = cells[cells["state"] == "done"] if len(cells) else cells
     row: dict[str, Any] = {
         "task": task,
         "learning_rate": rate,
         "method": method,
         "seeds": len(done),
-        "state": _state(cells),
+        "state": _state(cells, _seeds_planned(results, rate)),
     }
     if done.empty:
         return row
-    mine = results.samples[
-        (results.samples["task"] == task)
-        & (results.samples["method"] == method)
-        & (results.samples["learning_rate"] == rate)
-    ]
+    mine = _of(results.samples, task, rate, method)
     test = mine[mine["split"] == "test"]
     base = _anchor(results, "base", task, "test")
     ceiling = _anchor(results, "ceiling", task, "test")
@@ -74,8 +72,8 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "gap closed": statistics.gap_closed(test, base, ceiling),
-        "parsed": float((~test["outcome"].isin(["unparsable", "truncated"])).mean()),
-        "mde": statistics.minimum_detectable_effect(test, base),
+        "parsed": _parsed(results, done),
+        "mde": detectable(results, task, rate, method),
         "tokens written": float(done["tokens_written"].mean()),
         "tokens scored": float(done["teacher_tokens_scored"].mean()),
     }
@@ -88,6 +86,38 @@ def _row(
     return row
 
 
+def detectable(results: Results, task: str, rate: float, method: str) -> float:
+    """The minimum detectable effect of a method against the others of its task and rate.
+
+    Paired by example, over the seeds that both have run; the largest over the other methods, or
+    against the base where there is no other. NaN where nothing can be paired.
+    """
+    test = _of(results.samples, task, rate)
+    test = test[test["split"] == "test"]
+    mine = test[test["method"] == method]
+    found = []
+    for other in sorted(set(test["method"]) - {method}):
+        theirs = test[test["method"] == other]
+        both = set(mine["seed"]) & set(theirs["seed"])
+        found.append(
+            statistics.minimum_detectable_effect(
+                mine[mine["seed"].isin(both)], theirs[theirs["seed"].isin(both)]
+            )
+        )
+    if not found:
+        base = _anchor(results, "base", task, "test")
+        found = [statistics.minimum_detectable_effect(mine, base)]
+    return max((value for value in found if not math.isnan(value)), default=math.nan)
+
+
+def _of(frame: pd.DataFrame, task: str, rate: float, method: str | None = None) -> pd.DataFrame:
+    """The rows of a (task, rate), or of one method there."""
+    if frame.empty:
+        return frame
+    mine = (frame["task"] == task) & (frame["learning_rate"] == rate)
+    return frame[mine if method is None else mine & (frame["method"] == method)]
+
+
 def _anchor(results: Results, reading: str, measured: str, split: str) -> pd.DataFrame:
     anchors = results.anchors
     return anchors[
@@ -97,22 +127,52 @@ def _anchor(results: Results, reading: str, measured: str, split: str) -> pd.Dat
     ]
 
 
-def _state(cells: pd.DataFrame) -> str:
-    missing = cells[cells["state"] != "done"]
-    if missing.empty:
-        return "done"
-    reasons = [
-        f"failed: {reason}" if state == "failed" else "not run"
-        for state, reason in zip(missing["state"], missing["reason"], strict=True)
+def _parsed(results: Results, done: pd.DataFrame) -> float:
+    """Share of the scored test replies in which an answer was found, whatever it is worth."""
+    evals = results.evals
+    rates = evals[
+        evals["run"].isin(done["run"])
+        & (evals["split"] == "test")
+        & (evals["metric"] == "parse_rate")
     ]
-    return f"{len(missing)} of {len(cells)} seeds missing ({reasons[0]})"
+    return float(rates["value"].astype(float).mean())
+
+
+def _seeds_planned(results: Results, rate: float) -> int:
+    """How many seeds suite.json asks for at a rate, as far as is known before anything has run."""
+    suite = results.suite
+    seeds, swept = int(suite.get("seeds", 0)), suite.get("sweep_seeds")
+    if rate not in suite.get("learning_rate", []):
+        return 0
+    return seeds if swept is None or rate == suite.get("headline_learning_rate") else int(swept)
+
+
+def _state(cells: pd.DataFrame, planned: int) -> str:
+    """``done``, or how many cells are missing and why the first of them is."""
+    reasons = [
+        f"failed: {cell['reason']}" if cell["state"] == "failed" else cell["state"]
+        for cell in cells.to_dict("records")
+        if cell["state"] != "done"
+    ]
+    reasons += ["not run"] * (planned - len(cells))
+    if not reasons:
+        return "done"
+    total = max(planned, len(cells))
+    if total == 1:
+        return reasons[0]
+    return f"{len(reasons)} of {total} seeds missing ({reasons[0]})"
+
+
+COUNTS = ("tokens written", "tokens scored")
 
 
 def as_text(table: pd.DataFrame) -> str:
     """The headline table for a terminal, with its caption."""
     if table.empty:
         return "no cell has run yet"
-    shown = table.drop(columns=["mde", "steps"], errors="ignore").map(_text)
+    shown = table.drop(columns=["mde", "steps"], errors="ignore").astype(object)
+    for column in shown.columns:
+        shown[column] = [_text(value, column in COUNTS) for value in table[column]]
     shown["learning_rate"] = [f"{rate:g}" for rate in table["learning_rate"]]
     shown["seeds"] = ["one seed" if n == 1 else str(n) for n in table["seeds"]]
     blocks = []
@@ -121,24 +181,43 @@ def as_text(table: pd.DataFrame) -> str:
         if (rows["state"] == "done").all():
             columns.remove("state")
         blocks.append(f"{task}\n{rows[columns].to_string(index=False, justify='left')}")
-    caption = [f"Accuracies in %, with intervals: {statistics.METHOD}."]
-    if "mde" in table and table["mde"].notna().any():
-        points = 100 * table["mde"].max()
+    return "\n\n".join([*blocks, "\n".join(_caption(table))])
+
+
+def _caption(table: pd.DataFrame) -> list[str]:
+    """What the numbers of the table are, and what they do not say."""
+    if not (table["seeds"] > 0).any():
+        return ["No cell is done."]
+    caption = [
+        f"Accuracies in %, with intervals: {statistics.METHOD}. They hold for the seeds that ran; "
+        "the spread between trainings is not in them."
+    ]
+    known = table[table["mde"].notna()]
+    if len(known):
+        lone = known.groupby(["task", "learning_rate"])["method"].transform("size").max() == 1
+        least = known.groupby("task", sort=False)["mde"].max()
         caption.append(
-            f"Smallest difference found with 80 % power (paired, 5 %): {points:.1f} points."
+            "Smallest difference "
+            + ("to the base" if lone else "between two methods at one rate")
+            + " that would be found with 80 % power (paired by example, averaged over seeds, "
+            "two-sided 5 %)"
+            + ("" if lone else ", the largest over the pairs")
+            + ": "
+            + ", ".join(f"{task} {100 * value:.1f} points" for task, value in least.items())
+            + "."
         )
     if (table["seeds"] == 1).any():
         caption.append("One seed says nothing about the spread between trainings.")
-    return "\n\n".join(blocks) + "\n\n" + "\n".join(caption)
+    return caption
 
 
-def _text(value: object) -> str:
+def _text(value: object, count: bool) -> str:
     if isinstance(value, statistics.Interval):
         return value.points()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float):
-        return f"{value:,.0f}" if value > 1 else f"{100 * value:.1f}"
+        return f"{value:,.0f}" if count else f"{100 * value:.1f}"
     return str(value)
 
 
