@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import traceback
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
-from opcd_bench.config import Suite
-from opcd_bench.errors import CellFailed, UserError
+from opcd_bench.config import Suite, canonical
+from opcd_bench.errors import CellFailed, StoreError, UserError
 from opcd_bench.evaluation import context_of
 from opcd_bench.method import Method
 from opcd_bench.progress import QuietReporter, Reporter
@@ -82,6 +83,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     cells = grid.cells(suite, planned.methods, planned.tasks)
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
+    refuse_other_settings(cells, suite_dir)
     bench = Workbench(suite, suite_dir, console)
     bench.check(list(planned.methods.values()))
     suite_dir.merge(suite.model_dump(mode="json"))
@@ -99,6 +101,27 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         total=len(cells),
         table=tables.headline_text(root),
     )
+
+
+def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where finished cells of the folder could not stand in a table with these.
+
+    Before any work: the comparison would refuse them after it.
+    """
+    configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
+    shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
+    own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
+    for path in filter(_sealed, suite_dir.runs()):
+        stored = RunReader(path).config
+        task = stored["task"]["name"]
+        now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
+        if changed := environment.differences({key: stored[key] for key in now}, now):
+            raise StoreError(
+                f"{path}: a finished run of {task} has other settings than are asked for now, and "
+                "one table must not mix them (stored -> now):\n"
+                + "\n".join(f"  {line}" for line in changed)
+                + "\nGive another --name or --output-dir"
+            )
 
 
 def dev_scores(
