@@ -57,6 +57,10 @@ class MissingPackage(UserError):
         super().__init__(f"{what} is not installed{reason}. Type: {install}")
 
 
+class WorkerDied(UserError):
+    """A process that ran cells was killed from outside; what it had stored is resumable."""
+
+
 class CellFailed(Exception):
     """A cell stopped for a reason that the record must keep; the grid goes on without it."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ from pathlib import Path
 from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
 from opcd_bench.config import Suite, canonical
-from opcd_bench.errors import CellFailed, StoreError, UserError
+from opcd_bench.errors import CellFailed, StoreError, UserError, WorkerDied
 from opcd_bench.evaluation import context_of
 from opcd_bench.method import Method
 from opcd_bench.progress import QuietReporter, Reporter
@@ -148,18 +151,20 @@ def _run_all(
     cells: Sequence[grid.Cell], planned: Plan, bench: Workbench, console: Reporter
 ) -> None:
     waiting = [cell for cell in cells if not _sealed(bench.suite_dir.run(cell.name))]
+    jobs = min(planned.suite.jobs, len(waiting))
+    if jobs > 1:
+        _run_in_processes(waiting, planned.suite, bench.suite_dir, jobs, console)
+        return
     with console.phase(planned.suite.name, len(cells), "cells") as phase:
         phase.advance(len(cells) - len(waiting))
-        jobs = min(planned.suite.jobs, len(waiting))
-        outcomes = (
-            _in_processes(waiting, planned.suite, jobs)
-            if jobs > 1
-            else (run_cell(cell, planned, bench, console) for cell in waiting)
-        )
-        for outcome in outcomes:
-            if outcome.problem is not None:
-                console.warn(f"{outcome.cell} failed: {outcome.problem}")
+        for cell in waiting:
+            _tell(run_cell(cell, planned, bench, console), console)
             phase.advance(1)
+
+
+def _tell(outcome: Outcome, console: Reporter) -> None:
+    if outcome.problem is not None:
+        console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
 
 def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter) -> Outcome:
@@ -189,14 +194,44 @@ def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter
 _WORKER: dict[str, tuple[Plan, Workbench]] = {}
 
 
-def _in_processes(cells: Sequence[grid.Cell], suite: Suite, jobs: int) -> Iterator[Outcome]:
-    """Cells in ``jobs`` processes, which share the threads; the order of outcomes is theirs."""
+def _run_in_processes(
+    cells: Sequence[grid.Cell], suite: Suite, suite_dir: SuiteDir, jobs: int, console: Reporter
+) -> None:
+    """Cells in ``jobs`` processes, which share the threads; progress is read off their rows."""
     threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
     shared = suite.model_copy(update={"threads": threads})
-    with _one_thread_library(threads):
-        pool = multiprocessing.get_context("spawn").Pool(jobs, _start_worker, (shared,))
-    with pool:
-        yield from pool.imap_unordered(_work, cells, chunksize=1)
+    total = sum(suite.for_task(cell.task).max_steps for cell in cells)
+    with (
+        _one_thread_library(threads),
+        console.phase(
+            f"{suite.name}: {len(cells)} cells, {jobs} at a time", total, "steps"
+        ) as phase,
+        ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), _start_worker, (shared,)
+        ) as pool,
+    ):
+        running = {pool.submit(_work, cell) for cell in cells}
+        paths = [suite_dir.run(cell.name) for cell in cells]
+        shown = 0
+        while running:
+            ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
+            try:
+                for future in ended:
+                    _tell(future.result(), console)
+            except BrokenProcessPool:
+                raise WorkerDied(
+                    "a worker process was killed from outside, perhaps for want of memory. Nothing "
+                    "is lost: type the same command again, with fewer --jobs if it happens again"
+                ) from None
+            steps = sum(map(_steps_of, paths))
+            phase.advance(steps - shown, cells=sum(map(_sealed, paths)))
+            shown = steps
+
+
+def _steps_of(path: Path) -> int:
+    """Optimiser steps that a run has stored so far."""
+    file = path / "train.jsonl"
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
 @contextmanager
@@ -214,6 +249,8 @@ def _one_thread_library(threads: int) -> Iterator[None]:
 
 
 def _start_worker(suite: Suite) -> None:
+    # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
 

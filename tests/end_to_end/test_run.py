@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -229,3 +230,21 @@ def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, 
     assert process.returncode == 130, err
     assert "type the same command again" in err and "Traceback" not in err
     assert rows >= 2
+
+
+def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
+    from opcd_bench import runner
+
+    words = ["run", "--methods", "opcd_full,sft_context", *LAKE, "--jobs", "2"]
+    original = runner.wait
+
+    def killing(futures, **settings):
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+        return original(futures, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "wait", killing)
+        answer = opcd(*words)
+    refused(answer, "type the same command again")
+    assert opcd(*words).code == 0
