@@ -12,6 +12,7 @@ from opcd_bench.report import statistics
 from opcd_bench.report.comparable import assert_comparable
 from opcd_bench.report.load import Results, load
 
+
 def headline(results: Results) -> pd.DataFrame:
     """One row a (task, learning rate, method): gains, forgetting, intervals, cost.
 
