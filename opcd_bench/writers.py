@@ -111,8 +111,8 @@ def read_stored(path: str) -> list[Trajectory]:
     for number, line in enumerate(lines, 1):
         try:
             found.append(Trajectory.from_json(json.loads(line)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}, line {number}: not a stored trajectory ({error})") from None
+        except (DataError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
     if not found:
         raise DataError(f"stored trajectories {path}: the file is empty")
     return found

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from fixtures import tiny_model
+from fixtures import tiny_model, tiny_tokenizer
 
 from opcd_bench import cpu, scoring
 from opcd_bench.config import make_suite
 from opcd_bench.divergence import named
 from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.losses import TokenLoss
-from opcd_bench.models import LoadedModel, copy_frozen
+from opcd_bench.models import LoadedModel, assemble, copy_frozen
 from opcd_bench.scoring import Pair
 from opcd_bench.training import TrainingCore, load_state, rate_at, save_state, token_weights
 
@@ -161,9 +161,13 @@ def test_head_chunks_change_nothing(tiny_loaded, monkeypatch):
     assert close(gradient(tiny_loaded, batch), whole)
 
 
-def test_padded_embedding_rows_get_no_probability(tiny_loaded):
-    states = torch.randn(4, tiny_loaded.model.config.hidden_size)
-    assert scoring.logits(tiny_loaded, states).shape[-1] == tiny_loaded.vocab_size
+def test_padded_embedding_rows_get_no_probability():
+    """A head of 320 rows over a tokenizer of 259 tokens: the logits are those of the 259."""
+    padded = assemble("padded", tiny_model(vocab_size=320), tiny_tokenizer())
+    assert padded.padded_rows == 61
+    states = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    expected = states @ padded.model.get_output_embeddings().weight[:259].T
+    assert torch.allclose(scoring.logits(padded, states), expected, atol=1e-5)
 
 
 def test_no_gradient_reaches_the_teacher_and_its_weights_stay(tiny_loaded):
@@ -194,6 +198,19 @@ def test_training_towards_the_teacher_lowers_the_divergence(tiny_loaded):
     reports = [core.step(batch, named("rkl_full"), told, shuffle=None) for _ in range(30)]
     assert reports[-1].divergence < 0.3 * reports[0].divergence
     assert reports[0].divergence_kind == "reverse_kl"
+
+
+def test_a_live_teacher_under_autocast_leaves_every_weight_its_gradient(tiny_loaded):
+    """Its pass casts the student's own weights without gradient; the student's must cast anew."""
+    module = copy.deepcopy(tiny_loaded.model).requires_grad_(True)
+    own = dataclasses.replace(tiny_loaded, model=module)
+    core = TrainingCore(own, suite(bf16=True), 1e-3)
+    norms: dict[str, float] = {}
+    core.optimiser.step = lambda: norms.update(
+        {name: float(p.grad.norm()) for name, p in module.named_parameters()}
+    )
+    core.step(pairs(own.vocab_size), named("rkl_full"), own, shuffle=None)
+    assert norms and all(norm > 0 for norm in norms.values())
 
 
 class _Broken:
