@@ -16,10 +16,8 @@ from opcd_bench.report.load import Results, load
 def headline(results: Results) -> pd.DataFrame:
     """One row a (task, learning rate, method): gains, forgetting, intervals, cost.
 
-    Interval columns hold ``statistics.Interval``. ``mde`` is the smallest difference to another
-    method of the same task and rate that could be found, the largest over these (to the base where
-    the method is alone). Rows of cells that are not done have ``state`` with the reason and no
-    numbers.
+    Interval columns hold ``statistics.Interval``; ``mde`` is of `detectable`. Rows of cells that
+    are not done have ``state`` with the reason and no numbers.
     """
     if not results.cells.empty:
         assert_comparable(results)
@@ -88,17 +86,24 @@ def _row(results: Results, task: str, rate: float, method: str) -> dict[str, Any
 
 
 def detectable(results: Results, task: str, rate: float, method: str) -> float:
-    """The minimum detectable effect of a method against the others of its task and rate.
+    """The minimum detectable effect of a method at a rate, the largest over the methods beside it.
 
-    Paired by example, over the seeds that both have run; the largest over the other methods, or
-    against the base where there is no other. NaN where nothing can be paired.
+    Only for the rates that ran with the most seeds of the task: the comparison is drawn there. The
+    others stand at the same rate, or each at its own headline rate where the suite chose that on
+    dev. Paired by example, over the seeds that both have run; against the base where no method
+    stands beside it. NaN where nothing can be paired.
     """
-    test = _of(results.samples, task, rate)
-    test = test[test["split"] == "test"]
-    mine = test[test["method"] == method]
+    test = results.samples[(results.samples["task"] == task) & (results.samples["split"] == "test")]
+    seeds = test.groupby(["method", "learning_rate"])["seed"].nunique()
+    full = set(seeds[seeds == seeds.max()].index)
+    if (method, rate) not in full:
+        return math.nan
+    mine = _of(test, task, rate, method)
     found = []
-    for other in sorted(set(test["method"]) - {method}):
-        theirs = test[test["method"] == other]
+    for other, at in sorted(full):
+        if other == method or (at != rate and not _chosen_on_dev(results, other, full)):
+            continue
+        theirs = _of(test, task, at, other)
         both = set(mine["seed"]) & set(theirs["seed"])
         found.append(
             statistics.minimum_detectable_effect(
@@ -109,6 +114,12 @@ def detectable(results: Results, task: str, rate: float, method: str) -> float:
         base = _anchor(results, "base", task, "test")
         found = [statistics.minimum_detectable_effect(mine, base)]
     return max((value for value in found if not math.isnan(value)), default=math.nan)
+
+
+def _chosen_on_dev(results: Results, method: str, full: set[tuple[str, float]]) -> bool:
+    """Whether a method stands at one rate of its own, by the suite's rule."""
+    rates = [rate for name, rate in full if name == method]
+    return results.suite.get("headline_learning_rate") == "dev" and len(rates) == 1
 
 
 def _of(frame: pd.DataFrame, task: str, rate: float, method: str | None = None) -> pd.DataFrame:
@@ -195,15 +206,12 @@ def _caption(table: pd.DataFrame) -> list[str]:
     ]
     known = table[table["mde"].notna()]
     if len(known):
-        lone = known.groupby(["task", "learning_rate"])["method"].transform("size").max() == 1
+        lone = known.groupby("task")["method"].transform("nunique").max() == 1
         least = known.groupby("task", sort=False)["mde"].max()
         caption.append(
-            "Smallest difference "
-            + ("to the base" if lone else "between two methods at one rate")
-            + " that would be found with 80 % power (paired by example, averaged over seeds, "
-            "two-sided 5 %)"
-            + ("" if lone else ", the largest over the pairs")
-            + ": "
+            f"Smallest difference {'to the base' if lone else 'between two methods'} that would be "
+            "found with 80 % power (paired by example, averaged over seeds, two-sided 5 %; at the "
+            f"rates with the most seeds{'' if lone else ', the largest over the pairs'}): "
             + ", ".join(f"{task} {100 * value:.1f} points" for task, value in least.items())
             + "."
         )

@@ -200,7 +200,7 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
     expected = 2.801585 * math.sqrt(2 / 3) / 2
     assert tables.detectable(results, "toy", 1e-3, "good") == pytest.approx(expected, rel=1e-5)
     text = tables.headline_text(suite.path)
-    assert "between two methods at one rate that would be found with 80 % power" in text
+    assert "between two methods that would be found with 80 % power" in text
     assert f"toy {100 * expected:.1f} points" in text
 
 
@@ -211,9 +211,32 @@ def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
     assert "Smallest difference to the base" in tables.headline_text(suite.path)
 
 
+def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
+    """A sweep's single seed at a harsh rate says nothing about the headline rate."""
+    for method, scores in (("good", GOOD), ("same", GOOD)):
+        for seed in range(2):
+            finished(suite, cell(method, seed=seed), scores)
+        finished(suite, cell(method, rate=1e-2), BASE if method == "good" else CEILING)
+    results = load(suite.path)
+    assert tables.detectable(results, "toy", 1e-3, "good") == 0.0
+    assert math.isnan(tables.detectable(results, "toy", 1e-2, "good"))
+
+
+@pytest.mark.parametrize("rule", ["dev", None])
+def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on_dev(suite, rule):
+    suite.merge({"headline_learning_rate": rule})
+    finished(suite, cell("good", rate=1e-3), GOOD)
+    finished(suite, cell("far", rate=1e-2), CEILING)
+    differs = 2.801585 * 0.5 / 2  # one of four, to the other method as to the base
+    alone = tables.detectable(load(suite.path), "toy", 1e-2, "far")
+    to_base = 2.801585 * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
+    assert alone == pytest.approx(differs if rule == "dev" else to_base, rel=1e-5)
+
+
 def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
-    suite.merge({"methods": ["far"], "seeds": 2})
+    """Both have two seeds, one of them in common, and on that one they are alike."""
     finished(suite, cell("good", seed=0), GOOD)
     finished(suite, cell("good", seed=1), BASE)
     finished(suite, cell("far", seed=0), GOOD)
+    finished(suite, cell("far", seed=2), CEILING)
     assert tables.detectable(load(suite.path), "toy", 1e-3, "far") == 0.0
