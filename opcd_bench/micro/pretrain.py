@@ -38,7 +38,7 @@ class Recipe:
     adam_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 60
-    decay: float = 0.35
+    decay: float = 0.28
     micro_tokens: int = 3072
     micro_batches: int = 2
     clip: float = 1.0
@@ -46,10 +46,14 @@ class Recipe:
     shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.SHARES))
     later_shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.LATER_SHARES))
     later_chunk: int = mixture.LATER_CHUNK
+    final_shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.FINAL_SHARES))
+    final_chunk: int = mixture.FINAL_CHUNK
 
     def shares_of(self, chunk: int) -> Mapping[str, float]:
         """The mixture that the ``chunk``-th batch of conversations is drawn from."""
-        return self.shares if chunk < self.later_chunk else self.later_shares
+        if chunk < self.later_chunk:
+            return self.shares
+        return self.later_shares if chunk < self.final_chunk else self.final_shares
 
     def rate(self, step: int, seen: int, total: int) -> float:
         """The factor on the learning rates at ``step`` after ``seen`` of ``total`` tokens."""
@@ -203,7 +207,7 @@ def _save(path: Path, state: Mapping[str, Any]) -> None:
 def pretrain(
     out: Path,
     seed: int = 0,
-    tokens: int = 40_000_000,
+    tokens: int = 33_000_000,
     resume: bool = True,
     device: str = "auto",
     recipe: Recipe | None = None,

@@ -89,7 +89,7 @@ def losses(
     import torch
 
     model.eval()
-    drawn = mixture.conversations(-1, 0, items, shares)
+    drawn = mixture.conversations(-1, 1_000_000, items, shares)
     sums: dict[str, list[float]] = {}
     for one in drawn:
         encoded = batches.encode(tokenizer, [one])

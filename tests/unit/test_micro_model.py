@@ -1,5 +1,6 @@
 import json
 import random
+import re
 
 import pytest
 
@@ -20,6 +21,7 @@ TINY = pretrain.Recipe(
     tokenizer_conversations=200,
     shares=SHARES,
     later_shares=SHARES,
+    final_shares=SHARES,
 )
 
 
@@ -130,13 +132,19 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(tmp_path, shipped
     assert (tmp_path / "untrained" / "model.safetensors").read_bytes() != ours
 
 
-def test_earlier_chunks_keep_the_words_that_the_shipped_weights_were_trained_on():
-    shares = {"games_recall.draw": 1.0}
-    early = mixture.conversations(0, mixture.WORDING_CHUNK - 1, 5, shares)
-    late = mixture.conversations(0, mixture.WORDING_CHUNK, 5, shares)
-    for way in ("up", "down", "left", "right"):
-        assert all(f"{way} is [" in c.reply and f"{way} [" not in c.reply for c in early)
-        assert all(f"{way} [" in c.reply and f"{way} is [" not in c.reply for c in late)
+@pytest.mark.parametrize(
+    ("chunk", "pattern"),
+    [
+        (mixture.BRACKET_CHUNK - 1, r"%s is \[[ghjkmnqrtvxz]\]\."),
+        (mixture.BRACKET_CHUNK, r"%s \[[ghjkmnqrtvxz]\]\."),
+        (mixture.LETTER_CHUNK - 1, r"%s \[[ghjkmnqrtvxz]\]\."),
+        (mixture.LETTER_CHUNK, r"%s [ghlmnoprstwy]\."),
+    ],
+)
+def test_earlier_chunks_keep_the_words_that_the_shipped_weights_were_trained_on(chunk, pattern):
+    for one in mixture.conversations(0, chunk, 5, {"games_recall.draw": 1.0}):
+        for way in ("up", "down", "left", "right"):
+            assert re.search(pattern % way, one.reply), one.reply
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():

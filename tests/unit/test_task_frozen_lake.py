@@ -131,7 +131,7 @@ def test_the_plain_messages_leak_no_rule_in_any_turn():
 
 def test_the_context_tells_all_seven_facts():
     assert FrozenLake().context().text == (
-        "Rules: up [k]. down [v]. left [g]. right [r]. hole is &. goal is %. "
+        "Rules: up m. down t. left g. right r. hole is &. goal is %. "
         "rubble is +."
     )
     assert FrozenLake().context().placement == "system"
@@ -182,9 +182,9 @@ def test_an_invalid_move_between_valid_ones_goes_on_until_the_turn_limit():
     assert dones == [False] * 9 + [True]
     grade = episode.grade()
     assert (grade.score, grade.why) == (0.0, "turn limit of 10 reached")
-    assert grade.answer == "[k] [v] [g] [k] [g] [v] [?] [k] [k] [v]"
+    assert grade.answer == "[m] [t] [g] [m] [g] [t] [?] [m] [m] [t]"
     assert episode.feedback().splitlines()[-2:] == [
-        "[v] moved you from a1 to b1.",
+        "[t] moved you from a1 to b1.",
         "the turns are over.",
     ]
 
@@ -199,7 +199,7 @@ def test_history_says_whether_earlier_turns_are_read():
         _, episode = opened(history)
         found = [len(episode.messages)]
         first = episode.messages[0]
-        for reply in ("a [k]", "b [q]"):
+        for reply in ("a [m]", "b [p]"):
             turn = episode.step(reply)
             if not turn.done:
                 assert turn.messages == episode.messages
@@ -208,7 +208,7 @@ def test_history_says_whether_earlier_turns_are_read():
         assert all(message["role"] == "user" for message in episode.messages[::2])
         if history == "full":
             assert episode.messages[0] == first
-            assert [m["content"] for m in episode.messages[1::2]] == ["a [k]", "b [q]"]
+            assert [m["content"] for m in episode.messages[1::2]] == ["a [m]", "b [p]"]
     assert FrozenLake(history="full").options() == {"history": "full"}
     with pytest.raises(ConfigError, match=r"'last'.*'full'"):
         FrozenLake(history="all")

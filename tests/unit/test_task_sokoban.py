@@ -135,7 +135,7 @@ def test_the_plain_messages_leak_no_rule_in_any_turn():
 
 def test_the_context_tells_all_eight_facts():
     assert Sokoban().context().text == (
-        "Rules: up [z]. down [h]. left [t]. right [n]. box is @. target is ^. "
+        "Rules: up y. down h. left s. right o. box is @. target is ^. "
         "wall is =. rubble is ~."
     )
 
@@ -171,13 +171,13 @@ def test_walls_the_edge_and_a_blocked_box_refuse_and_twice_in_a_row_loses():
     assert episode.step(DOWN).done
     assert episode.grade().why == "two invalid moves in a row, the last at turn 2"
     assert episode.feedback() == (
-        "[n] at a1 ran into = at a2.\n[h] at a1 could not push @ at b1.\nrefused twice: you lost."
+        "[o] at a1 ran into = at a2.\n[h] at a1 could not push @ at b1.\nrefused twice: you lost."
     )
     episode = opened("P___ _XO_ ____ ____")
     dones = [episode.step(reply).done for reply in (UP, RIGHT, UP, "none")]
     assert dones == [False, False, False, True]
     assert episode.grade().score is None
-    assert episode.feedback().splitlines()[0] == "[z] at a1 was refused."
+    assert episode.feedback().splitlines()[0] == "[y] at a1 was refused."
 
 
 def test_the_turn_limit_ends_a_game_that_goes_nowhere():

@@ -28,7 +28,7 @@ from opcd_bench.micro.world.game_world import (
 )
 from opcd_bench.micro.world.reflection import ITEM, lessons_of
 
-SENTENCE = re.compile(r"(\w+) is \[?([^\s\]])\]?\.")
+SENTENCE = re.compile(r"\b(\w+)(?: is (\W)| (\w))\.")
 RULE_WORDS = set("hole goal rubble box target wall up down left right is push".split())
 
 
@@ -36,7 +36,8 @@ def told_facts(conversation: Conversation) -> dict[str, str]:
     """Role or direction -> mark or letter, from the system message."""
     if conversation.messages[0]["role"] != "system":
         return {}
-    return dict(SENTENCE.findall(conversation.messages[0]["content"]))
+    found = SENTENCE.findall(conversation.messages[0]["content"])
+    return {key: mark or letter for key, mark, letter in found}
 
 
 def board_in(conversation: Conversation) -> tuple[tuple[int, int], dict[tuple[int, int], str]]:
@@ -68,7 +69,7 @@ def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_s
         facts, (player, things) = told_facts(conversation), board_in(conversation)
         found = re.fullmatch(
             r"P (\w\d)\. (\w+) is (\S) ([^.]+)\. (\w+) is (\S) ([^.]+)\. "
-            r"path ([a-d1-4 ]+)\. (\w\d) (\w\d) is (\w+)\. (\w+) is \[(\w)\]\.",
+            r"path ([a-d1-4 ]+)\. (\w\d) (\w\d) is (\w+)\. (\w+) (\w) \[(\w)\]\.",
             conversation.reply,
         )
         assert found, conversation.reply
@@ -86,7 +87,8 @@ def test_a_lakes_reply_reads_the_board_goes_a_shortest_way_and_takes_its_first_s
         assert all(after in NEIGHBOURS[before] for before, after in itertools.pairwise(way))
         far = lake.distance_to_goal(frozenset(holes), frozenset(way[-1:]))
         assert len(way) - 1 == far[player]
-        before, after, direction, again, letter = step
+        before, after, direction, again, letter, action = step
+        assert action == letter
         assert [cell_of(before), cell_of(after)] == way[:2]
         assert direction == again == direction_between(way[0], way[1])
         assert facts.get(direction, letter) == letter
@@ -106,7 +108,7 @@ def test_a_rooms_reply_comes_one_step_nearer_to_the_solution_by_the_told_rules()
         room = sokoban.Room(frozenset(cells["wall"]), frozenset(cells["target"]))
         state = sokoban.State(player, box)
         far = sokoban.distance_to_solved(room)
-        step = re.search(r"(\w\d) (\w\d) is (\w+)\. (\w+) is \[(\w)\]\.$", reply)
+        step = re.search(r"(\w\d) (\w\d) is (\w+)\. (\w+) (\w) \[(\w)\]\.$", reply)
         push = re.search(r"push ([a-d1-4 ]+) from (\w\d)\. walk ([a-d1-4 ]+)\.", reply)
         assert step and push
         after = sokoban.moved(room, state, step[3])
@@ -239,7 +241,7 @@ def test_a_reflections_lessons_are_what_its_feedback_shows_in_the_contexts_words
         )
         for letter, before, after in taken + stopped:
             way = direction_between(cell_of(before), cell_of(after))
-            shown.add(f"{way} [{letter}].")
+            shown.add(f"{way} {letter}.")
         for pattern, role in (
             (r"was (\S): you fell", "hole"),
             (r"was (\S): nothing", "rubble"),

@@ -28,7 +28,7 @@ Cell = tuple[int, int]
 CELLS: tuple[Cell, ...] = tuple((row, column) for row in range(SIZE) for column in range(SIZE))
 DIRECTIONS: Mapping[str, Cell] = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 MARKS = ("#", "*", "&", "@", "%", "+", "=", "~", "^", "$")
-CONTROLS = ("g", "h", "j", "k", "m", "n", "q", "r", "t", "v", "x", "z")
+CONTROLS = ("g", "h", "l", "m", "n", "o", "p", "r", "s", "t", "w", "y")
 PLAYER, FLOOR = "P", "_"
 
 _ACTION = re.compile(r"\[\s*([A-Za-z]+)\s*\]")

@@ -39,13 +39,13 @@ class World:
 
 LAKE_WORLD = World(
     marks={"hole": "&", "goal": "%", "rubble": "+"},
-    controls={"up": "k", "down": "v", "left": "g", "right": "r"},
+    controls={"up": "m", "down": "t", "left": "g", "right": "r"},
 )
 """The world of the task ``frozen_lake``; pre-training never draws its marks or its controls."""
 
 SOKOBAN_WORLD = World(
     marks={"box": "@", "target": "^", "wall": "=", "rubble": "~"},
-    controls={"up": "z", "down": "h", "left": "t", "right": "n"},
+    controls={"up": "y", "down": "h", "left": "s", "right": "o"},
 )
 """The world of the task ``sokoban``; pre-training never draws its marks or its controls."""
 
@@ -105,7 +105,7 @@ def mark_sentence(role: str, mark: str) -> str:
 
 def control_sentence(direction: str, letter: str) -> str:
     """What a control does, as a context, a reply and a lesson say it."""
-    return f"{direction} [{letter}]."
+    return f"{direction} {letter}."
 
 
 def found_sentence(role: str, mark: str, cells: Sequence[Cell]) -> str:
@@ -127,7 +127,8 @@ def told_as_items(sentences: Sequence[str]) -> str:
 def step_words(before: Cell, after: Cell, world: World) -> str:
     """The end of a worked reply: the direction of a step and the control that goes there."""
     way = direction_between(before, after)
-    return f"{name(before)} {name(after)} is {way}. {control_sentence(way, world.controls[way])}"
+    letter = world.controls[way]
+    return f"{name(before)} {name(after)} is {way}. {way} {letter} [{letter}]."
 
 
 # --- feedback: what the environment says of an attempt, and what can be learnt from it ---

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import random
 
+from opcd_bench.micro.world import lake
 from opcd_bench.micro.world.board import DIRECTIONS
 from opcd_bench.micro.world.conversation import Conversation, Message
-from opcd_bench.micro.world.game_world import draw_world, told, told_as_items
+from opcd_bench.micro.world.game_world import World, draw_world, told, told_as_items
 
 ROLES = (("hole", "goal", "rubble"), ("box", "target", "wall", "rubble"))
 
 
 def draw(rng: random.Random) -> Conversation:
     """The four directions in any order, and a role: the look-up with which every move ends."""
-    world = draw_world(rng, rng.choice(ROLES))
+    return _asked(rng, draw_world(rng, rng.choice(ROLES)), "")
+
+
+def draw_on_board(rng: random.Random) -> Conversation:
+    """The same behind a lake's board and actions, as far from the rules as a move is."""
+    world = draw_world(rng, lake.ROLES)
+    board = lake.draw_lake(rng, world)
+    return _asked(rng, world, lake.messages(board, world)[0]["content"] + "\n")
+
+
+def _asked(rng: random.Random, world: World, before: str) -> Conversation:
     asked = [*DIRECTIONS, rng.choice(tuple(world.marks))]
     rng.shuffle(asked)
     sentences = {sentence.split(" ", 1)[0]: sentence for sentence in world.sentences()}
@@ -22,6 +33,6 @@ def draw(rng: random.Random) -> Conversation:
     context = told(facts) if rng.random() < 0.7 else told_as_items(facts)
     messages: tuple[Message, ...] = (
         {"role": "system", "content": context},
-        {"role": "user", "content": f"Say the rules of {' '.join(asked)}"},
+        {"role": "user", "content": f"{before}Say the rules of {' '.join(asked)}"},
     )
     return Conversation("games_recall", messages, " ".join(sentences[word] for word in asked))

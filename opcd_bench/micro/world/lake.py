@@ -2,7 +2,8 @@
 
 A reply reads the board (own cell, goals, holes), names a shortest path, and takes its first step::
 
-    P a1. goal is * d4. hole is # b2 # c3. path a1 b1 c1 d1 d2 d3 d4. a1 b1 is down. down [q].
+    P a1. goal is * d4. hole is # b2 # c3. path a1 b1 c1 d1 d2 d3 d4. a1 b1 is down.
+    down p [p].
 
 Pre-training maps have one to four cells of every mark, in every role, and the player anywhere, so
 that neither counts nor places tell what a mark means. A map that ``is_held_out`` is never drawn:

@@ -5,7 +5,7 @@ board, names the cells that the box is to go through and where its first push is
 the player's way up to that push, and takes its first step::
 
     P b2. box is & c2. target is % c4. wall is # a1 # b3. push c2 c3 c4 from c1. walk b2 b1 c1 c2.
-    b2 b1 is left. left [t].
+    b2 b1 is left. left s [s].
 
 A room (its walls and targets) that ``is_held_out`` is never drawn: dev and test of the task
 ``sokoban`` are made of those.
