@@ -220,8 +220,9 @@ def _run_in_processes(
                     _tell(future.result(), console)
             except BrokenProcessPool:
                 raise WorkerDied(
-                    "a worker process was killed from outside, perhaps for want of memory. Nothing "
-                    "is lost: type the same command again, with fewer --jobs if it happens again"
+                    "a worker process ended before its cell did: killed from outside, perhaps for "
+                    "want of memory, unless its own error stands above. Nothing is lost: type the "
+                    "same command again, with fewer --jobs if it happens again"
                 ) from None
             steps = sum(map(_steps_of, paths))
             phase.advance(steps - shown, cells=sum(map(_sealed, paths)))

@@ -12,10 +12,10 @@ import time
 import types
 from pathlib import Path
 
+import opcd_bench.baselines
 import pytest
 from fixtures import tiny_tokenizer, write_tiny_model
 
-import opcd_bench.baselines
 from opcd_bench.cli import main
 from opcd_bench.registry import plugin_files
 from opcd_bench.run_reader import RunReader
@@ -51,6 +51,8 @@ def opcd(capfd, tmp_path, monkeypatch, tiny_model_folder):
         code = 0
         if words[0] == "run":
             words = (*words, "--model", str(model), *SMALL)
+            if "jobs=2" not in words:  # workers do not see what a test puts in this process
+                words = (*words, "--set", "jobs=1")
         try:
             main.entry(list(words))
         except SystemExit as left:
@@ -214,8 +216,9 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, mo
 
 
 def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, tmp_path):
-    words = [sys.executable, "-c", "from opcd_bench.cli.main import entry; entry()", "run", "--methods", "opcd_full", *LAKE,
-             "--model", str(tiny_model_folder), *SMALL, "--max-steps", "400"]  # fmt: skip
+    entry = "from opcd_bench.cli.main import entry; entry()"
+    words = [sys.executable, "-c", entry, "run", "--methods", "opcd_full", *LAKE, "--model",
+             str(tiny_model_folder), *SMALL, "--max-steps", "400", "--set", "jobs=1"]  # fmt: skip
     process = subprocess.Popen(
         words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "CI": "true"}
     )
