@@ -51,7 +51,9 @@ def opcd(capfd, tmp_path, monkeypatch, tiny_model_folder):
         code = 0
         if words[0] == "run":
             words = (*words, "--model", str(model), *SMALL)
-            if "jobs=2" not in words:  # workers do not see what a test puts in this process
+            if not {"jobs=2", "--jobs"} & set(
+                words
+            ):  # workers do not see what a test puts in this process
                 words = (*words, "--set", "jobs=1")
         try:
             main.entry(list(words))
