@@ -24,7 +24,7 @@ def small(output: Path, **values) -> Suite:
         "max_steps": 16,
         "batch_size": 24,
         "eval_steps": 16,
-        "max_completion_length": 96,
+        "max_completion_length": 128,
         "dev_items": 48,
         "test_items": 48,
         "retention": ["ifeval_micro"],
