@@ -96,6 +96,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
         _run_all(more, planned, bench, console)
         cells += more
+    suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
     done = sum(_sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
@@ -104,6 +105,12 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         total=len(cells),
         table=tables.headline_text(root),
     )
+
+
+def floors(task: Task) -> dict[str, float]:
+    """What policies that read nothing score on test, and the most that any policy can."""
+    found = {floor.name: floor.value for floor in task.floors("test")}
+    return {**found, "best possible": task.ceiling("test").value}
 
 
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:

@@ -68,6 +68,7 @@ def _row(results: Results, task: str, rate: float, method: str) -> dict[str, Any
     row |= {
         "steps": sorted(int(step) for step in done["chosen_step"]),
         "plain": statistics.mean(test),
+        "floor": _floor(results, task),
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "gap closed": statistics.gap_closed(test, base, ceiling),
@@ -137,6 +138,12 @@ def _anchor(results: Results, reading: str, measured: str, split: str) -> pd.Dat
         & (anchors["measured"] == measured)
         & (anchors["split"] == split)
     ]
+
+
+def _floor(results: Results, task: str) -> float:
+    """The best of the policies that read nothing, as the run stored it; NaN where it did not."""
+    stored = results.suite.get("floors", {}).get(task, {})
+    return max((v for name, v in stored.items() if name != "best possible"), default=math.nan)
 
 
 def _parsed(results: Results, done: pd.DataFrame) -> float:

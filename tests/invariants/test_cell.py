@@ -262,3 +262,11 @@ def test_rows_have_no_nan_and_no_clock(uninterrupted):
     for line in uninterrupted["train.jsonl"].decode().splitlines():
         row = json.loads(line, parse_constant=lambda text: pytest.fail(text))
         assert not {"time", "seconds", "timestamp"} & set(row)
+
+
+def test_floors_are_stored_beside_the_runs_and_shown(tiny_model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    summary = runner.run(toy_suite(tiny_model_folder, tmp_path), console=QuietReporter())
+    stored = SuiteDir(summary.suite_dir).read()["floors"]
+    assert stored == {"toy": {"uniform": 0.5, "best possible": 1.0}}
+    assert "floor" in summary.table and "50.0" in summary.table
