@@ -89,7 +89,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_settings(cells, suite_dir)
     bench = Workbench(suite, suite_dir, console)
     bench.check(list(planned.methods.values()))
-    suite_dir.merge(suite.model_dump(mode="json"))
+    refuse_other_weights(bench, suite_dir)
+    suite_dir.merge({**suite.model_dump(mode="json"), "weights": bench.identity["weights"]})
     _run_all(cells, planned, bench, console)
     if suite.headline_learning_rate == "dev":
         rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
@@ -111,6 +112,18 @@ def floors(task: Task) -> dict[str, float]:
     """What policies that read nothing score on test, and the most that any policy can."""
     found = {floor.name: floor.value for floor in task.floors("test")}
     return {**found, "best possible": task.ceiling("test").value}
+
+
+def refuse_other_weights(bench: Workbench, suite_dir: SuiteDir) -> None:
+    """Raise StoreError where the folder's runs began from other weights of the same name."""
+    before, now = suite_dir.read().get("weights"), bench.identity["weights"]
+    if before is not None and before != now:
+        raise StoreError(
+            f"{suite_dir.path}: its runs began from other weights of {bench.suite.model!r} "
+            f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with new "
+            "ones. Give another suite name with --name, or another folder with --output-dir, or "
+            "the model as it was"
+        )
 
 
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
 from opcd_bench import grid, registry, runner, training
 from opcd_bench.cell import CellRun, choose_step
 from opcd_bench.config import Suite
-from opcd_bench.errors import CellFailed
+from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report import tables
 from opcd_bench.run_reader import RunReader
@@ -270,3 +272,13 @@ def test_floors_are_stored_beside_the_runs_and_shown(tiny_model_folder, tmp_path
     stored = SuiteDir(summary.suite_dir).read()["floors"]
     assert stored == {"toy": {"uniform": 0.5, "best possible": 1.0}}
     assert "floor" in summary.table and "50.0" in summary.table
+
+
+def test_a_folder_of_runs_from_other_weights_is_refused(tiny_model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    folder = write_tiny_model(tmp_path / "model")
+    runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
+    shutil.rmtree(folder)
+    write_tiny_model(folder, seed=1)
+    with pytest.raises(StoreError, match="other weights"):
+        runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
