@@ -40,6 +40,9 @@ def make(
     given = _without_foreign_sweep(base, given)
     where = "command line" if suite is None else f"{suite} with the command line's settings"
     values = {**base.model_dump(), **given}
+    if "task_settings" not in given:  # those of tasks that the command line leaves out go with them
+        own = base.task_settings.items()
+        values["task_settings"] = {task: v for task, v in own if task in values["tasks"]}
     if suite is None:
         values["summary"] = given.get("summary", "")
     made = make_suite(values, where)

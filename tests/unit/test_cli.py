@@ -231,6 +231,14 @@ def test_runtime_words_and_a_larger_grid_keep_the_suites_folder():
     assert (made.name, made.seeds, made.output_dir) == ("quick", 3, "elsewhere")
 
 
+def test_a_suite_narrowed_to_one_task_drops_the_others_own_settings_and_keeps_its_folder():
+    made = settings.make("micro", {"tasks": "rule_math"})
+    assert made.task_settings == {} and made.name == "micro"
+    assert made.for_task("rule_math").shared_identity() == (
+        settings.make("micro", {}).for_task("rule_math").shared_identity()
+    )
+
+
 def test_other_shared_settings_get_a_folder_of_their_own_that_repeats():
     made = settings.make("quick", {"max_steps": 33, "tasks": "frozen_lake"})
     assert made.name.startswith("quick-")
