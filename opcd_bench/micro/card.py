@@ -221,8 +221,8 @@ def render(card: Mapping[str, Any]) -> str:
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
         "`opcd-bench micro pretrain`",
         "on text that `opcd_bench/micro/world/` draws. Greedy decoding unless said otherwise;",
-        "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark that",
-        "`rule_math` and `told_other` use, the games' sets of marks and of controls, their test maps.",
+        "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
+        "that `rule_math` and `told_other` use, the games' marks and controls, and their test maps.",
         "Measured by `opcd-bench micro card --measure`.",
         "",
         "| task | told | plain | floors | ceiling |",
