@@ -222,7 +222,7 @@ def render(card: Mapping[str, Any]) -> str:
         "`opcd-bench micro pretrain`",
         "on text that `opcd_bench/micro/world/` draws. Greedy decoding unless said otherwise;",
         "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
-        "that `rule_math` and `told_other` use, the games' marks and controls, and their test maps.",
+        "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
         "Measured by `opcd-bench micro card --measure`.",
         "",
         "| task | told | plain | floors | ceiling |",
