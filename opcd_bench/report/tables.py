@@ -183,10 +183,11 @@ def _state(cells: pd.DataFrame, planned: int) -> str:
 
 
 COUNTS = ("tokens written", "tokens scored")
+KEYS = ("method", "learning_rate", "seeds")
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The headline table for a terminal, with its caption."""
+    """The headline table for a terminal: gains, then retention, a block a task; and its caption."""
     if table.empty:
         return "no cell has run yet"
     shown = table.drop(columns=["mde", "steps"], errors="ignore").astype(object)
@@ -199,8 +200,22 @@ def as_text(table: pd.DataFrame) -> str:
         columns = [c for c in rows.columns if c != "task" and not (rows[c] == "").all()]
         if (rows["state"] == "done").all():
             columns.remove("state")
-        blocks.append(f"{task}\n{rows[columns].to_string(index=False, justify='left')}")
+        kept = [c for c in columns if c.endswith((" before", " after", " change"))]
+        blocks.append(f"{task}\n{_aligned(rows[[c for c in columns if c not in kept]])}")
+        if kept:
+            blocks.append(f"{task}: retention\n{_aligned(rows[[*KEYS, *kept]])}")
     return "\n\n".join([*blocks, "\n".join(_caption(table))])
+
+
+def _aligned(rows: pd.DataFrame) -> str:
+    """Columns of text, flush left, two spaces apart; the method comes first."""
+    ordered = rows[[*KEYS, *(c for c in rows.columns if c not in KEYS)]]
+    lines = [list(ordered.columns), *ordered.to_numpy().tolist()]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def _caption(table: pd.DataFrame) -> list[str]:
