@@ -51,6 +51,17 @@ def _bias(length: int, groups: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(length, length, dtype=dtype).masked_fill(above, -1e9).repeat(groups, 1)
 
 
+def _register() -> None:
+    AttentionInterface.register(_NAME, causal_attention)
+    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
+
+
+def set_causal(model: PreTrainedModel, on: bool) -> None:
+    """Switch ``model`` to ``causal_attention`` until told otherwise, or back to PyTorch's own."""
+    _register()
+    model.set_attn_implementation(_NAME if on else "sdpa")
+
+
 @contextmanager
 def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
     """Let a forward pass over right-padded rows of ``length`` tokens use ``causal_attention``.
@@ -64,8 +75,7 @@ def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
     if model.device.type != "cpu" or length > LONGEST or checkpointing or not plain(model):
         yield
         return
-    AttentionInterface.register(_NAME, causal_attention)
-    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
+    _register()
     config._attn_implementation = _NAME
     try:
         yield

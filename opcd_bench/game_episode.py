@@ -1,16 +1,22 @@
-"""A game as an episode: actions from replies, turns, history, grade and feedback."""
+"""A game as a task of episodes: actions from replies, turns, history, grade and feedback."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from opcd_bench.errors import ConfigError
 from opcd_bench.micro.world.board import action_of
-from opcd_bench.micro.world.game_world import REFUSED_TWICE, TURNS_OVER, Happening, World
-from opcd_bench.task import Episode, Grade, Message, Turn
+from opcd_bench.micro.world.game_world import (
+    REFUSED_TWICE,
+    TURNS_OVER,
+    Happening,
+    World,
+    told,
+)
+from opcd_bench.task import Context, Episode, Example, Grade, Message, Task, Turn
 from opcd_bench.textarena import Verdict
 
 History = Literal["last", "full"]
@@ -26,6 +32,35 @@ def checked_history(task: str, history: str) -> History:
         f"task {task!r}: history is {history!r}; allowed: 'last' (only the present board is read) "
         f"or 'full' (earlier turns are repeated). Type history = \"last\""
     )
+
+
+class GameTask(Task):
+    """What games share: a told world, fixed boards, TextArena's verdict.
+
+    ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
+    turns. A subclass sets ``world``, and gives examples, their `Play`, floors and ceiling.
+    """
+
+    world: World
+
+    def __init__(self, history: str = "last") -> None:
+        self.history = checked_history(self.name, history)
+
+    def options(self) -> Mapping[str, Any]:
+        """What a turn reads."""
+        return {"history": self.history}
+
+    def context(self) -> Context:
+        """The meaning of every mark and control."""
+        return Context(told(in_fixed_order(self.world)))
+
+    def open(self, example: Example, seed: int) -> Episode:
+        """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
+        return GameEpisode(self.play_of(example), self.world, self.max_turns, self.history)
+
+    @abstractmethod
+    def play_of(self, example: Example) -> Play:
+        """The example's game, ready to be played."""
 
 
 @dataclass(frozen=True)

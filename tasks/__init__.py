@@ -2,5 +2,5 @@
 
 if __name__ != "opcd_bench.tasks":
     raise ImportError(
-        "import opcd_bench.tasks, not tasks: under its bare name every task would be registered twice"
+        "import opcd_bench.tasks, not tasks: under its bare name every task would be there twice"
     )

@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from opcd_bench.game_episode import GameEpisode, Play, Played, checked_history, in_fixed_order
+from opcd_bench.game_episode import GameTask, Play, Played
 from opcd_bench.game_floors import Board, floors
 from opcd_bench.micro.world import lake
 from opcd_bench.micro.world.board import CELLS, Cell, ahead_of, cell_of, name, names
-from opcd_bench.micro.world.game_world import LAKE_WORLD, told
+from opcd_bench.micro.world.game_world import LAKE_WORLD
 from opcd_bench.seeds import generator
-from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Message, Split, Task
+from opcd_bench.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.textarena import FrozenLake as TextArenaLake
 
 SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 500}
@@ -26,36 +25,22 @@ TURNS = 10
 """Every map can be won in six."""
 
 
-class FrozenLake(Task):
-    """Episodes of up to ten turns; won or lost by TextArena's verdict.
-
-    ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
-    turns.
-    """
+class FrozenLake(GameTask):
+    """Episodes of up to ten turns; won or lost by TextArena's verdict."""
 
     name = "frozen_lake"
     version = 1
     summary = "TextArena's Frozen Lake, 4x4; what marks mean and controls do is in the context"
     max_turns = TURNS
-
-    def __init__(self, history: str = "last") -> None:
-        self.history = checked_history(self.name, history)
-
-    def options(self) -> Mapping[str, Any]:
-        """What a turn reads."""
-        return {"history": self.history}
-
-    def context(self) -> Context:
-        """The meaning of every mark and control."""
-        return Context(told(in_fixed_order(LAKE_WORLD)))
+    world = LAKE_WORLD
 
     def examples(self, split: Split) -> Sequence[Example]:
         """Maps; dev and test are made of maps that the built-in model never met."""
         return _examples()[split]
 
-    def open(self, example: Example, seed: int) -> Episode:
-        """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
-        return GameEpisode(_LakePlay(example), LAKE_WORLD, TURNS, self.history)
+    def play_of(self, example: Example) -> Play:
+        """The board in TextArena."""
+        return _LakePlay(example)
 
     def floors(self, split: Split) -> Sequence[Floor]:
         """Uniform random moves, and the best plan fixed in advance."""

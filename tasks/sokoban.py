@@ -11,17 +11,16 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from opcd_bench.errors import DataError
-from opcd_bench.game_episode import GameEpisode, Play, Played, checked_history, in_fixed_order
+from opcd_bench.game_episode import GameTask, Play, Played
 from opcd_bench.game_floors import Board, floors
 from opcd_bench.micro.world import sokoban
 from opcd_bench.micro.world.board import CELLS, cell_of, name
-from opcd_bench.micro.world.game_world import SOKOBAN_WORLD, told
+from opcd_bench.micro.world.game_world import SOKOBAN_WORLD
 from opcd_bench.micro.world.sokoban import Room, State
 from opcd_bench.seeds import generator
-from opcd_bench.task import SPLITS, Ceiling, Context, Episode, Example, Floor, Message, Split, Task
+from opcd_bench.task import SPLITS, Ceiling, Example, Floor, Message, Split
 from opcd_bench.textarena import Sokoban as TextArenaSokoban
 
 SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 400}
@@ -31,36 +30,22 @@ TURNS = 12
 ROOMS_FILE = Path(__file__).parent / "data" / "sokoban_rooms.json"
 
 
-class Sokoban(Task):
-    """Episodes of up to twelve turns; won or lost by TextArena's verdict.
-
-    ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
-    turns.
-    """
+class Sokoban(GameTask):
+    """Episodes of up to twelve turns; won or lost by TextArena's verdict."""
 
     name = "sokoban"
     version = 1
     summary = "TextArena's Sokoban, 6x6, one box; what marks mean and controls do is in the context"
     max_turns = TURNS
-
-    def __init__(self, history: str = "last") -> None:
-        self.history = checked_history(self.name, history)
-
-    def options(self) -> Mapping[str, Any]:
-        """What a turn reads."""
-        return {"history": self.history}
-
-    def context(self) -> Context:
-        """The meaning of every mark and control."""
-        return Context(told(in_fixed_order(SOKOBAN_WORLD)))
+    world = SOKOBAN_WORLD
 
     def examples(self, split: Split) -> Sequence[Example]:
         """Rooms, no two of them with the same walls and target; dev and test were never met."""
         return _examples()[split]
 
-    def open(self, example: Example, seed: int) -> Episode:
-        """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
-        return GameEpisode(_RoomPlay(example), SOKOBAN_WORLD, TURNS, self.history)
+    def play_of(self, example: Example) -> Play:
+        """The board in TextArena."""
+        return _RoomPlay(example)
 
     def floors(self, split: Split) -> Sequence[Floor]:
         """Uniform random moves, and the best plan fixed in advance."""

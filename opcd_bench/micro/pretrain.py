@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opcd_bench.micro import attention, batches, mixture
+from opcd_bench.micro import batches, mixture
 from opcd_bench.micro import tokenizer as micro_tokenizer
 
 if TYPE_CHECKING:
@@ -225,6 +225,7 @@ def pretrain(
     """
     import torch
 
+    from opcd_bench import cpu
     from opcd_bench.micro import quick
 
     recipe = recipe or Recipe()
@@ -273,7 +274,7 @@ def pretrain(
     started, before, first = time.perf_counter(), at["seconds"], at["step"]
     running: list[float] = []
     model.train()
-    attention.use(model, fast=where.type == "cpu")
+    cpu.set_causal(model, where.type == "cpu")
     while at["seen"] < tokens and (stop_after is None or at["step"] - first < stop_after):
         chunk, within, group = next(order)
         factor = recipe.rate(at["step"], at["seen"], tokens)
@@ -306,7 +307,7 @@ def pretrain(
             shares = recipe.shares_of(chunk)
             write({"seen": at["seen"], **quick.accuracies(model, tokenizer, shares)})
             model.train()
-            attention.use(model, fast=where.type == "cpu")
+            cpu.set_causal(model, where.type == "cpu")
         if at["seen"] // checkpoint_every > previous // checkpoint_every:
             save()
     save()

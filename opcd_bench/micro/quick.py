@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from opcd_bench.micro import attention, batches, mixture
+from opcd_bench.micro import batches, mixture
 from opcd_bench.micro.world import rule_math
 from opcd_bench.micro.world.conversation import Message
 
@@ -24,8 +24,10 @@ def greedy(
     """Greedy replies by transformers' own generation, prompts padded on the left."""
     import torch
 
+    from opcd_bench import cpu
+
     model.eval()
-    attention.use(model, fast=False)
+    cpu.set_causal(model, False)
     replies: list[str] = []
     for at in range(0, len(prompts), batch):
         texts = [

@@ -91,8 +91,8 @@ def prefill(
     """Read the prompts: a prefix that all share is computed once, an equal prompt once.
 
     Slots are the shared prefix, padding, the rest of the prompt. ``dtype`` is that of the cache.
-    Only for models with ``cpu.plain`` attention; logits and cache are those of an unpadded forward up
-    to round-off.
+    Only for models with ``cpu.plain`` attention; logits and cache are those of an unpadded forward
+    up to round-off.
     """
     device = model.device
     rows_of: dict[tuple[int, ...], list[int]] = {}

@@ -1,4 +1,4 @@
-"""The built-in model through the whole loop: told it knows, plain it guesses, distilled it learns."""
+"""The built-in model through the whole loop: told it knows, plain it guesses, trained it learns."""
 
 from __future__ import annotations
 

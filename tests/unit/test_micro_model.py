@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from opcd_bench import micro
-from opcd_bench.micro import attention, batches, card, mixture, pretrain
+from opcd_bench import cpu, micro
+from opcd_bench.micro import batches, card, mixture, pretrain
 from opcd_bench.micro import tokenizer as micro_tokenizer
 from opcd_bench.micro.world import rule_math
 
@@ -98,7 +98,7 @@ def test_the_fast_attention_is_causal_attention():
     torch.manual_seed(0)
     query = torch.randn(2, 4, 7, 16, dtype=torch.float64)
     key, value = (torch.randn(2, 2, 7, 16, dtype=torch.float64) for _ in range(2))
-    ours, _ = attention.causal(torch.nn.Identity(), query, key, value, None)
+    ours, _ = cpu.causal_attention(torch.nn.Identity(), query, key, value, None)
     theirs = torch.nn.functional.scaled_dot_product_attention(
         query, key.repeat_interleave(2, 1), value.repeat_interleave(2, 1), is_causal=True
     )
@@ -114,7 +114,7 @@ def test_reply_states_are_the_model_s_own():
     mask = torch.zeros(3, 11, dtype=torch.bool)
     mask[:, 5:9] = True
     whole = model.model(input_ids=ids).last_hidden_state[mask]
-    attention.use(model, fast=True)
+    cpu.set_causal(model, True)
     assert torch.allclose(pretrain.reply_states(model, ids, mask), whole, atol=1e-9)
 
 

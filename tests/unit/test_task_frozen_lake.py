@@ -131,8 +131,7 @@ def test_the_plain_messages_leak_no_rule_in_any_turn():
 
 def test_the_context_tells_all_seven_facts():
     assert FrozenLake().context().text == (
-        "Rules: up m. down t. left g. right r. hole is &. goal is %. "
-        "rubble is +."
+        "Rules: up m. down t. left g. right r. hole is &. goal is %. rubble is +."
     )
     assert FrozenLake().context().placement == "system"
 

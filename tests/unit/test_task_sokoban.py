@@ -135,8 +135,7 @@ def test_the_plain_messages_leak_no_rule_in_any_turn():
 
 def test_the_context_tells_all_eight_facts():
     assert Sokoban().context().text == (
-        "Rules: up y. down h. left s. right o. box is @. target is ^. "
-        "wall is =. rubble is ~."
+        "Rules: up y. down h. left s. right o. box is @. target is ^. wall is =. rubble is ~."
     )
 
 
