@@ -222,7 +222,12 @@ def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, 
     words = [sys.executable, "-c", entry, "run", "--methods", "opcd_full", *LAKE, "--model",
              str(tiny_model_folder), *SMALL, "--max-steps", "400", "--set", "jobs=1"]  # fmt: skip
     process = subprocess.Popen(
-        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "CI": "true"}
+        words,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CI": "true"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have set it
     )
     rows = 0
     for _ in range(600):
