@@ -7,7 +7,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as hf_logging
 
 from opcd_bench.errors import DataError, ModelError, StoreError
 from opcd_bench.model_source import first_line, source_of, unreachable
@@ -157,11 +159,25 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
     return tokenizer
 
 
+@contextmanager
+def _without_bar(source: str) -> Iterator[None]:
+    """No progress bar where nothing is downloaded: reading a folder is over in a moment."""
+    shown = hf_logging.is_progress_bar_enabled()
+    if shown and Path(source).is_dir():
+        hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
 def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
     try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
-        )
+        with _without_bar(source):
+            loading: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
+            )
     except safetensors.SafetensorError as error:
         raise ModelError(
             f"model {name!r}: its weights are corrupt ({first_line(error)}). Copy or download "
