@@ -16,7 +16,7 @@ from opcd_bench.losses import Divergence
 from opcd_bench.method import Method, Teacher
 from opcd_bench.progress import Reporter
 from opcd_bench.store import SuiteDir
-from opcd_bench.workbench import Workbench, trajectory_of, trajectory_row
+from opcd_bench.workbench import Workbench
 
 FOLDER = "audit"
 
@@ -52,9 +52,9 @@ def rows(
     if not shared.has("replies"):
         with console.phase(f"{task.name}: the student writes", None, "replies"):
             written = writers.write(slots, task, suite, 0, loaded, bench.engine(loaded), None)
-        shared.put("replies", [trajectory_row(t) for t in written])
+        shared.put("replies", [writers.row_of(t) for t in written])
     batch = writers.pairs_of(
-        [trajectory_of(row) for row in shared.get("replies")],
+        [writers.of_row(row) for row in shared.get("replies")],
         examples,
         Teacher(),
         task,

@@ -21,9 +21,9 @@ class Writer:
     ``student`` writes plain, with its current weights; ``teacher`` is told the task's shared
     context (whatever the method's teacher reads, and with the weights before training, or the
     larger model's), and its trajectories are stored once and shared by every method that reads
-    them; ``mixture`` draws the writer of
-    each example, the told teacher with probability ``teacher_share``; ``stored`` reads a JSONL
-    file of trajectories (``path``), as ``shared/…/trajectories.jsonl`` holds them.
+    them; ``mixture`` draws the writer of each example, the told teacher with probability
+    ``teacher_share``; ``stored`` reads a JSONL file of trajectories (``path``), such as a
+    ``shared/told-…/step_000001.jsonl`` of another run.
     """
 
     kind: WriterKind

@@ -341,8 +341,8 @@ class Workbench:
             written = writers.write(
                 slots, task, suite, seed, loaded, self.engine(loaded), task.context()
             )
-            shared.put(name, [trajectory_row(t) for t in written])
-        return [trajectory_of(row) for row in shared.get(name)]
+            shared.put(name, [writers.row_of(t) for t in written])
+        return [writers.of_row(row) for row in shared.get(name)]
 
     def peak_memory(self) -> int:
         """Peak bytes of this process so far (of the GPU where there is one)."""
@@ -386,17 +386,3 @@ def _to_rows(measured: Measured) -> list[dict[str, Any]]:
 
 def _from_rows(rows: Sequence[Mapping[str, Any]]) -> Measured:
     return Measured(**rows[0]["measured"], samples=tuple(rows[1:]))
-
-
-def trajectory_row(trajectory: Trajectory | Skipped) -> dict[str, Any]:
-    """A stored row of a trajectory, or of an example that was skipped."""
-    if isinstance(trajectory, Skipped):
-        return {"skipped": dataclasses.asdict(trajectory)}
-    return {"trajectory": trajectory.to_json()}
-
-
-def trajectory_of(row: Mapping[str, Any]) -> Trajectory | Skipped:
-    """The inverse of ``trajectory_row``."""
-    if "skipped" in row:
-        return Skipped(**row["skipped"])
-    return Trajectory.from_json(row["trajectory"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from opcd_bench import scoring
 from opcd_bench.config import Suite
@@ -99,8 +100,21 @@ def told_by_teacher(writer: Writer, slots: Sequence[Slot], task: Task, seed: int
     ]
 
 
+def row_of(written: Trajectory | Skipped) -> dict[str, Any]:
+    """A stored row of a trajectory, or of an example that was skipped."""
+    return {"skipped": asdict(written)} if isinstance(written, Skipped) else written.to_json()
+
+
+def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
+    """The inverse of ``row_of``."""
+    return Skipped(**row["skipped"]) if "skipped" in row else Trajectory.from_json(row)
+
+
 def read_stored(path: str) -> list[Trajectory]:
-    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad."""
+    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad.
+
+    The files of ``results/<suite>/shared/told-…/`` are such files.
+    """
     found = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -110,9 +124,11 @@ def read_stored(path: str) -> list[Trajectory]:
         ) from None
     for number, line in enumerate(lines, 1):
         try:
-            found.append(Trajectory.from_json(json.loads(line)))
+            written = of_row(json.loads(line))
         except (DataError, ValueError) as error:
             raise DataError(f"{path}, line {number}: {error}") from None
+        if isinstance(written, Trajectory):
+            found.append(written)
     if not found:
         raise DataError(f"stored trajectories {path}: the file is empty")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from opcd_bench import grid, registry, runner, training
 from opcd_bench.cell import CellRun, choose_step
 from opcd_bench.config import Suite
 from opcd_bench.errors import CellFailed, StoreError
+from opcd_bench.method import Teacher, stored
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report import tables
 from opcd_bench.run_reader import RunReader
@@ -241,10 +243,6 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_p
 
 @pytest.mark.parametrize("teacher", ["ema", "live"])
 def test_moving_teachers_resume_byte_identical(teacher, tiny_model_folder, tmp_path, monkeypatch):
-    import dataclasses
-
-    from opcd_bench.method import Teacher
-
     moving = Teacher("ema", rate=0.5) if teacher == "ema" else Teacher("live")
     original = registry.method
 
@@ -282,3 +280,36 @@ def test_a_folder_of_runs_from_other_weights_is_refused(tiny_model_folder, tmp_p
     write_tiny_model(folder, seed=1)
     with pytest.raises(StoreError, match="other weights"):
         runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
+
+
+def with_method(monkeypatch, **changes) -> None:
+    """Change a field of every method that the registry gives."""
+    original = registry.method
+    monkeypatch.setattr(
+        registry, "method", lambda name: dataclasses.replace(original(name), **changes)
+    )
+
+
+def test_a_larger_teacher_teaches_and_its_ceiling_is_its_own(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    larger = write_tiny_model(tmp_path / "larger", seed=2, hidden_size=96, num_hidden_layers=3)
+    with_method(monkeypatch, teacher=Teacher("larger"))
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path / "out", teacher_model=str(larger)))
+    reader = RunReader(path)
+    assert reader.sealed, reader.failure()
+    assert reader.read("train")[0]["reverse_kl"] > 0
+    assert "ceiling-larger" in {anchor["reading"] for anchor in reader.summary["anchors"]}
+
+
+def test_a_stored_writer_reads_the_told_replies_of_another_run(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    settings = {"methods": ["sft_context"], "batch_size": 6, "max_steps": 2}
+    told = run_toy(toy_suite(tiny_model_folder, tmp_path / "told", **settings))
+    (step,) = (tmp_path / "told").glob("toy/shared/told-*/step_000001.jsonl")
+    with_method(monkeypatch, writer=stored(str(step)))
+    again = run_toy(toy_suite(tiny_model_folder, tmp_path / "again", **settings))
+    first = [RunReader(path).read("train")[0] for path in (told, again)]
+    assert first[0]["tokens"] == first[1]["tokens"]
+    assert first[0]["divergence"] == pytest.approx(first[1]["divergence"], rel=1e-5)
