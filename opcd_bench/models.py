@@ -162,14 +162,15 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
 @contextmanager
 def _without_bar(source: str) -> Iterator[None]:
     """No progress bar where nothing is downloaded: reading a folder is over in a moment."""
-    shown = hf_logging.is_progress_bar_enabled()
+    bars: Any = hf_logging
+    shown = bars.is_progress_bar_enabled()
     if shown and Path(source).is_dir():
-        hf_logging.disable_progress_bar()
+        bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            hf_logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
