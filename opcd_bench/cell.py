@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from opcd_bench import models, training, writers
 from opcd_bench.config import Suite
@@ -207,9 +208,14 @@ class CellRun:
                 found[place] = trajectory
         return [trajectory for trajectory in found if trajectory is not None]
 
-    def _stored(self, slots: Sequence[writers.Slot]) -> list[Trajectory]:
+    @cached_property
+    def _stored_by_example(self) -> dict[str, Trajectory]:
+        """The stored writer's trajectories: its file is read once a run, not once a step."""
         assert self.method.writer.path is not None
-        by_example = {t.example_id: t for t in writers.read_stored(self.method.writer.path)}
+        return {t.example_id: t for t in writers.read_stored(self.method.writer.path)}
+
+    def _stored(self, slots: Sequence[writers.Slot]) -> list[Trajectory]:
+        by_example = self._stored_by_example
         missing = [s.example.id for s in slots if s.example.id not in by_example]
         if missing:
             raise CellFailed(

@@ -83,6 +83,16 @@ def build_task(found: type[Task], **options: Any) -> Task:
         ) from error
 
 
+def plugins_of(suite: Suite) -> tuple[dict[str, Method], dict[str, Task]]:
+    """The methods and tasks that a suite names, loaded and built with its options, by name.
+
+    Raises UnknownName or PluginError for the first that cannot be had.
+    """
+    methods = {name: method(name) for name in suite.methods}
+    options = {"history": suite.history, "data_dir": suite.data_dir}
+    return methods, {name: task(name, **options) for name in suite.tasks}
+
+
 def suites() -> dict[str, Path]:
     """The suites that ship with the package: name -> TOML file."""
     package = importlib.import_module(SUITES_PACKAGE)

@@ -63,11 +63,7 @@ def plan(suite: Suite) -> Plan:
     Raises UserError subclasses for unknown names (of retention tasks too), tasks whose splits
     overlap, and empty contexts.
     """
-    methods = {name: registry.method(name) for name in suite.methods}
-    tasks = {
-        name: registry.task(name, history=suite.history, data_dir=suite.data_dir)
-        for name in suite.tasks
-    }
+    methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
         context_of(task)
         assert_disjoint(task)

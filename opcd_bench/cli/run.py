@@ -126,11 +126,7 @@ def run(
 
 def planned(suite: Suite) -> tuple[grid.Cell, ...]:
     """The suite's cells, with every plugin that it names loaded."""
-    methods = {name: registry.method(name) for name in suite.methods}
-    tasks = {
-        name: registry.task(name, history=suite.history, data_dir=suite.data_dir)
-        for name in suite.tasks
-    }
+    methods, tasks = registry.plugins_of(suite)
     return grid.cells(suite, methods, tasks)
 
 
