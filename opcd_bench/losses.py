@@ -33,6 +33,7 @@ __all__ = [
 
 _K3_MAX_EXPONENT = 80.0  # exp of it is near float32's end; P(ratio beyond) is below e^-80
 _OVERLAP_K = 20
+_ROUNDING = 1e-6  # nats: a sum nearer to 0 is as good as 0
 
 
 class TokenLoss(NamedTuple):
@@ -51,6 +52,11 @@ class SupportMetrics(NamedTuple):
     entropies are in nats over the whole vocabulary, `top_k_overlap` is the share of the student's
     top-k that is in the teacher's (k of the loss, else 20), `support_size` counts ids, and
     `coverage` is the share of the ids asked for whose teacher log-prob was known.
+
+    Three fingerprints of truncation (arXiv 2605.11182): `log_ratio` is the student's mean of
+    l = log p - log q inside the support, which drifts to -1 where mass leaks; `leak` is
+    2 P_S (1 - P_S), the L1 norm of the gradient of P_S that a truncated loss without a
+    stop-gradient adds; `negative_share` is 1 where the sum of p l over the support is negative.
     """
 
     student_mass: Tensor
@@ -60,6 +66,9 @@ class SupportMetrics(NamedTuple):
     top_k_overlap: Tensor | None
     support_size: Tensor
     coverage: Tensor | None
+    log_ratio: Tensor | None
+    leak: Tensor
+    negative_share: Tensor | None
 
 
 def from_logits(
@@ -354,27 +363,50 @@ def _metrics(
     ones_X = torch.ones_like(entropy_X)
     if teacher is None:
         mass_X = _at_reply(student, reply_ids_X).exp()
-        return SupportMetrics(mass_X, None, entropy_X, None, None, ones_X, None)
-    teacher_entropy_X = None
-    if isinstance(teacher, FromLogits):
-        teacher_logp_XV = teacher.everywhere()
-        teacher_entropy_X = -(teacher_logp_XV.exp() * teacher_logp_XV).sum(-1)
-    overlap_X = _overlap(loss, student, teacher)
-    if loss.support == "full":
-        size_X = ones_X * logp_XV.shape[-1]
         return SupportMetrics(
-            ones_X, ones_X, entropy_X, teacher_entropy_X, overlap_X, size_X, ones_X
+            student_mass=mass_X,
+            teacher_mass=None,
+            student_entropy=entropy_X,
+            teacher_entropy=None,
+            top_k_overlap=None,
+            support_size=ones_X,
+            coverage=None,
+            log_ratio=None,
+            leak=_leak(mass_X),
+            negative_share=None,
         )
-    reading = read(loss, student, teacher, reply_ids_X)
+    teacher_logp_XV = teacher.everywhere() if isinstance(teacher, FromLogits) else None
+    if loss.support == "full":
+        assert teacher_logp_XV is not None
+        own_logp_XB, its_logp_XB = logp_XV, teacher_logp_XV
+        mass_X = teacher_mass_X = coverage_X = ones_X
+        size_X = ones_X * logp_XV.shape[-1]
+    else:
+        reading = read(loss, student, teacher, reply_ids_X)
+        own_logp_XB, its_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
+        mass_X, teacher_mass_X = own_logp_XB.exp().sum(-1), its_logp_XB.exp().sum(-1)
+        coverage_X = reading.coverage_X.to(entropy_X.dtype)
+        size_X = reading.inside_XK.sum(-1).to(entropy_X.dtype)
+    truncated_X = (own_logp_XB.exp() * (own_logp_XB - its_logp_XB)).sum(-1)
     return SupportMetrics(
-        reading.student_logp_XK.exp().sum(-1),
-        reading.teacher_logp_XK.exp().sum(-1),
-        entropy_X,
-        teacher_entropy_X,
-        overlap_X,
-        reading.inside_XK.sum(-1).to(entropy_X.dtype),
-        reading.coverage_X.to(entropy_X.dtype),
+        student_mass=mass_X,
+        teacher_mass=teacher_mass_X,
+        student_entropy=entropy_X,
+        teacher_entropy=(
+            None if teacher_logp_XV is None else -(teacher_logp_XV.exp() * teacher_logp_XV).sum(-1)
+        ),
+        top_k_overlap=_overlap(loss, student, teacher),
+        support_size=size_X,
+        coverage=coverage_X,
+        log_ratio=truncated_X / mass_X.clamp(min=torch.finfo(mass_X.dtype).tiny),
+        leak=_leak(mass_X),
+        negative_share=(truncated_X < -_ROUNDING).to(entropy_X.dtype),
     )
+
+
+def _leak(mass_X: Tensor) -> Tensor:
+    """L1 norm of the logit gradient of a support's mass."""
+    return (2 * mass_X * (1 - mass_X)).clamp(min=0)
 
 
 def _overlap(loss: Divergence, student: FromLogits, teacher: Reader) -> Tensor | None:

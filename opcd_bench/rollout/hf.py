@@ -15,7 +15,7 @@ from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling
-from opcd_bench.rollout.kv import Prefilled, additive, capacity_for, prefill
+from opcd_bench.rollout.kv import Prefilled, additive, as_argument, capacity_for, prefill
 
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped from the cache once fewer than this share of its rows is live."""
@@ -87,9 +87,9 @@ class HFEngine:
             input_ids=torch.tensor(padded, device=loaded.model.device),
             attention_mask=real_BT.long(),
             position_ids=(slots[None] - pads_B1).clamp_(min=0),
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **as_argument(loaded.model, cache),
         )
         return Prefilled(cache, real_BT, out.logits[:, -1])
 
@@ -99,6 +99,7 @@ class HFEngine:
         noise_BT = torch.from_numpy(uniforms([r.seed for r in requests], most)).to(device)
         eos = torch.tensor(self.loaded.eos_ids, device=device)
         cache, real_BT, logits_BV = self._prefilled([r.prompt_ids for r in requests])
+        named_cache = as_argument(self.loaded.model, cache)
         mask = self._mask(real_BT, most)
         filled = real_BT.shape[1]
         lengths_B1 = torch.tensor([[len(r.prompt_ids)] for r in requests], device=device)
@@ -130,8 +131,8 @@ class HFEngine:
                 input_ids=ids[:, None],
                 attention_mask=mask[..., : capacity_for(filled) if self._plain else filled],
                 position_ids=lengths_B1 + step,
-                past_key_values=cache,
                 use_cache=True,
+                **named_cache,
             ).logits[:, -1]
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
 

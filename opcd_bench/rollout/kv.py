@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -60,6 +61,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Keep some rows, and free the memory of the others."""
         self.keys = self.keys.index_select(0, indices)
         self.values = self.values.index_select(0, indices)
+
+
+def as_argument(model: PreTrainedModel, cache: Cache) -> dict[str, Cache]:
+    """A cache under the name that ``model.forward`` gives it: `cache` from transformers 5.24 on."""
+    known = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if known else "past_key_values": cache}
 
 
 def capacity_for(length: int) -> int:
@@ -175,7 +182,7 @@ def _chunks(distinct: Sequence[tuple[int, ...]], shared: int) -> list[Sequence[t
 def _forward_prefix(model: PreTrainedModel, prefix: tuple[int, ...]) -> Cache:
     cache = DynamicCache(config=model.config)
     ids = torch.tensor([prefix], device=model.device)
-    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=ids, use_cache=True, logits_to_keep=1, **as_argument(model, cache))
     return cache
 
 
@@ -205,9 +212,9 @@ def _forward_rest(
         input_ids=ids_BT,
         attention_mask=mask,
         position_ids=positions_BT,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **as_argument(model, cache),
     )
     return cache, out.logits[:, -1]
 

@@ -424,3 +424,36 @@ def test_the_same_logits_on_both_sides_are_null_in_float32(id):
 
     null, shuffled = norm(logits), norm(logits.roll(1, 0))
     assert null[0] < 1e-5 * shuffled[0] and null[1] < 1e-6 * shuffled[1]
+
+
+def test_the_fingerprints_of_truncation_are_those_of_their_definitions():
+    """O-4 for the leak; at the naive minimum (O-9) the log-ratio inside the support is -1."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 9).double()
+    loss = named("rkl_trunc_naive", k=4)
+    found = support_metrics(student, teacher, loss, torch.tensor(0))
+    inside = student.topk(4).indices
+    logits = student.clone().requires_grad_(True)
+    (pushed,) = torch.autograd.grad(logits.softmax(-1)[inside].sum(), logits)
+    assert float(found.leak) == pytest.approx(float(pushed.abs().sum()), abs=1e-12)
+    p, q = student.softmax(-1)[inside], teacher.softmax(-1)[inside]
+    wanted = float((p * (p / q).log()).sum() / p.sum())
+    assert float(found.log_ratio) == pytest.approx(wanted, abs=1e-12)
+    assert float(found.negative_share) == float(wanted < 0)
+
+    q = torch.tensor([0.5, 0.3, 0.15, 0.05]).double()
+    p = torch.cat([q[:2] / math.e, torch.zeros(2).double()])
+    p[2:] = (1 - p.sum()) / 2
+    leaked = named("rkl_trunc_naive", k=2, support="teacher_top_k", allow_broken=True)
+    found = support_metrics(p.log(), q.log(), leaked, torch.tensor(0))
+    assert float(found.log_ratio) == pytest.approx(-1)
+    assert float(found.negative_share) == 1
+
+
+def test_a_whole_vocabulary_leaks_nothing_and_its_log_ratio_is_the_reverse_kl():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 9).double()
+    found = support_metrics(student, teacher, named("rkl_full"), torch.zeros(3, dtype=torch.long))
+    wanted = value(named("rkl_full"), student, teacher)
+    assert torch.allclose(found.log_ratio, wanted)
+    assert not found.leak.any() and not found.negative_share.any()

@@ -16,7 +16,7 @@ from opcd_bench.models import LoadedModel, assemble
 from opcd_bench.rollout.draw import draw, kept, uniforms
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.kv import prefill
+from opcd_bench.rollout.kv import as_argument, prefill
 
 
 def prompts(count: int, *, low: int = 1, high: int = 40, seed: int = 0) -> list[tuple[int, ...]]:
@@ -342,3 +342,14 @@ def test_a_prompt_without_room_for_its_reply_is_refused(tiny_loaded: LoadedModel
         HFEngine(tiny_loaded).generate(
             [Request((3,), 0), Request((3,) * 2000, 0)], Sampling(max_completion_length=256)
         )
+
+
+def test_a_cache_goes_by_the_name_that_the_model_gives_it():
+    class Now:
+        def forward(self, input_ids, cache=None, **kwargs): ...
+
+    class Before:
+        def forward(self, input_ids, past_key_values=None, **kwargs): ...
+
+    assert as_argument(Now(), "kv") == {"cache": "kv"}
+    assert as_argument(Before(), "kv") == {"past_key_values": "kv"}
