@@ -86,7 +86,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     bench = Workbench(suite, suite_dir, console)
     bench.check(list(planned.methods.values()))
     refuse_other_weights(bench, suite_dir)
-    suite_dir.merge({**suite.model_dump(mode="json"), "weights": bench.identity["weights"]})
+    suite_dir.merge({**suite.model_dump(mode="json"), **weights(bench)})
     _run_all(cells, planned, bench, console)
     if suite.headline_learning_rate == "dev":
         rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
@@ -112,14 +112,25 @@ def floors(task: Task) -> dict[str, float]:
 
 def refuse_other_weights(bench: Workbench, suite_dir: SuiteDir) -> None:
     """Raise StoreError where the folder's runs began from other weights of the same name."""
-    before, now = suite_dir.read().get("weights"), bench.identity["weights"]
-    if before is not None and before != now:
-        raise StoreError(
-            f"{suite_dir.path}: its runs began from other weights of {bench.suite.model!r} "
-            f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with new "
-            "ones. Give another suite name with --name, or another folder with --output-dir, or "
-            "the model as it was"
-        )
+    stored = suite_dir.read()
+    names = {"weights": bench.suite.model, "teacher_weights": bench.suite.teacher_model}
+    for key, now in weights(bench).items():
+        before = stored.get(key)
+        if before is not None and before != now:
+            raise StoreError(
+                f"{suite_dir.path}: its runs were made with other weights of {names[key]!r} "
+                f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with "
+                "new ones. Give another suite name with --name, or another folder with "
+                "--output-dir, or the model as it was"
+            )
+
+
+def weights(bench: Workbench) -> dict[str, str]:
+    """The hashes of the weights that a suite's runs begin from and are taught by."""
+    found = {"weights": bench.identity["weights"]}
+    if bench.larger_identity is not None:
+        found["teacher_weights"] = bench.larger_identity["weights"]
+    return found
 
 
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:

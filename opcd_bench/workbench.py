@@ -7,6 +7,7 @@ import dataclasses
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -92,6 +93,18 @@ class Workbench:
             self._larger = models.copy_frozen(teacher)
             scoring.assert_faithful(self._larger)
         return self._larger
+
+    @cached_property
+    def larger_identity(self) -> dict[str, Any] | None:
+        """What numbers made with the larger teacher depend on; None where there is none."""
+        if self.suite.teacher_model is None:
+            return None
+        larger = self.larger()
+        return {
+            "model": self.suite.teacher_model,
+            "weights": models.weights_hash(larger.model),
+            "dtype": str(larger.dtype).removeprefix("torch."),
+        }
 
     def engine(self, loaded: LoadedModel) -> Engine:
         """The suite's rollout engine on a model's live weights."""
@@ -281,8 +294,7 @@ class Workbench:
             samples=samples,
         )
 
-    @staticmethod
-    def _scoring(suite: Suite) -> dict[str, Any]:
+    def _scoring(self, suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
         return {
             "sampling": evaluation.eval_sampling(suite).__dict__,
@@ -294,7 +306,7 @@ class Workbench:
             "history": suite.history,
             "max_prompt_length": suite.max_prompt_length,
             "overlong": suite.overlong,
-            "teacher_model": suite.teacher_model,
+            "teacher_model": self.larger_identity,
         }
 
     def _shared(self, shared: SharedDir, name: str, compute: Any) -> Measured:
@@ -315,7 +327,7 @@ class Workbench:
         suite = self.suite.for_task(task.name)
         key = digest(
             {
-                "model": suite.teacher_model if larger else self.identity,
+                "model": self.larger_identity if larger else self.identity,
                 "task": describe_task(task),
                 "sampling": writers.write_sampling(suite).__dict__,
                 "seed": seed,

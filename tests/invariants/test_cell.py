@@ -302,6 +302,21 @@ def test_a_larger_teacher_teaches_and_its_ceiling_is_its_own(
     assert "ceiling-larger" in {anchor["reading"] for anchor in reader.summary["anchors"]}
 
 
+def test_other_weights_of_a_larger_teachers_name_are_refused(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """They would stand in one table with the first, and find its stored replies."""
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    with_method(monkeypatch, teacher=Teacher("larger"))
+    larger = write_tiny_model(tmp_path / "larger", seed=2)
+    suite = toy_suite(tiny_model_folder, tmp_path / "out", teacher_model=str(larger))
+    runner.run(suite, console=QuietReporter())
+    shutil.rmtree(larger)
+    write_tiny_model(larger, seed=3)
+    with pytest.raises(StoreError, match=r"other weights of '.*larger'"):
+        runner.run(suite, console=QuietReporter())
+
+
 def test_a_stored_writer_reads_the_told_replies_of_another_run(
     tiny_model_folder, tmp_path, monkeypatch
 ):
