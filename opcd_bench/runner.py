@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -18,7 +19,7 @@ from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
 from opcd_bench.config import Suite, canonical
 from opcd_bench.errors import CellFailed, StoreError, UserError, WorkerDied
-from opcd_bench.evaluation import context_of
+from opcd_bench.evaluation import contexts_of
 from opcd_bench.method import Method
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report import tables
@@ -65,7 +66,7 @@ def plan(suite: Suite) -> Plan:
     """
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
-        context_of(task)
+        contexts_of(task)
         assert_disjoint(task)
     ours = registry.plugin_files(registry.TASKS_PACKAGE)
     retention.check_names([name for name in suite.retention if name not in ours])
@@ -279,8 +280,17 @@ def _one_thread_library(threads: int) -> Iterator[None]:
 def _start_worker(suite: Suite) -> None:
     # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run that it serves is gone: killed, it can send no word of it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(cell: grid.Cell) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -217,29 +218,59 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, mo
     assert opcd("run", "--methods", "opcd_full", *LAKE).code == 0
 
 
-def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, tmp_path):
+def begun(model, folder, *, jobs):
+    """A run of its own process group, far longer than the test, that has trained two steps."""
     entry = "from opcd_bench.cli.main import entry; entry()"
-    words = [sys.executable, "-c", entry, "run", "--methods", "opcd_full", *LAKE, "--model",
-             str(tiny_model_folder), *SMALL, "--max-steps", "400", "--set", "jobs=1"]  # fmt: skip
+    words = [sys.executable, "-c", entry, "run", "--methods", "opcd_full,sft_context", *LAKE,
+             "--model", str(model), *SMALL, "--max-steps", "400", "--jobs", str(jobs)]  # fmt: skip
     process = subprocess.Popen(
         words,
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "CI": "true"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have set it
+        process_group=0,
     )
-    rows = 0
     for _ in range(600):
-        rows = sum(len(p.read_bytes().splitlines()) for p in tmp_path.rglob("train.jsonl"))
+        rows = sum(len(p.read_bytes().splitlines()) for p in folder.rglob("train.jsonl"))
         if rows >= 2:
-            break
+            return process
         time.sleep(0.2)
+    process.kill()
+    raise AssertionError(f"two steps were not trained in two minutes: {process.communicate()[1]}")
+
+
+def test_ctrl_c_leaves_a_resumable_run_and_says_how_to_go_on(tiny_model_folder, tmp_path):
+    process = begun(tiny_model_folder, tmp_path, jobs=1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "type the same command again" in err and "Traceback" not in err
-    assert rows >= 2
+
+
+def test_workers_end_with_the_run_that_was_killed(tiny_model_folder, tmp_path):
+    """They would compute on unseen, each with gigabytes, and hold the lock of its cell."""
+    process = begun(tiny_model_folder, tmp_path, jobs=2)
+    assert len(members(process.pid)) > 2
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not members(process.pid):
+            break
+        time.sleep(0.1)
+    assert members(process.pid) == []
+
+
+def members(group):
+    """The living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
 
 
 def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
