@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -33,6 +35,19 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def print_json(value: Any) -> None:
     """One indented JSON document on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """A table's entry as JSON: intervals as objects, what is missing as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(below) for key, below in dataclasses.asdict(value).items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [plain(below) for below in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        return plain(value.item())
+    return value
 
 
 def print_broken(broken: Mapping[str, Exception]) -> None:

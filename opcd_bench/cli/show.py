@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.cli.output import Json, plain, print_json, text_table
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.run_reader import CONFIG, RunReader
 from opcd_bench.suite_dir import SuiteDir, is_suite
@@ -110,7 +108,7 @@ def _show_suite(path: Path, json: bool) -> None:
     cells = [_cell(folder) for folder in SuiteDir(path).runs()]
     if json:
         table = tables.headline(load.load(path))
-        rows = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+        rows = [{str(k): plain(v) for k, v in row.items()} for row in table.to_dict("records")]
         suite = SuiteDir(path).read()
         print_json({"path": str(path), "suite": suite, "cells": cells, "table": rows})
         return
@@ -140,16 +138,3 @@ def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
-
-
-def _plain(value: Any) -> Any:
-    """A table's entry as JSON: intervals as objects, what is missing as null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(below) for key, below in dataclasses.asdict(value).items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list | tuple):
-        return [_plain(below) for below in value]
-    if hasattr(value, "item"):  # a numpy scalar
-        return _plain(value.item())
-    return value

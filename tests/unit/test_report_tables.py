@@ -1,70 +1,18 @@
 """The headline table of a small results folder made by hand, through the store itself."""
 
+import io
 import math
+import re
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
+from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, finished
 
-from opcd_bench.config import digest
 from opcd_bench.errors import StoreError
-from opcd_bench.report import tables
+from opcd_bench.report import statistics, tables
 from opcd_bench.report.load import load
-from opcd_bench.store import RunDir, SuiteDir
-
-SETTINGS = {"max_steps": 20, "dev_items": 4}
-BASE = {"t0": 0.0, "t1": 0.0, "t2": 0.0, "t3": 1.0}
-CEILING = {"t0": 1.0, "t1": 1.0, "t2": 0.0, "t3": 1.0}
-RETAINED = {"r0": 1.0, "r1": 1.0, "r2": 0.0, "r3": 1.0}
-
-
-def sample_rows(task, split, scores):
-    return [
-        {"task": task, "split": split, "example_id": key, "sample": 0, "score": value,
-         "outcome": "failed" if value is None else "correct" if value == 1.0 else "wrong"}
-        for key, value in scores.items()
-    ]  # fmt: skip
-
-
-def anchored(suite):
-    """Base, ceiling and base retention, as the workbench stores them; returns the references."""
-    made = []
-    for reading, scores, shared, task, split in (
-        ("base", BASE, suite.shared("toy", "k"), "toy", "test"),
-        ("ceiling", CEILING, suite.shared("toy", "k"), "toy", "test"),
-        ("base", RETAINED, suite.shared("retention-keep", "k"), "keep", "test"),
-    ):
-        name = f"{reading}-test-s0" if task == "toy" else "base"
-        shared.put(name, [{"measured": {}}, *sample_rows(task, split, scores)])
-        made.append({"reading": reading, "shared": shared.path.name, "name": name})
-    return made
-
-
-def cell(method, *, seed=0, rate=1e-3, settings=SETTINGS, version=1, k=1):
-    return {
-        "suite": settings,
-        "task": {"name": "toy", "version": version},
-        "method": {"name": method, "k": k},
-        "learning_rate": rate,
-        "seed": seed,
-    }
-
-
-def begin(suite, config):
-    name = f"toy--{config['method']['name']}--s{config['seed']}--{digest(config)}"
-    return RunDir.open(suite.run(name), config, {})
-
-
-def finished(suite, config, test, kept=RETAINED, *, protocol="p", parse=1.0):
-    """A sealed run with these test scores and retention scores."""
-    with begin(suite, config) as run:
-        for metric, value in (("accuracy", 0.5), ("parse_rate", parse)):
-            run.eval({"step": 10, "task": "toy", "split": "test", "metric": metric, "value": value,
-                      "primary": metric == "accuracy", "n": 4, "n_unscored": 0, "final": True,
-                      "protocol_hash": protocol})  # fmt: skip
-        run.samples("test", sample_rows("toy", "test", test))
-        run.samples("retention-keep", sample_rows("keep", "test", kept))
-        run.samples("scores-toy-step_000000", [{"task": "toy", "split": "dev", "scores": []}])
-        counters = {"tokens_written": 1234, "teacher_tokens_scored": 5678}
-        run.seal({"chosen_step": 10, "anchors": anchored(suite), **counters})
+from opcd_bench.store import SuiteDir
 
 
 @pytest.fixture
@@ -73,9 +21,6 @@ def suite(tmp_path):
     folder.merge({"name": "toys", "tasks": ["toy"], "methods": ["good"], "learning_rate": [1e-3],
                   "seeds": 1})  # fmt: skip
     return folder
-
-
-GOOD = {"t0": 1.0, "t1": 0.0, "t2": 0.0, "t3": 1.0}
 
 
 def only_row(suite):
@@ -240,3 +185,203 @@ def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
     finished(suite, cell("far", seed=0), GOOD)
     finished(suite, cell("far", seed=2), CEILING)
     assert tables.detectable(load(suite.path), "toy", 1e-3, "far") == 0.0
+
+
+# --- one frame in five forms ------------------------------------------------------------------
+
+NAN = math.nan
+ODD = "a_b|<script>&100%"
+
+
+def shown(**changed):
+    """A frame as `headline` makes it: two methods at their rates, one of them at another too."""
+
+    def row(method, rate, plain, change, **more):
+        interval = statistics.Interval(plain, plain - 0.05, plain + 0.04, 40)
+        kept = {
+            "keep before": statistics.Interval(0.8, 0.7, 0.9, 20),
+            "keep after": statistics.Interval(0.8 + change, 0.6, 0.85, 20),
+            "keep change": statistics.Interval(change, change - 0.1, change + 0.02, 20),
+            "mde keep": 0.071,
+        }
+        return {
+            "task": "toy", "learning_rate": rate, "method": method, "seeds": 2, "state": "done",
+            "headline": True, "steps": [10, 20], "plain": interval, "floor": 0.25,
+            "base": statistics.Interval(0.3, 0.2, 0.4, 40),
+            "ceiling": statistics.Interval(1.0, NAN, NAN, 40), "gap closed": interval,
+            "parsed": 0.995, "mde": 0.043, "tokens written": 61234.5, "tokens scored": 0.0,
+            "seconds": 90.25, **kept, "runs": [f"{method}-s0", f"{method}-s1"], **more,
+        }  # fmt: skip
+
+    rows = [
+        row("opcd", 3e-4, 0.9, -0.125),
+        row(ODD, 3e-4, 0.5, 0.0, **changed),
+        row("opcd", 1e-3, 0.95, -0.3, headline=False, seeds=1, runs=["opcd-s0"]),
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_text_is_this():
+    words = [line for line in tables.as_text(shown()).splitlines()[:15]]
+    assert "\n".join(words) == (
+        "toy\n"
+        "method             rate    seeds     accuracy            gap closed         parsed"
+        "  tokens written  tokens scored  seconds\n"
+        "floor                                 25.0\n"
+        "base                                  30.0 [20.0, 40.0]\n"
+        "ceiling                              100.0\n"
+        "opcd               0.0003  2          90.0 [85.0, 94.0]  90.0 [85.0, 94.0]  99.5  "
+        "  61,234          0              90\n"
+        "a_b|<script>&100%  0.0003  2          50.0 [45.0, 54.0]  50.0 [45.0, 54.0]  99.5  "
+        "  61,234          0              90\n"
+        "at other rates of the sweep\n"
+        "opcd               0.001   one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
+        "  61,234          0              90\n"
+        "\n"
+        "toy: retention\n"
+        "method             rate    seeds     keep               keep change\n"
+        "base                                 80.0 [70.0, 90.0]\n"
+        "opcd               0.0003  2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
+        "a_b|<script>&100%  0.0003  2         80.0 [60.0, 85.0]    0.0 [-10.0, 2.0]"
+    )
+
+
+def test_the_markdown_is_this():
+    lines = tables.as_markdown(shown()).splitlines()
+    assert lines[:10] == [
+        "### toy",
+        "",
+        "| method | rate | seeds | accuracy | gap closed | parsed | tokens written "
+        "| tokens scored | seconds |",
+        "| --- | --- | --- | --: | --: | --: | --: | --: | --: |",
+        "| floor |  |  | 25.0 |  |  |  |  |  |",
+        "| base |  |  | 30.0 [20.0, 40.0] |  |  |  |  |  |",
+        "| ceiling |  |  | 100.0 |  |  |  |  |  |",
+        "| opcd | 0.0003 | 2 | 90.0 [85.0, 94.0] | 90.0 [85.0, 94.0] | 99.5 | 61,234 | 0 | 90 |",
+        "| a\\_b\\|&lt;script&gt;&amp;100% | 0.0003 | 2 | 50.0 [45.0, 54.0] | 50.0 [45.0, 54.0] "
+        "| 99.5 | 61,234 | 0 | 90 |",
+        "| *at other rates of the sweep* |  |  |  |  |  |  |  |  |",
+    ]
+    assert lines[12] == "### toy: retention"
+
+
+def test_the_csv_is_this():
+    header, first, *rest = tables.as_csv(shown()).splitlines()
+    assert header == (
+        "task,learning_rate,method,seeds,state,headline,steps,plain,plain low,plain high,floor,"
+        "base,base low,base high,ceiling,ceiling low,ceiling high,gap closed,gap closed low,"
+        "gap closed high,parsed,mde,tokens written,tokens scored,seconds,keep before,"
+        "keep before low,keep before high,keep after,keep after low,keep after high,keep change,"
+        "keep change low,keep change high,mde keep,runs"
+    )
+    assert first == (
+        "toy,0.0003,opcd,2,done,true,10 20,0.9,0.85,0.94,0.25,0.3,0.2,0.4,1,,,0.9,0.85,0.94,0.995,"
+        "0.043,61234.5,0,90.25,0.8,0.7,0.9,0.675,0.6,0.85,-0.125,-0.225,-0.105,0.071,"
+        "opcd-s0 opcd-s1"
+    )
+    assert len(rest) == 2
+
+
+def test_the_html_is_this():
+    page = tables.as_html(shown())
+    assert page.startswith(
+        '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
+        "<caption>toy</caption>\n<thead>\n"
+        '<tr><th scope="col">method</th><th scope="col">rate</th><th scope="col">seeds</th>'
+        '<th scope="col">accuracy</th><th scope="col">gap closed</th><th scope="col">parsed</th>'
+        '<th scope="col">tokens written</th><th scope="col">tokens scored</th>'
+        '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
+        '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
+    )
+    assert (
+        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td>0.0003</td><td>2 <small>('
+        '<a href="#run-a_b|&lt;script&gt;&amp;100%-s0" '
+        'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
+    ) in page
+    assert "<td>90.0 <small>[85.0, 94.0]</small></td>" in page
+    assert '<tr><th scope="rowgroup" colspan="9">at other rates of the sweep</th></tr>' in page
+    assert "<script>" not in page
+
+
+def test_the_html_is_well_formed_and_every_row_is_full():
+    page = ElementTree.fromstring(f"<main>{tables.as_html(shown())}</main>")
+    for found in page.iter("table"):
+        width = len(found.findall("thead/tr/th"))
+        for line in found.findall("tbody/tr"):
+            assert sum(int(cell.get("colspan", "1")) for cell in line) == width
+    assert len(page.findall("div/table")) == 2
+
+
+def test_the_latex_has_booktabs_and_full_rows_and_no_open_special_character():
+    text = tables.as_latex(shown())
+    assert r"a\_b\textbar{}\textless{}script\textgreater{}\&100\%" in text
+    assert r"$-$12.5 {\scriptsize [$-$22.5, $-$10.5]}" in text
+    for part in text.split(r"\begin{table*}")[1:]:
+        columns = re.search(r"\\begin{tabular}{([lr]+)}", part).group(1)
+        rules = [part.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
+        assert rules == sorted(rules)
+        for line in part.splitlines():
+            if line.endswith(r"\\") and "multicolumn" not in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+    assert r"\multicolumn{9}{l}{\emph{at other rates of the sweep}}" in text
+    assert re.search(r"(?<!\\)[#_~^|<>]", text.replace("{table*}", "")) is None
+    assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
+
+
+def test_a_csv_reads_back_as_the_numbers_that_it_was_written_from():
+    frame = pd.read_csv(io.StringIO(tables.as_csv(shown())))
+    assert list(frame["method"]) == ["opcd", ODD, "opcd"]
+    assert list(frame["keep change low"]) == pytest.approx([-0.225, -0.1, -0.4])
+    assert frame["ceiling low"].isna().all()
+    assert list(frame["headline"]) == [True, True, False]
+
+
+def test_what_is_missing_stands_below_the_table_with_its_reason():
+    table = shown(state="1 of 2 seeds missing (failed: cold)", seeds=1, runs=["x"])
+    for form in (tables.as_text, tables.as_markdown, tables.as_html, tables.as_latex):
+        text = form(table)
+        assert "1 of 2 seeds missing (failed: cold): a" in text
+        assert text.count("seeds missing") == 1
+    assert "Where cells are missing it may change" not in tables.as_text(shown())
+
+
+def test_the_caption_has_the_smallest_difference_of_retention_too():
+    text = " ".join(tables.as_text(shown()).split())
+    assert "80 % power" in text and "toy 4.3 points, keep 7.1 points" in text
+    assert "compared at the rate with the most seeds" in text
+
+
+def test_a_column_that_no_row_fills_is_left_out():
+    text = tables.as_text(shown().assign(seconds=NAN, floor=NAN))
+    assert "seconds" not in text.split("\n\n")[0] and "\nfloor" not in text
+
+
+def test_rows_of_others_stand_apart_and_after_the_measured_ones():
+    rows = pd.DataFrame({"method": ["OPCD"], "accuracy": ["38.3"], "n": [NAN]})
+    other = tables.of_frame("Published by others, not measured here", rows, "As printed.")
+    for form in (tables.as_text, tables.as_markdown, tables.as_html, tables.as_latex):
+        text = form(shown(), [other])
+        assert text.index("Published by others, not measured here") > text.rindex("keep change")
+        assert text.index("As printed.") > 0 and "nan" not in text
+        assert form(shown()) in text or form is not tables.as_text
+    assert "38.3" not in tables.as_csv(shown(), [other])
+
+
+def test_many_retention_tasks_stay_within_the_terminal():
+    wide = shown()
+    for name in ("ifeval_of_long_name", "told_other", "mmlu_pro_redux", "gsm8k"):
+        for when in ("before", "after", "change"):
+            wide[f"{name} {when}"] = wide[f"keep {when}"]
+    text = tables.as_text(wide)
+    assert max(map(len, text.splitlines())) <= tables.WIDTH
+    block = text.split("\n\n")[1]
+    assert block.count("method") == 2, "a part of the columns each, both with the keys"
+    assert all(name in block for name in ("mmlu_pro_redux change", "gsm8k change"))
+
+
+def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
+    finished(suite, cell("good"), GOOD)
+    for form in (tables.as_text, tables.as_markdown, tables.as_csv, tables.as_latex,
+                 tables.as_html):  # fmt: skip
+        once, again = (form(tables.headline(load(suite.path))) for _ in range(2))
+        assert once == again

@@ -1,0 +1,66 @@
+"""`opcd-bench compare`: two finished runs against each other, in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opcd_bench import environment
+from opcd_bench.cli.output import Json, plain, print_json, text_table
+from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.errors import StoreError
+from opcd_bench.run_reader import RunReader
+from opcd_bench.suite_dir import is_suite
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A run's folder, or its name (or its start).")],
+    second: Annotated[str, typer.Argument(help="Another run's.")],
+    output_dir: OutputDir = "results",
+    json: Json = False,
+) -> None:
+    """Compare the final scores of two runs, paired by example; and say how the runs differ."""
+    from opcd_bench.report import statistics, two_runs
+
+    paths = [_run(word, output_dir) for word in (first, second)]
+    if paths[0].resolve() == paths[1].resolve():
+        raise StoreError(f"{paths[0]}: is both of the runs; give two")
+    table = two_runs.compare(*paths)
+    configs = [RunReader(path).config for path in paths]
+    settings = environment.differences(*configs)
+    rows = [{str(k): plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+    if json:
+        runs = {"first": str(paths[0]), "second": str(paths[1])}
+        print_json({**runs, "settings": settings, "scores": rows, "method": statistics.METHOD})
+        return
+    for label, path in zip(("first ", "second"), paths, strict=True):
+        print(f"{label}  {path}")
+    columns = ["measured", "first", "second", "first - second", "p", "n"]
+    lines = [
+        [
+            row["measured"] if row["split"] == two_runs.TEST else f"{row['measured']} (retention)",
+            row["first"].points(),
+            row["second"].points(),
+            row["difference"].points(),
+            f"{row['p']:.4f}",
+            row["n"],
+        ]
+        for row in table.to_dict("records")
+    ]
+    print(f"\n{text_table(columns, lines)}")
+    print(
+        f"\nIn %, paired by example; intervals: {statistics.METHOD}; p: two-sided permutation "
+        "test, not corrected for the number of rows. Two runs are two trainings: the spread "
+        "between seeds is in none of these."
+    )
+    print("\nsettings that differ (first -> second)")
+    print("\n".join(f"  {line}" for line in settings) or "  none")
+
+
+def _run(word: str, output_dir: str) -> Path:
+    path = located(word, output_dir)
+    if is_suite(path):
+        raise StoreError(f"{path}: a suite, not a run; its comparison: opcd-bench report {path}")
+    return path

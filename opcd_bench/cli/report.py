@@ -1,0 +1,110 @@
+"""`opcd-bench report`: the comparison of a suite as a page, tables, figures and data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opcd_bench.cli.output import Json, print_json
+from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.errors import StoreError
+from opcd_bench.suite_dir import is_suite
+
+if TYPE_CHECKING:
+    from opcd_bench.report.folder import Written
+    from opcd_bench.report.load import Results
+
+
+def report(
+    suite: Annotated[str, typer.Argument(help="A suite's folder, or its name.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the report goes (default: results/NAME -> reports/NAME)."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Render again when results come; ctrl-C ends it.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How often --watch looks.")
+    ] = 5.0,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    output_dir: OutputDir = "results",
+    json: Json = False,
+) -> None:
+    """Render stored results as a page, tables, figures and data; trains and changes nothing."""
+    path = located(suite, output_dir)
+    if not is_suite(path):
+        raise StoreError(f"{path}: a run, not a suite; a report compares the runs of {path.parent}")
+    from opcd_bench.report import folder, watching
+
+    where = out if out is not None else folder.default_out(path)
+    seen = watching.signature(path) if watch else None
+    results: Results | None
+    results, written = make(path, where)
+    try:
+        _tell(written, json)
+        if open_page:
+            webbrowser.open(written.page.resolve().as_uri())
+        while watch and (results is None or not watching.finished(results)):
+            time.sleep(every)
+            now = watching.signature(path)
+            if now != seen:
+                seen, results = now, _again(path, where, json)
+    except KeyboardInterrupt:
+        print("\nNo longer watched; the page stands.", file=sys.stderr)
+        return
+    if watch:
+        print("Every cell of the suite is done; nothing is left to watch.", file=sys.stderr)
+
+
+def make(path: Path, where: Path) -> tuple[Results, Written]:
+    """Render the suite at ``path`` into ``where``: what was read, and what it changed there.
+
+    Raises StoreError where the results cannot be compared or the folder is not a report's.
+    """
+    from opcd_bench.report import folder, load, render
+
+    folder.refuse_foreign(where)
+    results = load.load(path)
+    return results, folder.write(where, render.render(results, command=command(path, where)))
+
+
+def command(path: Path, where: Path) -> str:
+    """What to type to make the report of ``path`` in ``where`` again."""
+    from opcd_bench.report import folder
+
+    words = ["opcd-bench", "report", str(path)]
+    if where != folder.default_out(path):
+        words += ["--out", str(where)]
+    return shlex.join(words)
+
+
+def _again(path: Path, where: Path, json: bool) -> Results | None:
+    """Render once more while a grid writes; what cannot be read now waits for the next change."""
+    try:
+        results, written = make(path, where)
+    except StoreError as error:
+        print(f"opcd-bench: {error}", file=sys.stderr)
+        return None
+    if written.changed or written.removed:
+        _tell(written, json)
+    return results
+
+
+def _tell(written: Written, json: bool) -> None:
+    counts = {"changed": len(written.changed), "unchanged": written.unchanged}
+    counts |= {"removed": len(written.removed)}
+    if json:
+        print_json({"page": str(written.page), **counts})
+    else:
+        print(
+            f"Report: {written.page} ({counts['changed']} files written, {counts['unchanged']} "
+            f"as they were, {counts['removed']} removed)",
+            flush=True,
+        )
