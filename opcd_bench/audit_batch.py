@@ -10,7 +10,7 @@ import torch
 from opcd_bench import audit, registry, scoring, writers
 from opcd_bench.config import Suite, digest
 from opcd_bench.errors import DataError
-from opcd_bench.evaluation import context_of
+from opcd_bench.evaluation import contexts_of
 from opcd_bench.grid import describe_task
 from opcd_bench.losses import Divergence
 from opcd_bench.method import Method, Teacher
@@ -30,8 +30,8 @@ def rows(
     task, once: they are stored under ``results/audit/shared/`` and read from there ever after. The
     initial teacher reads the task's context. Raises InvalidLoss where k exceeds the vocabulary.
     """
-    task = registry.task(suite.tasks[0], history=suite.history, data_dir=suite.data_dir)
-    context_of(task)
+    task = registry.task_of(suite, suite.tasks[0])
+    contexts_of(task)
     root = SuiteDir(Path(suite.output_dir) / FOLDER)
     bench = Workbench(suite, root, console)
     bench.check(methods)
@@ -60,6 +60,7 @@ def rows(
         task,
         suite,
         loaded,
+        seed=0,
         told_by=loaded,
         on_policy=[True] * len(examples),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from opcd_bench import models, training, writers
+from opcd_bench import model_card, models, training, writers
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import CellFailed
@@ -120,6 +120,7 @@ class CellRun:
             self.task,
             self.suite,
             self.student,
+            seed=self.cell.seed,
             told_by=self.teacher or self.student,
             on_policy=[not by_teacher for by_teacher in told],
         )
@@ -301,6 +302,10 @@ class CellRun:
     def _checkpoint(self, step: int) -> None:
         with self.run_dir.checkpoint(step) as folder:
             training.save_state(self.core, folder)
+            card = model_card.card(
+                self.cell.config, self.run_dir.read("evals"), step, self.cell.name
+            )
+            (folder / training.MODEL / model_card.CARD).write_text(card, encoding="utf-8")
             if self.ema is not None:
                 training.save_teacher(self.ema.teacher, folder)
         if self.suite.keep_checkpoints != "all":

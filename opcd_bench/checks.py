@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Generic, Literal, TypeVar
 
 from opcd_bench import registry
-from opcd_bench.errors import PluginError, UserError
+from opcd_bench.errors import MissingData, PluginError, UserError
 from opcd_bench.method import Method
 from opcd_bench.task import Task
 
@@ -58,10 +58,12 @@ def results(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Result]:
             yield Result(contract.says, False, f"{type(error).__name__}: {error}")
 
 
-def check_file(path: str | Path) -> Iterator[Result]:
+def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result]:
     """Every contract of a method or task file, wherever it lies; loads torch for a method.
 
-    Raises PluginError where there is no such Python file.
+    A task that reads data is built with ``data_dir``, or reads the Hub without one; if they cannot
+    be had, that is a line that failed, and the last one. Raises PluginError where there is no such
+    Python file.
     """
     from opcd_bench.method_checks import METHOD_CONTRACTS
     from opcd_bench.task_checks import TASK_CONTRACTS
@@ -76,7 +78,7 @@ def check_file(path: str | Path) -> Iterator[Result]:
         if kind == "method":
             method: Method = registry.method_in(module, file)
         else:
-            task: Task = registry.build_task(registry.task_in(module, file))
+            task: Task = registry.build_task(registry.task_in(module, file), data_dir=data_dir)
     except UserError as error:
         yield Result("loads, and holds a METHOD or a TASK of the file's name", False, str(error))
         return
@@ -84,8 +86,13 @@ def check_file(path: str | Path) -> Iterator[Result]:
     yield from results(_taken(file, kind), file)
     if kind == "method":
         yield from results(METHOD_CONTRACTS, method)
-    else:
-        yield from results(TASK_CONTRACTS, task)
+        return
+    try:
+        task.examples("train")
+    except MissingData as error:
+        yield Result("the data that it reads can be had", False, str(error))
+        return
+    yield from results(TASK_CONTRACTS, task)
 
 
 def load_file(file: Path) -> ModuleType:

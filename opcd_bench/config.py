@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from opcd_bench.errors import ConfigError
+from opcd_bench.task import Placement
 
 
 def identity(default: Any = ..., *, help: str, **limits: Any) -> Any:
@@ -26,6 +27,8 @@ def runtime(default: Any = ..., *, help: str, **limits: Any) -> Any:
 
 
 GRID_FIELDS = (
+    "context",
+    "context_placement",
     "headline_learning_rate",
     "learning_rate",
     "methods",
@@ -34,10 +37,17 @@ GRID_FIELDS = (
     "task_settings",
     "tasks",
 )
-"""What a grid is made of: none of it enters the identity of a cell as it stands."""
+"""What a grid is made of: none of it enters the identity of a cell as it stands.
+
+Methods and tasks enter it by their description. So do contexts, in their task's (`context_hash`):
+by content, whatever their files are called; a task without any keeps the identity that it had
+before suites could give some.
+"""
 
 TASK_FIELDS = (
     "batch_size",
+    "context",
+    "context_placement",
     "dev_items",
     "eval_steps",
     "max_completion_length",
@@ -66,6 +76,17 @@ class Suite(BaseModel):
     seeds: int = identity(1, help="Training seeds of every method and task: 0 … seeds-1.", ge=1)
     history: Literal["last", "full"] = identity(
         "last", help="What a game shows at each turn: the last observation, or all the turns."
+    )
+
+    context: tuple[str, ...] = identity(
+        (),
+        help="What teachers are told in place of the task's own context: a file (JSON as extract "
+        "writes it, or plain text), or several, of which each example draws one.",
+    )
+    context_placement: Placement | None = identity(
+        None,
+        help="Where it goes: the system message, the head of the user message, or inside it after "
+        "its first paragraph (None: as the JSON file says, or where the task's own context goes).",
     )
 
     model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).")
@@ -175,7 +196,7 @@ class Suite(BaseModel):
     threads: int | None = runtime(None, help="CPU threads of a process (None: torch's choice).")
     jobs: int = runtime(1, help="Cells that run at a time, each in a process of its own.", ge=1)
 
-    @field_validator("methods", "tasks", "retention", mode="before")
+    @field_validator("methods", "tasks", "retention", "context", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         """Accept "a,b" and ["a", "b"]; refuse repeats."""

@@ -49,6 +49,10 @@ class DataError(UserError):
     """Missing or malformed data: an absent file, overlapping splits, an over-long example."""
 
 
+class MissingData(DataError):
+    """A data set that is in no folder and cannot be had from the Hub; says how to get it."""
+
+
 class MissingPackage(UserError):
     """An optional package or resource that is not installed; says what to type."""
 

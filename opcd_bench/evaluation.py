@@ -13,7 +13,7 @@ from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.seeds import seed_of
-from opcd_bench.task import Context, Example, Split, Task
+from opcd_bench.task import Contexts, Example, Split, Task
 
 SCORED = ("correct", "wrong", "unparsable", "truncated")
 UNSCORED = ("failed", "skipped")
@@ -106,8 +106,8 @@ def evaluate(
 ) -> Scored:
     """Score ``loaded`` through ``engine``, plain or told.
 
-    ``seed`` fixes sampling noise and the environment's chance, per (example, sample); greedy
-    decoding leaves only the latter to it.
+    ``seed`` fixes sampling noise, the environment's chance and the draw from a pool of contexts,
+    per (example, sample), the last per example; greedy decoding leaves the last two to it.
     """
     examples = first_examples(task, split, items)
     chosen = [example for example in examples for _ in range(samples)]
@@ -121,12 +121,12 @@ def evaluate(
         eval_sampling(suite),
         seeds=[seed_of("eval", *name) for name in names],
         env_seeds=[seed_of("environment", *name) for name in names],
-        context=task.context() if told else None,
+        context=[task.contexts().of(task.name, seed, e.id) for e in chosen] if told else None,
         max_prompt_length=suite.max_prompt_length,
         overlong=suite.overlong,
     )
     rows = tuple(
-        _row(task, split, told, sample, result)
+        sample_row(task, split, told, sample, result)
         for sample, result in zip(index, results, strict=True)
     )
     return Scored(
@@ -138,9 +138,10 @@ def evaluate(
     )
 
 
-def _row(
+def sample_row(
     task: Task, split: Split, told: bool, sample: int, result: Trajectory | Skipped
 ) -> dict[str, Any]:
+    """What is kept of one graded sample, as JSON values."""
     head = {
         "task": task.name,
         "split": split,
@@ -158,6 +159,7 @@ def _row(
         "score": result.grade.score,
         "answer": result.grade.answer,
         "why": result.grade.why,
+        **({"also": dict(result.grade.also)} if result.grade.also else {}),
         "turns": [
             {"messages": list(turn.messages), "reply": turn.reply.text, "finish": turn.reply.finish}
             for turn in result.turns
@@ -179,8 +181,10 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     def mean(values: Sequence[float]) -> float | None:
         return sum(values) / len(values) if values else None
 
+    others: Mapping[str, float] = next((row["also"] for row in scored if "also" in row), {})
     return {
         "accuracy": mean([score_of(row) or 0.0 for row in scored]),
+        **{name: mean([row["also"][name] for row in scored]) for name in others},
         "parse_rate": mean([row["score"] is not None for row in scored]),
         **{f"{kind}_rate": mean([row["outcome"] == kind for row in scored]) for kind in SCORED},
         **{f"{kind}_rate": mean([row["outcome"] == kind for row in rows]) for kind in UNSCORED},
@@ -188,12 +192,13 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def context_of(task: Task) -> Context:
-    """The task's context; DataError if it is empty, since then there is nothing to distil."""
-    context = task.context()
-    if not context.text.strip():
+def contexts_of(task: Task) -> Contexts:
+    """The task's contexts; DataError if one is empty, since then there is nothing to distil."""
+    contexts = task.contexts()
+    if any(not context.text.strip() for context in contexts.pool):
         raise DataError(
             f"task {task.name!r} has an empty context: there is nothing that the teacher is told. "
-            "It can be a retention task (--retention), not one to train on (--tasks)"
+            "It can be a retention task (--retention); to train on it (--tasks), give it a context "
+            "with --context FILE"
         )
-    return context
+    return contexts

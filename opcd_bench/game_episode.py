@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -18,6 +18,7 @@ from opcd_bench.micro.world.game_world import (
 )
 from opcd_bench.task import Context, Episode, Example, Grade, Message, Task, Turn
 from opcd_bench.textarena import Verdict
+from opcd_bench.thinking import without_thinking
 
 History = Literal["last", "full"]
 HISTORIES: tuple[History, ...] = get_args(History)
@@ -35,13 +36,11 @@ def checked_history(task: str, history: str) -> History:
 
 
 class GameTask(Task):
-    """What games share: a told world, fixed boards, TextArena's verdict.
+    """What games share: fixed boards, and TextArena's verdict.
 
     ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
-    turns. A subclass sets ``world``, and gives examples, their `Play`, floors and ceiling.
+    turns. A subclass gives examples, their `Play`, how an action is read, floors and ceiling.
     """
-
-    world: World
 
     def __init__(self, history: str = "last") -> None:
         self.history = checked_history(self.name, history)
@@ -50,17 +49,34 @@ class GameTask(Task):
         """What a turn reads."""
         return {"history": self.history}
 
-    def context(self) -> Context:
-        """The meaning of every mark and control."""
-        return Context(told(in_fixed_order(self.world)))
-
     def open(self, example: Example, seed: int) -> Episode:
         """A fresh game; nothing in it is left to chance, so ``seed`` changes nothing."""
-        return GameEpisode(self.play_of(example), self.world, self.max_turns, self.history)
+        return GameEpisode(self.play_of(example), self.action_of, self.max_turns, self.history)
 
     @abstractmethod
     def play_of(self, example: Example) -> Play:
         """The example's game, ready to be played."""
+
+    @abstractmethod
+    def action_of(self, reply: str) -> str | None:
+        """The last allowed action in a reply without its thinking; None where there is none."""
+
+
+class WorldGameTask(GameTask):
+    """A game of the built-in world: what its marks mean and its controls do is told or not.
+
+    A subclass sets ``world``.
+    """
+
+    world: World
+
+    def context(self) -> Context:
+        """The meaning of every mark and control."""
+        return Context(told(in_fixed_order(self.world)))
+
+    def action_of(self, reply: str) -> str | None:
+        """The letter of the last allowed control."""
+        return action_of(reply, self.world.controls.values())
 
 
 @dataclass(frozen=True)
@@ -81,22 +97,29 @@ class Play(ABC):
         """The plain user message for the position as it stands."""
 
     @abstractmethod
-    def play(self, letter: str | None) -> Played:
-        """Take the action of a control's letter; None is a reply without an action."""
+    def play(self, action: str | None) -> Played:
+        """Take an action as it was read; None is a reply without one."""
 
 
 class GameEpisode(Episode):
     """An attempt at one board: an action a reply, up to ``max_turns`` replies.
 
-    The last allowed action string in a reply counts. TextArena judges: one invalid action is
-    tolerated, a second one in a row loses. The grade is 1.0 for a win and 0.0 for a loss, and None
-    where the game was lost because the last reply held no action that could be read.
+    The last allowed action string in a reply counts, and none in its thinking. TextArena judges:
+    one invalid action is tolerated, a second one in a row loses. The grade is 1.0 for a win and 0.0
+    for a loss, and None where the game was lost because the last reply held no action that could
+    be read.
     """
 
-    def __init__(self, play: Play, world: World, max_turns: int, history: History) -> None:
-        self._play, self._world = play, world
+    def __init__(
+        self,
+        play: Play,
+        read: Callable[[str], str | None],
+        max_turns: int,
+        history: History,
+    ) -> None:
+        self._play, self._read = play, read
         self._max_turns, self._history = max_turns, history
-        self._letters: list[str | None] = []
+        self._actions: list[str | None] = []
         self._happenings: list[Happening] = []
         self._ending = ""
         self._grade: Grade | None = None
@@ -106,9 +129,9 @@ class GameEpisode(Episode):
         """Play the reply's action; raises RuntimeError when the game is over."""
         if self._grade is not None:
             raise RuntimeError("this episode is over; open the example again for another attempt")
-        letter = action_of(reply, self._world.controls.values())
-        played = self._play.play(letter)
-        self._letters.append(letter)
+        action = self._read(without_thinking(reply))
+        played = self._play.play(action)
+        self._actions.append(action)
         self._happenings.append(played.happening)
         self._grade = self._graded(played)
         said: Message = {"role": "assistant", "content": reply}
@@ -118,12 +141,12 @@ class GameEpisode(Episode):
 
     def _graded(self, played: Played) -> Grade | None:
         """The grade if the game is over, else None; also sets what the feedback ends with."""
-        verdict, turn = played.verdict, len(self._letters)
+        verdict, turn = played.verdict, len(self._actions)
         if verdict.won:
             return Grade(1.0, self._answer, f"won in {turn} turns")
         if verdict.done and verdict.refused:
             self._ending = REFUSED_TWICE
-            if self._letters[-1] is None:
+            if self._actions[-1] is None:
                 return Grade(None, self._answer, f"no action could be read at turn {turn}")
             return Grade(0.0, self._answer, f"two invalid moves in a row, the last at turn {turn}")
         if verdict.done:
@@ -135,13 +158,13 @@ class GameEpisode(Episode):
 
     @property
     def _answer(self) -> str:
-        return " ".join(f"[{letter or '?'}]" for letter in self._letters)
+        return " ".join(f"[{action or '?'}]" for action in self._actions)
 
     def grade(self) -> Grade:
         """The grade; an unfinished game is lost."""
         if self._grade is not None:
             return self._grade
-        return Grade(0.0, self._answer or None, f"unfinished after {len(self._letters)} turns")
+        return Grade(0.0, self._answer or None, f"unfinished after {len(self._actions)} turns")
 
     def feedback(self) -> str:
         """A line for each turn, and how it ended, in the words that reflections are trained on."""

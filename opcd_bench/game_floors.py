@@ -53,6 +53,23 @@ def floors(boards: Sequence[Board[Any]], turns: int) -> tuple[Floor, Floor]:
     )
 
 
+def best_plan(boards: Sequence[Board[Any]], turns: int) -> tuple[list[str], float]:
+    """The moves, fixed in advance, that win most of ``boards``, and the share that they win."""
+    return _best_plan(_tables(boards), turns)
+
+
+def share_won(boards: Sequence[Board[Any]], plan: Sequence[str]) -> float:
+    """The share of ``boards`` that a plan wins."""
+    import numpy as np
+
+    table_BSA = _tables(boards)
+    board_B = np.arange(len(table_BSA))
+    state_B = np.full(len(table_BSA), 2)
+    for way in plan:
+        state_B = table_BSA[board_B, state_B, WAYS.index(way)]
+    return float((state_B == WON).mean())
+
+
 def _tables(boards: Sequence[Board[Any]]) -> np.ndarray[Any, Any]:
     """Next state by board, state and way; states 0 and 1 are lost and won, 2 is the start."""
     import numpy as np

@@ -46,12 +46,15 @@ def rate_text(rate: float) -> str:
 
 
 def describe_task(task: Task) -> dict[str, Any]:
-    """All of a task that numbers depend on, as JSON values."""
+    """All of a task that numbers depend on, as JSON values.
+
+    What its teachers are told enters by the hash of its content: no file's name does.
+    """
     return {
         "name": task.name,
         "version": task.version,
         "options": dict(task.options()),
-        "context_hash": task.context().hash,
+        "context_hash": task.contexts().hash,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 from opcd_bench.errors import DataError
 from opcd_bench.rollout.engine import Engine, Request, Sampling
 from opcd_bench.seeds import seed_of
+from opcd_bench.thinking import without_thinking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_THINKING = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,6 @@ class Written:
 
     text: str
     finish: str | None
-
-
-def without_thinking(reply: str) -> str:
-    """``reply`` without its thinking blocks; one that never ends leaves nothing to grade.
-
-    A block that the chat template opened in the prompt ends with a lone ``</think>``.
-    """
-    left = _THINKING.sub("", reply)
-    _, closed, after = left.partition("</think>")
-    left = after.lstrip() if closed else left
-    return left.partition("<think>")[0]
 
 
 class ReplyLM(HFLM):  # type: ignore[misc]

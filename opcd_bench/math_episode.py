@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from opcd_bench.micro.world import rule_math as world
 from opcd_bench.micro.world.rule_math import Problem, Rules
-from opcd_bench.task import Episode, Floor, Grade, Message, Turn
+from opcd_bench.question_task import QuestionEpisode, majority_floor
+from opcd_bench.task import Floor, Grade, Message
 
 
-class MathEpisode(Episode):
+class MathEpisode(QuestionEpisode):
     """One problem and one reply; ``system`` is what the plain messages themselves tell, if any."""
 
     def __init__(self, problem: Problem, rules: Rules, system: str = "") -> None:
         self._problem, self._rules = problem, rules
         told: list[Message] = [{"role": "system", "content": system}] if system else []
-        self.messages: Sequence[Message] = (
-            *told,
-            {"role": "user", "content": world.prompt(problem)},
-        )
-        self._reply: str | None = None
+        super().__init__([*told, {"role": "user", "content": world.prompt(problem)}])
 
-    def step(self, reply: str) -> Turn:
-        """Take the only reply."""
-        self._reply = reply
-        return Turn(tuple(self.messages), done=True)
-
-    def grade(self) -> Grade:
+    def graded(self, reply: str) -> Grade:
         """1 where the last ``Answer: N`` is right, None where there is none."""
-        if self._reply is None:
-            return Grade(0.0, None, "no reply was given")
-        read = world.read_answer(self._reply)
+        read = world.read_answer(reply)
         if read is None:
             return Grade(None, None, "the reply has no 'Answer: N'")
         right = world.answer(self._problem, self._rules)
@@ -46,9 +35,8 @@ class MathEpisode(Episode):
 
 def math_floors(answers: Sequence[int]) -> tuple[Floor, Floor]:
     """What the best constant and a uniform guess over the range of ``answers`` score on them."""
-    number, count = min(Counter(answers).items(), key=lambda item: (-item[1], item[0]))
     low, high = min(answers), max(answers)
     return (
-        Floor("majority answer", count / len(answers), f"always {number}, the most frequent here"),
+        majority_floor(answers),
         Floor("uniform random", 1 / (high - low + 1), f"uniform over {low} to {high}"),
     )

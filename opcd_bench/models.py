@@ -323,3 +323,9 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
     finally:
         if scratch is not None and scratch.exists():
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def load_weights(loaded: LoadedModel, folder: str | Path) -> None:
+    """Put the weights of a folder that ``save`` wrote into a model of the same kind, in place."""
+    stored = load(str(folder), device="cpu", dtype=loaded.dtype)
+    loaded.model.load_state_dict(stored.model.state_dict())

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from opcd_bench.config import Suite, make_suite, read_suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import PluginError, UnknownName, UserError
+from opcd_bench.experience import context_file
 from opcd_bench.method import Method
 from opcd_bench.task import Task
 
@@ -89,8 +90,17 @@ def plugins_of(suite: Suite) -> tuple[dict[str, Method], dict[str, Task]]:
     Raises UnknownName or PluginError for the first that cannot be had.
     """
     methods = {name: method(name) for name in suite.methods}
-    options = {"history": suite.history, "data_dir": suite.data_dir}
-    return methods, {name: task(name, **options) for name in suite.tasks}
+    return methods, {name: task_of(suite, name) for name in suite.tasks}
+
+
+def task_of(suite: Suite, name: str) -> Task:
+    """A task with the options and the contexts that a suite gives it.
+
+    Raises UnknownName, PluginError, or DataError for a context file that cannot be read.
+    """
+    found = task(name, history=suite.history, data_dir=suite.data_dir)
+    own = suite.for_task(name)
+    return context_file.told(found, own.context, own.context_placement)
 
 
 def suites() -> dict[str, Path]:

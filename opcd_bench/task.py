@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from opcd_bench.errors import DataError
+from opcd_bench.seeds import seed_of
 
 Message = dict[str, str]
 """``{"role": "system" | "user" | "assistant", "content": …}``, as chat templates read it."""
@@ -17,7 +19,8 @@ Message = dict[str, str]
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-Placement = Literal["system", "user"]
+Placement = Literal["system", "user", "inside"]
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Context:
     """What the teacher is told and the student is not.
 
     ``placement`` says where it goes: ``system`` puts it in a system message (before one that is
-    there), ``user`` puts it at the head of the first user message, followed by a blank line.
+    there), ``user`` puts it at the head of the first user message, followed by a blank line,
+    ``inside`` puts it in the first user message after its first paragraph (the role that a game
+    gives; the situation follows), between blank lines.
     """
 
     text: str
@@ -37,7 +42,10 @@ class Context:
         return hashlib.sha256(f"{self.placement}\n{self.text}".encode()).hexdigest()[:10]
 
     def tell(self, messages: Sequence[Message]) -> list[Message]:
-        """The told reading of plain ``messages``; an empty context changes nothing."""
+        """The told reading of plain ``messages``; an empty context changes nothing.
+
+        Raises DataError where there is no user message, or no second paragraph, to put it into.
+        """
         told = [dict(message) for message in messages]
         if not self.text:
             return told
@@ -49,9 +57,54 @@ class Context:
             return told
         for message in told:
             if message["role"] == "user":
-                message["content"] = f"{self.text}\n\n{message['content']}"
+                message["content"] = self._in(message["content"])
                 return told
         raise DataError("a context placed in the user message needs a user message; there is none")
+
+    def _in(self, content: str) -> str:
+        """The first user message with the context in it."""
+        if self.placement == "user":
+            return f"{self.text}\n\n{content}"
+        role, blank_line, situation = content.partition("\n\n")
+        if not blank_line:
+            raise DataError(
+                "a context placed inside the user message follows its first paragraph, and this "
+                f"message has only one: {content[:60]!r} …. Place it at the head: placement 'user' "
+                '(in a suite: context_placement = "user")'
+            )
+        return f"{role}\n\n{self.text}\n\n{situation}"
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What the teachers of a task are told: one context for all examples, or a pool of several.
+
+    Each example draws one of a pool, by a hash of (task, seed, example id): the same for every
+    method. Neither the draw nor the hash depends on the order in which a pool is given. Raises
+    ValueError for none at all, or one that is there twice.
+    """
+
+    pool: tuple[Context, ...]
+
+    def __post_init__(self) -> None:
+        if not self.pool:
+            raise ValueError("contexts: at least one is needed")
+        if len({context.hash for context in self.pool}) < len(self.pool):
+            raise ValueError("contexts: one is there twice")
+        object.__setattr__(self, "pool", tuple(sorted(self.pool, key=lambda one: one.hash)))
+
+    @property
+    def hash(self) -> str:
+        """The context's own hash; of a pool, ten hex digits of the SHA-256 of all of theirs."""
+        if len(self.pool) == 1:
+            return self.pool[0].hash
+        return hashlib.sha256("\n".join(one.hash for one in self.pool).encode()).hexdigest()[:10]
+
+    def of(self, task: str, seed: int, example_id: str) -> Context:
+        """The context that an example is told; ``seed`` is that of whoever reads it."""
+        if len(self.pool) == 1:
+            return self.pool[0]
+        return self.pool[seed_of("context", task, seed, example_id) % len(self.pool)]
 
 
 @dataclass(frozen=True)
@@ -78,16 +131,21 @@ class Grade:
     """What a finished episode is worth.
 
     ``score`` is in [0, 1], or None when no answer could be read from the replies (unparsable);
-    ``answer`` is what was read, ``why`` one line that a person can check.
+    ``answer`` is what was read, ``why`` one line that a person can check. ``also`` is what other
+    graders make of the same answer, by name, in [0, 1]: a metric each, never the score. A task
+    that has them gives them in every grade.
     """
 
     score: float | None
     answer: str | None
     why: str
+    also: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.score is not None and not 0.0 <= self.score <= 1.0:
             raise ValueError(f"a grade's score lies in [0, 1] or is None, not {self.score!r}")
+        if not all(0.0 <= value <= 1.0 for value in self.also.values()):
+            raise ValueError(f"other graders' values lie in [0, 1], not {dict(self.also)!r}")
 
 
 @dataclass(frozen=True)
@@ -152,6 +210,10 @@ class Task(ABC):
     version: int
     summary: str
     max_turns: int = 1
+    data_dir: str | None = None
+    """The folder of local data that it was built with, if it reads any; no number depends on it."""
+    given: Contexts | None = None
+    """What a suite tells in place of the task's own context; set by ``telling``."""
 
     def options(self) -> Mapping[str, Any]:
         """Settings of this instance that numbers depend on (part of every hash)."""
@@ -159,7 +221,17 @@ class Task(ABC):
 
     @abstractmethod
     def context(self) -> Context:
-        """The shared context that the teacher is told."""
+        """The task's own shared context, which its teachers are told unless another is given."""
+
+    def contexts(self) -> Contexts:
+        """What its teachers are told: what a suite gives, or else the task's own context."""
+        return self.given or Contexts((self.context(),))
+
+    def telling(self, contexts: Contexts) -> Self:
+        """The same task with other contexts; everything else is shared."""
+        other = copy.copy(self)
+        other.given = contexts
+        return other
 
     @abstractmethod
     def examples(self, split: Split) -> Sequence[Example]:

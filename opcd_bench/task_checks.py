@@ -55,7 +55,7 @@ def _disjoint(task: Task) -> str:
 
 
 def _stable(task: Task) -> str:
-    again = registry.build_task(type(task), **dict(task.options()))
+    again = registry.build_task(type(task), data_dir=task.data_dir, **dict(task.options()))
     for split in SPLITS:
         ids = [example.id for example in task.examples(split)]
         if ids != [example.id for example in task.examples(split)]:

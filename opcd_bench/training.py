@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opcd_bench import cpu, losses, scoring
+from opcd_bench import cpu, losses, models, scoring
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import NonFiniteGradients
@@ -299,27 +299,28 @@ def _metrics(
     return found
 
 
+MODEL, OPTIMISER, TEACHER = "model", "optimiser.pt", "teacher"
+"""What a checkpoint holds: two Hugging Face folders (the second for a teacher that moves), and
+between them what the optimiser needs to go on."""
+
+
 def save_state(core: TrainingCore, folder: Path) -> None:
-    """Weights and optimiser of a resumable checkpoint, into an existing folder."""
-    torch.save(
-        {"weights": core.student.model.state_dict(), "core": core.state()}, folder / "state.pt"
-    )
+    """A resumable checkpoint in an existing folder; ``model/`` opens with transformers as it is."""
+    models.save(core.student, folder / MODEL)
+    torch.save(core.state(), folder / OPTIMISER)
 
 
 def load_state(core: TrainingCore, folder: Path) -> None:
     """The inverse of ``save_state``."""
-    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    core.student.model.load_state_dict(state["weights"])
-    core.restore(state["core"])
+    models.load_weights(core.student, folder / MODEL)
+    core.restore(torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True))
 
 
 def save_teacher(teacher: LoadedModel, folder: Path) -> None:
-    """An EMA teacher's weights, beside the student's."""
-    torch.save(teacher.model.state_dict(), folder / "teacher.pt")
+    """An EMA teacher, beside the student."""
+    models.save(teacher, folder / TEACHER)
 
 
 def load_teacher(teacher: LoadedModel, folder: Path) -> None:
     """The inverse of ``save_teacher``."""
-    teacher.model.load_state_dict(
-        torch.load(folder / "teacher.pt", map_location="cpu", weights_only=True)
-    )
+    models.load_weights(teacher, folder / TEACHER)

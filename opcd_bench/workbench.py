@@ -351,7 +351,7 @@ class Workbench:
             loaded = self.larger() if larger else self.initial
             slots = writers.schedule(task, suite, seed, step)
             written = writers.write(
-                slots, task, suite, seed, loaded, self.engine(loaded), task.context()
+                slots, task, suite, seed, loaded, self.engine(loaded), task.contexts()
             )
             shared.put(name, [writers.row_of(t) for t in written])
         return [writers.of_row(row) for row in shared.get(name)]

@@ -18,7 +18,7 @@ from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.scoring import Pair
 from opcd_bench.seeds import generator, seed_of
-from opcd_bench.task import Context, Example, Task
+from opcd_bench.task import Context, Contexts, Example, Task
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,16 @@ def write(
     seed: int,
     loaded: LoadedModel,
     engine: Engine,
-    context: Context | None,
+    contexts: Contexts | None,
 ) -> list[Trajectory | Skipped]:
-    """Trajectories of the slots, by whichever model ``engine`` runs; told if there is a context.
+    """Trajectories of the slots, by whichever model ``engine`` runs; told if there are contexts.
 
     Noise depends on (task, seed, step, example, generation), not on the method nor on the writer.
     """
     names = [(task.name, seed, s.step, s.example.id, s.generation) for s in slots]
+    told = None
+    if contexts is not None:
+        told = [contexts.of(task.name, seed, slot.example.id) for slot in slots]
     return play(
         task,
         [slot.example for slot in slots],
@@ -83,7 +86,7 @@ def write(
         write_sampling(suite),
         seeds=[seed_of("write", *name) for name in names],
         env_seeds=[seed_of("environment", *name) for name in names],
-        context=context,
+        context=told,
         max_prompt_length=suite.max_prompt_length,
         overlong=suite.overlong,
     )
@@ -134,20 +137,21 @@ def read_stored(path: str) -> list[Trajectory]:
     return found
 
 
-def reading(teacher: Teacher, task: Task, example: Example) -> Context | None:
-    """What the teacher is told before this example's prompt."""
+def reading(teacher: Teacher, task: Task, example: Example, seed: int) -> Context | None:
+    """What the teacher is told before this example's prompt; ``seed`` is the run's."""
     if teacher.reads == "nothing":
         return None
+    context = task.contexts().of(task.name, seed, example.id)
     if teacher.reads == "context":
-        return task.context()
+        return context
     text = example.hint if teacher.reads == "hint" else example.reference
     if text is None:
         raise DataError(
             f"task {task.name!r}: example {example.id} has no {teacher.reads}, which the method's "
             "teacher reads; use a task that gives one, or teacher.reads = 'context'"
         )
-    placement = task.context().placement
-    return Context(text if teacher.reads == "hint" else f"The answer is {text}.", placement)
+    text = text if teacher.reads == "hint" else f"The answer is {text}."
+    return Context(text, context.placement)
 
 
 @dataclass(frozen=True)
@@ -167,15 +171,16 @@ def pairs_of(
     suite: Suite,
     student: LoadedModel,
     *,
+    seed: int,
     told_by: LoadedModel,
     on_policy: Sequence[bool],
 ) -> PairBatch:
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
 
-    The reply's ids go into both unchanged; ``told_by`` is the teacher, whose own chat template
-    renders its prompts. A pair whose told prompt is over the limit (the suite's, or what leaves
-    the teacher room for a reply) is refused or skipped and counted, as the suite says; no prompt
-    is ever cut.
+    The reply's ids go into both unchanged; ``seed`` is the run's; ``told_by`` is the teacher, whose
+    own chat template renders its prompts. A pair whose told prompt is over the limit (the suite's,
+    or what leaves the teacher room for a reply) is refused or skipped and counted, as the suite
+    says; no prompt is ever cut.
     """
     room = told_by.max_length - suite.max_completion_length
     limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
@@ -188,7 +193,7 @@ def pairs_of(
         if trajectory.outcome == "failed":
             failed += 1
             continue
-        context = reading(teacher, task, example)
+        context = reading(teacher, task, example, seed)
         for number, turn in enumerate(trajectory.turns):
             told = list(turn.messages) if context is None else context.tell(turn.messages)
             told_ids = prompt_ids(told_by, told)

@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
-from opcd_bench.game_episode import GameTask, Play, Played
+from opcd_bench.game_episode import Play, Played, WorldGameTask
 from opcd_bench.game_floors import Board, floors
 from opcd_bench.micro.world import lake
 from opcd_bench.micro.world.board import CELLS, Cell, ahead_of, cell_of, name, names
@@ -25,7 +25,7 @@ TURNS = 10
 """Every map can be won in six."""
 
 
-class FrozenLake(GameTask):
+class FrozenLake(WorldGameTask):
     """Episodes of up to ten turns; won or lost by TextArena's verdict."""
 
     name = "frozen_lake"
@@ -82,10 +82,10 @@ class _LakePlay(Play):
     def observe(self) -> Message:
         return lake.messages(self._seen(), LAKE_WORLD)[0]
 
-    def play(self, letter: str | None) -> Played:
+    def play(self, action: str | None) -> Played:
         before = self._seen()
-        verdict = self.game.step(None if letter is None else LAKE_WORLD.direction_of(letter))
-        happening = lake.happening(before, LAKE_WORLD, letter, self.game.player)
+        verdict = self.game.step(None if action is None else LAKE_WORLD.direction_of(action))
+        happening = lake.happening(before, LAKE_WORLD, action, self.game.player)
         return Played(verdict, happening, "fell into a hole")
 
     def _seen(self) -> lake.Lake:

@@ -8,19 +8,19 @@ letters whose directions the context tells.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from opcd_bench.errors import DataError
-from opcd_bench.game_episode import GameTask, Play, Played
-from opcd_bench.game_floors import Board, floors
+from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
+
+from opcd_bench.game_episode import Play, Played, WorldGameTask
+from opcd_bench.game_floors import floors
 from opcd_bench.micro.world import sokoban
 from opcd_bench.micro.world.board import CELLS, cell_of, name
 from opcd_bench.micro.world.game_world import SOKOBAN_WORLD
 from opcd_bench.micro.world.sokoban import Room, State
 from opcd_bench.seeds import generator
-from opcd_bench.task import SPLITS, Ceiling, Example, Floor, Message, Split
+from opcd_bench.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.textarena import Sokoban as TextArenaSokoban
 
 SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 400}
@@ -30,7 +30,7 @@ TURNS = 12
 ROOMS_FILE = Path(__file__).parent / "data" / "sokoban_rooms.json"
 
 
-class Sokoban(GameTask):
+class Sokoban(WorldGameTask):
     """Episodes of up to twelve turns; won or lost by TextArena's verdict."""
 
     name = "sokoban"
@@ -70,10 +70,10 @@ class _RoomPlay(Play):
     def observe(self) -> Message:
         return sokoban.messages(self._seen(), SOKOBAN_WORLD)[0]
 
-    def play(self, letter: str | None) -> Played:
+    def play(self, action: str | None) -> Played:
         before, board = self._state(), self._seen()
-        verdict = self.game.step(None if letter is None else SOKOBAN_WORLD.direction_of(letter))
-        happening = sokoban.happening(board, before, SOKOBAN_WORLD, letter, self._state())
+        verdict = self.game.step(None if action is None else SOKOBAN_WORLD.direction_of(action))
+        happening = sokoban.happening(board, before, SOKOBAN_WORLD, action, self._state())
         return Played(verdict, happening)
 
     def _state(self) -> State:
@@ -83,28 +83,11 @@ class _RoomPlay(Play):
         return sokoban.board_of(self._room, self._state(), self._rubble, SOKOBAN_WORLD)
 
 
-def read_room(text: str) -> tuple[Room, State]:
-    """A room of the data file: sixteen of ``#`` wall, ``_`` floor, ``O`` target, ``X`` box, ``P``
-    player, ``S`` player on the target, row by row.
-    """
-    at = dict(zip(CELLS, text, strict=True))
-    walls = frozenset(cell for cell in CELLS if at[cell] == "#")
-    targets = frozenset(cell for cell in CELLS if at[cell] in "OS")
-    (player,) = (cell for cell in CELLS if at[cell] in "PS")
-    (box,) = (cell for cell in CELLS if at[cell] == "X")
-    return Room(walls, targets), State(player, box)
-
-
 @functools.cache
 def _examples() -> Mapping[Split, Sequence[Example]]:
-    try:
-        record = json.loads(ROOMS_FILE.read_text(encoding="utf-8"))
-        return {split: [_example(text) for text in record[split]] for split in SPLITS}
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{ROOMS_FILE}: cannot be read as rooms ({error}); "
-            "rewrite it: python -m opcd_bench.tasks._sokoban_rooms"
-        ) from error
+    return {
+        split: [_example(text) for text in of] for split, of in stored_rooms(ROOMS_FILE).items()
+    }
 
 
 def _example(text: str) -> Example:
@@ -124,18 +107,9 @@ def _starts(split: Split) -> list[tuple[Room, State]]:
     return [_start(example) for example in _examples()[split]]
 
 
-def _board(room: Room, start: State) -> Board[State]:
-    return Board(
-        start,
-        functools.partial(sokoban.moved, room),
-        lambda state: state.box in room.targets,
-        lambda state: False,
-    )
-
-
 @functools.cache
 def _floors(split: Split) -> tuple[Floor, Floor]:
-    return floors([_board(room, start) for room, start in _starts(split)], TURNS)
+    return floors([board_of(room, start) for room, start in _starts(split)], TURNS)
 
 
 TASK = Sokoban

@@ -13,13 +13,16 @@ from opcd_bench.cli.output import Json, exit_if, print_json
 
 def check(
     file: Annotated[Path, typer.Argument(help="A method or task file, wherever it lies.")],
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Test a method or task file against its contract, line by line; exit 1 if it breaks it."""
     from opcd_bench import checks
 
     found = []
-    for result in checks.check_file(file):
+    for result in checks.check_file(file, data_dir):
         found.append(result)
         if not json:
             mark = "ok  " if result.passed else "FAIL"

@@ -12,11 +12,16 @@ from opcd_bench import __version__
 from opcd_bench.cli import (
     audit,
     check,
+    compare,
     doctor,
+    extract,
+    import_lm_eval,
     methods,
     micro,
     new,
+    report,
     run,
+    select,
     show,
     suites,
     tasks,
@@ -39,11 +44,16 @@ app.command("methods")(methods.methods)
 app.command("tasks")(tasks.tasks)
 app.command("suites")(suites.suites)
 app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("import-lm-eval")(import_lm_eval.import_lm_eval)
 app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.add_typer(new.app, name="new")
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
+app.command("extract")(extract.extract)
+app.command("select")(select.select)
 app.add_typer(micro.app, name="micro")
 
 

@@ -12,7 +12,9 @@ import typer
 from opcd_bench import grid, registry
 from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
+from opcd_bench.cli.report import make
 from opcd_bench.config import Suite
+from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
 
 INTERRUPTED = 130
@@ -56,6 +58,15 @@ def run(
     retention: Annotated[
         str | None, typer.Option(metavar="A,B", help="Retention tasks by name; or none.")
     ] = None,
+    contexts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context",
+            metavar="FILE",
+            help="What teachers are told in place of the task's own context (repeatable: a pool); "
+            "none: the task's own.",
+        ),
+    ] = None,
     data_dir: Annotated[
         str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
     ] = None,
@@ -69,6 +80,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells, and run nothing.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Render the report at the end.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Train, score and compare: methods x tasks x learning rates x seeds.
@@ -93,6 +107,7 @@ def run(
             "jobs": jobs,
             "history": history,
             "retention": retention,
+            "context": contexts or None,
             "data_dir": data_dir,
             "report_to": report_to,
         },
@@ -114,14 +129,33 @@ def run(
             file=sys.stderr,
         )
         raise typer.Exit(INTERRUPTED) from None
-    if json:
-        counts = {"done": summary.done, "failed": summary.failed, "total": summary.total}
-        print_json({"suite_dir": str(summary.suite_dir), **counts, "table": summary.table})
-    else:
+    if not json:
         print(summary.table)
         print(f"\n{summary.done} of {summary.total} cells done, {summary.failed} failed")
-        print(f"Results: {summary.suite_dir} (opcd-bench show {summary.suite_dir})")
+        print(f"Results: {summary.suite_dir} (opcd-bench show {summary.suite_dir})", flush=True)
+    page = _report(summary.suite_dir) if report else None
+    if json:
+        counts = {"done": summary.done, "failed": summary.failed, "total": summary.total}
+        told = {"suite_dir": str(summary.suite_dir), **counts, "table": summary.table}
+        print_json({**told, "report": None if page is None else str(page)})
+    elif page is not None:
+        print(f"Report: {page}")
     exit_if(summary.failed > 0)
+
+
+def _report(suite_dir: Path) -> Path | None:
+    """The page of a run's suite; None, and the reason on standard error, where it cannot be made.
+
+    The results are sealed by now: a report that cannot be written does not make a run fail.
+    """
+    from opcd_bench.report import folder
+
+    try:
+        _, written = make(suite_dir, folder.default_out(suite_dir))
+    except UserError as error:
+        print(f"opcd-bench: no report was written, the results are safe. {error}", file=sys.stderr)
+        return None
+    return written.page
 
 
 def planned(suite: Suite) -> tuple[grid.Cell, ...]:

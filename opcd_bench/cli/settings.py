@@ -9,6 +9,7 @@ from typing import Any
 from opcd_bench import registry
 from opcd_bench.config import Suite, digest, make_suite
 from opcd_bench.errors import ConfigError, UnknownName
+from opcd_bench.experience import context_file
 
 SHARED_SETTINGS = "quick"
 """The suite whose settings a run without ``--suite`` starts from."""
@@ -26,7 +27,9 @@ def make(
     """
     given = {key: value for key, value in words.items() if value is not None}
     given = {**given, **assigned(assignments or ())}
-    for key in ("methods", "tasks", "retention"):
+    for key in ("methods", "tasks", "retention", "context"):
+        if given.get(key) == ["none"]:  # a repeatable option gives a list
+            given[key] = "none"
         if isinstance(given.get(key), str):
             given[key] = names(given[key])
     if isinstance(given.get("learning_rate"), str):
@@ -108,12 +111,23 @@ def _without_foreign_sweep(base: Suite, given: dict[str, Any]) -> dict[str, Any]
 
 def _named(base: Suite, made: Suite, custom: bool) -> Suite:
     """Cells are told apart by their hashes, so only shared settings want a folder of their own."""
-    key = digest(made.shared_identity(), 6)
+    shared = _shared(made)
+    key = digest(shared, 6)
     if custom:
         return made.model_copy(update={"name": f"custom-{key}"})
-    if made.shared_identity() == base.shared_identity():
+    if shared == _shared(base):
         return made
     return made.model_copy(update={"name": f"{base.name}-{key}"})
+
+
+def _shared(suite: Suite) -> dict[str, Any]:
+    """What the cells of a suite share: its settings, and its contexts by content if it has any."""
+    found = suite.shared_identity()
+    if suite.context:
+        files = [context_file.read(context_file.resolve(name)) for name in suite.context]
+        told = sorted(digest([file.text, file.placement]) for file in files)
+        found |= {"context": told, "context_placement": suite.context_placement}
+    return found
 
 
 def _known(kind: str, name: str, package: str) -> None:

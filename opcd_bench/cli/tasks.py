@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from opcd_bench import registry
+from opcd_bench import data_sets, registry
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
-from opcd_bench.errors import DataError, MissingPackage
+from opcd_bench.errors import DataError, MissingData, MissingPackage
 from opcd_bench.task import SPLITS, Task
 
 
@@ -18,7 +19,10 @@ def tasks(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the tasks: version, sizes of the splits, turns; exit 1 if one does not load."""
+    """List the tasks: version, sizes of the splits, turns; exit 1 if one does not load.
+
+    Sizes are of what lies in a folder: a listing asks nothing of the Hub.
+    """
     listing = registry.listed_tasks()
     rows = [_row(found, data_dir) for found in listing.found.values()]
     if json:
@@ -32,26 +36,41 @@ def tasks(
                 row["version"],
                 *(row["sizes"].get(split) for split in SPLITS),
                 row["max_turns"],
-                row["missing"] or row["summary"],
+                row["summary"],
             ]
             for row in rows
         ]
         print(text_table(columns, table))
+        _print_missing(rows)
     print_broken(listing.broken)
     exit_if(bool(listing.broken))
+
+
+def _print_missing(rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the sizes that are not there wait for."""
+    elsewhere = [row["name"] for row in rows if row["on_hub"]]
+    if elsewhere:
+        print(
+            "\nRead from the Hub when a run needs them, or from a folder with --data-dir: "
+            f"{', '.join(elsewhere)}"
+        )
+    for row in rows:
+        if row["missing"] and not row["on_hub"]:
+            print(f"\n{row['name']}: {row['missing']}")
 
 
 def _row(found: type[Task], data_dir: str | None) -> dict[str, Any]:
     """A task's line; data that are not here are said so, and are no fault of the plugin."""
     sizes: dict[str, int] = {}
-    missing = None
+    missing, on_hub = None, False
     options: dict[str, Any] = {}
     try:
         task = registry.build_task(found, data_dir=data_dir)
-        options = dict(task.options())
-        sizes = {split: len(task.examples(split)) for split in SPLITS}
+        with data_sets.local_only():
+            options = dict(task.options())
+            sizes = {split: len(task.examples(split)) for split in SPLITS}
     except (DataError, MissingPackage) as error:
-        missing = str(error)
+        missing, on_hub = str(error), isinstance(error, MissingData)
     return {
         "name": found.name,
         "version": found.version,
@@ -60,5 +79,6 @@ def _row(found: type[Task], data_dir: str | None) -> dict[str, Any]:
         "sizes": sizes,
         "options": options,
         "missing": missing,
+        "on_hub": on_hub,
         "file": str(registry.plugin_files(registry.TASKS_PACKAGE)[found.name]),
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from opcd_bench import registry
 from opcd_bench.errors import DataError
 from opcd_bench.micro import leak, mixture
-from opcd_bench.micro.world.reflection import ITEM, lessons_of, reflection_messages
 from opcd_bench.seeds import seed_of
 from opcd_bench.task import Context, Task
 
@@ -112,31 +110,27 @@ def _reflection(
     """Lessons of ``items`` plain attempts on train; then test told the best of these alone.
 
     Attempts are sampled at temperature 1 (a greedy player repeats one mistake), reflections are
-    greedy. Of all lessons with one first word (a mark, a role, a direction) the most frequent is
-    kept, and the earliest of equals: contradictions are settled by what was seen more often.
+    greedy. Contradictions are settled by what was seen more often (`items.consensus`).
     """
-    from opcd_bench.models import prompt_ids
-    from opcd_bench.rollout.engine import Request
+    from opcd_bench.experience.items import consensus
+    from opcd_bench.experience.prompts import MicroPrompts
+    from opcd_bench.experience.reflect import Asked, reflections
 
-    task = registry.task(name)
+    task, prompts = registry.task(name), MicroPrompts()
     bold = replace(sampling, temperature=1.0)
     attempts = _played(task, "train", items, loaded, engine, bold, None)
-    requests = []
-    for attempt in attempts:
-        last = attempt.turns[-1]
-        messages = reflection_messages(last.messages, last.reply.text, attempt.feedback)
-        requests.append(Request(prompt_ids(loaded, messages), seed_of("card", attempt.example_id)))
-    replies = engine.generate(requests, sampling)
-    written = [lesson for reply in replies for lesson in lessons_of(reply.text)]
+    asked = [
+        Asked(attempt, example, seed_of("card", example.id))
+        for attempt, example in zip(attempts, task.examples("train"), strict=False)
+    ]
+    found = reflections(asked, prompts, loaded, engine, sampling)
+    written = [lesson for one in found for lesson in one.items]
     truth = task.context().text
-    by_subject: dict[str, Counter[str]] = defaultdict(Counter)
-    for lesson in written:
-        by_subject[lesson.partition(" ")[0]][lesson] += 1
-    kept = [counts.most_common(1)[0][0] for counts in by_subject.values()]
-    context = Context("\n".join(f"{ITEM} {lesson}" for lesson in kept))
-    gained = _won(_played(task, "test", 200, loaded, engine, sampling, context))
+    kept = consensus(written)
+    gained = _won(_played(task, "test", 200, loaded, engine, sampling, prompts.told(kept)))
     return {
         "attempts": items,
+        "withheld": sum(one.status == "withheld" for one in found),
         "lessons": len(written),
         "different": len(set(written)),
         "kept": kept,
@@ -236,7 +230,9 @@ def render(card: Mapping[str, Any]) -> str:
     lines += ["", f"`ifeval_micro`, prompt-level strict: {_percent(card['ifeval_micro'])}.", ""]
     for name, row in card["reflection"].items():
         lines.append(
-            f"* Reflection on {row['attempts']} plain attempts at `{name}` with feedback: "
+            f"* Reflection on {row['attempts']} plain attempts at `{name}` with feedback"
+            + f" ({row['withheld']} withheld: it holds the answer)" * bool(row["withheld"])
+            + ": "
             f"{row['lessons']} lessons, {100 * row['stated_in_the_context']:.0f} % of them lines "
             f"of the task's own context; told only the most frequent on each subject "
             f"({len(row['kept'])} of {row['different']} different): "

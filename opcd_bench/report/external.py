@@ -26,6 +26,7 @@ INSTRUCTIONS = ["name", "task", "instruction", "followed", "n"]
 PRIMARY = ("prompt_level_strict_acc", "exact_match", "accuracy", "acc")
 """The first of these that a task has is its main metric; else its first metric."""
 TITLE = "External: lm_eval"
+BY_INSTRUCTION = "External: lm_eval, instructions followed (strict) by type"
 CAPTION = (
     "Measured by a stock lm_eval, not by this suite: another protocol than the measured rows', so "
     "not to be compared with them to the point. Shares in %, other metrics as they are. Intervals "
@@ -72,7 +73,12 @@ def frame(root: Path) -> pd.DataFrame:
 
 
 def shown(external: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `frame` as they are printed; only intervals of shares stay Intervals."""
+    """The rows of `frame` as they are printed, a task's main metric first.
+
+    Only intervals of shares stay Intervals.
+    """
+    external = external.assign(secondary=~external["primary"].astype(bool))
+    external = external.sort_values(["name", "task", "secondary"], kind="stable")
     return pd.DataFrame(
         {
             **{name: external[name] for name in ("name", "task", "metric")},

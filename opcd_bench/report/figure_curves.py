@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from opcd_bench.report import figure_style as look
@@ -16,7 +17,7 @@ from opcd_bench.report.curves import METRICS
 from opcd_bench.report.figure_files import Drawn, made
 from opcd_bench.report.figure_steps import lines
 from opcd_bench.report.figure_style import Mark
-from opcd_bench.report.figure_words import AT_RATE, listed, seeds_words
+from opcd_bench.report.figure_words import AT_RATE, lines_words, listed, seeds_words
 
 Against = Literal["steps", "tokens"]
 DATA = ["metric", "kind", "method", "learning_rate", "seed", "step", "tokens", "value"]
@@ -56,8 +57,8 @@ def drawn(curves: pd.DataFrame, task: str, against: Against, marks: Mapping[str,
     named = "; ".join(f"{method} {kind.replace('_', ' ')}" for method, kind in kinds.items())
     what = "training step" if against == "steps" else "reply tokens trained on"
     caption = (
-        f"What was logged along training, against {what}, {AT_RATE}. Solid: mean over seeds. "
-        f"Faint: a seed each. No interval is drawn. {seeds_words(seeds)}"
+        f"What was logged along training, against {what}, {AT_RATE}. "
+        f"{lines_words(seeds)} No interval is drawn. {seeds_words(seeds)}"
     )
     if named:
         caption += f" Divergence, of each method's own kind: {named}."
@@ -81,10 +82,7 @@ def _draw(
 ) -> Figure:
     across = min(2 if narrow else 3, len(shown))
     handles = [look.handle(marks[method], method) for method in sorted(set(flat["method"]))]
-    width = look.COLUMN if narrow else look.PAGE
-    height = (1.5 if narrow else 1.6) * look.rows_of(len(shown), across)
-    height += look.legend_height(handles, width)
-    figure, axes = look.grid(len(shown), across, (width, height))
+    figure, axes = _grid(len(shown), across, handles, narrow=narrow)
     for panel, metric in zip(axes, shown, strict=True):
         part = flat[flat["metric"] == metric]
         part = part.assign(x=part["step" if against == "steps" else "tokens"])
@@ -97,6 +95,38 @@ def _draw(
     return figure
 
 
+def _grid(
+    panels: int, across: int, handles: Sequence[Line2D], *, narrow: bool
+) -> tuple[Figure, list[Axes]]:
+    """Panels at fixed places, in inches: to lay out so many by their words takes seconds."""
+    width, left, right, between = look.COLUMN if narrow else look.PAGE, 0.52, 0.1, 0.56
+    high, above, gap = 1.02, 0.4 if narrow else 0.24, 0.62 if narrow else 0.46
+    rows = look.rows_of(panels, across)
+    below = 0.45 + look.legend_height(handles, width)
+    height = above + rows * high + (rows - 1) * gap + below
+    wide = (width - left - right - (across - 1) * between) / across
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - above / height,
+        bottom=below / height,
+        wspace=between / wide,
+        hspace=gap / high,
+    )
+    return figure, [figure.add_subplot(rows, across, number + 1) for number in range(panels)]
+
+
+def _window(shares: pd.Series) -> tuple[float, float]:
+    """Limits of an axis of shares: at least five points, and little beyond 0 and 1."""
+    low, high = float(shares.min()), float(shares.max())
+    if high - low < 0.05:
+        low = min(max((low + high) / 2 - 0.025, 0.0), 0.95)
+        high = low + 0.05
+    room = 0.05 * (high - low)
+    return low - room, high + room
+
+
 def _axes(panel: Axes, metric: str, part: pd.DataFrame, against: Against, *, narrow: bool) -> None:
     label = METRICS[metric].label
     panel.set_title(textwrap.fill(label, 19 if narrow else 34), fontsize=7 if narrow else 7.5)
@@ -104,6 +134,7 @@ def _axes(panel: Axes, metric: str, part: pd.DataFrame, against: Against, *, nar
         panel.set_yscale("log")
         panel.minorticks_off()
     elif label.endswith("(%)"):
+        panel.set_ylim(*_window(part["value"]))
         look.percent(panel, "y", most=5)
     else:
         panel.yaxis.set_major_locator(MaxNLocator(5, steps=look.STEPS_OF_NUMBERS))

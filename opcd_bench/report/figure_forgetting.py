@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,16 +12,25 @@ from matplotlib.lines import Line2D
 
 from opcd_bench.report import figure_style as look
 from opcd_bench.report.figure_files import Drawn, made
-from opcd_bench.report.figure_frontier import error_bars
+from opcd_bench.report.figure_plane import compared, faint, plane
 from opcd_bench.report.figure_style import Mark
-from opcd_bench.report.figure_words import AT_RATE, counted, interval_words, listed, seeds_words
+from opcd_bench.report.figure_words import (
+    AT_RATE,
+    counted,
+    faint_words,
+    interval_words,
+    listed,
+    seeds_words,
+)
 
 DATA = [
     "measured", "method", "learning_rate", "seed", "gain", "gain_low", "gain_high", "gap_closed",
     "gap_closed_low", "gap_closed_high", "change", "change_low", "change_high", "pareto",
 ]  # fmt: skip
-CLOSE = 0.5
-"""Methods within this share of what the panel shows are drawn once more, close up."""
+RING: Mapping[str, Any] = {
+    "linestyle": "", "marker": "o", "markerfacecolor": "none", "markeredgecolor": look.MUTED,
+    "markeredgewidth": 0.9,
+}  # fmt: skip
 
 
 def data(points: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -44,7 +54,7 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
         f"{AT_RATE} and the step that dev chose. Solid: all seeds together, with "
-        f"{interval_words(over)}. Faint: a seed each. Ring: on the Pareto front, by the values and "
+        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values and "
         f"not by the intervals. {seeds_words(seeds)}"
     )
     said = " ".join(
@@ -59,79 +69,20 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
     )
 
 
-def clustered(whole: pd.DataFrame) -> bool:
-    """Whether the methods lie so near each other that a close-up tells them apart better."""
-    ends = whole[["gain_low", "gain_high", "gain"]]
-    wide = float(ends.max(axis=None)) - float(ends.min(axis=None))
-    shown = max(float(ends.max(axis=None)), 0.0) - min(float(ends.min(axis=None)), 0.0)
-    return len(whole) > 1 and wide < CLOSE * shown
-
-
 def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
-    measured = sorted(set(flat["measured"]))
     methods = sorted(set(flat["method"]))
-    whole = flat[flat["seed"].isna()]
-    close = clustered(whole)
-    panels = [(name, near) for name in measured for near in ((False, True) if close else (False,))]
-    across = 1 if narrow or len(panels) == 1 else 2
+    together = flat["seed"].isna()
+
+    def draw(panel: Axes, part: pd.DataFrame) -> None:
+        whole, seeds = part[part["seed"].isna()], part[part["seed"].notna()]
+        for method in sorted(set(part["method"])):
+            mine = seeds[seeds["method"] == method]
+            if mine["seed"].nunique() > 1:
+                faint(panel, mine, marks[method])
+            compared(panel, whole[whole["method"] == method], marks[method])
+        front = whole[whole["pareto"]]
+        panel.plot(front["gain"], front["change"], **RING, markersize=11, zorder=3)
+
     handles = [look.handle(marks[method], method, line=False) for method in methods]
-    handles.append(Line2D([], [], color=look.INK, marker="+", linestyle="", label="base"))
-    handles.append(
-        Line2D(
-            [],
-            [],
-            color=look.MUTED,
-            marker="o",
-            markerfacecolor="none",
-            markersize=8,
-            linestyle="",
-            label="on the Pareto front",
-        )
-    )
-    width = look.COLUMN if across == 1 else look.PAGE
-    height = 2.5 * look.rows_of(len(panels), across) + look.legend_height(handles, width)
-    figure, axes = look.grid(len(panels), across, (width, height))
-    for panel, (name, near) in zip(axes, panels, strict=True):
-        _panel(panel, flat[flat["measured"] == name], marks, near=near)
-        panel.set_title(f"{name}, close up" if near else name)
-        panel.set_xlabel("gain on test (points)")
-        panel.set_ylabel("change in retention (points)")
-    look.legend(figure, handles)
-    return figure
-
-
-def _panel(panel: Axes, part: pd.DataFrame, marks: Mapping[str, Mark], *, near: bool) -> None:
-    whole, seeds = part[part["seed"].isna()], part[part["seed"].notna()]
-    panel.axhline(0, color=look.RULE, linewidth=0.7, zorder=1)
-    panel.axvline(0, color=look.RULE, linewidth=0.7, zorder=1)
-    for method in sorted(set(part["method"])):
-        mark = marks[method]
-        mine = seeds[seeds["method"] == method]
-        if mine["seed"].nunique() > 1:
-            panel.plot(
-                mine["gain"], mine["change"], mark.marker, color=mark.colour, alpha=0.4,
-                markersize=4, markeredgewidth=0, zorder=2,
-            )  # fmt: skip
-        error_bars(panel, whole[whole["method"] == method], "gain", "change", mark)
-    front = whole[whole["pareto"]]
-    panel.plot(
-        front["gain"], front["change"], "o", markerfacecolor="none", markeredgecolor=look.MUTED,
-        markersize=11, markeredgewidth=0.9, zorder=3,
-    )  # fmt: skip
-    panel.plot([0], [0], "+", color=look.INK, markersize=7, markeredgewidth=1.4, zorder=6)
-    if near:
-        _close_up(panel, part)
-    look.at_least(panel, look.LEAST_SPAN)
-    look.percent(panel)
-
-
-def _close_up(panel: Axes, part: pd.DataFrame) -> None:
-    for axis, set_limits in (("gain", panel.set_xlim), ("change", panel.set_ylim)):
-        ends = part[[axis, *([f"{axis}_low", f"{axis}_high"])]]
-        if axis == "gain":  # single seeds may be far off; the close-up is of the methods
-            ends = ends[part["seed"].isna()]
-        low, high = float(ends.min(axis=None)), float(ends.max(axis=None))
-        if axis == "change":
-            low, high = min(low, 0.0), max(high, 0.0)
-        room = 0.08 * max(high - low, 0.01)
-        set_limits(low - room, high + room)
+    handles.append(Line2D([], [], **RING, markersize=8, label="on the Pareto front"))
+    return plane(flat, together, handles, draw, "gain on test (points)", narrow=narrow)

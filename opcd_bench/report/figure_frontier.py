@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from opcd_bench.report import figure_style as look
 from opcd_bench.report.figure_files import Drawn, made
+from opcd_bench.report.figure_plane import compared, faint, plane
 from opcd_bench.report.figure_style import Mark
 from opcd_bench.report.figure_words import counted, interval_words, listed, seeds_words
 
@@ -98,52 +98,14 @@ def _said(flat: pd.DataFrame) -> str:
 
 
 def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
-    measured = sorted(set(flat["measured"]))
     methods = sorted(set(flat["method"]))
-    across = 1 if narrow or len(measured) == 1 else 2
+
+    def draw(panel: Axes, part: pd.DataFrame) -> None:
+        for method in sorted(set(part["method"])):
+            mine, mark = part[part["method"] == method], marks[method]
+            faint(panel, mine[mine["step"] > 0], mark)
+            panel.plot(*staircase(mine), color=mark.colour, alpha=0.5, linewidth=2.2, zorder=3)
+            compared(panel, mine[mine["chosen"]], mark)
+
     handles = [look.handle(marks[method], method) for method in methods]
-    handles.append(Line2D([], [], color=look.INK, marker="+", linestyle="", label="base"))
-    width = look.COLUMN if across == 1 else look.PAGE
-    height = 2.6 * look.rows_of(len(measured), across) + look.legend_height(handles, width)
-    figure, axes = look.grid(len(measured), across, (width, height))
-    for panel, name in zip(axes, measured, strict=True):
-        _panel(panel, flat[flat["measured"] == name], marks)
-        panel.set_title(name)
-        panel.set_xlabel("gain on dev (points)")
-        panel.set_ylabel("change in retention (points)")
-    look.legend(figure, handles)
-    return figure
-
-
-def _panel(panel: Axes, part: pd.DataFrame, marks: Mapping[str, Mark]) -> None:
-    panel.axhline(0, color=look.RULE, linewidth=0.7, zorder=1)
-    panel.axvline(0, color=look.RULE, linewidth=0.7, zorder=1)
-    for method in sorted(set(part["method"])):
-        mine, mark = part[part["method"] == method], marks[method]
-        later = mine[mine["step"] > 0]
-        panel.plot(
-            later["gain"], later["change"], mark.marker, color=mark.colour, alpha=0.4,
-            markersize=3.5, markeredgewidth=0, zorder=2,
-        )  # fmt: skip
-        xs, ys = staircase(mine)
-        panel.plot(xs, ys, color=mark.colour, alpha=0.9, zorder=3)
-        best = mine[mine["chosen"]]
-        error_bars(panel, best, "gain", "change", mark)
-    panel.plot([0], [0], "+", color=look.INK, markersize=7, markeredgewidth=1.4, zorder=6)
-    look.at_least(panel, look.LEAST_SPAN)
-    look.percent(panel)
-
-
-def error_bars(panel: Axes, rows: pd.DataFrame, x: str, y: str, mark: Mark) -> None:
-    """Solid points with both intervals; no bar where there is no interval."""
-    for row in rows.to_dict("records"):
-        for a, b, along in ((x, y, "h"), (y, x, "v")):
-            low, high = row[f"{a}_low"], row[f"{a}_high"]
-            if np.isnan(low):
-                continue
-            ends = ([low, high], [row[b]] * 2) if along == "h" else ([row[b]] * 2, [low, high])
-            panel.plot(*ends, color=mark.colour, linewidth=1.0, zorder=4)
-    panel.plot(
-        rows[x], rows[y], mark.marker, color=mark.colour, markersize=6.5,
-        markeredgecolor=look.INK, markeredgewidth=0.7, zorder=5,
-    )  # fmt: skip
+    return plane(flat, flat["chosen"], handles, draw, "gain on dev (points)", narrow=narrow)

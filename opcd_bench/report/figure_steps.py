@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from opcd_bench.report import figure_style as look
 from opcd_bench.report.figure_files import Drawn, made
 from opcd_bench.report.figure_style import Mark
-from opcd_bench.report.figure_words import AT_RATE, listed, seeds_words
+from opcd_bench.report.figure_words import AT_RATE, lines_words, listed, seeds_words
 
 DATA = ["measured", "method", "learning_rate", "seed", "step", "value", "change"]
 
@@ -41,8 +41,8 @@ def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
     flat = data(by_step, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     caption = (
-        f"Retention of the plain student along training, in % of the items, {AT_RATE}. Solid: mean "
-        "over seeds. Faint: a seed each. Dashed: the base. No interval is drawn; the forgetting "
+        f"Retention of the plain student along training, in % of the items, {AT_RATE}. "
+        f"{lines_words(seeds)} Dashed: the base. No interval is drawn; the forgetting "
         f"plot has them. {seeds_words(seeds)}"
     )
     last = flat[flat["seed"].isna()].groupby(["measured", "method"]).tail(1)

@@ -197,5 +197,5 @@ def legend_height(handles: Sequence[Line2D], width: float) -> float:
 
 def _across(handles: Sequence[Line2D], width: float) -> int:
     """Entries side by side: at most four, as many as their longest label leaves room for."""
-    entry = 0.45 + 0.06 * max(len(str(one.get_label())) for one in handles)
+    entry = 0.42 + 0.057 * max(len(str(one.get_label())) for one in handles)
     return max(1, min(4, len(handles), int(width / entry)))

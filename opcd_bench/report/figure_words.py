@@ -23,6 +23,16 @@ def seeds_words(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} seeds: the spread between trainings is in no interval."
 
 
+def faint_words(seeds: Sequence[int]) -> str:
+    """What is drawn faint beside a mean over seeds, as a sentence; nothing where there is none."""
+    return " Faint: a seed each." if len(seeds) > 1 else ""
+
+
+def lines_words(seeds: Sequence[int]) -> str:
+    """What a line is, as a sentence."""
+    return f"Solid: mean over seeds.{faint_words(seeds)}" if len(seeds) > 1 else "A line a method."
+
+
 def counted(n: int, noun: str) -> str:
     """``1 item``, ``2 items``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

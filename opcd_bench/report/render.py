@@ -32,6 +32,7 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
     drawn = figures.draw(comparison)
     samples = browser.shards(results.root)
     papers, outside = _published(results), results.external
+    by_instruction = external.instructions(results.root)
     missing = table.loc[table["state"] != "done", MISSING].reset_index(drop=True)
     protocols = _protocols(results)
     others = _others(papers, outside)
@@ -43,7 +44,7 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
         "missing": missing,
         "published": papers,
         "external": outside,
-        "external_instructions": external.instructions(results.root),
+        "external_instructions": by_instruction,
     }
     written = {
         "headline.md": tables.as_markdown(table, blocks),
@@ -62,7 +63,7 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
         protocols=protocols,
         missing=missing,
         published=_html(others, published.TITLE),
-        external=_html(others, external.TITLE),
+        external=_html(others, external.TITLE) + _by_instruction(by_instruction),
         sample_count=browser.count(samples),
         downloads={name: name for name in written},
         notes=_notes(results, missing),
@@ -104,6 +105,12 @@ def _others(papers: pd.DataFrame, outside: pd.DataFrame) -> dict[str, Section]:
 
 def _html(others: Mapping[str, Section], title: str) -> str:
     return tables.sections_html([others[title]]) if title in others else ""
+
+
+def _by_instruction(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    return tables.sections_html([tables.of_frame(external.BY_INSTRUCTION, rows)])
 
 
 def _protocols(results: Results) -> pd.DataFrame:

@@ -27,6 +27,7 @@ class _Seat:
 
     example: Example
     seed: int
+    context: Context | None = None
     episode: Episode | None = None
     plain: tuple[Message, ...] = ()
     turns: list[TurnRecord] = field(default_factory=list)
@@ -42,17 +43,17 @@ def play(
     *,
     seeds: Sequence[int],
     env_seeds: Sequence[int],
-    context: Context | None = None,
+    context: Context | Sequence[Context] | None = None,
     max_prompt_length: int | None = None,
     overlong: Literal["refuse", "skip"] = "refuse",
 ) -> list[Trajectory | Skipped]:
     """One attempt at each example (an example may come several times), in order.
 
     ``seeds[i]`` is example i's sampling noise (turn t uses ``seed_of(seeds[i], t)``),
-    ``env_seeds[i]`` its environment's. With a ``context`` the writer reads told prompts; the
-    episode and the records stay plain. A prompt, as the writer reads it, of more than
-    ``max_prompt_length`` tokens (or than the model has room for, if ``reader`` is a LoadedModel)
-    is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its place.
+    ``env_seeds[i]`` its environment's. With a ``context``, one for all or one an example, the
+    writer reads told prompts; the episode and the records stay plain. A prompt, as the writer reads
+    it, of more than ``max_prompt_length`` tokens (or than the model has room for, if ``reader`` is
+    a LoadedModel) is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its place.
 
     An exception from the task's own code makes that episode ``failed``, with the traceback in
     ``grade.why``, and the others go on; a UserError is passed on.
@@ -63,7 +64,8 @@ def play(
             f"({len(env_seeds)})"
         )
     limit = _limit(reader, sampling, max_prompt_length)
-    seats = [_Seat(example, seed) for example, seed in zip(examples, seeds, strict=True)]
+    told = context if isinstance(context, Sequence) else [context] * len(examples)
+    seats = [_Seat(*of) for of in zip(examples, seeds, told, strict=True)]
     for seat, env_seed in zip(seats, env_seeds, strict=True):
         _open(task, seat, env_seed)
     for turn in range(task.max_turns):
@@ -71,7 +73,9 @@ def play(
         for seat in seats:
             if seat.result is not None:
                 continue
-            ids = prompt_ids(reader, seat.plain if context is None else context.tell(seat.plain))
+            ids = prompt_ids(
+                reader, seat.plain if seat.context is None else seat.context.tell(seat.plain)
+            )
             if limit is not None and len(ids) > limit[0]:
                 seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
             else:

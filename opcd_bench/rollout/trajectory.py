@@ -44,6 +44,7 @@ class Trajectory:
             "score": self.grade.score,
             "answer": self.grade.answer,
             "why": self.grade.why,
+            **({"also": dict(self.grade.also)} if self.grade.also else {}),
             "feedback": self.feedback,
             "turns": [
                 {
@@ -77,7 +78,7 @@ class Trajectory:
                     )
                     for turn in row["turns"]
                 ),
-                grade=Grade(row["score"], row["answer"], row["why"]),
+                grade=Grade(row["score"], row["answer"], row["why"], dict(row.get("also", {}))),
                 outcome=row["outcome"],
                 feedback=row["feedback"],
             )

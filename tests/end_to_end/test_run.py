@@ -20,7 +20,7 @@ from fixtures import tiny_tokenizer, write_tiny_model
 from opcd_bench.cli import main
 from opcd_bench.registry import plugin_files
 from opcd_bench.run_reader import RunReader
-from opcd_bench.store import verify
+from opcd_bench.store import SuiteDir, verify
 
 SMALL = [
     "--max-steps", "2", "--batch-size", "2", "--retention", "none", "--name", "small",
@@ -52,6 +52,8 @@ def opcd(capfd, tmp_path, monkeypatch, tiny_model_folder):
         code = 0
         if words[0] == "run":
             words = (*words, "--model", str(model), *SMALL)
+            if "--report" not in words:  # it takes longer than these runs
+                words = (*words, "--no-report")
             if not {"jobs=2", "--jobs"} & set(
                 words
             ):  # workers do not see what a test puts in this process
@@ -89,6 +91,17 @@ def test_a_contributed_method_is_listed_checked_run_and_compared(opcd, tmp_path,
     told = opcd("run", "--methods", "opcd_full,mine", *LAKE)
     assert told.code == 0, told.err
     assert "mine" in told.out and "2 of 2 cells done" in told.out
+    assert all(not p.damage for p in verify(tmp_path / "results" / "small"))
+
+
+def test_a_run_ends_with_a_report_of_what_it_stored(opcd, tmp_path):
+    told = opcd("run", "--methods", "opcd_full", *LAKE, "--report")
+    assert told.code == 0, told.err
+    assert "Report: reports/small/index.html" in told.out
+    page = (tmp_path / "reports" / "small" / "index.html").read_text()
+    (path,) = runs(tmp_path)
+    assert path.name in page and "opcd-bench report results/small" in page
+    assert (tmp_path / "reports/small/samples/frozen_lake-frozen_lake-0.js").is_file()
     assert all(not p.damage for p in verify(tmp_path / "results" / "small"))
 
 
@@ -195,13 +208,31 @@ def test_a_damaged_checkpoint_is_named_and_the_cell_fails_without_loss(opcd, tmp
     assert opcd(*words).code == 0
     (path,) = runs(tmp_path)
     (path / "DONE").unlink()
-    state = sorted(path.glob("checkpoints/*/state.pt"))[-1]
+    state = sorted(path.glob("checkpoints/*/optimiser.pt"))[-1]
     state.write_bytes(state.read_bytes()[:-10] + b"0123456789")
     answer = opcd(*words)
     assert answer.code == 1
-    assert "state.pt" in answer.err and "failed" in answer.out
+    assert "optimiser.pt" in answer.err and "failed" in answer.out
     state.parent.rename(tmp_path / "damaged")
     assert opcd(*words).code == 0
+
+
+def test_a_kept_checkpoint_is_a_model_that_transformers_opens_and_a_run_begins_from(opcd, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    words = ["run", "--methods", "opcd_full", *LAKE, "--set", "keep_checkpoints='all'"]
+    assert opcd(*words).code == 0
+    (path,) = runs(tmp_path)
+    folder = path / "checkpoints" / "step_000002" / "model"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.num_parameters() > 0
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers")
+    assert "step 2" in card and "| frozen_lake | dev | 0.0 % |" in card and path.name in card
+    again = opcd(*words, "--output-dir", "further", model=folder)
+    assert again.code == 0, again.err
+    assert SuiteDir(tmp_path / "further" / "small").read()["model"] == str(folder)
 
 
 def test_a_full_disk_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):

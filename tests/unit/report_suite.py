@@ -188,14 +188,22 @@ def whole(path: Path):
 
 
 def stock():
-    """A record as lm_eval_files.read makes it."""
+    """A record as lm_eval_files.read makes it: a metric without samples, and one with."""
+    about = {"task": "ifeval", "task_version": 4.0, "task_hash": "f" * 64, "num_fewshot": 0,
+             "lm_eval": "0.4.13", "chat_template": True, "filter": "none", "of": 541,
+             "higher_is_better": True}  # fmt: skip
+    followed = [[True, False], [True], [True], [False, True]]
     return {
-        "model": "org/other", "model_source": "hf",
-        "files": [{"name": "results_x.json", "sha256": "0" * 64}], "samples": [],
+        "model": "org/other",
+        "model_source": "hf",
+        "files": [{"name": "results_x.json", "sha256": "0" * 64}],
         "measures": [
-            {"task": "ifeval", "task_version": 4.0, "task_hash": "f" * 64, "num_fewshot": 0,
-             "lm_eval": "0.4.13", "chat_template": True, "metric": "prompt_level_strict_acc",
-             "filter": "none", "value": 0.5, "stderr": 0.05, "n": 100, "of": 541,
-             "higher_is_better": True}
+            {**about, "metric": "inst_level_strict_acc", "value": 4 / 6, "stderr": None, "n": 4},
+            {**about, "metric": "prompt_level_strict_acc", "value": 0.5, "stderr": 0.05, "n": 100},
+        ],
+        "samples": [
+            {"task": "ifeval", "filter": "none", "example_id": f"e{at}", "values": {},
+             "instruction_ids": list(KINDS[: len(one)]), "followed": one}
+            for at, one in enumerate(followed)
         ],
     }  # fmt: skip

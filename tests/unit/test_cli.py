@@ -9,6 +9,7 @@ from pathlib import Path
 
 import opcd_bench.baselines
 import pytest
+from small_data import write_gsm8k
 
 from opcd_bench import __version__, registry
 from opcd_bench.cli import main, settings, suites
@@ -101,6 +102,29 @@ def test_tasks_are_listed_with_version_and_sizes(opcd):
     assert "frozen_lake" in opcd("tasks").out
 
 
+def test_a_task_whose_data_are_on_the_hub_is_listed_without_asking_for_them(
+    opcd, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
+    told = opcd("tasks")
+    assert told.code == 0
+    assert "from a folder with --data-dir: dapo_math, gsm8k, medmcqa, safety" in told.out
+    write_gsm8k(tmp_path)
+    rows = {
+        row["name"]: row
+        for row in json.loads(opcd("tasks", "--json", "--data-dir", str(tmp_path)).out)["tasks"]
+    }
+    assert rows["gsm8k"]["sizes"] == {"train": 15, "dev": 45, "test": 20}
+    assert (rows["gsm8k"]["missing"], rows["gsm8k"]["on_hub"]) == (None, False)
+    assert rows["medmcqa"]["on_hub"] and "hf download" in rows["medmcqa"]["missing"]
+    (tmp_path / "medmcqa").mkdir()
+    (tmp_path / "medmcqa" / "train.jsonl").write_text("{")
+    (tmp_path / "medmcqa" / "validation.jsonl").write_text("{}")
+    told = opcd("tasks", "--data-dir", str(tmp_path))
+    assert "--data-dir: dapo_math, safety\n" in told.out
+    assert "train.jsonl, line 1: not valid JSON" in told.out
+
+
 def test_suites_are_listed_with_their_cells(opcd):
     rows = {row["name"]: row for row in json.loads(opcd("suites", "--json").out)["suites"]}
     assert rows["quick"]["cells"] == len(rows["quick"]["methods"]) * len(rows["quick"]["tasks"])
@@ -184,7 +208,10 @@ def test_an_error_of_the_user_is_one_message_and_one_of_ours_keeps_its_traceback
     [
         (["--suite", "quik"], "unknown suite 'quik'. Did you mean 'quick'?"),
         (["--suite", "quick", "--methods", "opdc"], "unknown method 'opdc'. Did you mean 'opcd'?"),
-        (["--methods", "opcd", "--tasks", "frozenlake"], "Did you mean 'frozen_lake'?"),
+        (
+            ["--methods", "opcd", "--tasks", "frozenlake"],
+            "Did you mean 'frozen_lake' or 'frozen_lake_paper'?",
+        ),
         (["--suite", "quick", "--seeds", "0"], "seeds: Input should be greater than or equal to 1"),
         (["--suite", "quick", "--set", "batch_sise=4"], "Did you mean 'batch_size'"),
         (["--suite", "quick", "--set", "batch_size"], "write --set key=value"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -253,6 +254,16 @@ def test_a_trajectory_survives_json(tiny_loaded: LoadedModel) -> None:
     assert set(row["turns"][0]) == {
         "messages", "prompt_ids", "reply", "ids", "logprobs", "finish"
     }  # fmt: skip
+
+
+def test_what_another_grader_says_survives_json_too() -> None:
+    kept = only(played([example("a")]))
+    graded = dataclasses.replace(kept, grade=Grade(0.0, "3.0", "it is 3", {"other": 1.0}))
+    row = json.loads(json.dumps(graded.to_json()))
+    assert row["also"] == {"other": 1.0}
+    assert Trajectory.from_json(row) == graded
+    with pytest.raises(ValueError, match=r"other graders' values lie in \[0, 1\]"):
+        Grade(0.0, None, "why", {"other": 2.0})
 
 
 def test_a_foreign_row_is_refused_by_the_key_it_lacks() -> None:

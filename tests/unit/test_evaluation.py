@@ -9,7 +9,7 @@ from opcd_bench.errors import DataError
 from opcd_bench.evaluation import OUTCOMES, UNSCORED, evaluate
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.task import Context, Episode, Example, Grade, Turn
+from opcd_bench.task import Context, Contexts, Episode, Example, Grade, Turn
 
 ENDINGS = {
     "right": (1.0, "stop"),
@@ -68,10 +68,10 @@ class Parrot:
         return Reply((5, 2), (0.0, 0.0), "x", ENDINGS[word][1])
 
 
-def score(words, loaded, suite, *, engine=None, split="test", **values):
+def score(words, loaded, suite, *, engine=None, split="test", task=Script, **values):
     settings = {"items": 100, "samples": 1, "told": False, "seed": 0, **values}
     return evaluate(
-        Script(words),
+        task(words),
         split,
         loaded=loaded,
         engine=engine or Parrot(loaded),
@@ -103,6 +103,30 @@ def test_unparsable_counts_as_nothing_won_and_failed_does_not_count(tiny_loaded,
     assert (found.n, found.n_unscored) == (3, 1)
     assert [evaluation.score_of(row) for row in found.samples] == [1.0, 0.0, None]
     assert "the environment broke" in found.samples[2]["why"]
+
+
+class Twice(Script):
+    """Another grader takes everything that was said for right."""
+
+    def open(self, example, seed):
+        episode = Scripted(example)
+        own = episode.grade
+        episode.grade = lambda: Grade(own().score, None, "as scripted", {"kinder": 1.0})
+        return episode
+
+
+def test_what_another_grader_says_is_a_metric_beside_the_accuracy(tiny_loaded, suite):
+    found = score(["right", "wrong", "gibberish", "boom"], tiny_loaded, suite, task=Twice)
+    assert (found.metrics["accuracy"], found.metrics["kinder"]) == (1 / 3, 1.0)
+    assert [row.get("also") for row in found.samples] == [{"kinder": 1.0}] * 3 + [None]
+
+
+def test_without_another_grader_neither_rows_nor_metrics_speak_of_one(tiny_loaded, suite):
+    found = score(["right", "wrong"], tiny_loaded, suite)
+    assert not any("also" in row for row in found.samples)
+    assert set(found.metrics) == {
+        "accuracy", "parse_rate", "reply_tokens", *(f"{name}_rate" for name in OUTCOMES)
+    }  # fmt: skip
 
 
 def test_partial_credit_enters_the_accuracy(tiny_loaded, suite):
@@ -245,5 +269,5 @@ def test_a_task_without_a_context_has_nothing_to_distil():
             return Context("  ")
 
     with pytest.raises(DataError, match=r"empty context.*--retention"):
-        evaluation.context_of(Mute())
-    assert evaluation.context_of(Toy()).text
+        evaluation.contexts_of(Mute())
+    assert evaluation.contexts_of(Toy()) == Contexts((Toy().context(),))

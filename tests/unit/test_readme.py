@@ -34,7 +34,7 @@ def test_every_make_target_and_subcommand_it_names_exists():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     commands = {command.name for command in main.app.registered_commands}
     commands |= {group.name for group in main.app.registered_groups}
-    for name in set(re.findall(r"(?:^|[`/])opcd-bench ([a-z]+)", README, flags=re.MULTILINE)):
+    for name in set(re.findall(r"(?:^|[`/])opcd-bench ([a-z-]+)", README, flags=re.MULTILINE)):
         assert name in commands, name
 
 

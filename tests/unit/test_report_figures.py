@@ -21,6 +21,7 @@ from opcd_bench.report import (
     figure_frontier,
     figure_instructions,
     figure_pairwise,
+    figure_plane,
     figure_steps,
     figure_style,
     figure_tiles,
@@ -164,9 +165,9 @@ def test_the_forgetting_plot_has_a_row_a_method_and_a_row_a_seed():
 
 def test_methods_far_from_the_base_and_near_each_other_are_drawn_close_up():
     near = pd.DataFrame({"gain": [0.97, 0.98], "gain_low": [0.95, 0.96], "gain_high": [1.0, 1.0]})
-    assert figure_forgetting.clustered(near)
+    assert figure_plane.clustered(near)
     spread = pd.DataFrame({"gain": [0.2, 0.9], "gain_low": [0.1, 0.8], "gain_high": [0.3, 1.0]})
-    assert not figure_forgetting.clustered(spread)
+    assert not figure_plane.clustered(spread)
 
 
 def test_the_mean_over_seeds_stands_only_where_every_seed_was_evaluated():
@@ -232,6 +233,7 @@ def test_captions_say_how_many_seeds_and_which_interval(drawn):
     assert "95% intervals (percentile bootstrap over 40 dev items and 30 retention items)" in (
         drawn["frontier"].caption
     )
+    assert "Solid: mean over seeds. Faint: a seed each." in drawn["retention-steps"].caption
     assert "mind the gap" in drawn["factorial"].caption
 
 
@@ -239,7 +241,8 @@ def test_one_seed_says_one_seed():
     frames = comparison()
     one = frames.forgetting[frames.forgetting["seed"].isin([None, 0])]
     marks = figure_style.palette(NAMES)
-    assert "One seed" in figure_forgetting.drawn(one, TASK, marks).caption
+    caption = figure_forgetting.drawn(one, TASK, marks).caption
+    assert "One seed" in caption and "Faint" not in caption
 
 
 # --- what is drawn is the data ------------------------------------------------------------------
@@ -274,12 +277,14 @@ def figure_of(kind, names=NAMES, kept=("keep", "obey"), *, narrow=False):
 
 def test_the_frontier_draws_every_point_and_a_stepped_line_of_each_method():
     figure = figure_of("frontier", ("a", "b"))
-    assert [panel.get_title(loc="left") for panel in figure.axes] == ["keep", "obey"]
+    assert [panel.get_title(loc="left") for panel in figure.axes] == [
+        "keep", "keep, close up", "obey", "obey, close up",
+    ]  # fmt: skip
     colour = figure_style.palette(("a", "b"))["b"].colour
     lines = [line for line in figure.axes[0].lines if line.get_color() == colour]
     every = next(line for line in lines if line.get_alpha() == 0.4)
     assert sorted(every.get_xdata()) == pytest.approx([0.35, 0.35, 0.6, 0.6])
-    step = next(line for line in lines if line.get_alpha() == 0.9)
+    step = next(line for line in lines if line.get_alpha() == 0.5)
     assert list(step.get_ydata()) == pytest.approx([-0.02, -0.02, -0.02, -0.04, -0.04])
     chosen = next(line for line in lines if line.get_markersize() == 6.5)
     assert (chosen.get_xdata()[0], chosen.get_ydata()[0]) == pytest.approx((0.6, -0.04))
@@ -304,6 +309,25 @@ def test_where_there_is_no_interval_no_bar_is_drawn():
     panel = figure_forgetting._draw(flat, marks, narrow=False).axes[0]
     colour = marks["a"].colour
     assert not [x for x in panel.lines if x.get_color() == colour and x.get_linestyle() == "-"]
+
+
+def test_where_the_methods_cluster_each_panel_has_a_close_up_of_them():
+    frames, marks = comparison(("a", "b"), ("keep",)), figure_style.palette(("a", "b"))
+    far = frames.forgetting.assign(gain=[interval(0.9 + i / 100) for i in range(6)])
+    with figure_style.style():
+        figure = figure_forgetting._draw(figure_forgetting.data(far, TASK), marks, narrow=False)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["keep", "keep, close up"]
+    wide, near = (panel.get_xlim() for panel in figure.axes)
+    assert wide[0] < 0 and 0.85 < near[0] < 0.88 and 0.95 < near[1] < 0.97
+
+
+@pytest.mark.parametrize(
+    ("shares", "low", "high"), [([0, 0], 0, 0.05), ([1, 1], 0.95, 1), ([0, 1], 0, 1)]
+)
+def test_an_axis_of_shares_shows_no_shares_below_none_or_above_all(shares, low, high):
+    room = 0.05 * (high - low)
+    limits = figure_curves._window(pd.Series(shares, dtype=float))
+    assert limits == pytest.approx((low - room, high + room))
 
 
 def test_tiles_say_what_the_matrix_says():

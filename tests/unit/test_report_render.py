@@ -19,7 +19,7 @@ import pytest
 import report_suite
 
 from opcd_bench.errors import StoreError
-from opcd_bench.report import figures, published
+from opcd_bench.report import external, figures, published
 from opcd_bench.report.load import load
 from opcd_bench.report.render import render
 
@@ -38,10 +38,11 @@ def files(suite):
 
 
 def body(page):
-    """The page without its style and script, which no result changes."""
+    """The page without style, script and figures' sizes, which no result changes."""
     text = page.decode()
     text = re.sub(r"(<style>).*?(</style>)", r"\1\2", text, flags=re.DOTALL)
-    return re.sub(r"(<script>).*?(</script>)", r"\1\2", text, flags=re.DOTALL)
+    text = re.sub(r"(<script>).*?(</script>)", r"\1\2", text, flags=re.DOTALL)
+    return re.sub(r'\b(width|height)="\d+"', r'\1=""', text)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,11 @@ def test_external_rows_stand_apart_from_the_measured_ones(files):
     measured, apart = markdown.split("External: lm\\_eval")
     assert "stock" not in measured and "stock" in apart
     assert "50.0 [40.2, 59.8]" in apart and "org/other" in apart
-    assert page.index("opcd") < page.index("org/other")
+    assert apart.index("prompt\\_level\\_strict") < apart.index("inst\\_level\\_strict")
+    section = page.split('id="external"')[1].split("</section>")[0]
+    assert "org/other" in section and page.count("org/other") == section.count("org/other")
+    by_type = section.split(external.BY_INSTRUCTION)[-1]
+    assert by_type.index("keywords:existence") < by_type.index("75.0")
     assert "Published by others" not in page + markdown
 
 

@@ -123,7 +123,7 @@ def test_noise_is_the_same_whoever_writes_and_the_told_prompt_alone_differs(suit
     slots = schedule(Toy(), suite, 0, 3)
     plain, told = Listener(), Listener()
     writers.write(slots, Toy(), suite, 0, tiny_loaded, plain, None)
-    writers.write(slots, Toy(), suite, 0, tiny_loaded, told, Toy().context())
+    writers.write(slots, Toy(), suite, 0, tiny_loaded, told, Toy().contexts())
     assert [r.seed for r in plain.asked] == [r.seed for r in told.asked]
     assert len({r.seed for r in plain.asked}) == len(slots)
     assert [r.prompt_ids for r in plain.asked] != [r.prompt_ids for r in told.asked]
@@ -183,6 +183,7 @@ def paired(trajectories, examples, suite, student, *, teacher=None, told_by=None
         Toy(),
         suite,
         student,
+        seed=0,
         told_by=told_by or student,
         on_policy=on_policy or [True] * len(trajectories),
     )
@@ -296,4 +297,4 @@ def test_what_the_teacher_reads_goes_where_the_tasks_context_goes():
         def context(self):
             return Context("rules", "user")
 
-    assert writers.reading(Teacher(reads="hint"), InUser(), ONE) == Context("add", "user")
+    assert writers.reading(Teacher(reads="hint"), InUser(), ONE, 0) == Context("add", "user")

@@ -13,7 +13,7 @@ ASK = "Look at the task, the reply and the feedback . Write the lessons ."
 ITEM = "- EXPERIENCE ITEM:"
 """What opens a lesson's line."""
 
-_ITEM = re.compile(r"^\s*-\s*EXPERIENCE ITEM:\s*(.+?)\s*$", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*-[ \t]*EXPERIENCE ITEM:[ \t]*(\S.*)$", re.MULTILINE)
 
 
 def reflection_messages(

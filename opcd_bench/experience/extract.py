@@ -1,0 +1,239 @@
+"""From a model's own attempts to contexts: solve, reflect, parse, accumulate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from opcd_bench import __version__
+from opcd_bench.errors import DataError
+from opcd_bench.experience import context_file
+from opcd_bench.experience.context_file import ContextFile
+from opcd_bench.experience.folder import TRACES, ExperienceDir
+from opcd_bench.experience.items import accumulated
+from opcd_bench.experience.prompts import Prompts
+from opcd_bench.experience.reader import Reader
+from opcd_bench.experience.recipe import Extracted, Recipe, Stage
+from opcd_bench.experience.reflect import STATUSES, Asked, readable, reflections
+from opcd_bench.experience.solve import attempts, drawn_examples
+from opcd_bench.experience.trace import Trace
+from opcd_bench.files import LOCK, Lock, explained, remove_temporaries, write_atomic
+from opcd_bench.jsonl import Row, joined, read_rows
+from opcd_bench.progress import Reporter
+from opcd_bench.seeds import seed_of
+from opcd_bench.task import Context, Task
+from opcd_bench.writers import row_of
+
+
+class Extraction:
+    """One task, model and recipe in one folder; every stage goes on where it was stopped.
+
+    Only train is read. Raises DataError where it is empty.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        prompts: Prompts,
+        reader: Reader,
+        out: Path,
+        console: Reporter,
+    ) -> None:
+        self.task, self.recipe, self.prompts = task, recipe, prompts
+        self.reader = reader
+        self.folder, self.console = ExperienceDir(out, recipe.variant), console
+        self.raw = recipe.variant == "raw-traces"
+        self.drawn = {s: drawn_examples(task, s, recipe.items) for s in range(recipe.seeds)}
+
+    def trace_settings(self) -> dict[str, Any]:
+        """All that the attempts depend on; more seeds may join them."""
+        return {
+            "task": self.task.name,
+            "task_version": self.task.version,
+            "options": dict(self.task.options()),
+            "model": dict(self.reader.identity),
+            "items": self.recipe.items,
+            "sampling": asdict(self.recipe.solving),
+        }
+
+    def variant_settings(self) -> dict[str, Any]:
+        """All that the contexts depend on besides the attempts."""
+        return {
+            "variant": self.recipe.variant,
+            "accumulate": self.recipe.accumulate,
+            "max_context_tokens": self.recipe.max_context_tokens,
+            "prompts": self.prompts.describe(),
+            "reflecting": None if self.raw else asdict(self.recipe.reflecting),
+        }
+
+    def run(self, until: Stage = "contexts") -> list[Extracted]:
+        """Every stage up to ``until``; what became of each seed, if its context is made.
+
+        Raises StoreError where the folder holds an extraction with other settings, or is being
+        written; DataError where not one item came of all the attempts.
+        """
+        folder = self.folder
+        with explained(folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
+        with Lock(folder.path / LOCK):
+            remove_temporaries(folder.path)
+            folder.same_settings(TRACES, self.trace_settings())
+            self.solve()
+            if until == "traces":
+                return []
+            folder.same_settings(self.recipe.variant, self.variant_settings())
+            if not self.raw:
+                self.reflect()
+            if until == "reflections":
+                return []
+            self.parse()
+            return self.accumulate() if until == "contexts" else []
+
+    # --- stages -------------------------------------------------------------------------------
+
+    def solve(self) -> None:
+        """Plain attempts, whole seeds at a time: rows that a ``stored`` writer reads too."""
+        items, seeds = self.recipe.items, self.recipe.seeds
+        together = max(1, self.recipe.batch // items)
+        with self._phase("solve plain") as phase:
+            for first in range(0, seeds, together):
+                # The same seeds together, whatever is there already: batch mates change round-off.
+                group = range(first, min(first + together, seeds))
+                missing = [s for s in group if not self.folder.trace_file(s).exists()]
+                if missing:
+                    drawn = [(s, self.drawn[s]) for s in group]
+                    sampling = self.recipe.solving
+                    played = attempts(
+                        self.task, drawn, self.reader.loaded, self.reader.engine, sampling
+                    )
+                    for seed in missing:
+                        at = (seed - first) * items
+                        rows = map(row_of, played[at : at + items])
+                        write_atomic(self.folder.trace_file(seed), joined(rows))
+                phase.advance(items * len(group))
+
+    def reflect(self) -> None:
+        """The lessons of each attempt: a row as soon as its batch is written."""
+        with self._phase("reflect") as phase:
+            phase.advance(sum(len(self.folder.reflected(seed)) for seed in self.drawn))
+            for batch in self._to_reflect():
+                found = reflections(
+                    self._asked(batch),
+                    self.prompts,
+                    self.reader.loaded,
+                    self.reader.engine,
+                    self.recipe.reflecting,
+                )
+                for (seed, position), one in zip(batch, found, strict=True):
+                    row = {**one.to_json(), "seed": seed, "position": position}
+                    self.folder.reflect(seed, row)
+                phase.advance(len(batch), items=sum(len(one.items) for one in found))
+
+    def parse(self) -> None:
+        """What a context is made of: a row a lesson (or a trace), oldest first."""
+        for seed in self.drawn:
+            rows = self._traces(seed) if self.raw else self._lessons(seed)
+            self.folder.put(self.folder.file("items", seed), joined(rows))
+
+    def accumulate(self) -> list[Extracted]:
+        """The contexts; DataError where no seed has a single item."""
+        found = [self._accumulate(seed) for seed in self.drawn]
+        if not any(one.path for one in found):
+            count = self.recipe.seeds * self.recipe.items
+            where = self.folder.file("reflections", 0).parent
+            raise DataError(
+                f"not one item came of {count} attempts at {self.task.name!r}. Read {where}: does "
+                "the model write lines that begin with '- EXPERIENCE ITEM:', and has it the room "
+                f"(--max-reflection-length {self.recipe.reflecting.max_completion_length})?"
+            )
+        return found
+
+    def _accumulate(self, seed: int) -> Extracted:
+        items = [row["item"] for row in read_rows(self.folder.file("items", seed))]
+        kept = self._kept(items)
+        statuses = self._statuses(seed)
+        if not kept:
+            self.console.warn(f"seed {seed}: no item came of its attempts, so it has no context")
+            return Extracted(seed, None, statuses, 0, 0, 0)
+        context, path = self._context(kept), self.folder.context(seed)
+        made = ContextFile(context.text, context.placement, kept, self._provenance(seed))
+        self.folder.put(path, context_file.text_of(made).encode())
+        return Extracted(seed, path, statuses, len(items), len(kept), self._tokens(kept))
+
+    # --- what the stages need -----------------------------------------------------------------
+
+    def _phase(self, name: str) -> Any:
+        total = self.recipe.seeds * self.recipe.items
+        return self.console.phase(f"{self.task.name}: {name}", total, "attempts")
+
+    def _to_reflect(self) -> Iterator[list[tuple[int, int]]]:
+        """Batches of (seed, position) without a row; with-previous goes position by position."""
+        have = {seed: len(self.folder.reflected(seed)) for seed in self.drawn}
+        places = [(s, at) for s in self.drawn for at in range(have[s], self.recipe.items)]
+        groups = [places]
+        if self.recipe.variant == "with-previous":
+            groups = [[p for p in places if p[1] == at] for at in range(self.recipe.items)]
+        for group in groups:
+            for first in range(0, len(group), self.recipe.batch):
+                yield group[first : first + self.recipe.batch]
+
+    def _asked(self, batch: Sequence[tuple[int, int]]) -> list[Asked]:
+        stored = {seed: self.folder.attempts(seed) for seed in {seed for seed, _ in batch}}
+        found = []
+        for seed, position in batch:
+            example = self.drawn[seed][position]
+            previous: tuple[str, ...] = ()
+            if self.recipe.variant == "with-previous":
+                previous = self._kept([row["item"] for row in self._lessons(seed)])
+            noise = seed_of("reflect", self.task.name, seed, position, example.id)
+            found.append(Asked(stored[seed][position], example, noise, previous))
+        return found
+
+    def _lessons(self, seed: int) -> list[Row]:
+        return [
+            {"example_id": row["example_id"], "item": item}
+            for row in self.folder.reflected(seed)
+            for item in row["items"]
+        ]
+
+    def _traces(self, seed: int) -> list[Row]:
+        found: list[Row] = []
+        for attempt, example in zip(self.folder.attempts(seed), self.drawn[seed], strict=True):
+            trace = readable(attempt, example)
+            if isinstance(trace, Trace):
+                found.append({"example_id": example.id, "item": self.prompts.raw(trace)})
+        return found
+
+    def _statuses(self, seed: int) -> dict[str, int]:
+        seen = [row["status"] for row in self.folder.reflected(seed)]
+        if self.raw:
+            pairs = zip(self.folder.attempts(seed), self.drawn[seed], strict=True)
+            read = [readable(*pair) for pair in pairs]
+            seen = ["read" if isinstance(one, Trace) else one for one in read]
+        return {status: seen.count(status) for status in STATUSES}
+
+    def _context(self, items: Sequence[str]) -> Context:
+        return self.prompts.told_raw(items) if self.raw else self.prompts.told(items)
+
+    def _tokens(self, items: Sequence[str]) -> int:
+        text = self._context(items).text
+        return len(self.reader.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _kept(self, items: Sequence[str]) -> tuple[str, ...]:
+        recipe = self.recipe
+        return accumulated(items, recipe.accumulate, recipe.max_context_tokens, self._tokens)
+
+    def _provenance(self, seed: int) -> dict[str, Any]:
+        return {
+            **self.trace_settings(),
+            **self.variant_settings(),
+            "seed": seed,
+            "split": "train",
+            "examples": [example.id for example in self.drawn[seed]],
+            "attempts": self._statuses(seed),
+            "files": self.folder.files(seed),
+            "opcd_bench": __version__,
+        }

@@ -1,0 +1,93 @@
+"""The folder of an extraction: attempts, reflections, items and contexts, each stage on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.environment import differences
+from opcd_bench.errors import StoreError
+from opcd_bench.files import checksum, explained, removal, write_atomic
+from opcd_bench.jsonl import Row, append_row, object_text, read_object, read_rows
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
+from opcd_bench.writers import of_row
+
+TRACES = "traces"
+
+
+class ExperienceDir:
+    """``traces/`` is shared by the variants, each of which has a folder of its own.
+
+    ::
+
+        traces.json  traces/s000.jsonl               settings; attempts, a row each
+        memoryless.json                              settings
+        memoryless/reflections/s000.jsonl            a row an attempt
+        memoryless/items/s000.jsonl                  a row a lesson
+        memoryless/s000.json                         the context; nothing else has its place here
+    """
+
+    def __init__(self, path: Path, variant: str) -> None:
+        self.path, self.variant = path, variant
+
+    def same_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
+        """Store the settings of ``traces`` or of a variant; StoreError where there are others."""
+        path = self.path / f"{stage}.json"
+        if not path.exists():
+            write_atomic(path, object_text(settings))
+            return
+        if changed := differences(read_object(path), settings):
+            here = self.path / stage
+            raise StoreError(
+                f"{here}: was made with other settings (stored -> now):\n"
+                + "\n".join(f"  {line}" for line in changed)
+                + f"\nGive another folder with --out, or remove it: {removal(path)} "
+                f"{removal(here).removeprefix('rm -r ')}"
+            )
+
+    def trace_file(self, seed: int) -> Path:
+        """Where the attempts of a seed lie, or will."""
+        return self.path / TRACES / f"s{seed:03d}.jsonl"
+
+    def file(self, stage: str, seed: int) -> Path:
+        """Where a seed's ``reflections`` or ``items`` lie, or will."""
+        return self.path / self.variant / stage / f"s{seed:03d}.jsonl"
+
+    def context(self, seed: int) -> Path:
+        """Where a seed's context lies, or will."""
+        return self.path / self.variant / f"s{seed:03d}.json"
+
+    def attempts(self, seed: int) -> list[Trajectory | Skipped]:
+        """The attempts of a seed, in order."""
+        return [of_row(row) for row in read_rows(self.trace_file(seed))]
+
+    def reflected(self, seed: int) -> list[Row]:
+        """The reflections of a seed that are there so far, in order."""
+        path = self.file("reflections", seed)
+        return read_rows(path) if path.exists() else []
+
+    def reflect(self, seed: int, row: Mapping[str, Any]) -> None:
+        """Append a reflection; on the disk when this returns."""
+        path = self.file("reflections", seed)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        append_row(path, row, fsync=True)
+
+    def put(self, path: Path, data: bytes) -> None:
+        """Write a file that follows from others, unless it is there just so."""
+        if not path.exists() or path.read_bytes() != data:
+            write_atomic(path, data)
+
+    def files(self, seed: int) -> dict[str, dict[str, str]]:
+        """The files that a seed's context comes from, with their checksums, for its provenance."""
+        paths = {
+            TRACES: self.trace_file(seed),
+            "reflections": self.file("reflections", seed),
+            "items": self.file("items", seed),
+        }
+        return {
+            stage: {"file": str(path.relative_to(self.path)), "sha256": checksum(path).sha256}
+            for stage, path in paths.items()
+            if path.exists()
+        }

@@ -1,0 +1,46 @@
+"""The model that attempts, reflects and is scored, with its engine and what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from opcd_bench import models
+from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.engine import Engine
+from opcd_bench.rollout.hf import HFEngine
+
+
+@dataclass(frozen=True)
+class Reader:
+    """``identity`` is all that its replies depend on besides prompt and sampling, as JSON."""
+
+    loaded: LoadedModel
+    engine: Engine
+    identity: Mapping[str, Any]
+
+
+def opened(
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    batch: int = 128,
+) -> Reader:
+    """The model of that name on the default engine; ModelError where it cannot be used."""
+    loaded = models.load(model, revision=revision, device=device, dtype=dtype)
+    return Reader(loaded, HFEngine(loaded, batch_size=batch), identity_of(model, loaded))
+
+
+def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:
+    """Name, weights, type and chat template of a model."""
+    template = str(loaded.tokenizer.chat_template)
+    return {
+        "model": model,
+        "weights": models.weights_hash(loaded.model),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "chat_template": hashlib.sha256(template.encode()).hexdigest()[:10],
+    }

@@ -1,0 +1,192 @@
+"""Which of several contexts to use: scored on dev by successive halving, drawn, or the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opcd_bench import __version__
+from opcd_bench.errors import ConfigError, DataError, StoreError
+from opcd_bench.experience import context_file
+from opcd_bench.experience.context_file import ContextFile
+from opcd_bench.experience.dev_scores import PLAIN, DevScores
+from opcd_bench.experience.reader import Reader
+from opcd_bench.files import removal, write_atomic
+from opcd_bench.progress import Phase, Reporter
+from opcd_bench.rollout.engine import Sampling
+from opcd_bench.seeds import generator
+from opcd_bench.task import Context, Task
+
+SELECTED = "selected"
+"""Where choices go, below the folder of the candidates."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Candidates scored on the same first ``items`` dev examples: name -> mean score."""
+
+    items: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The names chosen, the rounds that led there, and what they cost.
+
+    ``plain`` is the score without a context on the last round's items. ``cost``: samples scored,
+    tokens read and written, and the samples that scoring every candidate on all of them takes.
+    """
+
+    names: tuple[str, ...]
+    rounds: tuple[Round, ...] = ()
+    plain: float | None = None
+    cost: Mapping[str, int] | None = None
+
+
+def candidates_in(folder: Path) -> dict[str, ContextFile]:
+    """The contexts of a folder by file name, in order; DataError where there are none."""
+    files = sorted(p for p in folder.glob("*") if p.suffix in (".json", ".txt") and p.is_file())
+    if not files:
+        below = sorted({str(path.parent) for path in folder.glob("*/s*.json")})
+        hint = f"; there are some in {' and '.join(below)}" if below else ""
+        raise DataError(
+            f"{folder}: no context in it (*.json, *.txt){hint}. Give such a folder with --contexts;"
+            " opcd-bench extract makes one"
+        )
+    return {path.name: context_file.read(path) for path in files}
+
+
+def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) -> Chosen | None:
+    """The choice of a rule that scores nothing: ``random`` or ``first-N``; None for ``best``.
+
+    Raises ConfigError for any other rule, or more than there are.
+    """
+    if rule == "best":
+        return None
+    if rule == "random":
+        return Chosen((generator("select", task.name, seed).choice(list(candidates)),))
+    match = re.fullmatch(r"first-([1-9]\d*)", rule)
+    if match is None:
+        raise ConfigError(
+            f"--select {rule}: no such rule; allowed: best (on dev), random, or first-N (first-3: "
+            "a pool of the first three)"
+        )
+    count = int(match[1])
+    if count > len(candidates):
+        raise ConfigError(f"--select {rule}: there are only {len(candidates)} contexts")
+    return Chosen(tuple(candidates[:count]))
+
+
+def best(
+    scores: DevScores, names: Sequence[str], first_items: int, dev_items: int, console: Reporter
+) -> Chosen:
+    """The best context on dev by successive halving (Jamieson and Talwalkar 2016).
+
+    All are scored on the first ``first_items`` examples, the better half goes on to twice as many,
+    and so forth to ``dev_items`` (or all of dev). Of equals the first in order stays.
+    """
+    most = min(dev_items, len(scores.examples))
+    if most < 1:
+        raise DataError(f"task {scores.task.name!r} has no dev examples to select on")
+    items, alive = min(first_items, most), list(names)
+    rounds: list[Round] = []
+    with console.phase(f"{scores.task.name}: select on dev", None, "samples") as phase:
+        while True:
+            found = _scored(scores, alive, items, phase)
+            rounds.append(Round(items, found))
+            ranked = sorted(alive, key=lambda name: (-found[name], names.index(name)))
+            if len(alive) == 1 or items == most:
+                break
+            alive = ranked[: (len(alive) + 1) // 2]
+            items = min(2 * items, most)
+        plain = _scored(scores, [PLAIN], items, phase)[PLAIN]
+    cost = {**scores.cost(), "samples_of_all_on_all": len(names) * most}
+    return Chosen((ranked[0],), tuple(rounds), plain, cost)
+
+
+def _scored(scores: DevScores, names: Sequence[str], items: int, phase: Phase) -> dict[str, float]:
+    before = scores.cost()["samples"]
+    found = scores.score(names, items)
+    phase.advance(scores.cost()["samples"] - before, items=items, contexts=len(names))
+    return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is chosen from: the contexts of a folder, for a task.
+
+    ``first_items`` and ``dev_items`` are the dev examples of the first and of the last round.
+    """
+
+    task: Task
+    folder: Path
+    rule: str
+    seed: int = 0
+    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
+    first_items: int = 16
+    dev_items: int = 200
+
+    def run(
+        self, out: Path | None, reader: Callable[[], Reader], console: Reporter
+    ) -> tuple[Chosen, list[Path]]:
+        """Choose, and write the chosen contexts with how they were chosen in their provenance.
+
+        ``out`` None: ``selected/<rule>.json`` below the folder. ``reader`` is called only where
+        something is scored. The same call goes on where an earlier one was stopped. Raises
+        StoreError where ``out`` holds another context.
+        """
+        files = candidates_in(self.folder)
+        own = self.task.context().placement
+        contexts = {name: Context(f.text, f.placement or own) for name, f in files.items()}
+        record: dict[str, Any] = {"seed": self.seed, "opcd_bench": __version__}
+        chosen = without_scores(self.task, list(files), self.rule, self.seed)
+        if chosen is None:
+            read = reader()
+            folder = self.folder / SELECTED
+            scores = DevScores(self.task, contexts, read, self.sampling, self.seed, folder)
+            chosen = best(scores, _different(contexts), self.first_items, self.dev_items, console)
+            record |= {"model": read.identity, "sampling": asdict(self.sampling)}
+        selected = {
+            "rule": self.rule,
+            "split": "dev" if chosen.rounds else None,
+            "candidates": {name: context.hash for name, context in contexts.items()},
+            "rounds": [asdict(one) for one in chosen.rounds],
+            "plain": chosen.plain,
+            "cost": None if chosen.cost is None else dict(chosen.cost),
+            **record,
+        }
+        paths = _paths(out or self.folder / SELECTED / f"{self.rule}.json", len(chosen.names))
+        for name, path in zip(chosen.names, paths, strict=True):
+            provenance = {**files[name].provenance, "selected": {**selected, "chosen": name}}
+            _write(path, contexts[name], files[name].items, provenance)
+        return chosen, paths
+
+
+def _different(contexts: Mapping[str, Context]) -> list[str]:
+    """The names without those that tell what an earlier one tells."""
+    first: dict[str, str] = {}
+    for name, context in contexts.items():
+        first.setdefault(context.hash, name)
+    return list(first.values())
+
+
+def _paths(out: Path, count: int) -> list[Path]:
+    """``out``, or ``out`` with a number before its ending for each of several."""
+    if count == 1:
+        return [out]
+    return [out.with_name(f"{out.stem}.{number}{out.suffix}") for number in range(1, count + 1)]
+
+
+def _write(
+    path: Path, context: Context, items: tuple[str, ...], provenance: Mapping[str, Any]
+) -> None:
+    data = context_file.text_of(ContextFile(context.text, context.placement, items, provenance))
+    if path.exists() and path.read_text(encoding="utf-8") != data:
+        raise StoreError(
+            f"{path}: holds another choice, which a suite may be using. Give another file with "
+            f"--out, or remove it: {removal(path)}"
+        )
+    write_atomic(path, data)
