@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -14,7 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from opcd_bench.report import page_tables
+from opcd_bench.report import page_tables, provenance
 from opcd_bench.report.comparison import Comparison
 from opcd_bench.report.curves import METRICS
 from opcd_bench.report.figures import Drawn, tasks_of
@@ -83,14 +81,14 @@ def render(context: PageContext) -> bytes:
         notes=context.notes,
         sections=sections(context),
         css=Markup(_text("page.css")),
-        js=Markup(_text("page.js")),
+        js=Markup(_text("page.js") + _text("samples.js")),
         stands=stands(context.comparison),
         metrics=list(METRICS.values()),
         command=context.command,
         downloads=context.downloads,
-        missing=_missing(context.missing),
+        missing=provenance.missing(context.missing),
         protocols=context.protocols.to_dict("records"),
-        **provenance(context.cells),
+        **provenance.of_cells(context.cells),
     )
     return html.encode()
 
@@ -195,60 +193,3 @@ def stands(comparison: Comparison) -> dict[str, dict[str, float]]:
         for row in frame[["task", "method", "learning_rate"]].drop_duplicates().itertuples():
             found.setdefault(str(row.task), {})[str(row.method)] = float(row.learning_rate)
     return found
-
-
-def _missing(rows: pd.DataFrame) -> list[dict[str, str]]:
-    """Of each task, method and reason the rates that are missing."""
-    return [
-        {
-            **{"task": str(task), "method": str(method), "state": str(state)},
-            "rates": ", ".join(f"{rate:g}" for rate in sorted(part["learning_rate"])),
-        }
-        for (task, method, state), part in rows.groupby(["task", "method", "state"], sort=True)
-    ]
-
-
-def provenance(cells: pd.DataFrame) -> dict[str, Any]:
-    """The runs, and what they were run with, each distinct text once.
-
-    Keys: ``runs`` (rows with the number of their settings and environment) and ``folds`` (kind,
-    title, [(label, JSON)]) for methods, settings and environments.
-    """
-    settings: dict[str, str] = {}
-    environments: dict[str, str] = {}
-    methods: dict[str, str] = {}
-    runs = []
-    for row in cells.to_dict("records"):
-        methods.setdefault(row["method"], _json(row["description"]))
-        runs.append(
-            {
-                "run": row["run"],
-                "state": f"{row['state']}: {row['reason']}" if row["reason"] else row["state"],
-                "step": _number(row.get("chosen_step")),
-                "seconds": _number(row.get("seconds")),
-                "memory": _number(row.get("peak_memory_bytes"), 1e6),
-                "settings": _numbered(settings, row["settings"]),
-                "environment": _numbered(environments, row["environment"]),
-            }
-        )
-    folds = [
-        ("method", "Methods", sorted(methods.items())),
-        ("settings", "Settings", [(label, text) for text, label in settings.items()]),
-        ("environment", "Environments", [(label, text) for text, label in environments.items()]),
-    ]
-    return {"runs": runs, "folds": folds}
-
-
-def _numbered(seen: dict[str, str], value: Any) -> str:
-    text = _json(value)
-    return seen.setdefault(text, str(len(seen) + 1))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def _number(value: float | None, unit: float = 1.0) -> str:
-    if value is None or math.isnan(value):
-        return ""
-    return f"{value / unit:,.0f}"

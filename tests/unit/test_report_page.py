@@ -175,8 +175,9 @@ def test_names_reasons_and_replies_stay_text(drawn):
     assert found.text.count(EVIL) >= 12
 
 
-def test_the_script_writes_no_markup():
-    text = resources.files("opcd_bench.report").joinpath("templates", "page.js").read_text("utf-8")
+@pytest.mark.parametrize("name", ["page.js", "samples.js"])
+def test_the_scripts_write_no_markup(name):
+    text = resources.files("opcd_bench.report").joinpath("templates", name).read_text("utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
                 "new Function", "fetch(", "XMLHttpRequest"):  # fmt: skip
         assert way not in text
