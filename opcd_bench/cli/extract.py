@@ -29,6 +29,7 @@ Revision = Annotated[str | None, typer.Option(help="Revision of a Hub model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Replies written at a time.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
 History = Annotated[str, typer.Option(help="What a game shows at each turn: last or full.")]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
@@ -75,6 +76,7 @@ def extract(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Batch = 128,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Extract experience: solve plain, reflect on the own attempts, keep the lessons as contexts.

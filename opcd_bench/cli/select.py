@@ -18,6 +18,7 @@ from opcd_bench.cli.extract import (
     Model,
     Revision,
     TaskName,
+    Threads,
     interruptible,
 )
 from opcd_bench.cli.output import Json, print_json, text_table
@@ -53,6 +54,7 @@ def select(
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: Batch = 128,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Choose among extracted contexts; test is never read.
@@ -78,7 +80,12 @@ def select(
         chosen, paths = selection.run(
             out,
             lambda: reader.opened(
-                model, revision=revision, device=device, dtype=dtype, batch=batch_size
+                model,
+                revision=revision,
+                device=device,
+                dtype=dtype,
+                batch=batch_size,
+                threads=threads,
             ),
             reporter(),
         )

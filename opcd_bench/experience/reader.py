@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from opcd_bench import models
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Engine
@@ -29,8 +31,14 @@ def opened(
     device: str = "auto",
     dtype: str = "auto",
     batch: int = 128,
+    threads: int | None = None,
 ) -> Reader:
-    """The model of that name on the default engine; ModelError where it cannot be used."""
+    """The model of that name on the default engine; ModelError where it cannot be used.
+
+    ``threads`` is how many a CPU's products take, for the whole process (None: torch's choice).
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     loaded = models.load(model, revision=revision, device=device, dtype=dtype)
     return Reader(loaded, HFEngine(loaded, batch_size=batch), identity_of(model, loaded))
 

@@ -1,7 +1,6 @@
 """The whole loop with the built-in model: attempts, lessons, a chosen context, a distilled cell."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -9,7 +8,7 @@ from opcd_bench.cli import main
 from opcd_bench.experience import context_file
 from opcd_bench.models import load
 from opcd_bench.run_reader import RunReader
-from opcd_bench.task import Context
+from opcd_bench.task import Context, Contexts
 
 
 def opcd(*words):
@@ -86,32 +85,26 @@ def test_any_other_model_is_asked_in_general_words_and_a_paper_game_is_told_insi
     assert settings["prompts"]["placement"] == "inside"
 
 
-def test_the_best_on_dev_and_a_pool_are_distilled_in_cells_of_their_own(contexts, tmp_path):
+def test_one_is_chosen_on_dev_and_a_pool_is_distilled(contexts, tmp_path):
     folder = str(contexts / "memoryless")
     assert opcd("select", "--task", "rule_math", "--contexts", folder, "--device", "cpu",
                 "--first-items", "4", "--dev-items", "8") == 0  # fmt: skip
-    chosen = contexts / "memoryless" / "selected" / "best.json"
     pool = sorted(contexts.glob("memoryless/s*.json"))
+    texts = {context_file.read(path).text for path in pool}
+    assert context_file.read(contexts / "memoryless" / "selected" / "best.json").text in texts
+    told = [word for path in pool for word in ("--context", str(path))]
     run = ["run", "--suite", "quick", "--methods", "sft_context", "--retention", "none",
            "--max-steps", "1", "--batch-size", "8", "--output-dir", str(tmp_path), "--device",
            "cpu", "--set", "dev_items=4", "--set", "test_items=8", "--jobs", "1",
-           "--no-report"]  # fmt: skip
-    assert opcd(*run, "--name", "best", "--context", str(chosen)) == 0
-    told = [word for path in pool for word in ("--context", str(path))]
-    assert opcd(*run, "--name", "pool", *told) == 0
+           "--no-report", "--name", "pool"]  # fmt: skip
+    assert opcd(*run, *told) == 0
+    (cell,) = (tmp_path / "pool").glob("rule_math--sft_context--*")
+    assert RunReader(cell).sealed
     micro = load("micro", device="cpu")
-    texts = [context_file.read(path).text for path in pool]
-    read = {}
-    for name in ("best", "pool"):
-        (cell,) = (tmp_path / name).glob("rule_math--sft_context--*")
-        assert RunReader(cell).sealed
-        read[name] = {text for row in told_rows(tmp_path / name) for text in texts
-                      if system_message(micro, row) == text}  # fmt: skip
-    assert read == {"best": {context_file.read(chosen).text}, "pool": set(texts)}
-    cells = Path(tmp_path).glob("*/rule_math--sft_context--*/config.json")
-    hashes = [json.loads(path.read_text())["task"]["context_hash"] for path in cells]
-    assert len(set(hashes)) == 2
-    assert Context(context_file.read(chosen).text).hash in hashes
+    assert {system_message(micro, row) for row in told_rows(tmp_path / "pool")} == texts
+    pooled = Contexts(tuple(Context(text) for text in texts))
+    stored = json.loads((cell / "config.json").read_text())["task"]["context_hash"]
+    assert stored == pooled.hash
 
 
 def told_rows(suite):

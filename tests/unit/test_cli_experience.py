@@ -54,11 +54,10 @@ EXTRACT = ["extract", "--task", "rule_math", "--out", "contexts/a", "--items", "
 
 
 def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp_path):
-    told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu")
+    told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu", "--threads", "2")
     assert told.code == 0, told.err
-    assert model.opened == [
-        ("micro", {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7})
-    ]
+    settings = {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7, "threads": 2}
+    assert model.opened == [("micro", settings)]
     rows = [line.split() for line in told.out.splitlines()[2:4]]
     assert [row[-1] for row in rows] == [f"contexts/a/memoryless/s00{i}.json" for i in range(2)]
     assert rows[0][:4] == ["0", "2", "2", "1"], "seed, read, items, kept"
