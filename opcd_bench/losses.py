@@ -16,7 +16,15 @@ from torch import Tensor
 
 from opcd_bench.divergence import Divergence, loss_ids, named
 from opcd_bench.errors import InvalidLoss
-from opcd_bench.supports import LOG_PROB_FLOOR, FromList, FromLogits, Reader, Reading, read
+from opcd_bench.supports import (
+    EMPTY,
+    LOG_PROB_FLOOR,
+    FromList,
+    FromLogits,
+    Reader,
+    Reading,
+    read,
+)
 
 __all__ = [
     "LOG_PROB_FLOOR",
@@ -202,10 +210,15 @@ def _buckets(loss: Divergence, reading: Reading) -> tuple[Tensor, Tensor]:
         student_logp_XB = torch.cat([student_logp_XB, reading.student_log_tail_X[..., None]], -1)
         teacher_logp_XB = torch.cat([teacher_logp_XB, reading.teacher_log_tail_X[..., None]], -1)
     if loss.outside == "renormalise":
-        student_logp_XB = student_logp_XB - student_logp_XB.logsumexp(-1, keepdim=True)
+        student_logp_XB = _renormalised(student_logp_XB, reading.inside_XK)
     if loss.outside in ("renormalise", "renormalise_teacher"):
-        teacher_logp_XB = teacher_logp_XB - teacher_logp_XB.logsumexp(-1, keepdim=True)
+        teacher_logp_XB = _renormalised(teacher_logp_XB, reading.inside_XK)
     return student_logp_XB, teacher_logp_XB
+
+
+def _renormalised(logp_XK: Tensor, inside_XK: Tensor) -> Tensor:
+    """Log-probs divided by their mass; an empty support stays empty: it has no mass to spread."""
+    return torch.where(inside_XK, logp_XK - logp_XK.logsumexp(-1, keepdim=True), EMPTY)
 
 
 def _surrogate(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
@@ -246,8 +259,9 @@ def _divergence(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tens
         return _kl(student_logp_XB, teacher_logp_XB)
     if loss.direction == "forward_kl":
         value_X = _kl(teacher_logp_XB, student_logp_XB)
-        if loss.outside == "renormalise_teacher":  # undo the masses: only the teacher's is 1
-            value_X = (value_X + 1 - student_logp_XB.exp().sum(-1)).clamp(min=0)
+        if loss.outside == "renormalise_teacher":  # undo the masses, of which only one is 1
+            masses_X = teacher_logp_XB.exp().sum(-1) - student_logp_XB.exp().sum(-1)
+            value_X = (value_X + masses_X).clamp(min=0)
         return value_X
     mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
     if loss.direction == "skew_forward":

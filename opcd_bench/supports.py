@@ -18,7 +18,8 @@ from opcd_bench.errors import InvalidLoss
 LOG_PROB_FLOOR = -100.0
 """Log-prob (nats) given to what a model holds impossible; exp of it underflows float32."""
 _MASKED = -1e4  # no finite gap of real logits comes near; masks (-inf, the dtype's minimum) pass it
-_EMPTY = -1e4  # an unused slot: its probability is exactly 0 in both models
+EMPTY = -1e4
+"""Log-prob of an unused slot: its probability is exactly 0 in both models."""
 
 
 class Known(NamedTuple):
@@ -186,7 +187,7 @@ def read(loss: Divergence, student: FromLogits, teacher: Reader, reply_ids_X: Te
         asked_X = inside_XK.sum(-1)
         coverage_X = 1 - lacking_XK.sum(-1) / asked_X.clamp(min=1)
         teacher_logp_XK, inside_XK = _fill(loss, teacher, teacher_logp_XK, inside_XK, lacking_XK)
-        teacher_logp_XK = torch.where(inside_XK, teacher_logp_XK, _EMPTY)
+        teacher_logp_XK = torch.where(inside_XK, teacher_logp_XK, EMPTY)
     own_logp_XK = student.at(ids_XK).logp_XK
     tails: list[Tensor | None] = [None, None]
     if loss.outside == "tail":
@@ -194,7 +195,7 @@ def read(loss: Divergence, student: FromLogits, teacher: Reader, reply_ids_X: Te
             student.log_tail(ids_XK, inside_XK, own_logp_XK),
             teacher.log_tail(ids_XK, inside_XK, teacher_logp_XK),
         ]
-    own_logp_XK = torch.where(inside_XK, own_logp_XK, _EMPTY)
+    own_logp_XK = torch.where(inside_XK, own_logp_XK, EMPTY)
     return Reading(ids_XK, inside_XK, own_logp_XK, teacher_logp_XK, tails[0], tails[1], coverage_X)
 
 

@@ -182,9 +182,10 @@ def test_an_empty_intersection_gives_zero_and_no_nan():
     for id in SUPPORTED:
         loss = build(id, "intersection", 1 if "renorm" not in id else 2)
         check_finite(loss, student, teacher)
-    for id in ("rkl_gen", "rkl_tail", "fkl_tail", "rkl_trunc_sg"):
+    for id in ("rkl_gen", "rkl_tail", "fkl_tail", "rkl_trunc_sg", "fkl_renormT"):
         loss = build(id, "intersection", 1)
         assert float(value(loss, student, teacher)) == 0
+        assert float(loss(student, teacher, torch.tensor(0)).divergence) == 0
         assert not bool(gradient(loss, student, teacher).any())
 
 
