@@ -104,7 +104,9 @@ def extract(
     last = one_of("stage", until, recipe.STAGES)
     words = prompts_for(found, model, one_of("kind of prompts", prompts, PROMPTS), cite=cite)
     with interruptible(context):
-        read = reader.opened(model, revision=revision, device=device, dtype=dtype, batch=batch_size)
+        read = reader.opened(
+            model, revision=revision, device=device, dtype=dtype, batch=batch_size, threads=threads
+        )
         extraction = Extraction(found, made, words, read, out, reporter())
         results = extraction.run(last)
     if json:
