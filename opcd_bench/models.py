@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -160,12 +160,11 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
 
 
 @contextmanager
-def _without_bar(source: str) -> Iterator[None]:
-    """No progress bar where nothing is downloaded: reading a folder is over in a moment."""
+def _without_bar() -> Iterator[None]:
+    """No progress bar where nothing is downloaded: a folder is read or written in a moment."""
     bars: Any = hf_logging
     shown = bars.is_progress_bar_enabled()
-    if shown and Path(source).is_dir():
-        bars.disable_progress_bar()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
@@ -175,7 +174,7 @@ def _without_bar(source: str) -> Iterator[None]:
 
 def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
     try:
-        with _without_bar(source):
+        with _without_bar() if Path(source).is_dir() else nullcontext():
             loading: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
             )
@@ -311,7 +310,8 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        loaded.model.save_pretrained(scratch)
+        with _without_bar():
+            loaded.model.save_pretrained(scratch)
         loaded.tokenizer.save_pretrained(scratch)
         scratch.chmod(0o755)
         scratch.rename(target)
