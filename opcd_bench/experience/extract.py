@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench import __version__
+from opcd_bench.config import digest
 from opcd_bench.errors import DataError
 from opcd_bench.experience import context_file
 from opcd_bench.experience.context_file import ContextFile
@@ -60,8 +61,9 @@ class Extraction:
         }
 
     def variant_settings(self) -> dict[str, Any]:
-        """All that the contexts depend on besides the attempts."""
+        """All that the contexts depend on; the attempts by the hash of their settings."""
         return {
+            "traces": digest(self.trace_settings()),
             "variant": self.recipe.variant,
             "accumulate": self.recipe.accumulate,
             "max_context_tokens": self.recipe.max_context_tokens,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 from scripted import SECRET, Codes, reader
@@ -12,6 +13,7 @@ from opcd_bench.experience.extract import Extraction
 from opcd_bench.experience.prompts import MicroPrompts
 from opcd_bench.experience.recipe import Recipe
 from opcd_bench.experience.solve import drawn_examples
+from opcd_bench.files import LOCK, Lock
 from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.writers import read_stored
@@ -280,6 +282,22 @@ def test_a_folder_of_other_settings_is_refused_and_left_as_it_is(
         extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, **changed)).run()
     assert told in str(caught.value) and "--out" in str(caught.value)
     assert files(tmp_path) == before
+
+
+def test_reflections_are_never_taken_for_those_of_other_attempts(tiny_loaded, tmp_path):
+    """Somebody removed the attempts alone, and makes others."""
+    extraction(tiny_loaded, tmp_path).run()
+    shutil.rmtree(tmp_path / "traces")
+    (tmp_path / "traces.json").unlink()
+    colder = dataclasses.replace(RECIPE, solving=Sampling(0.5, max_completion_length=40))
+    with pytest.raises(StoreError, match="memoryless: was made with other settings"):
+        extraction(tiny_loaded, tmp_path, colder).run()
+
+
+def test_a_folder_that_another_process_writes_is_refused(tiny_loaded, tmp_path):
+    with Lock(tmp_path / LOCK), pytest.raises(StoreError, match="is writing this folder now"):
+        extraction(tiny_loaded, tmp_path).run()
+    assert len(extraction(tiny_loaded, tmp_path).run()) == 3
 
 
 def test_another_model_or_task_version_is_refused(tiny_loaded, tmp_path):

@@ -186,6 +186,7 @@ def test_listings_load_no_torch(tmp_path):
     commands = [
         ["--help"], ["run", "--help"], ["--version"], ["methods"], ["methods", "--json"], ["tasks"],
         ["suites"], ["run", "--methods", "opcd", "--tasks", "frozen_lake", "--dry-run"],
+        ["extract", "--help"], ["select", "--help"],
         ["report", "--help"], ["compare", "--help"], ["import-lm-eval", "--help"],
     ]  # fmt: skip
     done = python(
