@@ -1,5 +1,27 @@
 """What every test may use."""
 
+import types
+
+import pytest
 from fixtures import tiny_loaded, tiny_model_folder
 
-__all__ = ["tiny_loaded", "tiny_model_folder"]
+from opcd_bench.cli import main
+
+__all__ = ["opcd", "tiny_loaded", "tiny_model_folder"]
+
+
+@pytest.fixture
+def opcd(capsys, tmp_path, monkeypatch):
+    """Run a command line in an empty folder; returns (exit code, standard output, error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        code = 0
+        try:
+            main.entry([str(word) for word in words])
+        except SystemExit as left:
+            code = left.code or 0
+        captured = capsys.readouterr()
+        return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
+
+    return call

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from opcd_bench import registry
+from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
-from opcd_bench.cli.run import INTERRUPTED
 from opcd_bench.errors import UnknownName
 from opcd_bench.progress import reporter
 from opcd_bench.task import Task
@@ -103,7 +101,7 @@ def extract(
     )
     last = one_of("stage", until, recipe.STAGES)
     words = prompts_for(found, model, one_of("kind of prompts", prompts, PROMPTS), cite=cite)
-    with interruptible(context):
+    with interruptible(context, "What is stored stays"):
         read = reader.opened(
             model, revision=revision, device=device, dtype=dtype, batch=batch_size, threads=threads
         )
@@ -122,21 +120,6 @@ def one_of(kind: str, word: str, allowed: Sequence[Any]) -> Any:
     if word not in allowed:
         raise UnknownName(kind, word, allowed)
     return word
-
-
-@contextmanager
-def interruptible(context: typer.Context) -> Iterator[None]:
-    """Ctrl-C says what to type to go on, and leaves with its exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        words = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
-        print(
-            "\nInterrupted. What is stored stays; to go on, type the same command again:\n  "
-            + shlex.join(["opcd-bench", *words]),
-            file=sys.stderr,
-        )
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _row(one: Extracted) -> dict[str, Any]:

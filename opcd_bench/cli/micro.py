@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from opcd_bench.cli.interrupt import INTERRUPTED
 from opcd_bench.cli.output import Json
-from opcd_bench.cli.run import INTERRUPTED
 from opcd_bench.errors import ModelError
 
 app = typer.Typer(help="The built-in model and its world.", no_args_is_help=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,13 +10,12 @@ import typer
 
 from opcd_bench import grid, registry
 from opcd_bench.cli import settings
+from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.cli.report import make
 from opcd_bench.config import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
-
-INTERRUPTED = 130
 
 
 def run(
@@ -119,16 +117,8 @@ def run(
         return
     from opcd_bench import runner
 
-    try:
+    with interruptible(context, "Nothing is lost"):
         summary = runner.run(made, console=reporter())
-    except KeyboardInterrupt:
-        words = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
-        print(
-            "\nInterrupted. Nothing is lost; to go on, type the same command again:\n  "
-            + shlex.join(["opcd-bench", *words]),
-            file=sys.stderr,
-        )
-        raise typer.Exit(INTERRUPTED) from None
     if not json:
         print(summary.table)
         print(f"\n{summary.done} of {summary.total} cells done, {summary.failed} failed")

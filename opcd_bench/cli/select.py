@@ -19,8 +19,8 @@ from opcd_bench.cli.extract import (
     Revision,
     TaskName,
     Threads,
-    interruptible,
 )
+from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.progress import reporter
 
@@ -76,7 +76,7 @@ def select(
         first_items,
         dev_items,
     )
-    with interruptible(context):
+    with interruptible(context, "What is stored stays"):
         chosen, paths = selection.run(
             out,
             lambda: reader.opened(

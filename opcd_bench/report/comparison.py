@@ -32,10 +32,11 @@ class Comparison:
 
 def compare(results: Results) -> Comparison:
     """All frames of the comparison; StoreError where the cells cannot be compared."""
+    areas, area_differences = frontier.dominated(results)
     return Comparison(
         frontier=frontier.points(results),
-        areas=frontier.areas(results),
-        area_differences=frontier.area_differences(results),
+        areas=areas,
+        area_differences=area_differences,
         forgetting=forgetting.points(results),
         by_step=forgetting.by_step(results),
         curves=curves.curves(results),

@@ -12,30 +12,13 @@ import pytest
 from small_data import write_gsm8k
 
 from opcd_bench import __version__, registry
-from opcd_bench.cli import main, settings, suites
+from opcd_bench.cli import settings, suites
 from opcd_bench.errors import ConfigError, StoreError
 
 THE_ISSUES = [
     "run", "--methods", "sft_context,forward_kl,opcd,opcd_stop_gradient",
     "--tasks", "rule_math,frozen_lake", "--seeds", "2",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def opcd(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder; returns (exit code, standard output, error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        code = 0
-        try:
-            main.entry(list(words))
-        except SystemExit as left:
-            code = left.code or 0
-        captured = capsys.readouterr()
-        return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
-
-    return call
 
 
 @pytest.fixture

@@ -7,27 +7,9 @@ import pytest
 from scripted import reader
 
 from opcd_bench import registry
-from opcd_bench.cli import main
 from opcd_bench.experience import context_file
 from opcd_bench.experience import reader as readers
 from opcd_bench.experience.context_file import ContextFile
-
-
-@pytest.fixture
-def opcd(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder; returns (exit code, standard output, error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        code = 0
-        try:
-            main.entry(list(words))
-        except SystemExit as left:
-            code = left.code or 0
-        captured = capsys.readouterr()
-        return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
-
-    return call
 
 
 def answer(prompt, seed):

@@ -14,7 +14,7 @@ import pytest
 import report_suite
 from test_report_external import written
 
-from opcd_bench.cli import main, report
+from opcd_bench.cli import report
 from opcd_bench.cli import run as run_command
 from opcd_bench.report import figures, watching
 from opcd_bench.report.load import load
@@ -24,21 +24,10 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "micro"
 
 
 @pytest.fixture
-def opcd(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder, without drawing; exit code, output and error."""
-    monkeypatch.chdir(tmp_path)
+def opcd(opcd, monkeypatch):
+    """The same without drawing."""
     monkeypatch.setattr(figures, "draw", lambda comparison: [])
-
-    def call(*words):
-        code = 0
-        try:
-            main.entry([str(word) for word in words])
-        except SystemExit as left:
-            code = left.code or 0
-        captured = capsys.readouterr()
-        return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
-
-    return call
+    return opcd
 
 
 @pytest.fixture
