@@ -21,6 +21,16 @@ def identity(default: Any = ..., *, help: str, **limits: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"class": "identity"}, **limits)
 
 
+def later(default: Any, *, help: str, **limits: Any) -> Any:
+    """An identity field younger than sealed runs: at its default it is left out of the identity.
+
+    So those runs, made as the default says, keep their names.
+    """
+    return Field(
+        default, description=help, json_schema_extra={"class": "identity", "later": True}, **limits
+    )
+
+
 def runtime(default: Any = ..., *, help: str, **limits: Any) -> Any:
     """A field that changes no number: where to write, what to show, how many at a time."""
     return Field(default, description=help, json_schema_extra={"class": "runtime"}, **limits)
@@ -100,6 +110,9 @@ class Suite(BaseModel):
         "computes in bfloat16); a larger teacher's are bfloat16 on a GPU, float32 on a CPU.",
     )
     bf16: bool = identity(False, help="bfloat16 autocast in training and scoring.")
+    lora_rank: int | None = later(
+        None, help="Train a low-rank adapter of this rank (peft), not all weights.", ge=1
+    )
 
     learning_rate: tuple[float, ...] = identity(
         (5e-6,), help="One rate, or several: the sweep, the same for every method.", min_length=1
@@ -302,7 +315,9 @@ class Suite(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The fields that numbers depend on, as JSON values."""
         return {
-            key: value for key, value in self.model_dump(mode="json").items() if is_identity(key)
+            key: value
+            for key, value in self.model_dump(mode="json").items()
+            if is_identity(key) and not (_is_later(key) and value == Suite.model_fields[key].default)
         }
 
     def shared_identity(self) -> dict[str, Any]:
@@ -315,6 +330,11 @@ def is_identity(field: str) -> bool:
     extra = Suite.model_fields[field].json_schema_extra
     assert isinstance(extra, dict), f"Suite.{field} is classed neither identity nor runtime"
     return extra["class"] == "identity"
+
+
+def _is_later(field: str) -> bool:
+    extra = Suite.model_fields[field].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("later"))
 
 
 def canonical(value: Any) -> str:

@@ -45,6 +45,12 @@ def test_the_identity_leaves_runtime_fields_out_and_the_shared_one_the_grid_too(
     assert made.shared_identity()["max_steps"] == 50
 
 
+def test_a_later_field_enters_the_identity_only_when_it_is_not_at_its_default():
+    default = Suite.model_fields["lora_rank"].default
+    assert "lora_rank" not in suite().identity() and suite().lora_rank == default
+    assert suite(lora_rank=8).identity()["lora_rank"] == 8
+
+
 def test_all_bad_settings_are_reported_at_once():
     told = refused(seeds=0, batch_sise=3, temperature="hot", tasks=[])
     assert told.startswith("a test: 4 settings cannot be used")
