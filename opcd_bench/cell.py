@@ -10,10 +10,11 @@ from functools import cached_property
 from opcd_bench import model_card, models, training, writers
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
-from opcd_bench.errors import CellFailed
+from opcd_bench.errors import CellFailed, ConfigError
 from opcd_bench.grid import Cell
+from opcd_bench.memory import named_knob
 from opcd_bench.method import Method
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import LoadedModel, PromptReader
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.episodes import Skipped, Trajectory
@@ -72,9 +73,11 @@ class CellRun:
         self.cell, self.method, self.task = cell, method, task
         self.bench, self.run_dir, self.console, self.tracker = bench, run_dir, console, tracker
         self.suite: Suite = bench.suite.for_task(task.name)
-        self.student: LoadedModel = bench.fresh_student()
+        self.student: LoadedModel = bench.fresh_student(cell.seed)
         self.engine: Engine = bench.engine(self.student)
-        self.teacher = self._teacher()
+        self.listed = bench.listed_teacher(method)
+        self.loss = bench.serving.loss_of(method, self.listed)
+        self.teacher = self._teacher() if self.listed is None else None
         self.ema = (
             EmaTeacher(self.teacher, method.teacher.rate)
             if self.teacher is not None and method.teacher.rate is not None
@@ -101,6 +104,11 @@ class CellRun:
                 phase.advance(1, divergence=divergence)
         self._finish()
 
+    def rehearse(self, steps: int) -> None:
+        """``steps`` optimiser steps, and nothing else: no score, no checkpoint, no seal."""
+        for step in range(steps):
+            self._train(step)
+
     def _title(self) -> str:
         cell = self.cell
         return f"{cell.task} {cell.method} lr {cell.learning_rate:g} seed {cell.seed}"
@@ -112,7 +120,8 @@ class CellRun:
         began = time.perf_counter()
         slots = writers.schedule(self.task, self.suite, self.cell.seed, step)
         told = writers.told_by_teacher(self.method.writer, slots, self.task, self.cell.seed)
-        trajectories = self._trajectories(slots, told, step)
+        with named_knob("writing", self.suite):
+            trajectories = self._trajectories(slots, told, step)
         batch = writers.pairs_of(
             trajectories,
             [slot.example for slot in slots],
@@ -121,7 +130,7 @@ class CellRun:
             self.suite,
             self.student,
             seed=self.cell.seed,
-            told_by=self.teacher or self.student,
+            told_by=self._told_by(),
             on_policy=[not by_teacher for by_teacher in told],
         )
         if not batch.pairs:
@@ -131,12 +140,13 @@ class CellRun:
             )
         written = time.perf_counter()
         shuffled = self.method.teacher.rows == "shuffled"
-        report = self.core.step(
-            batch.pairs,
-            self.method.loss,
-            self.teacher,
-            shuffle=seed_of("rows", self.task.name, self.cell.seed, step) if shuffled else None,
-        )
+        with named_knob("training", self.suite):
+            report = self.core.step(
+                batch.pairs,
+                self.loss,
+                self.listed or self.teacher,
+                shuffle=seed_of("rows", self.task.name, self.cell.seed, step) if shuffled else None,
+            )
         if self.ema is not None and not report.skipped:
             self.ema.follow(self.student)
         done = [t for t in trajectories if isinstance(t, Trajectory)]
@@ -146,9 +156,12 @@ class CellRun:
             len(turn.reply.ids) for t in own if isinstance(t, Trajectory) for turn in t.turns
         )
         self.counters["student_tokens_trained"] += report.tokens
-        self.counters["teacher_tokens_scored"] += report.tokens if self.teacher is not None else 0
+        if self.listed is not None or self.teacher is not None:
+            self.counters["teacher_tokens_scored"] += report.tokens
         self.counters["skipped_steps"] = self.core.skipped
-        graded = [t.grade.score or 0.0 for t in done if t.outcome != "failed"]
+        graded = [
+            t.grade.score or 0.0 for t in done if self.task.train_graded and t.outcome != "failed"
+        ]
         row = {
             "step": step + 1,
             "divergence": report.divergence,
@@ -173,6 +186,7 @@ class CellRun:
                 "step": step + 1,
                 "seconds_written": written - began,
                 "seconds_trained": time.perf_counter() - written,
+                **{f"seconds_{phase}": seconds for phase, seconds in report.seconds.items()},
                 "peak_memory_bytes": self.bench.peak_memory(),
             }
         )
@@ -225,6 +239,12 @@ class CellRun:
             )
         return [by_example[slot.example.id] for slot in slots]
 
+    def _told_by(self) -> PromptReader:
+        """Whose chat template and window the told prompts meet."""
+        if self.listed is not None and self.method.teacher.weights == "larger":
+            return self.bench.larger()
+        return self.teacher or self.student
+
     def _teacher(self) -> LoadedModel | None:
         loss, teacher = self.method.loss, self.method.teacher
         if isinstance(loss, Divergence) and loss.teacher_needs == "none":
@@ -232,7 +252,13 @@ class CellRun:
         if teacher.weights == "live":
             return self.student
         if teacher.weights == "larger":
-            return self.bench.larger()
+            larger = self.bench.larger()
+            if not isinstance(larger, LoadedModel):
+                raise ConfigError(
+                    f"method {self.method.name!r}: its larger teacher is served (teacher_url), "
+                    "so teacher_engine = 'vllm' goes with it"
+                )
+            return larger
         if teacher.weights == "ema":
             return models.copy_frozen(self.bench.initial)
         return self.bench.initial
@@ -242,15 +268,16 @@ class CellRun:
     def _evaluate(self, step: int) -> None:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
         base = step == 0
-        dev = (
-            self.bench.base(self.task, "dev", self.cell.seed)
-            if base
-            else self.bench.score(self.task, "dev", self.student, self.engine, self.cell.seed)
-        )
-        self._record(step, dev)
-        if self.suite.eval_retention:
-            for measured in self._retention(base):
-                self._record(step, measured)
+        with named_knob("scoring", self.suite):
+            dev = (
+                self.bench.base(self.task, "dev", self.cell.seed)
+                if base
+                else self.bench.score(self.task, "dev", self.student, self.engine, self.cell.seed)
+            )
+            self._record(step, dev)
+            if self.suite.eval_retention:
+                for measured in self._retention(base):
+                    self._record(step, measured)
 
     def _retention(self, base: bool) -> Sequence[Measured]:
         if base:
@@ -339,7 +366,10 @@ class CellRun:
         choice = choose_step(self.suite, self._dev_by_step())
         self.run_dir.event("chosen", step=choice.step, rule=choice.rule)
         self._load_weights(choice.step)
-        with self.console.phase(f"{self._title()}: test", None, "samples"):
+        with (
+            self.console.phase(f"{self._title()}: test", None, "samples"),
+            named_knob("scoring", self.suite),
+        ):
             test = self.bench.score(
                 self.task, "test", self.student, self.engine, self.cell.seed, final=True
             )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from opcd_bench.chain_settings import Experience
 from opcd_bench.errors import ConfigError
 from opcd_bench.task import Placement
 
@@ -42,6 +41,7 @@ GRID_FIELDS = (
     "headline_learning_rate",
     "learning_rate",
     "methods",
+    "rounds",
     "seeds",
     "sweep_seeds",
     "task_settings",
@@ -113,6 +113,19 @@ class Suite(BaseModel):
     lora_rank: int | None = later(
         None, help="Train a low-rank adapter of this rank (peft), not all weights.", ge=1
     )
+    lora_alpha: int = later(
+        32, help="Scale of the adapter: its output counts lora_alpha / lora_rank.", ge=1
+    )
+    lora_target_modules: str = later(
+        "all-linear",
+        help="Layers that get an adapter: all-linear (all but the LM head), or 'q_proj,v_proj'.",
+    )
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = later(
+        "auto", help="Attention kernels, as transformers names them; auto: its own choice."
+    )
+    trust_remote_code: bool = runtime(
+        False, help="Let a Hub model run Python code of its own; read that code first."
+    )
 
     learning_rate: tuple[float, ...] = identity(
         (5e-6,), help="One rate, or several: the sweep, the same for every method.", min_length=1
@@ -142,6 +155,9 @@ class Suite(BaseModel):
     )
     warmup_steps: int = identity(0, help="Steps of linear warm-up.", ge=0)
     weight_decay: float = identity(0.01, help="AdamW weight decay.", ge=0)
+    optim: Literal["adamw", "adamw_8bit"] = later(
+        "adamw", help="AdamW, or bitsandbytes' with 8-bit moments: a quarter of their memory."
+    )
     adam_beta1: float = identity(0.9, help="AdamW beta 1.", ge=0, lt=1)
     adam_beta2: float = identity(0.999, help="AdamW beta 2.", ge=0, lt=1)
     max_grad_norm: float = identity(1.0, help="Gradient clip, L2; 0 clips nothing.", ge=0)
@@ -185,6 +201,41 @@ class Suite(BaseModel):
     retention_max_completion_length: int = identity(
         160, help="Most tokens of a reply to an lm-eval retention task.", ge=1
     )
+    retention_temperature: float | None = later(
+        None, help="Decoding of lm-eval retention tasks (None: eval_temperature).", ge=0
+    )
+    retention_top_p: float | None = later(
+        None, help="Decoding of lm-eval retention tasks (None: eval_top_p).", gt=0, le=1
+    )
+    retention_top_k: int | None = later(
+        None, help="Decoding of lm-eval retention tasks (None: eval_top_k).", ge=0
+    )
+
+    rounds: int = later(
+        1,
+        help="Rounds of extract, deploy and consolidate: each begins from the checkpoint that the "
+        "one before chose, and tells what it learnt from its own attempts.",
+        ge=1,
+    )
+    experience: Experience | None = later(
+        None,
+        help="How a round makes its context, as a table: [experience] items = 30. With it one "
+        "round makes its own context too; without it, several take the table's defaults.",
+    )
+    consolidate: Literal["environment", "replay"] = later(
+        "environment",
+        help="What a round trains on: train examples, or the states that its attempts visited, one "
+        "reply each, without opening an episode.",
+    )
+    round: int = later(
+        1, help="Which round this is: its epochs follow the last one's. Set by `rounds`.", ge=1
+    )
+    begin_weights: str | None = later(
+        None, help="SHA-256 of the checkpoint's weights that a round begins from. Set by `rounds`."
+    )
+    begin_folder: str | None = runtime(
+        None, help="The folder of these weights, in place of `model`. Set by `rounds`."
+    )
 
     task_settings: dict[str, dict[str, Any]] = identity(
         {},
@@ -192,10 +243,37 @@ class Suite(BaseModel):
         "[task_settings.frozen_lake] batch_size = 8.",
     )
 
-    data_dir: str | None = runtime(None, help="Folder with local data files, in place of the Hub.")
+    data_dir: str | None = runtime(
+        None,
+        help="Folder with local data files, in place of the Hub; 'packaged': the small made-up "
+        "ones that ship with the package, for smoke runs (a folder of that name: './packaged').",
+    )
     output_dir: str = runtime("results", help="Folder that holds the suites' results.")
     device: str = runtime("auto", help="auto, cpu, cuda, cuda:1 …")
-    engine: Literal["hf"] = identity("hf", help="Rollout engine.")
+    engine: Literal["hf", "vllm"] = identity(
+        "hf", help="Who writes replies: transformers in process, or vLLM."
+    )
+    vllm_url: str | None = runtime(
+        None,
+        help="A running vLLM server that writes (engine = 'vllm'), with the student's weights put "
+        "into it after every step (None: vLLM in process).",
+    )
+    vllm_options: dict[str, Any] = runtime(
+        {}, help="Arguments of vllm.LLM in process: {gpu_memory_utilization = 0.3}."
+    )
+    teacher_engine: Literal["hf", "vllm"] = later(
+        "hf",
+        help="Who scores replies for the teacher: hf gives its whole distribution, vllm the "
+        "log-probs of a list of ids.",
+    )
+    teacher_url: str | None = runtime(
+        None, help="A running vLLM server with the teacher's weights (teacher_engine = 'vllm')."
+    )
+    missing_ids: Literal["refuse", "drop", "floor"] = later(
+        "refuse",
+        help="Ids of a loss's support that a vLLM teacher does not list: refuse the loss, drop the "
+        "ids, or take the smallest listed log-prob.",
+    )
     rollout_batch_size: int = runtime(128, help="Replies written at a time.", ge=1)
     save_steps: int = runtime(
         10, help="Steps between checkpoints that a killed run resumes from.", ge=1
@@ -237,7 +315,8 @@ class Suite(BaseModel):
 
     @field_validator(
         "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "temperature", "top_p",
-        "eval_temperature", "eval_top_p", "headline_learning_rate", mode="before",
+        "eval_temperature", "eval_top_p", "headline_learning_rate", "retention_temperature",
+        "retention_top_p", mode="before",
     )  # fmt: skip
     @classmethod
     def _whole_floats(cls, value: Any) -> Any:
@@ -273,12 +352,26 @@ class Suite(BaseModel):
                     f"choose = {self.choose} is no evaluated step; those are multiples of "
                     f"eval_steps = {self.eval_steps}, and the last, {self.max_steps}"
                 )
+        if (self.begin_weights is None) != (self.begin_folder is None):
+            raise ValueError("begin_weights and begin_folder are given together, or neither")
+        if self.consolidate == "replay" and not self.chained:
+            raise ValueError(
+                "consolidate = 'replay' trains on the states that a round's own attempts visited, "
+                "and without rounds there are none; add rounds = 2, or an [experience] table for "
+                "one round"
+            )
+        if self.chained:
+            self._refuse_in_chains()
         if trained := set(self.tasks) & set(self.retention):
             raise ValueError(
                 f"{', '.join(sorted(trained))} is trained on and cannot be retention of the same "
                 "suite: its test split would be scored before the checkpoint is chosen. Drop it "
                 "from tasks or from retention"
             )
+        for field in ("lora_alpha", "lora_target_modules"):
+            default = Suite.model_fields[field].default
+            if self.lora_rank is None and self.model_dump()[field] != default:
+                raise ValueError(f"{field} says nothing without lora_rank; add lora_rank = 16")
         if self.warmup_steps > self.max_steps:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}"
@@ -287,6 +380,9 @@ class Suite(BaseModel):
             raise ValueError(
                 "headline_learning_rate and sweep_seeds are given together, or neither"
             )
+        for key, engine in (("vllm_url", "engine"), ("teacher_url", "teacher_engine")):
+            if getattr(self, key) is not None and getattr(self, engine) != "vllm":
+                raise ValueError(f"{key} is given; say {engine} = 'vllm' with it")
         if (
             isinstance(self.headline_learning_rate, float)
             and self.headline_learning_rate not in self.learning_rate
@@ -298,6 +394,28 @@ class Suite(BaseModel):
         if self.sweep_seeds is not None and self.sweep_seeds > self.seeds:
             raise ValueError(f"sweep_seeds = {self.sweep_seeds} exceeds seeds = {self.seeds}")
         return self
+
+    def _refuse_in_chains(self) -> None:
+        if self.context:
+            raise ValueError(
+                "context: a round makes its context from the student's own attempts; leave it out "
+                "(--context none), or run without rounds and [experience]"
+            )
+        if self.headline_learning_rate == "dev":
+            raise ValueError(
+                "headline_learning_rate = 'dev' cannot be used with rounds: every rate is a chain "
+                "of its own; give a number, or neither it nor sweep_seeds"
+            )
+        if self.rounds > 1 and self.keep_checkpoints == "none":
+            raise ValueError(
+                "keep_checkpoints = 'none' leaves the next round nothing to begin from; use "
+                "'chosen' (--set keep_checkpoints=chosen)"
+            )
+
+    @property
+    def chained(self) -> bool:
+        """Whether every cell is a chain of rounds (one, perhaps) that make their own contexts."""
+        return self.rounds > 1 or self.experience is not None
 
     def for_task(self, task: str) -> Suite:
         """The suite as one of its tasks runs it: ``task_settings`` put in their places."""
@@ -317,7 +435,8 @@ class Suite(BaseModel):
         return {
             key: value
             for key, value in self.model_dump(mode="json").items()
-            if is_identity(key) and not (_is_later(key) and value == Suite.model_fields[key].default)
+            if is_identity(key)
+            and not (_is_later(key) and value == Suite.model_fields[key].default)
         }
 
     def shared_identity(self) -> dict[str, Any]:
@@ -347,22 +466,6 @@ def canonical(value: Any) -> str:
 def digest(value: Any, length: int = 10) -> str:
     """First hex digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
-
-
-def read_suite(path: Path) -> dict[str, Any]:
-    """The raw keys of a TOML suite; raises ConfigError where it is no UTF-8 or no TOML."""
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: not UTF-8 (byte {error.start}); save the suite as UTF-8 and run again"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
 def make_suite(values: Mapping[str, Any], where: str) -> Suite:

@@ -1,4 +1,4 @@
-"""Data files: which of a folder are a split's, and their rows, read lazily."""
+"""Data files: their folder, which of it are a split's, and their rows, read lazily."""
 
 from __future__ import annotations
 
@@ -16,7 +16,22 @@ SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
 BATCH = 4096
 """Rows held as Python values at a time: DAPO-Math-17k has 1.8 million."""
 
+PACKAGED = "packaged"
+"""The word for the folder of small made-up data that ships with the suites, for smoke runs."""
+
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})")
+
+
+def located(data_dir: str | Path | None) -> Path | None:
+    """The folder that ``data_dir`` means: itself, or the one that ships, for ``packaged``.
+
+    A folder of the user's own that is called so is ``./packaged``.
+    """
+    if data_dir is None:
+        return None
+    if data_dir == PACKAGED:
+        return Path(__file__).parent / "suites" / PACKAGED
+    return Path(data_dir).expanduser()
 
 
 def found_files(folder: Path, names: Sequence[str], config: str | None = None) -> tuple[Path, ...]:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.data_files import BATCH, SUFFIXES, Row, found_files, rows_of
+from opcd_bench.data_files import (
+    BATCH,
+    PACKAGED,
+    SUFFIXES,
+    Row,
+    found_files,
+    located,
+    rows_of,
+)
 from opcd_bench.errors import DataError, MissingData
 from opcd_bench.task import Split
 
@@ -107,10 +115,19 @@ def rows(
 
 
 def folder_of(name: str, data_dir: str | Path | None) -> Path | None:
-    """The data set's folder, if there is one; DataError where ``data_dir`` is no folder at all."""
-    if data_dir is None:
+    """The data set's folder, if there is one; DataError where ``data_dir`` is no folder at all.
+
+    The packaged data stand in for no Hub: MissingData for a set that they lack.
+    """
+    base = located(data_dir)
+    if base is None:
         return None
-    base = Path(data_dir).expanduser()
+    if data_dir == PACKAGED and not (base / name).is_dir():
+        there = ", ".join(sorted(path.name for path in base.glob("*/")))
+        raise MissingData(
+            f"data set {name!r}: it is not among the packaged data ({there}). Give a folder that "
+            "has it with --data-dir, or read the Hub: --set data_dir=none"
+        )
     if not base.is_dir():
         raise DataError(
             f"--data-dir {data_dir}: there is no such folder; make it, with one folder a data set "

@@ -65,6 +65,10 @@ class WorkerDied(UserError):
     """A process that ran cells was killed from outside; what it had stored is resumable."""
 
 
+class EngineDied(UserError):
+    """A vLLM engine or server that stopped answering; the run is resumable."""
+
+
 class CellFailed(Exception):
     """A cell stopped for a reason that the record must keep; the grid goes on without it."""
 

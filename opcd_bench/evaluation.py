@@ -9,7 +9,7 @@ from typing import Any
 
 from opcd_bench.config import Suite, digest
 from opcd_bench.errors import DataError
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import PromptReader
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.seeds import seed_of
@@ -42,13 +42,27 @@ class Scored:
         return digest(self.protocol)
 
 
-def eval_sampling(suite: Suite, max_completion_length: int | None = None) -> Sampling:
-    """The suite's decoding of every evaluation."""
+def eval_sampling(suite: Suite) -> Sampling:
+    """The suite's decoding of every evaluation on a task."""
     return Sampling(
         temperature=suite.eval_temperature,
         top_p=suite.eval_top_p,
         top_k=suite.eval_top_k,
-        max_completion_length=max_completion_length or suite.max_completion_length,
+        max_completion_length=suite.max_completion_length,
+    )
+
+
+def retention_sampling(suite: Suite) -> Sampling:
+    """The suite's decoding of lm-eval retention tasks: as every evaluation's, unless it says so."""
+
+    def own(value: float | None, shared: float) -> float:
+        return shared if value is None else value
+
+    return Sampling(
+        temperature=own(suite.retention_temperature, suite.eval_temperature),
+        top_p=own(suite.retention_top_p, suite.eval_top_p),
+        top_k=int(own(suite.retention_top_k, suite.eval_top_k)),
+        max_completion_length=suite.retention_max_completion_length,
     )
 
 
@@ -58,7 +72,7 @@ def protocol(
     examples: Sequence[Example],
     suite: Suite,
     samples: int,
-    loaded: LoadedModel,
+    loaded: PromptReader,
 ) -> dict[str, Any]:
     """All that a score depends on besides the weights and the reading (told or plain)."""
     template = loaded.tokenizer.chat_template
@@ -99,7 +113,7 @@ def evaluate(
     items: int,
     samples: int,
     told: bool,
-    loaded: LoadedModel,
+    loaded: PromptReader,
     engine: Engine,
     suite: Suite,
     seed: int,

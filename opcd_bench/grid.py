@@ -55,6 +55,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "version": task.version,
         "options": dict(task.options()),
         "context_hash": task.contexts().hash,
+        **({"training": dict(training)} if (training := task.training()) else {}),
     }
 
 
@@ -85,7 +86,7 @@ def cells(
     for name in suite.methods:
         refuse_unservable(suite, methods[name])
     return tuple(
-        _cell(suite, methods[method], tasks[task], rate, seed)
+        cell(suite, methods[method], tasks[task], rate, seed)
         for task in suite.tasks
         for rate, seed in rates_and_seeds(suite)
         for method in suite.methods
@@ -118,7 +119,7 @@ def headline_cells(
     """The seeds that the sweep left out, each (task, method) at its headline rate."""
     first = suite.sweep_seeds or suite.seeds
     return tuple(
-        _cell(suite, methods[method], tasks[task], rates[task, method], seed)
+        cell(suite, methods[method], tasks[task], rates[task, method], seed)
         for task in suite.tasks
         for seed in range(first, suite.seeds)
         for method in suite.methods
@@ -126,7 +127,8 @@ def headline_cells(
     )
 
 
-def _cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Cell:
+def cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Cell:
+    """One cell, with all that its numbers depend on."""
     return Cell(
         task=task.name,
         method=method.name,
@@ -148,6 +150,13 @@ def refuse_unservable(suite: Suite, method: Method) -> None:
         raise ConfigError(
             f"method {method.name!r} learns from a larger teacher, and the suite names none; "
             'add --teacher-model ID_OR_FOLDER (in TOML: teacher_model = "…")'
+        )
+    if method.teacher.weights == "ema" and suite.lora_rank is not None:
+        raise ConfigError(
+            f"method {method.name!r}: its teacher follows the student's weights, and with LoRA the "
+            "mean of two adapters is not the adapter of the mean weights, so it would not be the "
+            "teacher that its name says. Drop the method with --methods, or train all weights: "
+            "--set lora_rank=none"
         )
     filtered = suite.top_p < 1.0 or suite.top_k > 0
     if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:

@@ -26,7 +26,7 @@ def card(config: Mapping[str, Any], evals: Sequence[Mapping[str, Any]], step: in
         *_front_matter(suite["model"]),
         f"# {task['name']} by {method['name']}, step {step}",
         "",
-        f"Trained by opcd-bench {__version__} from `{suite['model']}` to do without its context "
+        f"Trained by opcd-bench {__version__} from {_origin(suite)} to do without its context "
         f"what it does when it is told: method `{method['name']}` "
         f"(writer {method['writer']['kind']}, loss {_loss(method['loss'])}), task `{task['name']}` "
         f"version {task['version']}, learning rate {config['learning_rate']:g}, seed "
@@ -61,6 +61,14 @@ def _front_matter(model: str) -> list[str]:
         "---",
         "",
     ]
+
+
+def _origin(suite: Mapping[str, Any]) -> str:
+    """What training began from: a model, or what an earlier round made of it."""
+    model = f"`{suite['model']}`"
+    if suite.get("begin_weights") is None:
+        return model
+    return f"the checkpoint that an earlier round than {suite['round']} made of {model}"
 
 
 def _loss(loss: Mapping[str, Any]) -> str:

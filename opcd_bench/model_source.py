@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opcd_bench.errors import ModelError
 
+if TYPE_CHECKING:
+    import torch
+
 MICRO = "micro"
+FLASH = "flash_attention_2"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
@@ -54,6 +59,17 @@ def source_of(name: str) -> str:
 
 def unreachable(name: str, error: Exception) -> ModelError:
     """What to tell about a model that neither a folder nor the Hub gave."""
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"model {name!r} brings Python code of its own, which is not run unless you say so. "
+            "Read that code; if you trust it, add --set trust_remote_code=true (in TOML: "
+            "trust_remote_code = true)"
+        )
+    if "attention implementation" in str(error) or "attn_implementation" in str(error):
+        return ModelError(
+            f"model {name!r} cannot use the attention that attn_implementation asks for "
+            f"({first_line(error)}). Say attn_implementation = 'auto', or 'eager'"
+        )
     if Path(name).expanduser().is_dir() or name == MICRO:
         return ModelError(f"model {name!r} cannot be opened: {first_line(error)}")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
@@ -71,6 +87,44 @@ def unreachable(name: str, error: Exception) -> ModelError:
         f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
         f"and the connection, type `hf download {name}` first, or give a folder, or micro "
         f"({first_line(error)})"
+    )
+
+
+def attention_words(
+    name: str, attention: str, where: torch.device, dtype: torch.dtype
+) -> dict[str, str]:
+    """What from_pretrained is told about attention; ModelError where flash attention cannot be."""
+    if attention == "auto":
+        return {}
+    if attention == FLASH:
+        from transformers.utils.import_utils import is_flash_attn_2_available
+
+        otherwise = "or say attn_implementation = 'sdpa'"
+        if where.type != "cuda":
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} needs a GPU, and the device is "
+                f"{str(where)!r}; type --device cuda, {otherwise}"
+            )
+        if not is_flash_attn_2_available():
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} needs the package flash-attn; "
+                f"type pip install flash-attn --no-build-isolation, {otherwise}"
+            )
+        if dtype.itemsize > 2:
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} computes in 16 bits, and the "
+                f"weights are {str(dtype).removeprefix('torch.')}; say dtype = 'bfloat16', "
+                f"{otherwise}"
+            )
+    return {"attn_implementation": attention}
+
+
+def no_room(name: str, where: str, error: Exception) -> ModelError:
+    """What to tell about a model that the device has no memory for."""
+    return ModelError(
+        f"model {name!r} does not fit into the memory of {where} ({first_line(error)}). Type "
+        "`opcd-bench estimate` for what a run needs; dtype = 'bfloat16' halves the weights, and "
+        "with lora_rank = 16 student and frozen teacher share one copy"
     )
 
 

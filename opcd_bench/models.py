@@ -18,15 +18,25 @@ import jinja2
 import safetensors
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as hf_logging
 
+from opcd_bench import adapters
+from opcd_bench.adapters import Adapter
 from opcd_bench.errors import DataError, ModelError, StoreError
-from opcd_bench.model_source import first_line, source_of, unreachable
+from opcd_bench.model_source import (
+    attention_words,
+    first_line,
+    no_room,
+    source_of,
+    unreachable,
+)
 from opcd_bench.task import Message
 
 _DTYPES = {
@@ -38,24 +48,36 @@ _DTYPES = {
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model in eval mode, its tokenizer, and what both say about token ids.
+class PromptReader:
+    """What reading prompts needs to know of a model, wherever its weights are.
 
     ``eos_ids`` end a reply (the tokenizer's own first, then the generation config's).
-    ``vocab_size`` is the tokenizer's: the ids it can decode; the LM head may have
-    ``padded_rows`` more, which are never sampled. ``max_length`` is in tokens, prompt and reply.
+    ``vocab_size`` is the tokenizer's: the ids it can decode. ``max_length`` is in tokens, prompt
+    and reply.
     """
 
     name: str
-    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    eos_ids: tuple[int, ...]
+    vocab_size: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class LoadedModel(PromptReader):
+    """A model in eval mode in this process, and what it and its tokenizer say about token ids.
+
+    The LM head may have ``padded_rows`` more rows than the tokenizer has ids; they are never
+    sampled. ``adapter``: low-rank weights on the module, and whether this reading of it has them
+    on; what computes with the module does so within ``adapters.reading``.
+    """
+
+    model: PreTrainedModel
     device: torch.device
     dtype: torch.dtype
-    eos_ids: tuple[int, ...]
     pad_id: int
-    vocab_size: int
     padded_rows: int
-    max_length: int
+    adapter: Adapter | None = None
 
 
 def load(
@@ -65,19 +87,25 @@ def load(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     trust_remote_code: bool = False,
+    attn_implementation: str = "auto",
 ) -> LoadedModel:
     """The model called ``name``: a Hub id, a folder, or ``micro``; safetensors weights only.
 
     ``device`` auto is CUDA where there is one; ``dtype`` auto is bfloat16 on CUDA and float32 on
-    the CPU. Raises ModelError, with what to type, for anything that cannot be used.
+    the CPU; ``attn_implementation`` is transformers' word, auto its choice. Raises ModelError, with
+    what to type, for anything that cannot be used.
     """
     where = _device(device)
     kind = _dtype(dtype, where)
     source = source_of(name)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _tokenizer(name, source, shared)
-    model = _weights(name, source, shared, kind)
-    torch.nn.Module.to(model, where)
+    attention = attention_words(name, attn_implementation, where, kind)
+    model = _weights(name, source, {**shared, **attention}, kind)
+    try:
+        torch.nn.Module.to(model, where)
+    except torch.OutOfMemoryError as error:
+        raise no_room(name, str(where), error) from error
     torch.nn.Module.eval(model)
     return assemble(name, model, tokenizer)
 
@@ -120,6 +148,27 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         padded_rows=rows - vocab_size,
         max_length=min(limits),
     )
+
+
+def tokenizer_of(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer alone of the model called ``name``; raises ModelError as ``load`` does."""
+    shared = {"revision": revision, "trust_remote_code": trust_remote_code}
+    return _tokenizer(name, source_of(name), shared)
+
+
+def config_of(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """The config alone of the model called ``name``; raises ModelError as ``load`` does."""
+    try:
+        found: PreTrainedConfig = AutoConfig.from_pretrained(
+            source_of(name), revision=revision, trust_remote_code=trust_remote_code
+        )
+        return found
+    except (OSError, ValueError, KeyError) as error:
+        raise unreachable(name, error) from error
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -239,12 +288,22 @@ def _named(loaded: LoadedModel) -> str:
     return " or ".join(f"{token!r} ({i})" for token, i in zip(tokens, loaded.eos_ids, strict=True))
 
 
+def freeze(loaded: LoadedModel) -> LoadedModel:
+    """The same module, which no optimiser can move from now on, in eval mode: a frozen teacher."""
+    loaded.model.requires_grad_(False)
+    torch.nn.Module.eval(loaded.model)
+    return loaded
+
+
+def settle(loaded: LoadedModel) -> None:
+    """Eval mode and no gradients, whatever an attempt that failed half-way left behind."""
+    torch.nn.Module.eval(loaded.model)
+    loaded.model.zero_grad(set_to_none=True)
+
+
 def copy_frozen(loaded: LoadedModel) -> LoadedModel:
-    """A deep copy that no optimiser can move, in eval mode: a frozen teacher."""
-    model = copy.deepcopy(loaded.model)
-    model.requires_grad_(False)
-    torch.nn.Module.eval(model)
-    return replace(loaded, model=model)
+    """A deep copy that no optimiser can move, in eval mode."""
+    return freeze(replace(loaded, model=copy.deepcopy(loaded.model)))
 
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -255,7 +314,7 @@ _RENDERED_MOST = 50_000
 
 
 def prompt_ids(
-    reader: LoadedModel | PreTrainedTokenizerBase, messages: Sequence[Message]
+    reader: PromptReader | PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[int, ...]:
     """Token ids of a conversation up to where the reply begins, by the chat template.
 
@@ -263,7 +322,7 @@ def prompt_ids(
     there only if the template writes it. The same messages are rendered once per tokenizer. Raises
     DataError if the template refuses the messages.
     """
-    tokenizer = reader.tokenizer if isinstance(reader, LoadedModel) else reader
+    tokenizer = reader.tokenizer if isinstance(reader, PromptReader) else reader
     cache = _RENDERED.setdefault(tokenizer, {})
     key = (str(tokenizer.chat_template), tuple((m["role"], m["content"]) for m in messages))
     if key in cache:
@@ -301,6 +360,7 @@ def weights_hash(model: torch.nn.Module) -> str:
 def save(loaded: LoadedModel, folder: str | Path) -> None:
     """Write model and tokenizer as a new Hugging Face folder: whole, or not at all.
 
+    With an adapter on, the merged weights: the folder opens without peft.
     Raises StoreError if the folder exists or cannot be written.
     """
     target = Path(folder)
@@ -311,7 +371,7 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         with _without_bar():
-            loaded.model.save_pretrained(scratch)
+            adapters.write_merged(loaded, scratch)
         loaded.tokenizer.save_pretrained(scratch)
         scratch.chmod(0o755)
         scratch.rename(target)

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from opcd_bench.config import Suite, make_suite, read_suite
+from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import PluginError, UnknownName, UserError
 from opcd_bench.experience import context_file
 from opcd_bench.method import Method
+from opcd_bench.suite_file import read as read_suite
 from opcd_bench.task import Task
 
 METHODS_PACKAGE = "opcd_bench.baselines"
@@ -110,16 +111,25 @@ def suites() -> dict[str, Path]:
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
 
 
-def suite(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Suite:
-    """A suite by name or TOML file, with ``overrides`` in place of its own values.
+def suite(
+    name_or_path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    size: str | None = None,
+) -> Suite:
+    """A suite by name or TOML file, in a size, with ``overrides`` in place of its own values.
 
-    Raises UnknownName for a name, ConfigError for a file that cannot be used.
+    Raises UnknownName for a name or a size, ConfigError for a file that cannot be used.
     """
-    file = suite_file(name_or_path)
-    values = {"name": file.stem, **read_suite(file)}
-    if not overrides:
-        return make_suite(values, str(file))
-    return make_suite({**values, **overrides}, f"{file} with the command line's settings")
+    return read_suite(suite_file(name_or_path)).suite(size, overrides)
+
+
+def suite_sizes(name_or_path: str | Path) -> tuple[str, ...]:
+    """The sizes of a suite besides the one that it is written in, in the file's order.
+
+    Raises as `suite` does.
+    """
+    return tuple(read_suite(suite_file(name_or_path)).sizes)
 
 
 def suite_file(name_or_path: str | Path) -> Path:

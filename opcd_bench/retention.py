@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench import ifeval
+from opcd_bench.data_files import located
 from opcd_bench.errors import MissingPackage
 from opcd_bench.retention_guard import nltk_data, quiet, untouched
 from opcd_bench.retention_tasks import digest, index_with, instruction_ids, load, task_hash
@@ -72,7 +73,7 @@ def measure(
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise MissingPackage("lm-eval", "pip install lm-eval", "retention is measured with it")
-    data = None if data_dir is None else Path(data_dir)
+    data = located(data_dir)
     with quiet(), untouched(model, seed), nltk_data(data):
         return [
             _one(

@@ -18,8 +18,9 @@ from pathlib import Path
 from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
 from opcd_bench.config import Suite, canonical
-from opcd_bench.errors import CellFailed, StoreError, UserError, WorkerDied
+from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError, WorkerDied
 from opcd_bench.evaluation import contexts_of
+from opcd_bench.memory import named_knob
 from opcd_bench.method import Method
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report import tables
@@ -130,7 +131,8 @@ def weights(bench: Workbench) -> dict[str, str]:
     """The hashes of the weights that a suite's runs begin from and are taught by."""
     found = {"weights": bench.identity["weights"]}
     if bench.larger_identity is not None:
-        found["teacher_weights"] = bench.larger_identity["weights"]
+        larger = bench.larger_identity
+        found["teacher_weights"] = larger.get("weights") or str(larger["served"])
     return found
 
 
@@ -205,7 +207,12 @@ def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
-            CellRun(cell, method, task, bench, run_dir, console, live).run()
+            with named_knob("loading", planned.suite):
+                started = CellRun(cell, method, task, bench, run_dir, console, live)
+            started.run()
+        except EngineDied as error:  # without an engine no other cell would go on either
+            run_dir.fail(str(error), traceback.format_exc())
+            raise
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())
             return Outcome(cell.name, str(error))
@@ -230,7 +237,7 @@ def _run_in_processes(
     shared = suite.model_copy(update={"threads": threads})
     total = sum(suite.for_task(cell.task).max_steps for cell in cells)
     with (
-        _one_thread_library(threads),
+        one_thread_library(threads),
         console.phase(
             f"{suite.name}: {len(cells)} cells, {jobs} at a time", total, "steps"
         ) as phase,
@@ -264,7 +271,7 @@ def _steps_of(path: Path) -> int:
 
 
 @contextmanager
-def _one_thread_library(threads: int) -> Iterator[None]:
+def one_thread_library(threads: int) -> Iterator[None]:
     """The environment that worker processes inherit: OpenMP pools that fit the machine."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -277,10 +284,15 @@ def _one_thread_library(threads: int) -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _start_worker(suite: Suite) -> None:
+def serve_parent() -> None:
+    """Make this process a worker, which goes when its parent does or when ctrl-C is typed."""
     # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start_worker(suite: Suite) -> None:
+    serve_parent()
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
 

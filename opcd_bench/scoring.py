@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opcd_bench import cpu
+from opcd_bench import adapters, cpu
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import LoadedModel
 
@@ -23,6 +23,8 @@ class Pair:
 
     ``reply_ids`` are the written tokens up to and including the first end of sequence; they are
     appended unchanged to ``plain_ids`` and to ``told_ids``. Prompts carry no loss.
+    ``written_logprobs`` are the writer's own, at ``written_temperature`` (None: the suite's), or
+    None where the plain student did not write.
     """
 
     example_id: str
@@ -31,6 +33,7 @@ class Pair:
     told_ids: tuple[int, ...]
     reply_ids: tuple[int, ...]
     written_logprobs: tuple[float, ...] | None = None
+    written_temperature: float | None = None
 
     def __post_init__(self) -> None:
         if not self.reply_ids:
@@ -88,7 +91,7 @@ def read(
     row_N = torch.tensor(rows, device=device)
     column_N = torch.tensor(columns, device=device)
     model: Any = loaded.model
-    with cpu.causal_on_cpu(loaded.model, longest):
+    with adapters.reading(loaded), cpu.causal_on_cpu(loaded.model, longest):
         backbone = model.get_decoder()
         states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
     return Hidden(

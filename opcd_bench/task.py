@@ -214,9 +214,16 @@ class Task(ABC):
     """The folder of local data that it was built with, if it reads any; no number depends on it."""
     given: Contexts | None = None
     """What a suite tells in place of the task's own context; set by ``telling``."""
+    train_graded: bool = True
+    """Whether replies to train examples are graded; only a replay's (`experience.replay`) are not.
+    """
 
     def options(self) -> Mapping[str, Any]:
         """Settings of this instance that numbers depend on (part of every hash)."""
+        return {}
+
+    def training(self) -> Mapping[str, Any]:
+        """What its train examples are, where they are not its own (part of a cell's identity)."""
         return {}
 
     @abstractmethod

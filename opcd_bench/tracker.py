@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from opcd_bench.errors import MissingPackage
+
+_INSTALL = "pip install 'opcd-bench[trackers]'"
 
 
 class Tracker(Protocol):
@@ -36,7 +40,7 @@ class _TensorBoard:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:
-            raise MissingPackage("tensorboard", "pip install tensorboard", "report_to") from None
+            raise MissingPackage("tensorboard", _INSTALL, "report_to") from None
         self.writer: Any = SummaryWriter(str(folder))
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
@@ -48,14 +52,23 @@ class _TensorBoard:
 
 
 class _Wandb:
+    """A run of wandb's, the same one for a cell that is resumed."""
+
     def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
         try:
             import wandb
         except ImportError:
-            raise MissingPackage("wandb", "pip install wandb", "report_to") from None
+            raise MissingPackage("wandb", _INSTALL, "report_to") from None
         folder.mkdir(parents=True, exist_ok=True)
         self.run: Any = wandb.init(
-            project="opcd-bench", name=name, config=dict(config), dir=str(folder), reinit=True
+            project="opcd-bench",
+            name=name,
+            id=hashlib.sha256(name.encode()).hexdigest()[:16],
+            resume="allow",
+            config=dict(config),
+            dir=str(folder),
+            mode=_mode(wandb),
+            reinit="finish_previous",
         )
 
     def log(self, row: Mapping[str, Any], step: int) -> None:
@@ -63,6 +76,16 @@ class _Wandb:
 
     def close(self) -> None:
         self.run.finish()
+
+
+def _mode(wandb: Any) -> Literal["offline"] | None:
+    """Offline where nobody is logged in: a run never asks for a login (`wandb sync` sends later).
+
+    None leaves the choice to wandb's own settings.
+    """
+    if os.environ.get("WANDB_MODE") or wandb.login(prompt=False):
+        return None
+    return "offline"
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from opcd_bench import cpu, losses, models, scoring
+from opcd_bench import adapters, cpu, models, scoring, teaching
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.method import Loss
 from opcd_bench.models import LoadedModel
+from opcd_bench.optimiser import optimiser
+from opcd_bench.rollout.listed_teacher import ListedTeacher
 from opcd_bench.scoring import Pair
+from opcd_bench.stopwatch import Stopwatch
 
 MOST_SKIPPED_IN_A_ROW = 5
-_FULL = Divergence(direction="reverse_kl")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,9 @@ class StepReport:
     """What one optimiser step did; means are over the reply tokens of the step.
 
     ``divergence`` is the loss's own loggable divergence (``divergence_kind`` names it), never a
-    surrogate. ``skipped`` says that the gradient was not finite and no weight moved.
+    surrogate. ``skipped`` says that the gradient was not finite and no weight moved. ``seconds``
+    by phase: ``teacher`` (its pass, or asking the one that serves it), ``student`` (forward, loss
+    with the teacher's head, backward) and ``optimiser`` (clip and update).
     """
 
     divergence: float
@@ -40,6 +44,7 @@ class StepReport:
     tokens: int
     replies: int
     metrics: dict[str, float]
+    seconds: dict[str, float]
 
 
 def rate_at(step: int, peak: float, suite: Suite) -> float:
@@ -80,6 +85,14 @@ def disable_dropout(model: torch.nn.Module) -> None:
             module.attention_dropout = 0.0
 
 
+def trained(student: LoadedModel) -> list[torch.nn.Parameter]:
+    """What the optimiser moves: the adapter's parameters where there is one, else all of them."""
+    if student.adapter is not None:
+        return adapters.parameters(student)
+    student.model.requires_grad_(True)
+    return list(student.model.parameters())
+
+
 class TrainingCore:
     """Owns the optimiser of one student. Algorithm-blind: it sees pairs, a teacher and a loss."""
 
@@ -90,25 +103,26 @@ class TrainingCore:
         self.step_count = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
+        self.clock = Stopwatch(student.device)
         model: Any = student.model
-        model.requires_grad_(True)
         disable_dropout(model)
         if suite.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        self.parameters: list[torch.nn.Parameter] = list(model.parameters())
-        self.optimiser = torch.optim.AdamW(
-            self.parameters,
-            lr=learning_rate,
-            betas=(suite.adam_beta1, suite.adam_beta2),
-            weight_decay=suite.weight_decay,
-        )
+        self.parameters: list[torch.nn.Parameter] = trained(student)
+        self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
     def step(
-        self, pairs: Sequence[Pair], loss: Loss, teacher: LoadedModel | None, *, shuffle: int | None
+        self,
+        pairs: Sequence[Pair],
+        loss: Loss,
+        teacher: LoadedModel | ListedTeacher | None,
+        *,
+        shuffle: int | None,
     ) -> StepReport:
         """One optimiser step on ``pairs``.
 
-        ``teacher`` None is a teacher that the loss does not need. ``shuffle`` is a seed: the
+        ``teacher`` None is a teacher that the loss does not need; one that vLLM scores is read on
+        the ids that the loss sums over. ``shuffle`` is a seed: the
         teacher's rows are permuted among the positions of each micro-batch (the broken control).
         Raises NonFiniteGradients after five steps in a row without a finite gradient.
         """
@@ -117,6 +131,7 @@ class TrainingCore:
         model: Any = self.student.model
         # The live teacher is the student's own module, so modes are set around every pass.
         model.train()
+        self.clock.start()
         self.optimiser.zero_grad(set_to_none=True)
         weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
@@ -138,6 +153,7 @@ class TrainingCore:
             self.skipped_in_a_row += 1
         self.optimiser.zero_grad(set_to_none=True)
         self.step_count += 1
+        self.clock.lap("optimiser")
         model.eval()
         if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise NonFiniteGradients(
@@ -155,6 +171,7 @@ class TrainingCore:
             tokens=sum(len(pair.reply_ids) for pair in pairs),
             replies=len(pairs),
             metrics=means,
+            seconds=dict(self.clock.seconds),
         )
 
     def _accumulate(
@@ -162,18 +179,27 @@ class TrainingCore:
         pairs: Sequence[Pair],
         weights: Sequence[float],
         loss: Loss,
-        teacher: LoadedModel | None,
+        teacher: LoadedModel | ListedTeacher | None,
         shuffle: int | None,
         total: _Means,
     ) -> None:
         """Forward and backward of one micro-batch; gradients add up in the parameters."""
         # Two autocast blocks: weights that the first casts under no_grad carry no gradient, and a
         # live teacher is the student's own module.
-        with torch.no_grad(), self._autocast():
-            told = self._teacher_states(pairs, teacher, shuffle)
+        told: teaching.Reading = teaching.NoTeacher()
+        if isinstance(teacher, LoadedModel):
+            with torch.no_grad(), self._autocast():
+                told = self._read_teacher(pairs, teacher, shuffle)
+        self.clock.lap("teacher")
         with self._autocast():
             plain, _ = scoring.read_pairs(self.student, None, pairs)
-        if told is not None and not torch.equal(plain.target_N, told.target_N.to(plain.target_N)):
+        if isinstance(teacher, ListedTeacher):
+            self.clock.lap("student")
+            told = self._ask_teacher(pairs, teacher, loss, plain)
+            self.clock.lap("teacher")
+        if isinstance(told, teaching.WholeTeacher) and not torch.equal(
+            plain.target_N, told.states.target_N.to(plain.target_N)
+        ):
             raise AssertionError("told and plain readings are not of the same reply tokens")
         weight_N = torch.tensor(weights, dtype=torch.float64).to(plain.reply_N.device)[
             plain.reply_N
@@ -181,42 +207,63 @@ class TrainingCore:
         written_N = _written(pairs, plain.target_N.device)
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
-        temperature = self.suite.temperature
         for part in scoring.chunks(len(plain.target_N)):
             reply_X = plain.target_N[part]
-            teacher_XV = None
             with self._autocast():
-                student_XV = scoring.logits(self.student, leaf_NH[part]) / temperature
-                if told is not None and teacher is not None:
-                    with torch.no_grad():
-                        teacher_XV = scoring.logits(teacher, told.states_NH[part]) / temperature
-            written_X = None if written_N is None else written_N[part]
-            weighted = isinstance(loss, Divergence) and loss.importance_weight
-            extra = {"sampler_logp": written_X} if weighted else {}
-            out = loss(student_XV, teacher_XV, reply_X, **extra)
-            (out.surrogate * weight_N[part].to(out.surrogate)).sum().backward()
-            total.add(_metrics(loss, student_XV.detach(), teacher_XV, reply_X))
+                student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
+                written_X = None if written_N is None else written_N[part]
+                weighted = isinstance(loss, Divergence) and loss.importance_weight
+                extra = {"sampler_logp": written_X} if weighted and written_X is not None else {}
+                out, metrics = told.loss(loss, student_XV, reply_X, part, extra)
+            scaled_X: Tensor = out.surrogate * weight_N[part].to(out.surrogate)
+            torch.autograd.backward(scaled_X.sum())
+            total.add(metrics)
             total.add(divergence=out.divergence)
             if written_X is not None:
-                own_X = student_XV.detach().log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
+                own_X = self._written_logp(pairs, student_XV.detach(), reply_X)
                 total.add(sampler_trainer_gap=(own_X - written_X).abs())
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
+        self.clock.lap("student")
 
-    def _teacher_states(
-        self, pairs: Sequence[Pair], teacher: LoadedModel | None, shuffle: int | None
-    ) -> scoring.Hidden | None:
-        if teacher is None:
-            return None
+    def _read_teacher(
+        self, pairs: Sequence[Pair], teacher: LoadedModel, shuffle: int | None
+    ) -> teaching.WholeTeacher:
         model: Any = teacher.model
         was_training = model.training
         model.eval()
         told = scoring.read(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
         model.train(was_training)
-        if shuffle is None:
-            return told
-        generator = torch.Generator().manual_seed(shuffle)
-        order = torch.randperm(len(told.target_N), generator=generator)
-        return scoring.Hidden(told.states_NH[order.to(told.target_N)], told.target_N, told.reply_N)
+        if shuffle is not None:
+            generator = torch.Generator().manual_seed(shuffle)
+            order = torch.randperm(len(told.target_N), generator=generator).to(told.target_N)
+            told = scoring.Hidden(told.states_NH[order], told.target_N, told.reply_N)
+        return teaching.WholeTeacher(teacher, told, self.suite.temperature)
+
+    @torch.no_grad()
+    def _ask_teacher(
+        self, pairs: Sequence[Pair], teacher: ListedTeacher, loss: Loss, plain: scoring.Hidden
+    ) -> teaching.ListedReading:
+        assert isinstance(loss, Divergence)
+
+        def student_top(k: int) -> Tensor:
+            tops = []
+            for part in scoring.chunks(len(plain.target_N)):
+                with self._autocast():
+                    student_XV = scoring.logits(self.student, plain.states_NH[part])
+                tops.append(student_XV.topk(k, dim=-1).indices)
+            return torch.cat(tops)
+
+        listed = teacher.read(pairs, loss, student_top, plain.target_N.device)
+        return teaching.ListedReading(listed, self.suite.temperature)
+
+    def _written_logp(
+        self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor
+    ) -> Tensor:
+        """The student's log-probs of the reply, at the temperature of the writer's own."""
+        at = pairs[0].written_temperature
+        if at is not None and at != self.suite.temperature:
+            student_XV = student_XV * (self.suite.temperature / at)
+        return student_XV.log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if not self.suite.bf16:
@@ -281,38 +328,26 @@ def _written(pairs: Sequence[Pair], device: torch.device) -> Tensor | None:
     return torch.tensor(packed, device=device)
 
 
-@torch.no_grad()
-def _metrics(
-    loss: Loss, student_XV: Tensor, teacher_XV: Tensor | None, reply_X: Tensor
-) -> dict[str, Tensor]:
-    """Per-token diagnostics of a chunk; ``reverse_kl`` is the full one, whatever the loss.
-
-    So the curves of different losses can be laid over each other.
-    """
-    if teacher_XV is None:
-        logp_XV = student_XV.log_softmax(-1)
-        return {"student_entropy": -(logp_XV.exp() * logp_XV).sum(-1)}
-    coordinates = loss if isinstance(loss, Divergence) and loss.teacher_needs != "none" else _FULL
-    values = losses.support_metrics(student_XV, teacher_XV, coordinates, reply_X)
-    found = {key: value for key, value in values._asdict().items() if value is not None}
-    found["reverse_kl"] = losses.from_logits(_FULL, student_XV, teacher_XV, reply_X).divergence
-    return found
-
-
-MODEL, OPTIMISER, TEACHER = "model", "optimiser.pt", "teacher"
-"""What a checkpoint holds: two Hugging Face folders (the second for a teacher that moves), and
-between them what the optimiser needs to go on."""
+MODEL, OPTIMISER, TEACHER, ADAPTER = "model", "optimiser.pt", "teacher", "adapter"
+"""What a checkpoint holds: a Hugging Face folder, what the optimiser needs to go on, and where
+there is one a teacher that moves (a second such folder), or the adapter (peft's own format), which
+the first folder has merged and so rounded."""
 
 
 def save_state(core: TrainingCore, folder: Path) -> None:
     """A resumable checkpoint in an existing folder; ``model/`` opens with transformers as it is."""
     models.save(core.student, folder / MODEL)
+    if core.student.adapter is not None:
+        adapters.save(core.student, folder / ADAPTER)
     torch.save(core.state(), folder / OPTIMISER)
 
 
 def load_state(core: TrainingCore, folder: Path) -> None:
     """The inverse of ``save_state``."""
-    models.load_weights(core.student, folder / MODEL)
+    if core.student.adapter is None:
+        models.load_weights(core.student, folder / MODEL)
+    else:
+        adapters.load(core.student, folder / ADAPTER)
     core.restore(torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opcd_bench import checkpoints
+from opcd_bench import chain_dir, checkpoints
 from opcd_bench.errors import StoreError
 from opcd_bench.files import Checksum, Problem, checksums, compare
 from opcd_bench.jsonl import read_object
@@ -13,7 +13,7 @@ from opcd_bench.suite_dir import SUITE, SharedDir, SuiteDir, is_suite
 
 
 def verify(path: Path) -> list[Problem]:
-    """What is wrong with a run, a suite (all its runs and shared folders), or a folder of suites.
+    """What is wrong with a run, a suite (its runs, shared folders and rounds), or a folder of them.
 
     A sealed run is checked against DONE: changed, missing and extra files. A run that is not
     sealed, failed, or was kept without its checkpoints is reported with ``damage=False``.
@@ -47,6 +47,9 @@ def _suite_problems(suite: SuiteDir) -> list[Problem]:
         wrong += _run_problems(run)
     for shared in suite.all_shared():
         wrong += shared.problems()
+    for chain in chain_dir.chains(suite.path):
+        for run in chain.runs():
+            wrong += _suite_problems(SuiteDir(run.parent))
     return wrong
 
 

@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 
-from opcd_bench import evaluation, models, registry, retention, scoring, writers
+from opcd_bench import adapters, evaluation, models, registry, retention, scoring, writers
 from opcd_bench.config import Suite, digest
+from opcd_bench.divergence import Divergence
 from opcd_bench.errors import ConfigError, InvalidLoss
 from opcd_bench.grid import describe_task
 from opcd_bench.method import Method
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import LoadedModel, PromptReader
+from opcd_bench.optimiser import require_eight_bit
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.episodes import Skipped, Trajectory
-from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.listed_teacher import ListedTeacher
+from opcd_bench.seeds import seed_of
+from opcd_bench.serving import Serving, refuse_moving_teacher
 from opcd_bench.store import SharedDir, SuiteDir
 from opcd_bench.task import Split, Task
 
@@ -50,10 +54,17 @@ class Workbench:
     def __init__(self, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> None:
         if suite.threads is not None:
             torch.set_num_threads(suite.threads)
+        if suite.optim == "adamw_8bit":
+            require_eight_bit()
+        if suite.lora_rank is not None:
+            adapters.require_peft()
         self.suite, self.suite_dir, self.console = suite, suite_dir, console
         dtype = "float32" if suite.dtype == "auto" else suite.dtype
-        self.initial = models.copy_frozen(
-            models.load(suite.model, revision=suite.revision, device=suite.device, dtype=dtype)
+        # A round begins from a checkpoint of the one before, and so does its frozen teacher.
+        source = suite.begin_folder or suite.model
+        revision = suite.revision if suite.begin_folder is None else None
+        self.initial = models.freeze(
+            models.load(source, revision=revision, dtype=dtype, **self._loading())
         )
         scoring.assert_faithful(self.initial)
         self.identity = {
@@ -62,36 +73,68 @@ class Workbench:
             "dtype": dtype,
         }
         self._student: LoadedModel | None = None
-        self._larger: LoadedModel | None = None
+        if suite.lora_rank is not None:
+            self._student = adapters.attach(
+                self.initial,
+                rank=suite.lora_rank,
+                alpha=suite.lora_alpha,
+                targets=suite.lora_target_modules,
+                seed=seed_of("lora", 0),
+            )
+            self.initial = adapters.before(self._student)
+        self._larger: PromptReader | None = None
+        self.serving = Serving(suite, self.initial)
         self._told: dict[str, list[list[Trajectory | Skipped]]] = {}
         self._measured: dict[tuple[str, ...], Measured] = {}
 
     # --- models -----------------------------------------------------------------------------------
 
-    def fresh_student(self) -> LoadedModel:
-        """The student with its weights before training; one module serves every cell in turn."""
+    def _loading(self) -> dict[str, Any]:
+        """How every model of the suite is loaded."""
+        suite = self.suite
+        return {
+            "device": suite.device,
+            "attn_implementation": suite.attn_implementation,
+            "trust_remote_code": suite.trust_remote_code,
+        }
+
+    def fresh_student(self, seed: int = 0) -> LoadedModel:
+        """The student with its weights before training; one module serves every cell in turn.
+
+        With LoRA it is the frozen model's own module, its adapter on and drawn anew from ``seed``.
+        """
         if self._student is None:
             module = copy.deepcopy(self.initial.model).requires_grad_(True)
             self._student = dataclasses.replace(self.initial, model=module)
-        else:
+        elif self._student.adapter is None:
             self.restore(self._student)
+        if self._student.adapter is not None:
+            adapters.reset(self._student, seed_of("lora", seed))
+        models.settle(self._student)
         return self._student
 
     def restore(self, student: LoadedModel) -> None:
         """Give the student its weights before training."""
+        if student.adapter is not None:
+            adapters.silence(student)
+            return
         student.model.load_state_dict(self.initial.model.state_dict())
 
-    def larger(self) -> LoadedModel:
-        """The suite's larger teacher, frozen; refused if its vocabulary is another."""
+    def larger(self) -> PromptReader:
+        """The suite's larger teacher, frozen or served; refused if its vocabulary is another."""
         if self._larger is None:
             if self.suite.teacher_model is None:
                 raise ConfigError("a method learns from a larger teacher; say teacher_model = …")
+            if self.suite.teacher_url is not None:
+                self._larger = self.serving.served_larger()
+                return self._larger
             teacher = models.load(
-                self.suite.teacher_model, device=self.suite.device, dtype=self.suite.dtype
+                self.suite.teacher_model, dtype=self.suite.dtype, **self._loading()
             )
             models.same_vocabulary(self.initial, teacher)
-            self._larger = models.copy_frozen(teacher)
-            scoring.assert_faithful(self._larger)
+            frozen = models.freeze(teacher)
+            scoring.assert_faithful(frozen)
+            self._larger = frozen
         return self._larger
 
     @cached_property
@@ -100,15 +143,30 @@ class Workbench:
         if self.suite.teacher_model is None:
             return None
         larger = self.larger()
+        if not isinstance(larger, LoadedModel):
+            return {"model": self.suite.teacher_model, "served": self.serving.server.model}
         return {
             "model": self.suite.teacher_model,
             "weights": models.weights_hash(larger.model),
             "dtype": str(larger.dtype).removeprefix("torch."),
         }
 
-    def engine(self, loaded: LoadedModel) -> Engine:
-        """The suite's rollout engine on a model's live weights."""
-        return HFEngine(loaded, batch_size=self.suite.rollout_batch_size)
+    def engine(self, loaded: PromptReader) -> Engine:
+        """The suite's rollout engine on a model's live weights (a served teacher's own)."""
+        return self.serving.writer(loaded, larger=loaded is self._larger)
+
+    def listed_teacher(self, method: Method) -> ListedTeacher | None:
+        """The vLLM that scores for a method's teacher; None: a model in this process does, or none.
+
+        Raises InvalidLoss for a teacher that vLLM cannot be.
+        """
+        loss = method.loss
+        needs_none = isinstance(loss, Divergence) and loss.teacher_needs == "none"
+        if self.suite.teacher_engine == "hf" or needs_none:
+            return None
+        refuse_moving_teacher(method)
+        weights = self.larger() if method.teacher.weights == "larger" else self.initial
+        return self.serving.teacher(weights if isinstance(weights, LoadedModel) else None)
 
     def check(self, methods: Sequence[Method]) -> None:
         """Refuse, before any step, a loss whose k exceeds the vocabulary, or a foreign teacher."""
@@ -122,6 +180,10 @@ class Workbench:
                 )
             if method.teacher.weights == "larger":
                 self.larger()
+            listed = self.listed_teacher(method)
+            loss = self.serving.loss_of(method, listed)
+            if listed is not None and isinstance(loss, Divergence):
+                listed.assert_lists(loss)
 
     # --- scores -----------------------------------------------------------------------------------
 
@@ -129,7 +191,7 @@ class Workbench:
         self,
         task: Task,
         split: Split,
-        loaded: LoadedModel,
+        loaded: PromptReader,
         engine: Engine,
         seed: int,
         *,
@@ -187,10 +249,15 @@ class Workbench:
         return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
 
     def _retention_dir(self, name: str) -> SharedDir:
-        key = digest(
-            {"model": self.identity, "suite": self._scoring(self.suite), "retention": name}
-        )
-        return self.suite_dir.shared(f"retention-{name}", key)
+        depends = {"model": self.identity, "suite": self._scoring(self.suite), "retention": name}
+        own = evaluation.retention_sampling(self.suite)
+        length = own.max_completion_length
+        # What older suites share keeps its name: they decode all alike.
+        if own != dataclasses.replace(
+            evaluation.eval_sampling(self.suite), max_completion_length=length
+        ):
+            depends["sampling"] = dataclasses.asdict(own)
+        return self.suite_dir.shared(f"retention-{name}", digest(depends))
 
     def _anchor(self, reading: str, task: Task, split: Split, seed: int) -> Measured:
         name = self._anchor_name(reading, split, seed)
@@ -248,17 +315,18 @@ class Workbench:
 
     def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
         suite = self.suite
-        decoding = evaluation.eval_sampling(suite, suite.retention_max_completion_length)
-        result = retention.measure(
-            loaded.model,
-            loaded.tokenizer,
-            [name],
-            decoding=decoding,
-            limit=suite.retention_items,
-            data_dir=suite.data_dir,
-            seed=0,
-            engine=engine,
-        )[0]
+        decoding = evaluation.retention_sampling(suite)
+        with adapters.reading(loaded):  # tasks that score given answers compute with the module
+            result = retention.measure(
+                loaded.model,
+                loaded.tokenizer,
+                [name],
+                decoding=decoding,
+                limit=suite.retention_items,
+                data_dir=suite.data_dir,
+                seed=0,
+                engine=engine,
+            )[0]
         primary = _primary(result.metrics)
         metric, _, chosen = primary.partition(",")  # lm-eval's own filters make several scores
         by_instruction = {

@@ -13,7 +13,7 @@ from opcd_bench import scoring
 from opcd_bench.config import Suite
 from opcd_bench.errors import DataError
 from opcd_bench.method import Teacher, Writer
-from opcd_bench.models import LoadedModel, prompt_ids
+from opcd_bench.models import PromptReader, prompt_ids
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.scoring import Pair
@@ -34,10 +34,14 @@ class Slot:
 
 
 def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
-    """The slots of an optimiser step: shuffled epochs over train, the same for every method."""
+    """The slots of an optimiser step: shuffled epochs over train, the same for every method.
+
+    A later round goes on in the epochs where the one before it ended.
+    """
     examples = task.examples("train")
     if not examples:
         raise DataError(f"task {task.name!r} has no train examples")
+    step += (suite.round - 1) * suite.max_steps
     first = step * suite.batch_size
     slots: list[Slot] = []
     for position in range(first, first + suite.batch_size):
@@ -66,7 +70,7 @@ def write(
     task: Task,
     suite: Suite,
     seed: int,
-    loaded: LoadedModel,
+    loaded: PromptReader,
     engine: Engine,
     contexts: Contexts | None,
 ) -> list[Trajectory | Skipped]:
@@ -169,10 +173,10 @@ def pairs_of(
     teacher: Teacher,
     task: Task,
     suite: Suite,
-    student: LoadedModel,
+    student: PromptReader,
     *,
     seed: int,
-    told_by: LoadedModel,
+    told_by: PromptReader,
     on_policy: Sequence[bool],
 ) -> PairBatch:
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
@@ -217,6 +221,7 @@ def pairs_of(
                     told_ids=told_ids,
                     reply_ids=reply_ids,
                     written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,
+                    written_temperature=turn.reply.logprob_temperature,
                 )
             )
     return PairBatch(tuple(pairs), overlong, failed)

@@ -83,6 +83,7 @@ def _required_packages() -> Iterator[Finding]:
 EXTRAS = {
     "vllm": ("vllm", "rollouts by vLLM"),
     "peft": ("lora", "training by LoRA"),
+    "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
     "submitit": ("cluster", "runs on a SLURM cluster"),
     "tensorboard": ("", "--report-to tensorboard"),
     "wandb": ("", "--report-to wandb"),

@@ -12,7 +12,7 @@ import typer
 from opcd_bench import registry
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
-from opcd_bench.errors import UnknownName
+from opcd_bench.errors import ConfigError, UnknownName
 from opcd_bench.progress import reporter
 from opcd_bench.task import Task
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opcd_bench.experience.recipe import Extracted
 
 PROMPTS = ("auto", "micro", "general")
+ENGINES = ("hf", "vllm")
 
 TaskName = Annotated[str, typer.Option("--task", help="Task; list: opcd-bench tasks.")]
 Model = Annotated[str, typer.Option(help="Hub id, folder, or 'micro' (built in).")]
@@ -28,6 +29,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Replies written at a time.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads (default: torch's choice).")]
+EngineName = Annotated[str, typer.Option("--engine", help="hf (transformers) or vllm.")]
+VllmUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="A running vLLM server (--engine vllm).")
+]
 History = Annotated[str, typer.Option(help="What a game shows at each turn: last or full.")]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
@@ -75,6 +80,8 @@ def extract(
     dtype: Dtype = "auto",
     batch_size: Batch = 128,
     threads: Threads = None,
+    engine: EngineName = "hf",
+    vllm_url: VllmUrl = None,
     json: Json = False,
 ) -> None:
     """Extract experience: solve plain, reflect on the own attempts, keep the lessons as contexts.
@@ -103,7 +110,14 @@ def extract(
     words = prompts_for(found, model, one_of("kind of prompts", prompts, PROMPTS), cite=cite)
     with interruptible(context, "What is stored stays"):
         read = reader.opened(
-            model, revision=revision, device=device, dtype=dtype, batch=batch_size, threads=threads
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            batch=batch_size,
+            threads=threads,
+            engine=engine_named(engine, vllm_url),
+            vllm_url=vllm_url,
         )
         extraction = Extraction(found, made, words, read, out, reporter())
         results = extraction.run(last)
@@ -113,6 +127,14 @@ def extract(
         print(f"{last} are in {out}; to go on, leave out --until {last}")
     else:
         _print(found, model, out / made.variant, results)
+
+
+def engine_named(engine: str, vllm_url: str | None) -> str:
+    """The engine, if there is one of that name and a server is given to vLLM alone."""
+    if vllm_url is not None and engine != "vllm":
+        raise ConfigError("--vllm-url is given; say --engine vllm with it")
+    found: str = one_of("engine", engine, ENGINES)
+    return found
 
 
 def one_of(kind: str, word: str, allowed: Sequence[Any]) -> Any:

@@ -13,7 +13,9 @@ from opcd_bench.cli import (
     audit,
     check,
     compare,
+    contexts,
     doctor,
+    estimate,
     extract,
     import_lm_eval,
     methods,
@@ -40,12 +42,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("estimate")(estimate.estimate)
 app.command("methods")(methods.methods)
 app.command("tasks")(tasks.tasks)
 app.command("suites")(suites.suites)
 app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("contexts")(contexts.contexts)
 app.command("import-lm-eval")(import_lm_eval.import_lm_eval)
 app.command("verify")(verify.verify)
 app.command("check")(check.check)

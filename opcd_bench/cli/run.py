@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opcd_bench import grid, registry
-from opcd_bench.cli import settings
+from opcd_bench.cli import chains, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.cli.report import make
@@ -17,12 +17,19 @@ from opcd_bench.config import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
 
+if TYPE_CHECKING:
+    from opcd_bench.runner import RunSummary
+
 
 def run(
     context: typer.Context,
     suite: Annotated[
         str | None,
         typer.Option(metavar="NAME|FILE", help="A suite by name, or a TOML file of your own."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A size of the suite; list: opcd-bench suites."),
     ] = None,
     methods: Annotated[
         str | None, typer.Option(metavar="A,B", help="Methods; list: opcd-bench methods.")
@@ -49,6 +56,20 @@ def run(
         str | None, typer.Option(help="The suite's name: its folder under the results.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Who writes replies: hf (transformers) or vllm.")
+    ] = None,
+    vllm_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A running vLLM server that writes (--engine vllm)."),
+    ] = None,
+    teacher_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A running vLLM server that scores for the teacher (teacher_engine = vllm).",
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
     history: Annotated[
         str | None, typer.Option(help="What a game shows at each turn: last or full.")
@@ -64,6 +85,10 @@ def run(
             help="What teachers are told in place of the task's own context (repeatable: a pool); "
             "none: the task's own.",
         ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(help="Rounds of extract, deploy and consolidate, each from the last one's."),
     ] = None,
     data_dir: Annotated[
         str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
@@ -102,26 +127,32 @@ def run(
             "output_dir": output_dir,
             "name": name,
             "device": device,
+            "engine": engine,
+            "vllm_url": vllm_url,
+            "teacher_url": teacher_url,
             "jobs": jobs,
             "history": history,
             "retention": retention,
             "context": contexts or None,
+            "rounds": rounds,
             "data_dir": data_dir,
             "report_to": report_to,
         },
         assignments,
+        size=size,
     )
-    cells = planned(made)
     if dry_run:
-        _print_cells(made, cells, json)
+        if made.chained:
+            chains.print_planned(made, json)
+        else:
+            _print_cells(made, planned(made), json)
         return
-    from opcd_bench import runner
-
     with interruptible(context, "Nothing is lost"):
-        summary = runner.run(made, console=reporter())
+        summary = _run(made)
     if not json:
         print(summary.table)
-        print(f"\n{summary.done} of {summary.total} cells done, {summary.failed} failed")
+        what = "rounds" if made.chained else "cells"
+        print(f"\n{summary.done} of {summary.total} {what} done, {summary.failed} failed")
         print(f"Results: {summary.suite_dir} (opcd-bench show {summary.suite_dir})", flush=True)
     page = _report(summary.suite_dir) if report else None
     if json:
@@ -131,6 +162,18 @@ def run(
     elif page is not None:
         print(f"Report: {page}")
     exit_if(summary.failed > 0)
+
+
+def _run(suite: Suite) -> RunSummary:
+    """Every cell of the suite, or every round of its chains."""
+    if suite.chained:
+        from opcd_bench.experience import rounds
+
+        return rounds.run(suite, console=reporter())
+    planned(suite)  # what it names must load before torch does
+    from opcd_bench import runner
+
+    return runner.run(suite, console=reporter())
 
 
 def _report(suite_dir: Path) -> Path | None:

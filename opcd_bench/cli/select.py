@@ -13,12 +13,15 @@ from opcd_bench.cli.extract import (
     DataDir,
     Device,
     Dtype,
+    EngineName,
     History,
     Length,
     Model,
     Revision,
     TaskName,
     Threads,
+    VllmUrl,
+    engine_named,
 )
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
@@ -55,6 +58,8 @@ def select(
     dtype: Dtype = "auto",
     batch_size: Batch = 128,
     threads: Threads = None,
+    engine: EngineName = "hf",
+    vllm_url: VllmUrl = None,
     json: Json = False,
 ) -> None:
     """Choose among extracted contexts; test is never read.
@@ -67,6 +72,7 @@ def select(
     from opcd_bench.experience.select import Selection
     from opcd_bench.rollout.engine import Sampling
 
+    writer = engine_named(engine, vllm_url)
     selection = Selection(
         found,
         contexts,
@@ -86,6 +92,8 @@ def select(
                 dtype=dtype,
                 batch=batch_size,
                 threads=threads,
+                engine=writer,
+                vllm_url=vllm_url,
             ),
             reporter(),
         )

@@ -16,9 +16,13 @@ SHARED_SETTINGS = "quick"
 
 
 def make(
-    suite: str | None, words: Mapping[str, Any], assignments: Sequence[str] | None = None
+    suite: str | None,
+    words: Mapping[str, Any],
+    assignments: Sequence[str] | None = None,
+    *,
+    size: str | None = None,
 ) -> Suite:
-    """The suite that a command line asks for.
+    """The suite that a command line asks for, in the size that it asks for.
 
     ``words``: option -> value, None where it was not given; ``assignments``: ``key=value`` texts.
     Without ``name``, a suite whose shared settings the command line changes gets a name, and so a
@@ -39,7 +43,9 @@ def make(
             f"nothing to run; name a suite (--suite {SHARED_SETTINGS}; list: opcd-bench suites) or "
             "methods and tasks (--methods opcd,sft_context --tasks rule_math)"
         )
-    base = registry.suite(suite or SHARED_SETTINGS)
+    if suite is None and size is not None:
+        raise ConfigError(f"--size {size} is a suite's; name the suite too (--suite NAME)")
+    base = registry.suite(suite or SHARED_SETTINGS, size=size)
     given = _without_foreign_sweep(base, given)
     where = "command line" if suite is None else f"{suite} with the command line's settings"
     values = {**base.model_dump(), **given}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from opcd_bench.cli.output import Json, plain, print_json, text_table
+from opcd_bench.cli.output import Json, print_json, records, text_table
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.run_reader import CONFIG, RunReader
 from opcd_bench.suite_dir import SuiteDir, is_suite
@@ -103,21 +103,30 @@ def _show_run(path: Path, json: bool) -> None:
 
 
 def _show_suite(path: Path, json: bool) -> None:
-    from opcd_bench.report import load, tables
+    from opcd_bench.report import load, rounds, tables
 
     cells = [_cell(folder) for folder in SuiteDir(path).runs()]
+    chained = rounds.read(path)
     if json:
-        table = tables.headline(load.load(path))
-        rows = [{str(k): plain(v) for k, v in row.items()} for row in table.to_dict("records")]
         suite = SuiteDir(path).read()
-        print_json({"path": str(path), "suite": suite, "cells": cells, "table": rows})
+        told = {"path": str(path), "suite": suite, "cells": cells}
+        print_json(
+            {
+                **told,
+                "table": records(tables.headline(load.load(path))),
+                "rounds": records(chained),
+            }
+        )
         return
     print(path)
-    print(text_table(["run", "state"], [[c["name"], c["state"]] for c in cells]))
-    for cell in cells:
-        if cell["reason"]:
-            print(f"{cell['name']} failed: {cell['reason']}")
-    print(f"\n{tables.headline_text(path)}")
+    if cells or chained.empty:
+        print(text_table(["run", "state"], [[c["name"], c["state"]] for c in cells]))
+        for cell in cells:
+            if cell["reason"]:
+                print(f"{cell['name']} failed: {cell['reason']}")
+        print(f"\n{tables.headline_text(path)}")
+    if not chained.empty:
+        print(f"\n{rounds.as_text(chained)}")
 
 
 def _cell(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`opcd-bench suites`: the suites that ship with the package."""
+"""`opcd-bench suites`: the suites that ship with the package, and their sizes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,23 @@ from opcd_bench.grid import rates_and_seeds
 
 
 def suites(json: Json = False) -> None:
-    """List the suites: methods, tasks, cells, what each is for; exit 1 if one cannot be read."""
+    """List the suites: methods, tasks, cells, sizes (--size), what each is for.
+
+    Exit 1 if one, or a size of one, cannot be read.
+    """
     found: dict[str, Suite] = {}
+    sizes: dict[str, tuple[str, ...]] = {}
     broken: dict[str, ConfigError] = {}
     for name in registry.suites():
         try:
-            found[name] = registry.suite(name)
+            made = registry.suite(name)
+            sizes[name] = registry.suite_sizes(name)
+            for size in sizes[name]:
+                registry.suite(name, size=size)
         except ConfigError as error:
             broken[name] = error
+        else:
+            found[name] = made
     if json:
         print_json(
             {
@@ -25,6 +34,7 @@ def suites(json: Json = False) -> None:
                     {
                         **suite.model_dump(mode="json"),
                         "cells": cell_count(suite),
+                        "sizes": list(sizes[name]),
                         "file": str(registry.suite_file(name)),
                     }
                     for name, suite in found.items()
@@ -33,7 +43,9 @@ def suites(json: Json = False) -> None:
             }
         )
     else:
-        columns = ["suite", "methods", "tasks", "rates", "seeds", "steps", "cells", "summary"]
+        columns = [
+            "suite", "methods", "tasks", "rates", "seeds", "steps", "cells", "sizes", "summary",
+        ]  # fmt: skip
         rows = [
             [
                 name,
@@ -43,6 +55,7 @@ def suites(json: Json = False) -> None:
                 suite.seeds,
                 suite.max_steps,
                 cell_count(suite),
+                ",".join(sizes[name]) or None,
                 suite.summary,
             ]
             for name, suite in found.items()

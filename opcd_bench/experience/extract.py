@@ -47,7 +47,9 @@ class Extraction:
         self.reader = reader
         self.folder, self.console = ExperienceDir(out, recipe.variant), console
         self.raw = recipe.variant == "raw-traces"
-        self.drawn = {s: drawn_examples(task, s, recipe.items) for s in range(recipe.seeds)}
+        self.drawn = {
+            s: drawn_examples(task, s, recipe.items, recipe.stream) for s in range(recipe.seeds)
+        }
 
     def trace_settings(self) -> dict[str, Any]:
         """All that the attempts depend on; more seeds may join them."""
@@ -58,6 +60,7 @@ class Extraction:
             "model": dict(self.reader.identity),
             "items": self.recipe.items,
             "sampling": asdict(self.recipe.solving),
+            **({"stream": list(self.recipe.stream)} if self.recipe.stream else {}),
         }
 
     def variant_settings(self) -> dict[str, Any]:
@@ -107,9 +110,13 @@ class Extraction:
                 missing = [s for s in group if not self.folder.trace_file(s).exists()]
                 if missing:
                     drawn = [(s, self.drawn[s]) for s in group]
-                    sampling = self.recipe.solving
                     played = attempts(
-                        self.task, drawn, self.reader.loaded, self.reader.engine, sampling
+                        self.task,
+                        drawn,
+                        self.reader.loaded,
+                        self.reader.engine,
+                        self.recipe.solving,
+                        self.recipe.stream,
                     )
                     for seed in missing:
                         at = (seed - first) * items
@@ -190,7 +197,9 @@ class Extraction:
             previous: tuple[str, ...] = ()
             if self.recipe.variant == "with-previous":
                 previous = self._kept([row["item"] for row in self._lessons(seed)])
-            noise = seed_of("reflect", self.task.name, seed, position, example.id)
+            noise = seed_of(
+                "reflect", self.task.name, seed, position, example.id, *self.recipe.stream
+            )
             found.append(Asked(stored[seed][position], example, noise, previous))
         return found
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
+from opcd_bench.chain_settings import Rule
 from opcd_bench.errors import DataError
 from opcd_bench.micro.world.reflection import lessons_of
 from opcd_bench.thinking import without_thinking
 
-Rule = Literal["newest", "newest-with-repeats", "consensus"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 

@@ -13,6 +13,9 @@ from opcd_bench import models
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.vllm import Backend, Follower, VLLMEngine
+from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm_server import VLLMServer
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,28 @@ def opened(
     dtype: str = "auto",
     batch: int = 128,
     threads: int | None = None,
+    engine: str = "hf",
+    vllm_url: str | None = None,
 ) -> Reader:
-    """The model of that name on the default engine; ModelError where it cannot be used.
+    """The model of that name on an engine; ModelError where it cannot be used.
 
-    ``threads`` is how many a CPU's products take, for the whole process (None: torch's choice).
+    ``engine``: hf, or vllm, in process or the server at ``vllm_url``. ``threads`` is how many a
+    CPU's products take, for the whole process (None: torch's choice).
     """
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = models.load(model, revision=revision, device=device, dtype=dtype)
-    return Reader(loaded, HFEngine(loaded, batch_size=batch), identity_of(model, loaded))
+    identity = identity_of(model, loaded)
+    if engine == "hf":
+        return Reader(loaded, HFEngine(loaded, batch_size=batch), identity)
+    backend: Backend
+    if vllm_url is None:
+        backend = LocalVLLM(loaded, model, revision=revision)
+    else:
+        backend = VLLMServer(vllm_url)
+        backend.check_tokenizer(loaded.tokenizer, model)
+    follower = Follower(backend)
+    return Reader(loaded, VLLMEngine(loaded, follower), {**identity, "engine": engine})
 
 
 def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:

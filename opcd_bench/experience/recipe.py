@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from opcd_bench.chain_settings import Rule, Variant
 from opcd_bench.errors import ConfigError
-from opcd_bench.experience.items import Rule
 from opcd_bench.rollout.engine import Sampling
 
-Variant = Literal["memoryless", "with-previous", "raw-traces"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 Stage = Literal["traces", "reflections", "items", "contexts"]
@@ -26,6 +25,7 @@ class Recipe:
     the other), ``raw-traces`` tells the attempts themselves (the control). ``accumulate`` and
     ``max_context_tokens`` (tokens of the whole context) say what is kept. ``solving`` and
     ``reflecting`` are how replies are drawn; ``batch`` is how many are written at a time.
+    ``stream`` are further names of all noise: a round of a chain has its own attempts.
     """
 
     items: int = 30
@@ -36,6 +36,7 @@ class Recipe:
     solving: Sampling = field(default_factory=Sampling)
     reflecting: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
     batch: int = 128
+    stream: tuple[str | int, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {

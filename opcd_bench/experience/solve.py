@@ -12,15 +12,18 @@ from opcd_bench.seeds import generator, seed_of
 from opcd_bench.task import Example, Task
 
 
-def drawn_examples(task: Task, seed: int, items: int) -> list[Example]:
+def drawn_examples(
+    task: Task, seed: int, items: int, stream: Sequence[str | int] = ()
+) -> list[Example]:
     """``items`` train examples, drawn by (task, seed): all of train in turn before one comes again.
 
-    Nothing but train is read. Raises DataError where it is empty.
+    ``stream`` are further names that the draw depends on. Nothing but train is read. Raises
+    DataError where it is empty.
     """
     examples = list(task.examples("train"))
     if not examples:
         raise DataError(f"task {task.name!r} has no train examples, so nothing can be attempted")
-    rng = generator("experience", task.name, seed)
+    rng = generator("experience", task.name, seed, *stream)
     found: list[Example] = []
     while len(found) < items:
         found += rng.sample(examples, len(examples))
@@ -33,13 +36,15 @@ def attempts(
     loaded: LoadedModel,
     engine: Engine,
     sampling: Sampling,
+    stream: Sequence[str | int] = (),
 ) -> list[Trajectory | Skipped]:
     """One plain attempt at each example of each (seed, examples), in one batch and in order.
 
-    A prompt that is too long is skipped. Noise depends on (task, seed, place, example) alone.
+    A prompt that is too long is skipped. Noise depends on (task, seed, place, example, ``stream``)
+    alone.
     """
     names = [
-        (task.name, seed, place, example.id)
+        (task.name, seed, place, example.id, *stream)
         for seed, examples in drawn
         for place, example in enumerate(examples)
     ]

@@ -32,12 +32,13 @@ def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
     ``others``: sections of rows that were not measured here, after the caption.
     """
-    blocks = [_markdown(section) for section in sections(table)]
+    blocks = [section_markdown(section) for section in sections(table)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
-    return "\n\n".join([*blocks, *map(_markdown, others)]) + "\n"
+    return "\n\n".join([*blocks, *map(section_markdown, others)]) + "\n"
 
 
-def _markdown(section: Section) -> str:
+def section_markdown(section: Section) -> str:
+    """One section as GitHub's Markdown, without an end of line."""
     lines = [f"### {section.title.translate(MARKDOWN)}", ""]
     if section.columns:
         lines.append(_line([name.translate(MARKDOWN) for name in section.columns]))

@@ -24,14 +24,14 @@ class PageContext:
     """Everything that index.html shows; render.py makes it from the results.
 
     ``name`` and ``summary``: of suite.json ("" where it has no summary). ``command``: what rebuilds
-    the page. ``headline``, ``published``, ``external``: finished HTML tables of tables.as_html,
-    escaped there ("" where there is nothing to show). ``comparison``: comparison.compare(results).
-    ``drawn``: figures.draw(comparison), whose files lie in ``figures/`` beside the page.
-    ``cells``: Results.cells, for the provenance. ``protocols``: columns task, measured, split,
-    protocol_hash. ``missing``: columns task, learning_rate, method, state (why it is missing).
-    ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
-    ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``notes``:
-    sentences that stand above everything, such as warnings.
+    the page. ``headline``, ``rounds``, ``published``, ``external``: finished HTML tables, escaped
+    where they are made ("" where there is nothing to show). ``comparison``:
+    comparison.compare(results). ``drawn``: figures.draw(comparison), whose files lie in
+    ``figures/`` beside the page. ``cells``: Results.cells, for the provenance. ``protocols``:
+    columns task, measured, split, protocol_hash. ``missing``: columns task, learning_rate, method,
+    state (why it is missing). ``sample_count``: items in the sample browser (0: no browser), whose
+    files lie in ``samples/``. ``downloads``: label -> path of a file beside the page, such as
+    "headline.csv". ``notes``: sentences that stand above everything, such as warnings.
 
     The page gives every run an anchor: a table may link to ``#run-<run id>``.
     """
@@ -45,6 +45,7 @@ class PageContext:
     cells: pd.DataFrame
     protocols: pd.DataFrame
     missing: pd.DataFrame
+    rounds: str = ""
     published: str = ""
     external: str = ""
     sample_count: int = 0
@@ -101,7 +102,12 @@ def sections(context: PageContext) -> list[Section]:
     """What the page shows, in its order; sections without anything to show are left out."""
     c = context.comparison
     found = [
-        Section("headline", "Comparison", (), [Block(html=Markup(context.headline))]),
+        Section("headline", "Comparison", (), [Block(html=Markup(context.headline))])
+        if context.headline
+        else None,
+        Section("rounds", "Rounds", (), [Block(html=Markup(context.rounds))])
+        if context.rounds
+        else None,
         _drawn_section(
             context, "frontier", "Gain against forgetting over the sweep",
             ["One operating point says nothing: a method that is trained harder gains more and "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from opcd_bench.config import canonical
-from opcd_bench.report import browser, external, figures, page, published, tables
+from opcd_bench.report import browser, external, figures, page, published, rounds, tables
 from opcd_bench.report.comparison import Comparison, compare
 from opcd_bench.report.folder import PAGE
 from opcd_bench.report.headline import headline
@@ -32,8 +32,12 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
     drawn = figures.draw(comparison)
     samples = browser.shards(results.root)
     papers, outside = _published(results), results.external
+    chained = rounds.read(results.root)
+    only_rounds = results.cells.empty and not chained.empty
     by_instruction = external.instructions(results.root)
     missing = table.loc[table["state"] != "done", MISSING].reset_index(drop=True)
+    if only_rounds:  # its cells are its rounds', whose table says what is missing
+        missing = missing.iloc[:0]
     protocols = _protocols(results)
     others = _others(papers, outside)
     blocks = list(others.values())
@@ -45,6 +49,7 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
         "published": papers,
         "external": outside,
         "external_instructions": by_instruction,
+        "rounds": chained,
     }
     written = {
         "headline.md": tables.as_markdown(table, blocks),
@@ -56,7 +61,8 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
         name=str(results.suite.get("name", results.root.name)),
         summary=str(results.suite.get("summary", "")),
         command=command,
-        headline=tables.as_html(table),
+        headline="" if only_rounds else tables.as_html(table),
+        rounds=tables.sections_html(rounds.sections(chained)) if len(chained) else "",
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,
@@ -66,7 +72,7 @@ def render(results: Results, *, command: str) -> dict[str, bytes]:
         external=_html(others, external.TITLE) + _by_instruction(by_instruction),
         sample_count=browser.count(samples),
         downloads={name: name for name in written},
-        notes=_notes(results, missing),
+        notes=[] if only_rounds else _notes(results, missing),
     )
     return {
         PAGE: page.render(context),

@@ -15,12 +15,18 @@ import pandas as pd
 from opcd_bench.report.headline import detectable, headline
 from opcd_bench.report.layout import KEYS, Section, Value, caption, of_frame, sections
 from opcd_bench.report.load import load
-from opcd_bench.report.markup import as_html, as_latex, as_markdown, sections_html
+from opcd_bench.report.markup import (
+    as_html,
+    as_latex,
+    as_markdown,
+    section_markdown,
+    sections_html,
+)
 from opcd_bench.report.statistics import Interval
 
 __all__ = [
     "as_csv", "as_html", "as_latex", "as_markdown", "as_text", "detectable", "headline",
-    "headline_text", "of_frame", "sections_html",
+    "headline_text", "of_frame", "section_markdown", "section_text", "sections_html",
 ]  # fmt: skip
 
 WIDTH = 160
@@ -40,12 +46,13 @@ def as_text(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """
     if table.empty:
         return "no cell has run yet"
-    blocks = [_block(section) for section in sections(table)]
+    blocks = [section_text(section) for section in sections(table)]
     words = "\n".join(map(_wrapped, caption(table)))
-    return "\n\n".join([*blocks, words, *map(_block, others)])
+    return "\n\n".join([*blocks, words, *map(section_text, others)])
 
 
-def _block(section: Section) -> str:
+def section_text(section: Section) -> str:
+    """One section for a terminal."""
     columns = [
         _column(name, [row[i] for group in section.groups for row in group.rows])
         for i, name in enumerate(section.columns)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from opcd_bench.errors import ConfigError
+from opcd_bench.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,35 @@ class Reply:
     """What was written.
 
     ``ids`` end with the end-of-sequence token if ``finish`` is ``stop``; ``logprobs`` are those of
-    the written tokens under the full softmax at the sampling temperature (temperature 1 if greedy),
-    before top-k and top-p; ``text`` is decoded without special tokens.
+    the written tokens under the full softmax before top-k and top-p, at ``logprob_temperature``
+    (None: at the sampling temperature, at 1 if greedy); ``text`` is decoded without special tokens.
     """
 
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
     finish: Literal["stop", "length"]
+    logprob_temperature: float | None = None
+
+
+def check_requests(
+    requests: Sequence[Request], sampling: Sampling, name: str, max_length: int
+) -> None:
+    """Raise DataError for a prompt that is empty, or too long for the model to answer.
+
+    ``name`` and ``max_length`` (in tokens, prompt and reply) are the model's.
+    """
+    most = max_length - sampling.max_completion_length
+    for index, request in enumerate(requests):
+        if not request.prompt_ids:
+            raise DataError(f"prompt {index} is empty; a prompt has at least one token")
+        if len(request.prompt_ids) > most:
+            raise DataError(
+                f"prompt {index} has {len(request.prompt_ids)} tokens and may be answered in "
+                f"{sampling.max_completion_length} more, but model {name!r} reads "
+                f"{max_length} in all; lower max_completion_length, or set "
+                f"max_prompt_length = {max(most, 0)} with overlong = 'skip'"
+            )
 
 
 class Engine(Protocol):

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.errors import CellFailed, DataError, UserError
-from opcd_bench.models import LoadedModel, prompt_ids
+from opcd_bench.models import PromptReader, prompt_ids
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
@@ -38,7 +38,7 @@ def play(
     task: Task,
     examples: Sequence[Example],
     engine: Engine,
-    reader: LoadedModel | PreTrainedTokenizerBase,
+    reader: PromptReader | PreTrainedTokenizerBase,
     sampling: Sampling,
     *,
     seeds: Sequence[int],
@@ -53,7 +53,8 @@ def play(
     ``env_seeds[i]`` its environment's. With a ``context``, one for all or one an example, the
     writer reads told prompts; the episode and the records stay plain. A prompt, as the writer reads
     it, of more than ``max_prompt_length`` tokens (or than the model has room for, if ``reader`` is
-    a LoadedModel) is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its place.
+    no bare tokenizer) is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its
+    place.
 
     An exception from the task's own code makes that episode ``failed``, with the traceback in
     ``grade.why``, and the others go on; a UserError is passed on.
@@ -97,11 +98,11 @@ def play(
 
 
 def _limit(
-    reader: LoadedModel | PreTrainedTokenizerBase, sampling: Sampling, most: int | None
+    reader: PromptReader | PreTrainedTokenizerBase, sampling: Sampling, most: int | None
 ) -> tuple[int, str] | None:
     """The longest prompt in tokens, and the knob that says so."""
     knob = f"max_prompt_length = {most}"
-    if isinstance(reader, LoadedModel):
+    if isinstance(reader, PromptReader):
         room = reader.max_length - sampling.max_completion_length
         if most is None or room < most:
             return room, (

@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
 from opcd_bench import cpu
-from opcd_bench.errors import CellFailed, DataError
+from opcd_bench.errors import CellFailed
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
-from opcd_bench.rollout.engine import Reply, Request, Sampling
+from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 from opcd_bench.rollout.kv import Prefilled, additive, as_argument, capacity_for, prefill
 
 _COMPACT_BELOW = 0.8
@@ -46,7 +46,7 @@ class HFEngine:
         alone. Raises DataError for a prompt that is empty or too long for the model, CellFailed if
         the model's logits are not finite.
         """
-        self._check(requests, sampling)
+        check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
         # Equal prompts become neighbours, so that one prefill serves them; order breaks no tie.
         order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
         replies: list[Reply | None] = [None] * len(requests)
@@ -58,19 +58,6 @@ class HFEngine:
                 ):
                     replies[i] = reply
         return [reply for reply in replies if reply is not None]
-
-    def _check(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        most = self.loaded.max_length - sampling.max_completion_length
-        for index, request in enumerate(requests):
-            if not request.prompt_ids:
-                raise DataError(f"prompt {index} is empty; a prompt has at least one token")
-            if len(request.prompt_ids) > most:
-                raise DataError(
-                    f"prompt {index} has {len(request.prompt_ids)} tokens and may be answered in "
-                    f"{sampling.max_completion_length} more, but model {self.loaded.name!r} reads "
-                    f"{self.loaded.max_length} in all; lower max_completion_length, or set "
-                    f"max_prompt_length = {max(most, 0)} with overlong = 'skip'"
-                )
 
     def _prefilled(self, prompts: Sequence[tuple[int, ...]]) -> Prefilled:
         loaded = self.loaded

@@ -54,6 +54,7 @@ class Trajectory:
                     "ids": list(turn.reply.ids),
                     "logprobs": _finite(self.example_id, turn.reply.logprobs),
                     "finish": turn.reply.finish,
+                    **_temperature(turn.reply),
                 }
                 for turn in self.turns
             ],
@@ -74,6 +75,7 @@ class Trajectory:
                             logprobs=tuple(turn["logprobs"]),
                             text=turn["reply"],
                             finish=turn["finish"],
+                            logprob_temperature=turn.get("logprob_temperature"),
                         ),
                     )
                     for turn in row["turns"]
@@ -88,6 +90,11 @@ class Trajectory:
                 "example_id, outcome, score, answer, why, feedback, and turns of messages, "
                 "prompt_ids, reply, ids, logprobs and finish"
             ) from error
+
+
+def _temperature(reply: Reply) -> dict[str, float]:
+    known = reply.logprob_temperature
+    return {} if known is None else {"logprob_temperature": known}
 
 
 def _finite(example_id: str, logprobs: Sequence[float]) -> list[float]:

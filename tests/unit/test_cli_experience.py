@@ -38,7 +38,8 @@ EXTRACT = ["extract", "--task", "rule_math", "--out", "contexts/a", "--items", "
 def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp_path):
     told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu", "--threads", "2")
     assert told.code == 0, told.err
-    settings = {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7, "threads": 2}
+    settings = {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7, "threads": 2,
+                "engine": "hf", "vllm_url": None}  # fmt: skip
     assert model.opened == [("micro", settings)]
     rows = [line.split() for line in told.out.splitlines()[2:4]]
     assert [row[-1] for row in rows] == [f"contexts/a/memoryless/s00{i}.json" for i in range(2)]
@@ -150,3 +151,10 @@ def test_a_run_takes_contexts_on_the_command_line(opcd, tmp_path):
     assert [answer["suite"]["name"] == "quick" for answer in cells] == [True, False, False, True]
     told = opcd(*words, "--context", "c.txt")
     assert told.code == 2 and "context 'c.txt': there is no such file" in told.err
+
+
+def test_a_server_without_its_engine_and_an_unknown_engine_are_refused(opcd):
+    refused = opcd("extract", "--task", "rule_math", "--out", "made", "--vllm-url", "http://x")
+    assert refused.code == 2 and "say --engine vllm with it" in refused.err
+    refused = opcd("select", "--task", "rule_math", "--contexts", "made", "--engine", "vlm")
+    assert refused.code == 2 and "Did you mean 'vllm'?" in refused.err

@@ -10,7 +10,7 @@ LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
 RUNTIME = {
     "name", "summary", "gradient_checkpointing", "data_dir", "output_dir", "device",
     "rollout_batch_size", "save_steps", "keep_checkpoints", "report_to", "threads",
-    "jobs",
+    "jobs", "trust_remote_code", "vllm_url", "vllm_options", "teacher_url", "begin_folder",
 }  # fmt: skip
 
 
@@ -79,6 +79,11 @@ def test_a_missing_setting_says_what_it_is():
         ({"choose": 7}, "choose = 7 is no evaluated step"),
         ({"choose": 60}, "lies outside 0 … max_steps = 50"),
         ({"warmup_steps": 51}, "exceeds max_steps"),
+        ({"lora_alpha": 8}, "lora_alpha says nothing without lora_rank; add lora_rank = 16"),
+        ({"lora_target_modules": "q_proj"}, "lora_target_modules says nothing without lora_rank"),
+        ({"lora_rank": 0}, "greater than or equal to 1"),
+        ({"optim": "sgd"}, "'adamw' or 'adamw_8bit'"),
+        ({"attn_implementation": "flash"}, "'flash_attention_2'"),
         ({"headline_learning_rate": 1e-4}, "given together"),
         (
             {"learning_rate": [1e-4], "headline_learning_rate": 1e-3, "sweep_seeds": 1},

@@ -17,22 +17,27 @@ PLUGIN_FOLDERS = {"opcd_bench.baselines": ROOT / "baselines", "opcd_bench.tasks"
 LAYERS = {
     "foundation": {
         "errors", "seeds", "config", "method", "task", "divergence", "loss_rules", "progress",
-        "files", "jsonl", "checkpoints", "run_reader", "suite_dir", "store", "verification",
+        "files", "jsonl", "checkpoints", "run_reader", "suite_dir", "suite_file", "store",
+        "verification",
         "environment", "tracker", "suites", "textarena", "game_episode", "game_floors",
         "math_episode", "question_task", "data_files", "data_sets", "data_splits", "math_answers",
         "thinking",
-        "micro.world",
+        "micro.world", "chain_settings", "chain_dir",
     },
     "models": {
-        "cpu", "models", "model_source", "model_card", "losses", "supports", "scoring", "rollout",
+        "cpu", "models", "model_source", "adapters", "optimiser", "memory", "stopwatch", "footprint",
+        "model_card", "losses", "supports", "scoring", "rollout",
         "ifeval", "lm_eval_model", "lm_eval_tasks", "retention_guard", "retention_tasks", "micro",
     },
     "work": {
-        "training", "evaluation", "retention", "experience", "writers", "audit", "report",
+        "training", "teaching", "evaluation", "retention", "experience", "writers", "audit",
+        "report",
     },
     "grid": {
-        "registry", "grid", "cell", "workbench", "runner", "audit_batch", "checks",
-        "method_checks", "task_checks", "micro.card",
+        "registry", "grid", "cell", "workbench", "serving", "runner", "audit_batch", "checks",
+        "estimate", "pace", "workload",
+        "method_checks", "task_checks", "micro.card", "experience.chain", "experience.round",
+        "experience.rounds",
     },
     "cli": {"cli"},
 }  # fmt: skip
@@ -44,12 +49,13 @@ UPWARDS = {("divergence", "losses")}
 
 REPORT_READS = {
     "report", "store", "run_reader", "suite_dir", "verification", "checkpoints", "jsonl", "files",
-    "config", "errors",
+    "config", "errors", "chain_dir",
 }  # fmt: skip
 
 WITHOUT_TORCH = (
     "errors", "config", "method", "divergence", "loss_rules", "task", "registry", "grid", "seeds",
     "progress", "store", "verification", "environment", "checks", "task_checks", "cli.main",
+    "experience.chain", "cli.chains",
 )  # fmt: skip
 """Besides every module of the report."""
 
@@ -186,7 +192,7 @@ def test_listings_load_no_torch(tmp_path):
     commands = [
         ["--help"], ["run", "--help"], ["--version"], ["methods"], ["methods", "--json"], ["tasks"],
         ["suites"], ["run", "--methods", "opcd", "--tasks", "frozen_lake", "--dry-run"],
-        ["extract", "--help"], ["select", "--help"],
+        ["estimate", "--help"], ["extract", "--help"], ["select", "--help"],
         ["report", "--help"], ["compare", "--help"], ["import-lm-eval", "--help"],
     ]  # fmt: skip
     done = python(

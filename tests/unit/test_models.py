@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,16 +10,20 @@ import pytest
 import torch
 from fixtures import CHATML, tiny_model, tiny_tokenizer, write_tiny_model
 from safetensors.torch import load_file, save_file
+from transformers.utils import import_utils
 
 from opcd_bench.errors import DataError, ModelError, StoreError
+from opcd_bench.model_source import attention_words
 from opcd_bench.models import (
     LoadedModel,
     assemble,
     copy_frozen,
+    freeze,
     load,
     prompt_ids,
     same_vocabulary,
     save,
+    settle,
     weights_hash,
 )
 
@@ -280,3 +285,60 @@ def test_two_writings_of_one_seed_are_one_model(tmp_path: Path) -> None:
     one = load(str(write_tiny_model(tmp_path / "one", seed=5)), device="cpu")
     two = load(str(write_tiny_model(tmp_path / "two", seed=5)), device="cpu")
     assert weights_hash(one.model) == weights_hash(two.model)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_is_as_asked_and_gives_the_same_logits(attention, tiny_model_folder, tiny_loaded):
+    asked = load(str(tiny_model_folder), device="cpu", attn_implementation=attention)
+    assert asked.model.config._attn_implementation == attention
+    ids = torch.arange(5, 30)[None]
+    with torch.no_grad():
+        found = [m.model(input_ids=ids).logits for m in (asked, tiny_loaded)]
+    assert torch.allclose(*found, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "dtype", "says"),
+    [
+        ("cpu", True, torch.bfloat16, "needs a GPU, and the device is 'cpu'"),
+        ("cuda", False, torch.bfloat16, "pip install flash-attn --no-build-isolation"),
+        ("cuda", True, torch.float32, "computes in 16 bits.*float32; say dtype = 'bfloat16'"),
+    ],
+)
+def test_flash_attention_that_cannot_be_says_what_to_type(
+    device, installed, dtype, says, monkeypatch
+):
+    monkeypatch.setattr(import_utils, "is_flash_attn_2_available", lambda: installed)
+    with pytest.raises(ModelError, match=says + r".*attn_implementation = 'sdpa'"):
+        attention_words("m", "flash_attention_2", torch.device(device), dtype)
+
+
+def test_flash_attention_where_it_can_be_is_passed_on(monkeypatch):
+    monkeypatch.setattr(import_utils, "is_flash_attn_2_available", lambda: True)
+    words = attention_words("m", "flash_attention_2", torch.device("cuda"), torch.bfloat16)
+    assert words == {"attn_implementation": "flash_attention_2"}
+    assert attention_words("m", "auto", torch.device("cpu"), torch.float32) == {}
+
+
+def test_flash_attention_on_a_cpu_is_one_clear_error(tiny_model_folder):
+    with pytest.raises(ModelError, match="flash_attention_2' needs a GPU"):
+        load(str(tiny_model_folder), device="cpu", attn_implementation="flash_attention_2")
+
+
+def test_code_of_a_model_s_own_is_not_run_unless_asked(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "its_own", "auto_map": {"AutoConfig": "own.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(ModelError, match=r"Python code of its own.*trust_remote_code=true"):
+        load(str(folder), device="cpu")
+
+
+def test_a_model_is_frozen_in_place_and_settled_after_a_failure(tiny_loaded: LoadedModel) -> None:
+    tiny_loaded.model.train()
+    tiny_loaded.model(input_ids=torch.tensor([[5, 6]])).logits.sum().backward()
+    settle(tiny_loaded)
+    assert not tiny_loaded.model.training
+    assert all(p.grad is None and p.requires_grad for p in tiny_loaded.model.parameters())
+    assert freeze(tiny_loaded) is tiny_loaded
+    assert not any(p.requires_grad for p in tiny_loaded.model.parameters())

@@ -1,0 +1,13 @@
+"""Supervised fine-tuning on what a larger told teacher wrote."""
+
+from opcd_bench.divergence import named
+from opcd_bench.method import TOLD_TEACHER, Method, Teacher
+
+METHOD = Method(
+    name="sft_context_larger",
+    summary="As sft_context, on the replies of the suite's larger model, told the context.",
+    source="arXiv:1606.07947, sequence-level distillation; arXiv:2209.15189, of a context",
+    writer=TOLD_TEACHER,
+    loss=named("nll"),
+    teacher=Teacher(weights="larger", reads="context"),
+)

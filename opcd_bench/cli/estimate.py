@@ -1,0 +1,141 @@
+"""`opcd-bench estimate`: tokens, memory and time of a suite, before it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from opcd_bench.cli import run, settings
+from opcd_bench.cli.interrupt import interruptible
+from opcd_bench.cli.output import print_json, text_table
+from opcd_bench.config import Suite
+from opcd_bench.progress import duration, reporter
+
+if TYPE_CHECKING:
+    from opcd_bench.estimate import Estimate, TaskEstimate
+    from opcd_bench.workload import Tokens
+
+_NOT_HERE = ("dry_run", "report")
+"""Options of `opcd-bench run` that have no meaning for an estimate."""
+
+Measure = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Take N real optimiser steps of each task and method, to time them.",
+    ),
+]
+
+
+def estimate(context: typer.Context, measure: int, json: bool, **words: Any) -> None:
+    """What a run would come to: tokens, memory, and time where it can be told.
+
+    The options are those of `opcd-bench run`. Nothing is written; no weight is loaded unless
+    --measure takes steps.
+    """
+    made = suite_of(words)
+    from opcd_bench import estimate as estimates
+
+    with interruptible(context, "Nothing was written"):
+        found = estimates.estimate(made, measure=measure, console=reporter())
+    if json:
+        print_json({"suite": made.name, **dataclasses.asdict(found)})
+    else:
+        _print(made, found)
+
+
+def _signature() -> inspect.Signature:
+    """The options of `opcd-bench run`, whatever they are, and --measure."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    shared = [
+        parameter.replace(kind=kind)
+        for name, parameter in inspect.signature(run.run, eval_str=True).parameters.items()
+        if name not in _NOT_HERE
+    ]
+    own = inspect.Parameter("measure", kind, default=0, annotation=Measure)
+    return inspect.Signature([*shared, own])
+
+
+estimate.__dict__["__signature__"] = _signature()
+
+
+def suite_of(words: Mapping[str, Any]) -> Suite:
+    """The suite that options of `opcd-bench run` ask for; they bear the names of settings."""
+    given = dict(words)
+    suite, size, assignments = (given.pop(name) for name in ("suite", "size", "assignments"))
+    given["context"] = given.pop("contexts") or None
+    return settings.make(suite, given, assignments, size=size)
+
+
+def _print(suite: Suite, found: Estimate) -> None:
+    if found.model is not None:
+        shape = found.model
+        trained = f"{shape.adapter:,} of an adapter" if shape.adapter else "all"
+        print(f"{shape.name}: {shape.parameters:,} parameters, trained: {trained}")
+    print(f"suite {suite.name!r}\n")
+    columns = ["task", "tokens", "cells", "steps", "written", "told, shared", "teacher scores"]
+    rows: list[list[object]] = []
+    for one in found.tasks:
+        rows.append(_row(one, "at most", one.work.at_most))
+        if one.work.expected is not None:
+            rows.append(_row(one, "expected", one.work.expected))
+    print(text_table([*columns, "trained", "evaluated"], rows))
+    for one in found.tasks:
+        _print_memory(one)
+    print(f"\nTime: {_time(suite, found)}")
+    for note in found.notes:
+        print(f"Note: {note}")
+
+
+def _row(one: TaskEstimate, what: str, tokens: Tokens) -> list[object]:
+    numbers = [tokens.written, tokens.told_written, tokens.teacher_scored, tokens.trained]
+    counts = [one.work.cells, one.work.steps, *numbers, tokens.evaluated]
+    return [one.work.task, what, *(f"{count:,}" for count in counts)]
+
+
+def _print_memory(one: TaskEstimate) -> None:
+    from opcd_bench.footprint import peak
+
+    if one.lengths is None:
+        return
+    print(
+        f"\nMemory for {one.work.task}, prompts of {one.lengths.plain} tokens plain and "
+        f"{one.lengths.told} told (from {one.lengths.source}):"
+    )
+    rows = [[part.name, _size(part.bytes), part.when, part.how] for part in one.parts]
+    print(text_table(["what", "bytes", "when", "made of"], rows))
+    for phase, size in peak(one.parts).items():
+        print(f"at most while {phase}: {_size(size)}")
+    if one.peak_seen is not None:
+        print(
+            f"seen where the expectations come from: {_size(one.peak_seen)} (of a GPU its memory, "
+            "else the whole process: libraries and data too)"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _time(suite: Suite, found: Estimate) -> str:
+    if found.seconds is None:
+        return (
+            "unknown; add --measure 3, which takes three real steps of each task and method "
+            "and keeps nothing"
+        )
+    told = f"about {duration(found.seconds)}, one cell at a time (from {found.source})"
+    if suite.jobs > 1:
+        told += f"; --jobs {suite.jobs} shares that among as many processes"
+    parts = [one.seconds for one in found.tasks if one.seconds is not None]
+    writing = sum(part.writing for part in parts)
+    training = sum(part.training for part in parts)
+    other = sum(part.other for part in parts)
+    return (
+        f"{told}: writing {duration(writing)}, training {duration(training)}, evaluation and the "
+        f"rest {duration(other)}"
+    )

@@ -1,0 +1,203 @@
+"""What rounds came to: each round's context, and what the student scored before and after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from opcd_bench.chain_dir import ChainDir, chains
+from opcd_bench.jsonl import Row, read_object
+from opcd_bench.report import load, statistics, tables
+from opcd_bench.report.comparable import assert_comparable
+from opcd_bench.report.layout import Runs, Section, of_frame
+from opcd_bench.report.load import Results
+from opcd_bench.report.statistics import Interval
+from opcd_bench.suite_dir import SUITE
+
+TITLE = "rounds"
+KEYS = ["task", "method", "learning_rate", "consolidate", "round"]
+ROUNDS = [
+    *KEYS, "runs", "items", "tokens", "deployed", "steps", "plain before", "told", "plain after",
+    "gain", "since start", "missing",
+]  # fmt: skip
+"""``items`` and ``tokens``: of the context, mean over seeds; ``deployed``: the mean score of the
+plain attempts that it was made of; ``steps``: those that were chosen, by seed; ``gain``: after -
+before; ``since start``: after - before round 1; both paired by (example, seed). Each retention task
+adds ``<task> after``, ``<task> change`` (in the round) and ``<task> since start``. ``missing``: why
+seeds lack, or empty."""
+
+NOTE = (
+    "In each round the student attempts train examples plain (deployed), writes lessons from its "
+    "own attempts, and is taught to do without them what it does when told: before and after are "
+    "plain, told is the student that entered the round, told the round's context. Test in %; gain "
+    "= after - before, since start = after - before round 1, in points, paired by example and "
+    f"seed. Retention in %, after the round, and its change. Intervals: {statistics.METHOD}."
+)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A sealed round of one chain: how its context was made, and what its cell scored."""
+
+    run: str
+    seed: int
+    record: Row
+    results: Results
+    task: str
+
+    def after(self, measured: str) -> pd.DataFrame:
+        """The trained student's samples on ``test`` or on a retention task, with their seed."""
+        samples = self.results.samples
+        split = samples["split"] == ("test" if measured == "test" else "retention")
+        if measured != "test":
+            split &= samples["measured"] == measured
+        return samples[split]
+
+    def anchor(self, reading: str, measured: str) -> pd.DataFrame:
+        """Samples of ``base`` or ``ceiling``: of this chain's student, so with the chain's seed."""
+        return self.results.anchor(reading, self.task, measured).assign(seed=self.seed)
+
+    def retained(self) -> list[str]:
+        """The retention tasks."""
+        samples = self.results.samples
+        return sorted(samples.loc[samples["split"] == "retention", "measured"].unique())
+
+
+def read(root: Path) -> pd.DataFrame:
+    """`ROUNDS` of the suite at ``root``, a row a round of (task, method, rate), over its seeds.
+
+    Empty where it has no chain. StoreError where a round's numbers cannot be compared.
+    """
+    grouped: dict[tuple[Any, ...], list[ChainDir]] = {}
+    for chain in chains(root):
+        config = chain.config()
+        key = (
+            config["task"]["name"],
+            config["method"]["name"],
+            config["learning_rate"],
+            config["consolidate"],
+        )
+        grouped.setdefault(key, []).append(chain)
+    planned = int(read_object(root / SUITE)["rounds"]) if grouped else 0
+    rows = [row for key, group in sorted(grouped.items()) for row in _rows(key, group, planned)]
+    return pd.DataFrame(rows, columns=_columns(rows))
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    others = [name for row in rows for name in row if name not in ROUNDS]
+    return [*ROUNDS[:-1], *dict.fromkeys(others), ROUNDS[-1]]
+
+
+def _rows(key: tuple[Any, ...], group: Sequence[ChainDir], planned: int) -> Iterator[Row]:
+    """The rounds of one (task, method, rate) that were planned, or that any seed has come to."""
+    done = [list(_done(chain)) for chain in group]
+    failures = [failure for chain in group if (failure := _failure(chain))]
+    last = max([planned, *map(len, done), *(number for number, _ in failures)])
+    for number in range(1, last + 1):
+        here = [rounds[number - 1] for rounds in done if len(rounds) >= number]
+        start = [rounds[0] for rounds in done if len(rounds) >= number]
+        reasons = [f"failed: {reason}" for at, reason in failures if at == number]
+        yield {
+            **dict(zip(KEYS, (*key, number), strict=True)),
+            **(_scores(here, start) if here else {}),
+            "missing": _missing(len(group) - len(here), len(group), [*reasons, "not run"][0]),
+        }
+
+
+def _missing(lacking: int, of: int, reason: str) -> str:
+    if lacking == 0 or of == 1:
+        return reason if lacking else ""
+    return f"{lacking} of {of} seeds missing ({reason})"
+
+
+def _done(chain: ChainDir) -> Iterator[Done]:
+    """The sealed rounds of a chain, in order."""
+    config = chain.config()
+    for number, run in enumerate(chain.runs(), 1):
+        results = load.load(run.parent)
+        record = chain.record(number)
+        if record is None or (results.cells["state"] != "done").any():
+            return
+        assert_comparable(results)
+        yield Done(run.name, config["seed"], record, results, config["task"]["name"])
+
+
+def _failure(chain: ChainDir) -> tuple[int, str] | None:
+    """The round at which a chain ended, and why; None where none failed."""
+    if stored := chain.failure():
+        return int(stored["round"]), str(stored["reason"])
+    runs = chain.runs()
+    if not runs:
+        return None
+    cells = load.load(runs[-1].parent).cells
+    reasons = [row["reason"] for row in cells.to_dict("records") if row["state"] == "failed"]
+    return (len(runs), str(reasons[0])) if reasons else None
+
+
+def _scores(here: Sequence[Done], start: Sequence[Done]) -> Row:
+    """A round's numbers over the seeds that are done; ``start``: round 1 of the same chains."""
+    contexts = [done.record["contexts"] for done in here]
+    deployed = [d.record["deployed"] for d in here if d.record["deployed"] is not None]
+    before = _together(d.anchor("base", "test") for d in here)
+    after = _together(d.after("test") for d in here)
+    row: Row = {
+        "runs": Runs(tuple(done.run for done in here)),
+        "items": _mean(sum(one["items"] for one in told) for told in contexts),
+        "tokens": _mean(sum(one["tokens"] for one in told) for told in contexts),
+        "deployed": Interval(_mean(deployed), math.nan, math.nan, len(deployed)),
+        "steps": [int(done.results.cells["chosen_step"].iloc[0]) for done in here],
+        "plain before": statistics.mean(before),
+        "told": statistics.mean(_together(d.anchor("ceiling", "test") for d in here)),
+        "plain after": statistics.mean(after),
+        "gain": statistics.difference(after, before),
+        "since start": statistics.difference(
+            after, _together(d.anchor("base", "test") for d in start)
+        ),
+    }
+    for name in here[0].retained():
+        kept = _together(d.after(name) for d in here)
+        for column, others in (("change", here), ("since start", start)):
+            base = _together(d.anchor("base", name) for d in others)
+            row[f"{name} {column}"] = statistics.difference(kept, base)
+        row[f"{name} after"] = statistics.mean(kept)
+    return row
+
+
+def _together(frames: Any) -> pd.DataFrame:
+    return pd.concat(list(frames), ignore_index=True)
+
+
+def _mean(values: Any) -> float:
+    known = [float(value) for value in values]
+    return sum(known) / len(known) if known else math.nan
+
+
+def sections(table: pd.DataFrame) -> list[Section]:
+    """The rounds as people read them, a section a task; NOTE belongs to the last."""
+    found = []
+    for task, rows in table.groupby("task", sort=False):
+        shown = rows.drop(columns="task").rename(
+            columns={"learning_rate": "rate", "runs": "seeds", "steps": "step"}
+        )
+        shown = shown.assign(
+            rate=[f"{rate:g}" for rate in shown["rate"]],
+            round=[str(number) for number in shown["round"]],
+            step=[", ".join(map(str, s)) if isinstance(s, list) else "" for s in shown["step"]],
+        )
+        empty = [c for c in shown if shown[c].isna().all() or (shown[c] == "").all()]
+        if set(shown["consolidate"]) == {"environment"}:
+            empty.append("consolidate")
+        found.append(of_frame(f"{task}: rounds", shown.drop(columns=empty)))
+    return [*found[:-1], replace(found[-1], notes=(NOTE,))] if found else []
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The rounds for a terminal."""
+    if table.empty:
+        return "no round has run yet"
+    return "\n\n".join(tables.section_text(section) for section in sections(table))

@@ -1,0 +1,144 @@
+"""A teacher behind vLLM: log-probs of the told reply on a list of ids, in place of logits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from opcd_bench.divergence import Divergence
+from opcd_bench.errors import DataError, InvalidLoss
+from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.vllm import Backend, Follower, PromptLogProbs
+from opcd_bench.scoring import Pair
+
+_EMPTY = -1
+"""Id of an unused slot of a list."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A teacher's reading of replies, packed as ``scoring.Hidden`` packs them (N positions).
+
+    ``ids_NL`` and ``logp_NL``: up to L listed ids a position (-1: unused slot) with their
+    log-probs; ``own_logp_N``: of the reply's own tokens. Floats are float32, at temperature 1.
+    ``likeliest``: whether the lists are the teacher's own choice, not the student's.
+    """
+
+    ids_NL: Tensor
+    logp_NL: Tensor
+    own_logp_N: Tensor
+    likeliest: bool
+
+
+class ListedTeacher:
+    """A told teacher that vLLM scores, in process or served (LOSSES.md, section 1.5).
+
+    ``weights`` (a frozen model in this process) are pushed once and verified; None is a server that
+    holds its own. ``max_length`` is in tokens, of the backend.
+    """
+
+    def __init__(self, backend: Backend, weights: LoadedModel | None, max_length: int) -> None:
+        self.backend, self.max_length = backend, max_length
+        if weights is not None:
+            Follower(backend).refresh(weights)
+
+    @property
+    def tier(self) -> str:
+        """What it can give: I (any ids) or T (its own likeliest)."""
+        return "I" if self.backend.arbitrary_ids else "T"
+
+    def assert_lists(self, loss: Divergence) -> None:
+        """Raise ModelError at once where the backend lists fewer ids than the loss asks for."""
+        self.backend.score([(0, 1)], loss.k or 0)
+
+    def read(
+        self,
+        pairs: Sequence[Pair],
+        loss: Divergence,
+        student_top: Callable[[int], Tensor],
+        device: torch.device,
+    ) -> Listed:
+        """The told reply of every pair, on the ids that the loss sums over.
+
+        ``student_top(k)`` gives the student's likeliest ids, shape (N, k); it is asked only where
+        the loss needs them and the backend can score them. Raises DataError for what is too long.
+        """
+        sequences = [(*pair.told_ids, *pair.reply_ids) for pair in pairs]
+        if (longest := max(map(len, sequences))) >= self.max_length:
+            raise DataError(
+                f"a told prompt and reply of {longest} tokens leave no room in {self.backend.name},"
+                f" which reads {self.max_length}; lower max_completion_length, or start it with a "
+                "larger max_model_len"
+            )
+        lengths = [len(pair.reply_ids) for pair in pairs]
+        k = loss.k or 0
+        if not (self.backend.arbitrary_ids and loss.teacher_needs == "I"):
+            return self._packed(self.backend.score(sequences, k), lengths, device)
+        rows = student_top(k).tolist()
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        asked = [rows[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+        chosen = self._packed(self.backend.score(sequences, 0, asked), lengths, device)
+        if loss.support != "union":
+            return dataclasses.replace(chosen, likeliest=False)
+        own = self._packed(self.backend.score(sequences, k), lengths, device)
+        return Listed(
+            torch.cat([own.ids_NL, chosen.ids_NL], -1),
+            torch.cat([own.logp_NL, chosen.logp_NL], -1),
+            own.own_logp_N,
+            likeliest=True,
+        )
+
+    def _packed(
+        self, scored: Sequence[PromptLogProbs], lengths: Sequence[int], device: torch.device
+    ) -> Listed:
+        """The rows of the replies, one below the other."""
+        replies = [one.last(n) for one, n in zip(scored, lengths, strict=True)]
+        rows = [row for one in replies for row in one.ids]
+        values = [row for one in replies for row in one.logps]
+        width = max(map(len, rows))
+        ids = [[*row, *[_EMPTY] * (width - len(row))] for row in rows]
+        logps = [[*row, *[0.0] * (width - len(row))] for row in values]
+        own = [value for one in replies for value in one.own]
+        return Listed(
+            torch.tensor(ids, device=device),
+            torch.tensor(logps, device=device),
+            torch.tensor(own, device=device),
+            likeliest=True,
+        )
+
+
+def served_loss(
+    method: str, loss: Divergence, tier: str, missing_ids: str, temperature: float
+) -> Divergence:
+    """The loss as a listed teacher serves it, or InvalidLoss with what would do.
+
+    ``missing_ids`` is the suite's named policy for ids that the teacher's list lacks; it enters the
+    run's identity, and each step logs the ``coverage`` that it came to.
+    """
+    need = loss.teacher_needs
+    if need == "F":
+        raise InvalidLoss(
+            f"method {method!r}: its loss needs the teacher's whole distribution, and vLLM gives "
+            "log-probs on a list. Use teacher_engine = 'hf', or a loss on the teacher's top-k "
+            "(forward_kl, opcd_hybrid)"
+        )
+    if need == "I" and tier != "I":
+        if missing_ids == "refuse":
+            raise InvalidLoss(
+                f"method {method!r}: its loss sums over the student's likeliest ids, and this "
+                "vLLM lists the teacher's own alone. Use teacher_engine = 'hf', a loss on the "
+                "teacher's top-k (forward_kl, opcd_hybrid), or name what becomes of the ids that "
+                "the list lacks: missing_ids = 'drop' or 'floor'"
+            )
+        loss = dataclasses.replace(loss, missing_ids=missing_ids)  # type: ignore[arg-type]
+    if temperature != 1.0 and loss.outside not in ("renormalise", "renormalise_teacher"):
+        raise InvalidLoss(
+            f"method {method!r}: vLLM's log-probs are at temperature 1 and can be brought to "
+            f"temperature = {temperature:g} only on a renormalised support. Set temperature = 1, "
+            "or use teacher_engine = 'hf', or a renormalised loss (opcd_renorm)"
+        )
+    return loss

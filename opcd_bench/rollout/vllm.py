@@ -1,0 +1,203 @@
+"""Replies from vLLM, in process or served, with the weights of a live transformers model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from opcd_bench import adapters
+from opcd_bench.errors import CellFailed, ModelError
+from opcd_bench.models import LoadedModel, PromptReader
+from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
+
+RAW_TEMPERATURE = 1.0
+"""vLLM reports log-probs before its temperature and filters, whatever it samples with."""
+
+_PROBE = 16
+"""Tokens of the sequence on which pushed weights are compared with the trainer's."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a backend wrote: ids with their end of sequence, and log-probs at temperature 1."""
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Literal["stop", "length"]
+
+
+def finish_of(reason: object) -> Literal["stop", "length"]:
+    """How a reply ended, from vLLM's finish_reason."""
+    return "length" if reason == "length" else "stop"
+
+
+@dataclass(frozen=True)
+class PromptLogProbs:
+    """Log-probs (temperature 1) of the tokens of one sequence, and of others at their places.
+
+    Row t, from 0, is the distribution after t + 1 tokens: ``own[t]`` is the log-prob of the token
+    that stands there, ``ids[t]`` and ``logps[t]`` the listed ones. Rows may differ in length.
+    """
+
+    own: tuple[float, ...]
+    ids: tuple[tuple[int, ...], ...]
+    logps: tuple[tuple[float, ...], ...]
+
+    def last(self, count: int) -> PromptLogProbs:
+        """The rows of the last ``count`` tokens: those of a reply that ends the sequence."""
+        start = len(self.own) - count
+        return PromptLogProbs(self.own[start:], self.ids[start:], self.logps[start:])
+
+
+class Backend(Protocol):
+    """A vLLM that can be talked to; EngineDied where it does not answer any more."""
+
+    name: str
+    arbitrary_ids: bool
+    """Whether ``score`` gives log-probs at ids of the caller's choice (LOSSES.md, tier I)."""
+
+    def write(
+        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+    ) -> list[Written]:
+        """One reply a request, in order; each draws its noise from its own seed."""
+        ...
+
+    def score(
+        self,
+        sequences: Sequence[tuple[int, ...]],
+        top: int,
+        asked: Sequence[Sequence[Sequence[int]]] | None = None,
+    ) -> list[PromptLogProbs]:
+        """The ``top`` likeliest ids after each token of each sequence, with the token's own.
+
+        ``asked`` (with ``arbitrary_ids`` alone): for each sequence the ids wanted at its last rows,
+        in place of the likeliest ones; only those rows come back.
+        """
+        ...
+
+    def load(self, loaded: LoadedModel) -> None:
+        """Put the weights of a model of the same kind into the running engine."""
+        ...
+
+
+class VLLMEngine:
+    """The engine contract on a vLLM whose weights follow a transformers model.
+
+    Engines of several models of one kind may share a follower: whoever generates next pushes its
+    weights, if the backend does not hold them as they are now. What was pushed is verified: the
+    log-probs of a short sequence must be the trainer's, so no stale weight ever writes a reply.
+    """
+
+    def __init__(self, loaded: LoadedModel, follower: Follower) -> None:
+        self.loaded, self.follower = loaded, follower
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        """One reply a request, in order, from the model's weights as they are now.
+
+        Raises DataError for a prompt that is empty or too long, EngineDied for a vLLM that is gone.
+        """
+        check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
+        return replies(self.follower.refresh(self.loaded), requests, sampling, self.loaded)
+
+
+class ServedEngine:
+    """The engine contract on a server that holds the right weights already, and keeps them."""
+
+    def __init__(self, reader: PromptReader, backend: Backend) -> None:
+        self.reader, self.backend = reader, backend
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        """One reply a request, in order."""
+        check_requests(requests, sampling, self.reader.name, self.reader.max_length)
+        return replies(self.backend, requests, sampling, self.reader)
+
+
+def replies(
+    backend: Backend, requests: Sequence[Request], sampling: Sampling, reader: PromptReader
+) -> list[Reply]:
+    """What a backend wrote, checked and decoded by the reader's tokenizer."""
+    found = []
+    for written in backend.write(requests, sampling, reader.eos_ids):
+        if max(written.ids, default=0) >= reader.vocab_size:
+            raise CellFailed(
+                f"vLLM wrote token {max(written.ids)}, which is in the padding of the LM head of "
+                f"{reader.name!r} ({reader.vocab_size} tokens); its weights have diverged (lower "
+                "the learning rate)"
+            )
+        text = reader.tokenizer.decode(list(written.ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        logprobs = tuple(round(x, 6) for x in written.logprobs)
+        found.append(Reply(written.ids, logprobs, text, written.finish, RAW_TEMPERATURE))
+    return found
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+_Stamp = tuple[int, bool, tuple[int, ...]]
+
+
+class Follower:
+    """A backend whose weights follow those of whichever model generates next."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._holds: _Stamp | None = None
+
+    def refresh(self, loaded: LoadedModel) -> Backend:
+        """The backend with the model's weights as they are now, pushed and verified if need be."""
+        now = _stamp(loaded)
+        if self._holds != now:
+            self._holds = None
+            self.backend.load(loaded)
+            verify(self.backend, loaded)
+            self._holds = now
+        return self.backend
+
+
+def _stamp(loaded: LoadedModel) -> _Stamp:
+    """A state of weights: every change in place, an optimiser's or a copy, counts a version up."""
+    on = loaded.adapter is not None and loaded.adapter.on
+    return id(loaded.model), on, tuple(p._version for p in loaded.model.parameters())
+
+
+def probe_gap(backend: Backend, loaded: LoadedModel) -> float:
+    """Largest difference in log-prob (nats) between a backend and a model on a short sequence.
+
+    The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
+    """
+    ids = tuple(range(min(_PROBE, loaded.vocab_size)))
+    with torch.no_grad(), adapters.reading(loaded), _evaluating(loaded):
+        at = torch.tensor([ids], device=loaded.model.device)
+        logits_TV = loaded.model(input_ids=at, use_cache=False).logits[0].float()
+        own_T = logits_TV.log_softmax(-1)[:-1].gather(-1, at[0, 1:, None])[:, 0]
+    told = backend.score([ids], 0)[0].own
+    return float((own_T.cpu() - torch.tensor(told)).abs().max())
+
+
+def verify(backend: Backend, loaded: LoadedModel) -> None:
+    """Raise ModelError unless a backend computes what the trainer does with the same weights."""
+    gap = probe_gap(backend, loaded)
+    most = 1e-3 if loaded.dtype in (torch.float32, torch.float64) else 0.25
+    if not gap <= most:
+        raise ModelError(
+            f"{backend.name} does not hold the weights of {loaded.name!r}: its log-probs differ by "
+            f"{gap:.3g} nats (allowed: {most:g}). It must serve that very model in "
+            f"{str(loaded.dtype).removeprefix('torch.')} and take weights while it runs; a server "
+            "with tied embeddings on a CPU does not. Use engine = 'vllm' in process (without "
+            "vllm_url), or engine = 'hf'"
+        )
+
+
+@contextlib.contextmanager
+def _evaluating(loaded: LoadedModel) -> Iterator[None]:
+    module: torch.nn.Module = loaded.model
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

@@ -1,0 +1,230 @@
+"""An engine of vLLM in this process, whose weights are reloaded in place and never rebuilt."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from opcd_bench import adapters
+from opcd_bench.errors import ConfigError, EngineDied, MissingPackage, ModelError
+from opcd_bench.model_source import first_line, source_of
+from opcd_bench.models import LoadedModel
+from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of
+
+_SEEDS = 2**63
+SHARE_OF_GPU = 0.4
+"""Of the GPU's memory for vLLM's weights and cache, unless the options say otherwise: the trainer
+lives beside it."""
+
+
+class LocalVLLM:
+    """One ``vllm.LLM`` in this process.
+
+    ``source`` is the suite's model (Hub id, folder or ``micro``), ``most_ids`` the most log-probs
+    that will be asked at a position, ``options`` go to ``vllm.LLM`` as they are. Raises
+    MissingPackage, or ModelError where vLLM cannot serve the model.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        source: str,
+        *,
+        revision: str | None = None,
+        most_ids: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = "vLLM in process"
+        self.vllm = _module()
+        on_gpu = loaded.device.type == "cuda"
+        given: dict[str, Any] = {
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "max_model_len": loaded.max_length,
+            "max_logprobs": max(most_ids, 1),
+            "logprobs_mode": "raw_logprobs",
+            "enforce_eager": not on_gpu,
+            "disable_log_stats": True,
+            **({"gpu_memory_utilization": SHARE_OF_GPU} if on_gpu else {}),
+            **(options or {}),
+        }
+        with _random_state():
+            try:
+                self.llm: Any = self.vllm.LLM(model=source_of(source), revision=revision, **given)
+            except TypeError as error:
+                raise ConfigError(f"vllm_options: {first_line(error)}") from error
+            except (ValueError, RuntimeError, OSError) as error:
+                raise ModelError(
+                    f"vLLM cannot serve {source!r} ({first_line(error)}). Where it is memory: "
+                    "--set 'vllm_options = {gpu_memory_utilization = 0.3}', or engine = 'hf'"
+                ) from error
+        config = self.llm.llm_engine.vllm_config
+        fields = self.vllm.SamplingParams.__struct_fields__
+        self.arbitrary_ids = "prompt_logprob_token_ids" in fields and bool(
+            config.use_v2_model_runner
+        )
+
+    def write(
+        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+    ) -> list[Written]:
+        """One reply a request, in order; each draws its noise from its own seed."""
+        params = [
+            self.vllm.SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_completion_length,
+                seed=request.seed % _SEEDS,
+                stop_token_ids=list(stop_ids),
+                logprobs=0,
+                detokenize=False,
+            )
+            for request in requests
+        ]
+        found = []
+        for output in self._run([r.prompt_ids for r in requests], params):
+            one = output.outputs[0]
+            logprobs = tuple(
+                row[token].logprob for token, row in zip(one.token_ids, one.logprobs, strict=True)
+            )
+            found.append(Written(tuple(one.token_ids), logprobs, finish_of(one.finish_reason)))
+        return found
+
+    def score(
+        self,
+        sequences: Sequence[tuple[int, ...]],
+        top: int,
+        asked: Sequence[Sequence[Sequence[int]]] | None = None,
+    ) -> list[PromptLogProbs]:
+        """Prompt log-probs; ``asked`` needs vLLM's prompt_logprob_token_ids."""
+        if asked is not None:
+            return self._at(sequences, asked)
+        params = [
+            self.vllm.SamplingParams(
+                max_tokens=1, temperature=0.0, prompt_logprobs=top, detokenize=False,
+                flat_logprobs=True,
+            )
+        ] * len(sequences)  # fmt: skip
+        outputs = self._run(sequences, params)
+        return [
+            _of_flat(sequence, output.prompt_logprobs)
+            for sequence, output in zip(sequences, outputs, strict=True)
+        ]
+
+    def _at(
+        self, sequences: Sequence[tuple[int, ...]], asked: Sequence[Sequence[Sequence[int]]]
+    ) -> list[PromptLogProbs]:
+        """Log-probs at the asked ids of the last rows; the own token is asked beside them."""
+        params, wanted = [], []
+        for sequence, rows in zip(sequences, asked, strict=True):
+            own = sequence[len(sequence) - len(rows) :]
+            wanted.append([[token, *ids] for token, ids in zip(own, rows, strict=True)])
+            params.append(
+                self.vllm.SamplingParams(
+                    max_tokens=1,
+                    temperature=0.0,
+                    prompt_logprob_token_ids=wanted[-1],
+                    prompt_logprob_start=len(sequence) - len(rows) - 1,
+                    detokenize=False,
+                )
+            )
+        found = []
+        for rows, output in zip(wanted, self._run(sequences, params), strict=True):
+            scores = np.asarray(output.prompt_token_id_logprobs).tolist()
+            found.append(
+                PromptLogProbs(
+                    own=tuple(row[0] for row in scores),
+                    ids=tuple(tuple(row[1:]) for row in rows),
+                    logps=tuple(
+                        tuple(row[1 : len(ids)]) for row, ids in zip(scores, rows, strict=True)
+                    ),
+                )
+            )
+        return found
+
+    def load(self, loaded: LoadedModel) -> None:
+        """Reload the weights in place, from the trainer's tensors; the prefix cache is emptied."""
+        weights = adapters.weights(loaded).items()
+        self._guarded(
+            lambda: self.llm.collective_rpc(
+                "reload_weights", kwargs={"weights_iterator": iter(weights)}
+            )
+        )
+        self.llm.apply_model(_repack_heads)
+        self.llm.reset_prefix_cache()
+
+    def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
+        inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        outputs: list[Any] = self._guarded(
+            lambda: self.llm.generate(inputs, list(params), use_tqdm=False)
+        )
+        return outputs
+
+    def _guarded(self, call: Any) -> Any:
+        dead = importlib.import_module("vllm.v1.engine.exceptions").EngineDeadError
+        try:
+            return call()
+        except dead as error:
+            raise EngineDied(
+                f"the vLLM engine died ({first_line(error)}; its own log says why). Nothing is "
+                "lost: type the same command again; if it was memory, with --set 'vllm_options = "
+                "{gpu_memory_utilization = 0.3}' or a smaller rollout_batch_size"
+            ) from error
+
+
+def _of_flat(sequence: Sequence[int], flat: Any) -> PromptLogProbs:
+    """Rows of vLLM's flat list, whose first position has none and whose rows begin with the own."""
+    own, ids, logps = [], [], []
+    for position in range(1, len(sequence)):
+        row = slice(flat.start_indices[position], flat.end_indices[position])
+        tokens, values = flat.token_ids[row], flat.logprobs[row]
+        own.append(values[tokens.index(sequence[position])])
+        ids.append(tuple(tokens))
+        logps.append(tuple(values))
+    return PromptLogProbs(tuple(own), tuple(ids), tuple(logps))
+
+
+def _repack_heads(model: torch.nn.Module) -> None:
+    """Pack LM heads again: on a CPU vLLM keeps a packed copy, which tied weights do not refresh."""
+    head = importlib.import_module("vllm.model_executor.layers.vocab_parallel_embedding")
+    for module in model.modules():
+        if isinstance(module, head.ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def _module() -> Any:
+    """The vllm package, told to run in this process: weights then need no copy between processes.
+
+    Its own variables are set only where the user has not set them.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise MissingPackage("vllm", "pip install 'opcd-bench[vllm]'", "engine = 'vllm'")
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    for name, value in (
+        ("VLLM_LOGGING_LEVEL", "ERROR"),
+        ("VLLM_NO_USAGE_STATS", "1"),
+        ("VLLM_CPU_KVCACHE_SPACE", "1"),
+        ("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
+    ):
+        os.environ.setdefault(name, value)
+    return importlib.import_module("vllm")
+
+
+@contextmanager
+def _random_state() -> Iterator[None]:
+    """Starting vLLM seeds this process; everything is put back after the block."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)

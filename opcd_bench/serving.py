@@ -1,0 +1,146 @@
+"""Who writes a suite's replies, and who scores them where the teacher is behind vLLM."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from opcd_bench import adapters
+from opcd_bench.config import Suite
+from opcd_bench.divergence import Divergence
+from opcd_bench.errors import InvalidLoss, ModelError
+from opcd_bench.method import Loss, Method
+from opcd_bench.models import LoadedModel, PromptReader
+from opcd_bench.rollout.engine import Engine
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.listed_teacher import ListedTeacher, served_loss
+from opcd_bench.rollout.vllm import RAW_TEMPERATURE, Backend, Follower, ServedEngine, VLLMEngine
+from opcd_bench.rollout.vllm import verify as verify_weights
+from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm_server import VLLMServer
+
+
+class Serving:
+    """Engines and vLLM teachers of a suite; each vLLM is started once, when it is first needed.
+
+    ``initial`` is the student before training.
+    """
+
+    def __init__(self, suite: Suite, initial: LoadedModel) -> None:
+        self.suite, self.initial = suite, initial
+        self._larger: Follower | None = None
+        self._teachers: dict[str, ListedTeacher] = {}
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def writer(self, reader: PromptReader, *, larger: bool) -> Engine:
+        """The engine that writes as ``reader``: a live model, or the served larger teacher."""
+        if not isinstance(reader, LoadedModel):
+            return ServedEngine(reader, self.server)
+        if self.suite.engine == "hf" or (larger and self.suite.vllm_url is not None):
+            engine = HFEngine(reader, batch_size=self.suite.rollout_batch_size)
+            return engine if reader.adapter is None else adapters.ReadingEngine(engine, reader)
+        if not larger:
+            return VLLMEngine(reader, self._student)
+        if self._larger is None:
+            self._larger = Follower(self._local(reader, str(self.suite.teacher_model)))
+        return VLLMEngine(reader, self._larger)
+
+    @cached_property
+    def _student(self) -> Follower:
+        """The vLLM that holds the student, or the model that it was, in turn."""
+        if self.suite.vllm_url is None:
+            return Follower(self._local(self.initial, self.suite.model))
+        server = VLLMServer(self.suite.vllm_url)
+        server.check_tokenizer(self.initial.tokenizer, self.suite.model)
+        return Follower(server)
+
+    def _local(self, loaded: LoadedModel, source: str) -> LocalVLLM:
+        revision = self.suite.revision if source == self.suite.model else None
+        return LocalVLLM(
+            loaded,
+            source,
+            revision=revision,
+            most_ids=loaded.vocab_size,
+            options=self.suite.vllm_options,
+        )
+
+    # --- teaching -----------------------------------------------------------------------------
+
+    @cached_property
+    def server(self) -> VLLMServer:
+        """The teacher's server, once it is known to read tokens as the student does."""
+        assert self.suite.teacher_url is not None
+        server = VLLMServer(self.suite.teacher_url)
+        server.check_tokenizer(self.initial.tokenizer, self.suite.model)
+        return server
+
+    def served_larger(self) -> PromptReader:
+        """The larger teacher behind ``teacher_url``, which must serve the suite's teacher_model."""
+        name = str(self.suite.teacher_model)
+        if self.server.model.rstrip("/") != name.rstrip("/"):
+            raise ModelError(
+                f"{self.server.name} serves {self.server.model!r}, and the suite's teacher_model "
+                f"is {name!r}. Start it with: vllm serve {name}"
+            )
+        return PromptReader(
+            name=name,
+            tokenizer=self.initial.tokenizer,
+            eos_ids=self.initial.eos_ids,
+            vocab_size=self.initial.vocab_size,
+            max_length=self.server.max_length,
+        )
+
+    def teacher(self, weights: LoadedModel | None) -> ListedTeacher:
+        """The vLLM teacher with a frozen model's weights; None: the served larger one."""
+        key = "served" if weights is None else weights.name
+        if key not in self._teachers:
+            self._teachers[key] = self._teacher(weights)
+        return self._teachers[key]
+
+    def _teacher(self, weights: LoadedModel | None) -> ListedTeacher:
+        if self.suite.teacher_url is not None:
+            if weights is not None:
+                verify_weights(self.server, weights)
+            return ListedTeacher(self.server, None, self.server.max_length)
+        assert weights is not None
+        larger = weights.name == self.suite.teacher_model
+        source = str(self.suite.teacher_model) if larger else self.suite.model
+        backend: Backend = self._local(weights, source)
+        return ListedTeacher(backend, weights, weights.max_length)
+
+    def loss_of(self, method: Method, teacher: ListedTeacher | None) -> Loss:
+        """The method's loss as its teacher serves it; InvalidLoss where it cannot.
+
+        ``teacher`` None is one in this process, or a loss that reads none.
+        """
+        suite, loss = self.suite, method.loss
+        if (
+            suite.engine == "vllm"
+            and suite.temperature != RAW_TEMPERATURE
+            and isinstance(loss, Divergence)
+            and loss.importance_weight
+        ):
+            raise InvalidLoss(
+                f"method {method.name!r}: its importance weight needs the writer's log-probs at "
+                f"temperature = {suite.temperature:g}, and vLLM gives them at 1. Set temperature "
+                "= 1, or engine = 'hf'"
+            )
+        if teacher is None:
+            return loss
+        if not isinstance(loss, Divergence):
+            raise InvalidLoss(
+                f"method {method.name!r}: its own loss function reads the teacher's logits, which "
+                "vLLM does not give. Use teacher_engine = 'hf'"
+            )
+        return served_loss(method.name, loss, teacher.tier, suite.missing_ids, suite.temperature)
+
+
+def refuse_moving_teacher(method: Method) -> None:
+    """Raise InvalidLoss for a teacher that vLLM cannot be: one that moves, or whose rows do."""
+    teacher = method.teacher
+    if teacher.weights in ("ema", "live") or teacher.rows == "shuffled":
+        what = f"weights = {teacher.weights!r}" if teacher.rows == "aligned" else "shuffled rows"
+        raise InvalidLoss(
+            f"method {method.name!r}: a teacher with {what} is read in this process; use "
+            "teacher_engine = 'hf'"
+        )

@@ -1,0 +1,224 @@
+"""How many tokens a suite's cells write, score and train on: bounds, and what stored runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from opcd_bench import registry
+from opcd_bench.config import Suite
+from opcd_bench.divergence import Divergence
+from opcd_bench.grid import rates_and_seeds
+from opcd_bench.method import Method
+from opcd_bench.task import Task
+
+KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Reply tokens by what is done with them.
+
+    ``written`` by students as they train; ``told_written`` by told teachers, once for all the cells
+    that share them; ``teacher_scored`` and ``trained`` in optimiser steps; ``evaluated``: written
+    by models that are scored, on dev, on test and for retention.
+    """
+
+    written: int = 0
+    told_written: int = 0
+    teacher_scored: int = 0
+    trained: int = 0
+    evaluated: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(*(getattr(self, kind) + getattr(other, kind) for kind in KINDS))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a stored or rehearsed run of one task and method took, by optimiser step.
+
+    ``written`` are the student's own tokens, ``trained`` all of the step's. ``other_seconds`` is
+    what the whole cell took beside its steps (evaluation, checkpoints, shared scores), None where
+    none ended in one sitting. ``peak_bytes`` is that of the process (of the GPU, where it ran on
+    one).
+    """
+
+    steps: int
+    trained: float
+    written: float
+    seconds_written: float
+    seconds_trained: float
+    phases: Mapping[str, float]
+    other_seconds: float | None
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one task of a suite comes to. ``cells`` counts those chosen on dev too, and all rounds.
+
+    ``expected`` is None where nothing stored or rehearsed says what replies are like.
+    """
+
+    task: str
+    cells: int
+    steps: int
+    at_most: Tokens
+    expected: Tokens | None
+
+
+def runs_of(suite: Suite) -> list[int]:
+    """The seed of every run of a (task, method): rates x seeds, those chosen on dev included."""
+    seeds = [seed for _, seed in rates_and_seeds(suite)]
+    if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
+        seeds += range(suite.sweep_seeds, suite.seeds)
+    return seeds * suite.rounds
+
+
+def needs_teacher(method: Method) -> bool:
+    """Whether its loss reads a teacher at all."""
+    return not (isinstance(method.loss, Divergence) and method.loss.teacher_needs == "none")
+
+
+def writes_told(method: Method) -> bool:
+    """Whether told replies, stored and shared, are among what it trains on."""
+    return method.writer.kind in ("teacher", "mixture")
+
+
+def work(
+    suite: Suite, task: Task, methods: Mapping[str, Method], paces: Mapping[str, Pace]
+) -> Work:
+    """The work of one task. ``paces``: method -> what a run of it took (those known).
+
+    The bound takes every reply at its full length and every game at its last turn. A method without
+    a pace is expected to be like the mean of those with one, and evaluation to write replies as
+    long as training does, in the mean.
+    """
+    own = suite.for_task(task.name)
+    runs = runs_of(suite)
+    replies = own.batch_size * own.num_generations * task.max_turns
+    full = replies * own.max_completion_length
+    bound = expected = Tokens()
+    for method in methods.values():
+        bound += _of_method(method, runs, own.max_steps, full, full)
+        if paces:
+            pace = paces.get(method.name)
+            trained = pace.trained if pace else fmean(p.trained for p in paces.values())
+            share = 1.0 - method.writer.teacher_share
+            written = pace.written if pace else trained * share
+            expected += _of_method(method, runs, own.max_steps, trained, written)
+    told = _told_runs(methods.values(), runs) * own.max_steps
+    evaluated = _evaluated(own, task, len(methods), runs)
+    shared = [p.trained for name, p in paces.items() if writes_told(methods[name])]
+    shared = shared or [pace.trained for pace in paces.values()]
+    if paces:
+        like = fmean(pace.trained for pace in paces.values()) / full
+        expected += Tokens(
+            told_written=round(told * fmean(shared)), evaluated=round(evaluated * like)
+        )
+    return Work(
+        task=task.name,
+        cells=len(methods) * len(runs),
+        steps=len(methods) * len(runs) * own.max_steps,
+        at_most=bound + Tokens(told_written=told * full, evaluated=evaluated),
+        expected=expected if paces else None,
+    )
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a task's cells take, one after the other; ``other`` is evaluation, mostly."""
+
+    writing: float
+    training: float
+    other: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.writing + self.training + self.other
+
+
+def seconds(
+    suite: Suite, task: Task, methods: Mapping[str, Method], paces: Mapping[str, Pace]
+) -> Seconds | None:
+    """The time of one task; None without any pace.
+
+    A method without one takes the mean of the others. Told replies are written once a seed. Beside
+    the steps: as cells took that ended in one sitting, or else what evaluation writes, at the speed
+    at which replies were written for training.
+    """
+    if not paces:
+        return None
+    own, runs = suite.for_task(task.name), runs_of(suite)
+    writing = training = 0.0
+    for method in methods.values():
+        known = [paces[method.name]] if method.name in paces else list(paces.values())
+        training += len(runs) * own.max_steps * fmean(p.seconds_trained for p in known)
+        if not writes_told(method):
+            writing += len(runs) * own.max_steps * fmean(p.seconds_written for p in known)
+    told = [p.seconds_written for name, p in paces.items() if writes_told(methods[name])]
+    writers = max(paces.values(), key=lambda pace: pace.seconds_written)
+    shared = max(told, default=writers.seconds_written)  # the one of them that wrote
+    writing += _told_runs(methods.values(), runs) * own.max_steps * shared
+    whole = [p.other_seconds for p in paces.values() if p.other_seconds is not None]
+    if whole:
+        other = len(methods) * len(runs) * fmean(whole)
+    else:
+        expected = work(suite, task, methods, paces).expected
+        assert expected is not None
+        other = expected.evaluated * writers.seconds_written / writers.trained
+    return Seconds(writing, training, other)
+
+
+def _of_method(
+    method: Method, runs: Sequence[int], steps: int, trained: float, written: float
+) -> Tokens:
+    """Of all its cells; ``trained`` and ``written`` are tokens of one step."""
+    count = len(runs) * steps
+    own = 0.0 if method.writer.kind in ("teacher", "stored") else written
+    return Tokens(
+        written=round(count * own),
+        teacher_scored=round(count * trained) if needs_teacher(method) else 0,
+        trained=round(count * trained),
+    )
+
+
+def _told_runs(methods: Iterable[Method], runs: Sequence[int]) -> int:
+    """How many runs' worth of told replies are written: one a seed and teacher."""
+    teachers = {method.teacher.weights == "larger" for method in methods if writes_told(method)}
+    return len(teachers) * len(set(runs))
+
+
+def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
+    """At most: on dev and on test, by students, the base and told teachers."""
+    reply = task.max_turns * suite.max_completion_length
+    cells = methods * len(runs)
+    dev, test = suite.dev_items * reply, suite.test_items * suite.eval_samples * reply
+    decodings = 1 if suite.eval_temperature == 0 else len(set(runs))
+    told = 2 if suite.teacher_model is not None else 1
+    scored = (len(suite.evaluated_steps()) - 1) * cells  # step 0 is the base, which all share
+    retained = scored * suite.eval_retention + cells
+    return (
+        scored * dev
+        + cells * test
+        + decodings * (dev + (1 + told) * test)
+        + retained * retention_tokens(suite)
+    )
+
+
+def retention_tokens(suite: Suite) -> int:
+    """At most, of one measurement of all retention tasks; 0 where their items are not limited."""
+    if suite.retention_items is None:
+        return 0
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    length = 0
+    for name in suite.retention:
+        if name in ours:
+            task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
+            length += task.max_turns * suite.max_completion_length
+        else:
+            length += suite.retention_max_completion_length
+    return suite.retention_items * length

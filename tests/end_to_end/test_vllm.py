@@ -1,0 +1,254 @@
+"""The real vLLM on the built-in model: replies, log-probs, weights that follow, whole cells.
+
+In an environment of its own (CONTRIBUTING.md says how to make it): ``pytest -m vllm``.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fixtures import write_tiny_model
+
+from opcd_bench import models, registry
+from opcd_bench.models import LoadedModel, copy_frozen
+from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.listed_teacher import ListedTeacher
+from opcd_bench.rollout.vllm import Follower, VLLMEngine, probe_gap
+from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm_server import VLLMServer
+from opcd_bench.run_reader import RunReader
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(
+        importlib.util.find_spec("vllm") is None, reason="vllm is not installed here"
+    ),
+]
+
+GREEDY = Sampling(temperature=0.0, max_completion_length=48)
+
+
+@pytest.fixture(scope="module")
+def micro() -> LoadedModel:
+    return models.load("micro", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def backend(micro) -> LocalVLLM:
+    return LocalVLLM(micro, "micro", most_ids=64)
+
+
+@pytest.fixture(scope="module")
+def requests(micro) -> list[Request]:
+    """Told and plain prompts of a task that the built-in model answers."""
+    task = registry.task("rule_math")
+    found = []
+    for i, example in enumerate(task.examples("dev")[:12]):
+        plain = task.open(example, 0).messages
+        messages = task.context().tell(plain) if i % 2 else plain
+        found.append(Request(models.prompt_ids(micro, messages), 1000 + i))
+    return found
+
+
+def trained(loaded: LoadedModel, scale: float) -> LoadedModel:
+    """A copy with every weight moved, the tied embeddings too."""
+    module = copy.deepcopy(loaded.model).requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(scale * parameter.std() * noise)
+    return dataclasses.replace(loaded, model=module)
+
+
+def test_greedy_replies_are_those_of_hf_with_log_probs_within_a_thousandth(
+    micro, backend, requests
+):
+    mine = VLLMEngine(micro, Follower(backend)).generate(requests, GREEDY)
+    theirs = HFEngine(micro).generate(requests, GREEDY)
+    assert [(r.ids, r.text, r.finish) for r in mine] == [(r.ids, r.text, r.finish) for r in theirs]
+    assert {r.finish for r in mine} == {"stop", "length"}
+    gaps = [
+        abs(a - b)
+        for m, t in zip(mine, theirs, strict=True)
+        for a, b in zip(m.logprobs, t.logprobs, strict=True)
+    ]
+    assert len(gaps) > 200 and max(gaps) < 1e-3
+
+
+def test_weights_follow_the_trainer_without_a_new_engine(micro, backend, requests):
+    follower = Follower(backend)
+    for scale in (0.02, 0.1):
+        student = trained(micro, scale)
+        mine = VLLMEngine(student, follower).generate(requests[:4], GREEDY)
+        theirs = HFEngine(student).generate(requests[:4], GREEDY)
+        assert [r.ids for r in mine] == [r.ids for r in theirs]
+        assert probe_gap(backend, student) < 1e-3 < probe_gap(backend, micro)
+
+
+def test_each_reply_depends_on_its_own_seed_alone(micro, backend, requests):
+    engine = VLLMEngine(micro, Follower(backend))
+    sampling = Sampling(temperature=1.0, max_completion_length=24)
+    together = engine.generate(requests, sampling)
+    alone = engine.generate(requests[3:4], sampling)
+    assert alone[0].ids == together[3].ids
+    again = [dataclasses.replace(request, seed=request.seed + 1) for request in requests]
+    assert [r.ids for r in engine.generate(again, sampling)] != [r.ids for r in together]
+
+
+def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, requests):
+    teacher = ListedTeacher(backend, copy_frozen(micro), micro.max_length)
+    assert teacher.tier == ("I" if backend.arbitrary_ids else "T")
+    sequence = (*requests[1].prompt_ids, 50, 60, 70)
+    scored = backend.score([sequence], 8)[0].last(3)
+    with torch.no_grad():
+        logp_TV = micro.model(torch.tensor([sequence])).logits[0, -4:-1].log_softmax(-1)
+    for t, (ids, logps) in enumerate(zip(scored.ids, scored.logps, strict=True)):
+        assert set(logp_TV[t].topk(8).indices.tolist()) <= set(ids)
+        assert list(logps) == pytest.approx(logp_TV[t, list(ids)].tolist(), abs=1e-3)
+        assert scored.own[t] == pytest.approx(logp_TV[t, sequence[t - 3]].item(), abs=1e-3)
+
+
+def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend, requests):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    VLLMEngine(micro, Follower(backend)).generate(requests[:2], GREEDY)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def command(*words: str, cwd) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("opcd-bench")), *words],
+        cwd=cwd, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
+    done = command(
+        "run", "--methods", "forward_kl_on_policy,opcd_hybrid", "--tasks", "rule_math",
+        "--max-steps", "3", "--batch-size", "4", "--learning-rate", "1e-4", "--retention", "none",
+        "--name", "v", "--no-report", "--set", "engine=vllm", "--set", "teacher_engine=vllm",
+        "--set", "eval_steps=3", "--set", "dev_items=4", "--set", "test_items=6", "--set", "jobs=1",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = sorted((tmp_path / "results/v").glob("rule_math--*"))
+    assert len(runs) == 2
+    for run in runs:
+        rows = RunReader(run).read("train")
+        assert [row["step"] for row in rows] == [1, 2, 3]
+        assert all(row["coverage"] == 1.0 and row["divergence"] > 0 for row in rows)
+        assert (
+            max(row["sampler_trainer_gap"] for row in rows if "sampler_trainer_gap" in row) < 1e-3
+        )
+        suite = json.loads((run / "config.json").read_text())["suite"]
+        assert suite["engine"] == suite["teacher_engine"] == "vllm"
+
+
+def test_a_loss_that_a_listed_teacher_cannot_serve_is_refused_before_any_step(tmp_path):
+    done = command(
+        "run", "--methods", "opcd", "--tasks", "rule_math", "--name", "v", "--no-report",
+        "--set", "teacher_engine=vllm", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "missing_ids = 'drop' or 'floor'" in done.stderr
+    assert not (tmp_path / "results/v").exists()
+
+
+# --- a server of its own -----------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """``vllm serve`` on a tiny model with untied embeddings, which takes weights on a CPU too."""
+    folder = write_tiny_model(
+        tmp_path_factory.mktemp("served") / "tiny", tie_word_embeddings=False, head_dim=64
+    )
+    port = free_port()
+    log = folder.parent / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder),
+                "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
+                "--enforce-eager", "--max-logprobs", "256", "--generation-config", "vllm",
+            ],
+            stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
+                 "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        yield folder, wait_for(url, process, log)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def wait_for(url, process, log) -> VLLMServer:
+    from opcd_bench.errors import EngineDied
+
+    for _ in range(180):
+        try:
+            return VLLMServer(url)
+        except EngineDied:
+            assert process.poll() is None, log.read_text()[-3000:]
+            time.sleep(2)
+    raise AssertionError(log.read_text()[-3000:])
+
+
+def test_a_server_writes_teaches_and_takes_weights(served):
+    folder, server = served
+    student = models.load(str(folder), device="cpu", dtype="float32")
+    server.check_tokenizer(student.tokenizer, "tiny")
+    requests = [Request((5, 6, 7 + i), i) for i in range(4)]
+    follower = Follower(server)
+    for loaded in (student, trained(student, 0.1)):
+        mine = VLLMEngine(loaded, follower).generate(requests, GREEDY)
+        theirs = HFEngine(loaded).generate(requests, GREEDY)
+        assert [r.ids for r in mine] == [r.ids for r in theirs]
+        assert probe_gap(server, loaded) < 1e-3
+    assert len(server.score([(5, 6, 7, 8)], 5)[0].ids[0]) in (5, 6)
+
+
+def against(server, folder, tmp_path, name):
+    return command(
+        "run", "--methods", "forward_kl", "--tasks", "rule_math", "--model", str(folder),
+        "--max-steps", "2", "--batch-size", "4", "--learning-rate", "1e-4", "--retention", "none",
+        "--name", name, "--no-report", "--set", "teacher_engine=vllm", "--teacher-url", server.url,
+        "--set", "eval_steps=2", "--set", "dev_items=4", "--set", "test_items=4",
+        "--set", "jobs=1", "--set", "max_completion_length=16", cwd=tmp_path,
+    )  # fmt: skip
+
+
+def test_a_suite_trains_against_a_server_that_holds_its_teacher_and_no_other(served, tmp_path):
+    folder, server = served
+    student = models.load(str(folder), device="cpu", dtype="float32")
+    server.load(trained(student, 0.1))
+    refused = against(server, folder, tmp_path, "other")
+    assert refused.returncode == 2 and "does not hold the weights" in refused.stderr
+    server.load(student)
+    done = against(server, folder, tmp_path, "same")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "results/same").glob("rule_math--*")
+    assert [row["coverage"] for row in RunReader(run).read("train")] == [1.0, 1.0]

@@ -1,0 +1,383 @@
+"""Whole chains: each round begins where the last one chose, and a kill anywhere changes no byte."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from toy import Toy, toy_suite
+
+from opcd_bench import registry, training
+from opcd_bench.cell import CellRun
+from opcd_bench.chain_dir import ChainDir
+from opcd_bench.checkpoints import Checkpoint
+from opcd_bench.errors import CellFailed, StoreError
+from opcd_bench.experience import chain as chains
+from opcd_bench.experience import context_file, rounds
+from opcd_bench.experience.extract import Extraction
+from opcd_bench.experience.round import Round
+from opcd_bench.files import remove_folder
+from opcd_bench.models import load, weights_hash
+from opcd_bench.progress import QuietReporter
+from opcd_bench.report import rounds as table
+from opcd_bench.run_reader import RunReader
+from opcd_bench.store import RunDir, verify
+from opcd_bench.suite_dir import SuiteDir
+
+MADE = {"items": 3, "variant": "raw-traces", "select": "first-1"}
+"""The random model writes no lessons, but whatever it wrote can be told."""
+
+
+def suite_of(model, output, **values):
+    base = {"rounds": 2, "max_steps": 2, "eval_steps": 2, "save_steps": 1, "choose": "last"}
+    return toy_suite(model, output, **{**base, "experience": MADE, **values})
+
+
+def run(monkeypatch, suite, task=None):
+    """The summary of all rounds, and the folders of the chains."""
+    monkeypatch.setattr(registry, "task", lambda *_, **__: task or Toy())
+    summary = rounds.run(suite, console=QuietReporter())
+    return summary, [one.folder(suite) for one in chains.chains(suite)]
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tiny_model_folder, tmp_path_factory):
+    """A chain of two rounds, with its suite; read only."""
+    output = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        suite = suite_of(tiny_model_folder, output)
+        summary, (folder,) = run(patch, suite)
+    assert (summary.done, summary.failed, summary.total) == (2, 0, 2), summary.table
+    return suite, folder
+
+
+def truth(folder):
+    """Every file of a chain that must not depend on interruptions, by name."""
+    found = {path.name: path.read_bytes() for path in folder.path.glob("*.json")}
+    for number, path in enumerate(folder.runs(), 1):
+        files = [path / "train.jsonl", path / "evals.jsonl", path / "config.json"]
+        for file in (*files, *sorted((path / "samples").iterdir())):
+            found[f"round {number} {file.name}"] = file.read_bytes()
+        for shared in folder.round(number).all_shared():
+            for name in shared.names():
+                found[f"round {number} {name}"] = shared.file(name).read_bytes()
+    for file in sorted(folder.path.parents[1].glob("experience/*/raw-traces/s*.json")):
+        found[str(file.relative_to(folder.path.parents[1]))] = file.read_bytes()
+    return found
+
+
+def checkpoint_of(folder, number):
+    path = folder.runs()[number - 1]
+    return RunReader(path).checkpoint_at(RunReader(path).summary["chosen_step"])
+
+
+# --- where a round begins ---------------------------------------------------------------------
+
+
+def test_the_student_and_its_frozen_teacher_enter_a_round_as_the_last_one_left_them(two_rounds):
+    _, folder = two_rounds
+    chosen = checkpoint_of(folder, 1)
+    assert chosen.step == 2
+    entering = folder.round(2).read()["weights"]
+    assert entering == weights_hash(load(str(chosen.path / training.MODEL), device="cpu").model)
+    assert entering != folder.round(1).read()["weights"]
+
+
+def test_before_a_round_is_after_the_last_one_sample_by_sample(two_rounds):
+    _, folder = two_rounds
+    first = RunReader(folder.runs()[0])
+    (anchors,) = [s for s in folder.round(2).all_shared() if "base-test-s0" in s.names()]
+    base = anchors.get("base-test-s0")[1:]
+    keys = ("example_id", "score", "turns", "outcome")
+    after = [[row[key] for key in keys] for row in first.read("samples/test")]
+    assert after == [[row[key] for key in keys] for row in base]
+
+    def dev(path, step):
+        (row,) = [
+            row
+            for row in RunReader(path).read("evals")
+            if row["split"] == "dev" and row["metric"] == "accuracy" and row["step"] == step
+        ]
+        return row["value"], row["protocol_hash"]
+
+    assert dev(folder.runs()[0], 2) == dev(folder.runs()[1], 0)
+
+
+def test_each_round_tells_what_its_own_student_wrote(two_rounds):
+    suite, folder = two_rounds
+    told = [context_file.read(folder.context(number)) for number in (1, 2)]
+    assert told[0].text != told[1].text
+    for number, made in enumerate(told, 1):
+        record = folder.record(number)
+        root = folder.path.parents[1] / "experience" / record["experience"]
+        lines = (root / "traces" / "s000.jsonl").read_text().splitlines()
+        replies = [json.loads(line)["turns"][0]["reply"] for line in lines]
+        assert all(reply in made.text for reply in replies)
+        assert made.provenance["split"] == "train"
+        assert made.provenance["model"]["weights"] == folder.round(number).read()["weights"]
+        assert made.provenance["stream"] == ["chain", 0, "round", number]
+        assert record["contexts"][0]["items"] == 3 and record["attempts"]["read"] == 3
+    config = RunReader(folder.runs()[1]).config
+    assert config["suite"]["round"] == 2 and config["suite"]["begin_weights"]
+    assert suite.model in config["suite"]["model"]
+
+
+def test_test_is_scored_once_a_round_and_after_its_choice(tiny_model_folder, tmp_path, monkeypatch):
+    played = []
+
+    def opened(split, example):
+        events = [p.read_text() for p in tmp_path.glob("toy/rounds/*/round_*/*/events.jsonl")]
+        played.append((split, sum('"chosen"' in text for text in events)))
+
+    run(monkeypatch, suite_of(tiny_model_folder, tmp_path), Toy(opened))
+    tests = [after for split, after in played if split == "test"]
+    # five examples each by the trained student, the base and the ceiling
+    assert tests == [1] * 15 + [2] * 15
+
+
+# --- resuming ---------------------------------------------------------------------------------
+
+
+def kill_self(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def before(owner, name, nth=1):
+    """Kill at the nth call of a method."""
+
+    def install(patch):
+        original, count = getattr(owner, name), [0]
+
+        def call(self, *args, **kwargs):
+            count[0] += 1
+            if count[0] == nth:
+                kill_self()
+            return original(self, *args, **kwargs)
+
+        patch.setattr(owner, name, call)
+
+    return install
+
+
+KILLS = {
+    "round 1: after the attempts": before(Extraction, "parse"),
+    "round 1: before its record": before(ChainDir, "put_record"),
+    "round 1: before its cell": before(Round, "_consolidate"),
+    "between the rounds": before(Round, "run", 2),
+    "round 2: after the attempts": before(Extraction, "parse", 2),
+    "round 2: in its cell": before(RunDir, "train", 4),
+    "round 2: before its seal": before(RunDir, "seal", 2),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_chain_ends_byte_identical(
+    moment, two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path)
+    with monkeypatch.context() as patch:
+        KILLS[moment](patch)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run(patch, suite)
+            finally:
+                os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status), "the child was meant to be killed"
+    _, (folder,) = run(monkeypatch, suite)
+    assert truth(folder) == truth(two_rounds[1])
+    assert not [problem for problem in verify(tmp_path / "toy") if problem.damage]
+
+
+def test_what_is_done_is_not_done_again_and_a_third_round_follows(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Round, "_learn", lambda *_: pytest.fail("learnt again"))
+        patch.setattr(CellRun, "run", lambda *_: pytest.fail("trained again"))
+        summary, (folder,) = run(patch, suite)
+    assert summary.done == 2
+    before_bytes = truth(folder)
+    summary, (again,) = run(monkeypatch, suite.model_copy(update={"rounds": 3}))
+    assert summary.done == 3 and again.path == folder.path
+    assert truth(again).items() > before_bytes.items()
+    assert again.round(3).read()["weights"] == weights_hash(
+        load(str(checkpoint_of(again, 2).path / training.MODEL), device="cpu").model
+    )
+
+
+def test_a_round_whose_beginning_was_made_anew_is_refused(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    """Its context was learnt by a student that is not there any more."""
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    original = chains.after
+
+    def other(run, begun):
+        begin = original(run, begun)
+        return dataclasses.replace(begin, weights="0" * 64)
+
+    monkeypatch.setattr(chains, "after", other)
+    with pytest.raises(StoreError, match="no round of this chain"):
+        run(monkeypatch, suite)
+
+
+def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp_path, monkeypatch):
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    (one,) = chains.chains(suite)
+    folder = one.folder(suite)
+    remove_folder(folder.path / "round_2")
+    checkpoint: Checkpoint = checkpoint_of(folder, 1)
+    (checkpoint.path / training.MODEL / "config.json").write_text("{}")
+    with pytest.raises(StoreError, match="corrupt checkpoint"):
+        run(monkeypatch, suite)
+
+
+# --- several chains ---------------------------------------------------------------------------
+
+
+def test_methods_share_the_first_rounds_attempts_and_part_after_it(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, methods=["opcd_full", "sft_context"])
+    opened = []
+    summary, folders = run(monkeypatch, suite, Toy(lambda split, _: opened.append(split)))
+    assert summary.done == 4
+    first, second = ({f.record(number)["experience"] for f in folders} for number in (1, 2))
+    assert len(first) == 1 and len(second) == 2
+    # three attempts once in round 1, twice in round 2; two steps of two replies in each cell;
+    # prompts_for opens an episode to see where a context goes, in every round that learns
+    assert opened.count("train") == 3 * 3 + 4 * 2 * 2 + 4
+
+
+def test_a_chain_that_fails_is_recorded_the_others_go_on_and_it_is_taken_up_again(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
+    original = Round._learn
+
+    def learn(self, bench):
+        if (self.chain.method.name, self.number) == ("opcd_full", 2):
+            raise CellFailed("nothing was learnt")
+        return original(self, bench)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Round, "_learn", learn)
+        summary, _ = run(patch, suite)
+    assert (summary.done, summary.failed, summary.total) == (3, 1, 4)
+    rows = table.read(tmp_path / "toy").to_dict("records")
+    assert {(row["method"], row["round"]): row["missing"] for row in rows} == {
+        ("opcd_full", 1): "", ("opcd_full", 2): "failed: nothing was learnt",
+        ("opcd_tail", 1): "", ("opcd_tail", 2): "",
+    }  # fmt: skip
+    summary, (folder, _) = run(monkeypatch, suite)
+    assert summary.failed == 0 and folder.failure() is None
+
+
+def test_a_cell_that_fails_ends_its_chain_with_its_reason(tiny_model_folder, tmp_path, monkeypatch):
+    suite = suite_of(tiny_model_folder, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_train", lambda *_: (_ for _ in ()).throw(CellFailed("too cold")))
+        summary, _ = run(patch, suite)
+    assert (summary.done, summary.failed) == (0, 2)
+    assert "failed: too cold" in summary.table and "not run" in summary.table
+
+
+# --- replay -----------------------------------------------------------------------------------
+
+
+def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_path, monkeypatch):
+    training_now, opened = [False], []
+
+    def counted(split, example):
+        opened.append(split)
+
+    def guarded(split, example):
+        counted(split, example)
+        if split == "train" and training_now[0]:
+            raise AssertionError("an episode was opened in training")
+
+    original = CellRun._train
+
+    def train(self, step):
+        training_now[0] = True
+        try:
+            return original(self, step)
+        finally:
+            training_now[0] = False
+
+    monkeypatch.setattr(CellRun, "_train", train)
+    suite = suite_of(tiny_model_folder, tmp_path, consolidate="replay")
+    summary, (folder,) = run(monkeypatch, suite, Toy(guarded))
+    assert (summary.done, summary.failed) == (2, 0), summary.table
+    # three attempts a round, and the one look at where a context goes
+    assert opened.count("train") == 2 * (3 + 1)
+    for path in folder.runs():
+        reader = RunReader(path)
+        rows = reader.read("train")
+        assert all(row["written_accuracy"] is None and row["failed"] == 0 for row in rows)
+        assert all(row["replies"] == suite.batch_size for row in rows)
+        assert reader.config["task"]["training"]["states"] == 3
+    opened.clear()
+    own = run(monkeypatch, suite_of(tiny_model_folder, tmp_path / "own"), Toy(counted))[1][0]
+    assert opened.count("train") == 2 * (3 + 1) + 2 * 2 * 2, "else the count above says nothing"
+    protocols = [
+        {(row["split"], row["protocol_hash"]) for row in RunReader(f.runs()[0]).read("evals")}
+        for f in (folder, own)
+    ]
+    assert protocols[0] == protocols[1], "dev and test are the task's own"
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_each_round_gained(two_rounds):
+    _, folder = two_rounds
+    rows = table.read(folder.path.parents[1]).to_dict("records")
+    assert [row["round"] for row in rows] == [1, 2]
+
+    def accuracy(rows):
+        scores = [row["score"] for row in rows]
+        return sum(scores) / len(scores)
+
+    start = None
+    for row, path in zip(rows, folder.runs(), strict=True):
+        record = folder.record(row["round"])
+        (anchors,) = [
+            s for s in SuiteDir(path.parent).all_shared() if "ceiling-test-s0" in s.names()
+        ]
+        before = accuracy(anchors.get("base-test-s0")[1:])
+        start = before if start is None else start
+        after = accuracy(RunReader(path).read("samples/test"))
+        assert row["plain before"].value == pytest.approx(before)
+        assert row["told"].value == pytest.approx(accuracy(anchors.get("ceiling-test-s0")[1:]))
+        assert row["plain after"].value == pytest.approx(after)
+        assert row["gain"].value == pytest.approx(after - before)
+        assert row["since start"].value == pytest.approx(after - start)
+        assert (row["items"], row["steps"], row["missing"]) == (3.0, [2], "")
+        traces = folder.path.parents[1] / "experience" / record["experience"] / "traces/s000.jsonl"
+        deployed = accuracy(map(json.loads, traces.read_text().splitlines()))
+        assert row["deployed"].value == pytest.approx(deployed)
+    text = table.as_text(table.read(folder.path.parents[1]))
+    assert "one seed" in text and "toy: rounds" in text
+
+
+def test_seeds_are_pooled_and_paired(tiny_model_folder, tmp_path, monkeypatch):
+    suite = suite_of(tiny_model_folder, tmp_path, seeds=2, rounds=1)
+    summary, folders = run(monkeypatch, suite)
+    assert summary.total == 2
+    (row,) = table.read(tmp_path / "toy").to_dict("records")
+    afters = [
+        [sample["score"] for sample in RunReader(f.runs()[0]).read("samples/test")] for f in folders
+    ]
+    pooled = [sum(pair) / 2 for pair in zip(*afters, strict=True)]
+    assert row["plain after"].value == pytest.approx(sum(pooled) / len(pooled))
+    assert len(row["runs"].names) == 2 and row["gain"].n == 5

@@ -1,0 +1,150 @@
+"""Whole cells with LoRA: resumed byte for byte, one copy of the weights, anchors as without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+
+import pytest
+import torch
+from test_cell import after_rows, in_child, run_toy, truth
+from toy import Toy, toy_suite
+
+from opcd_bench import adapters, grid, models, registry, training
+from opcd_bench.errors import ConfigError, MissingPackage
+from opcd_bench.method import Teacher
+from opcd_bench.progress import QuietReporter
+from opcd_bench.run_reader import RunReader
+from opcd_bench.store import SuiteDir
+from opcd_bench.workbench import Workbench
+
+pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
+
+LORA = {"lora_rank": 4, "learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize("moment", [1, 3, 5])
+def test_a_killed_run_ends_byte_identical(moment, tiny_model_folder, tmp_path, monkeypatch):
+    whole = run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", **LORA))
+    assert RunReader(whole).sealed, (whole / "FAILED.json").read_text()
+    suite = toy_suite(tiny_model_folder, tmp_path / "killed", **LORA)
+    with monkeypatch.context() as patch:
+        after_rows(patch, moment, torn=False)
+        in_child(lambda: run_toy(suite) and None)
+    assert truth(run_toy(suite)) == truth(whole)
+
+
+def test_a_live_teacher_resumes_byte_identical(tiny_model_folder, tmp_path, monkeypatch):
+    original = registry.method
+    monkeypatch.setattr(
+        registry, "method", lambda n: dataclasses.replace(original(n), teacher=Teacher("live"))
+    )
+    whole = run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", **LORA))
+    assert RunReader(whole).sealed, (whole / "FAILED.json").read_text()
+    suite = toy_suite(tiny_model_folder, tmp_path / "killed", **LORA)
+    with monkeypatch.context() as patch:
+        after_rows(patch, 3, torn=False)
+        in_child(lambda: run_toy(suite) and None)
+    assert truth(run_toy(suite)) == truth(whole)
+
+
+def test_student_and_teacher_are_one_module(tiny_model_folder, tmp_path):
+    suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
+    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    assert bench.fresh_student().model is bench.initial.model
+    assert bench.identity["weights"] == models.weights_hash(
+        models.load(str(tiny_model_folder), device="cpu").model
+    )
+
+
+def test_base_and_ceiling_are_those_of_a_run_without_lora(tiny_model_folder, tmp_path):
+    """Scored after training too: the adapter is off for them."""
+    found = []
+    for name, settings in (("lora", LORA), ("whole", {})):
+        path = run_toy(toy_suite(tiny_model_folder, tmp_path / name, **settings))
+        reader = RunReader(path)
+        assert reader.sealed, reader.failure()
+        shared = SuiteDir(path.parent)
+        rows = {
+            (a["reading"], a["name"]): (shared.path / "shared" / a["shared"] / f"{a['name']}.jsonl")
+            for a in reader.summary["anchors"]
+        }
+        found.append({key: file.read_bytes() for key, file in rows.items()})
+    assert found[0].keys() == found[1].keys() and {key[0] for key in found[0]} == {
+        "base",
+        "ceiling",
+    }
+    assert found[0] == found[1]
+
+
+def test_every_cell_begins_from_the_model_before_training(tiny_model_folder, tmp_path):
+    """Two cells in one module: the second's first row is what it is when it runs alone."""
+    methods = ["opcd_full", "sft_context"]
+    run_toy(toy_suite(tiny_model_folder, tmp_path / "both", methods=methods, **LORA))
+    alone = run_toy(toy_suite(tiny_model_folder, tmp_path / "alone", methods=methods[1:], **LORA))
+    both = SuiteDir(tmp_path / "both/toy").run(alone.name)
+    assert truth(both) == truth(alone)
+
+
+def test_the_checkpoint_opens_as_a_student_of_its_own(tiny_model_folder, tmp_path):
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA))
+    checkpoint = RunReader(path).checkpoint_at(6).path
+    assert (checkpoint / training.ADAPTER / "adapter_model.safetensors").is_file()
+    again = run_toy(toy_suite(checkpoint / training.MODEL, tmp_path / "again", max_steps=2, **LORA))
+    assert RunReader(again).sealed, (again / "FAILED.json").read_text()
+
+    suite = toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA)
+    bench = Workbench(suite, SuiteDir(tmp_path / "first/toy"), QuietReporter())
+    core = training.TrainingCore(bench.fresh_student(), suite, 1e-2)
+    training.load_state(core, checkpoint)
+    merged = models.load(str(checkpoint / training.MODEL), device="cpu")
+    ids = torch.arange(5, 30)[None]
+    with torch.no_grad():
+        theirs, ours = merged.model(input_ids=ids).logits, core.student.model(input_ids=ids).logits
+    assert torch.allclose(theirs, ours, atol=1e-5)
+    assert any(parameter.abs().max() > 0 for parameter in adapters.parameters(core.student)[1::2])
+
+
+def test_seeds_draw_different_adapters_and_methods_the_same(tiny_model_folder, tmp_path):
+    suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
+    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    drawn = [adapters.parameters(bench.fresh_student(seed))[0].clone() for seed in (0, 1, 0)]
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "extra"), [(LORA, "lora"), ({"optim": "adamw_8bit"}, "adam8bit")]
+)
+def test_a_package_that_is_not_there_is_told_before_the_model_is_loaded(
+    settings, extra, tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    suite = toy_suite(tiny_model_folder, tmp_path, **settings)
+    with pytest.raises(MissingPackage, match=rf"pip install 'opcd-bench\[{extra}\]'"):
+        Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+
+
+def test_an_ema_teacher_is_refused_before_any_model_is_loaded(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    method = dataclasses.replace(registry.method("opcd_full"), teacher=Teacher("ema", rate=0.5))
+    suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
+    with pytest.raises(ConfigError, match=r"opcd_full.*mean of two adapters.*lora_rank=none"):
+        grid.cells(suite, {"opcd_full": method}, {"toy": Toy()})
+
+
+def test_rank_and_layers_name_the_cell_and_full_training_keeps_its_name(
+    tiny_model_folder, tmp_path
+):
+    def name(**values):
+        suite = toy_suite(tiny_model_folder, tmp_path, **values)
+        methods = {"opcd_full": registry.method("opcd_full")}
+        return grid.cells(suite, methods, {"toy": Toy()})[0].hash10
+
+    lora = [
+        name(lora_rank=4), name(lora_rank=8), name(lora_rank=4, lora_alpha=8),
+        name(lora_rank=4, lora_target_modules="q_proj"), name(),
+    ]  # fmt: skip
+    assert len(set(lora)) == 5
+    assert name(trust_remote_code=True, attn_implementation="auto", optim="adamw") == name()

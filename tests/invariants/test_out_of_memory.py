@@ -1,0 +1,101 @@
+"""A GPU out of memory in a cell: the knob is named, the cell resumable, the grid goes on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_cell import run_toy, truth
+from toy import toy_suite
+
+from opcd_bench import models, workbench
+from opcd_bench.errors import CellFailed, ModelError
+from opcd_bench.memory import named_knob
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.run_reader import RunReader
+from opcd_bench.store import SuiteDir
+from opcd_bench.training import TrainingCore
+from opcd_bench.workbench import Workbench
+
+OOM = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def at_call(monkeypatch, owner, name: str, n: int) -> None:
+    """Out of memory at the n-th call, and at no other."""
+    original, count = getattr(owner, name), [0]
+
+    def call(*args, **kwargs):
+        count[0] += 1
+        if count[0] == n:
+            raise OOM
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+PHASES = {
+    "loading": ((Workbench, "fresh_student", 1), "while loading: --set lora_rank=16"),
+    "writing": ((workbench.writers, "write", 3), "while writing: lower rollout_batch_size"),
+    "training": ((TrainingCore, "_accumulate", 3), "while training: lower micro_batch_size"),
+    "scoring": ((Workbench, "score", 3), "while scoring: lower rollout_batch_size"),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_knob_is_named_the_grid_goes_on_and_the_cell_is_resumed(
+    phase, tiny_model_folder, tmp_path, monkeypatch
+):
+    (owner, name, n), told = PHASES[phase]
+    settings = {"methods": ["opcd_full", "opcd_tail"]}
+    whole = run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", **settings))
+    suite = toy_suite(tiny_model_folder, tmp_path / "short", **settings)
+    with monkeypatch.context() as patch:
+        at_call(patch, owner, name, n)
+        path = run_toy(suite)
+    reader = RunReader(path)
+    assert reader.state == "failed"
+    reason = reader.failure()["reason"]
+    assert told in reason and "Tried to allocate 2.00 GiB" in reason and "CUDA" in reason
+    others = [p for p in SuiteDir(tmp_path / "short/toy").runs() if p != path]
+    assert [RunReader(p).sealed for p in others] == [True]
+    run_toy(suite)
+    assert reader.sealed
+    assert truth(path) == truth(whole)
+
+
+def test_writing_through_the_engine_is_where_a_rollout_runs_out(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    at_call(monkeypatch, HFEngine, "generate", 3)
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path, rollout_batch_size=40))
+    assert "--set rollout_batch_size=20" in RunReader(path).failure()["reason"]
+
+
+def knobs(tmp_path, **values) -> str:
+    suite = toy_suite(tmp_path, tmp_path, micro_batch_size=8, **values)
+    with pytest.raises(CellFailed) as caught, named_knob("training", suite):
+        raise OOM
+    return str(caught.value)
+
+
+def test_a_knob_that_is_turned_already_is_not_named_again(tmp_path):
+    first = knobs(tmp_path)
+    for knob in ("micro_batch_size=4", "gradient_checkpointing", "lora_rank=16", "adamw_8bit"):
+        assert knob in first
+    second = knobs(tmp_path, gradient_checkpointing=True, lora_rank=8)
+    assert "micro_batch_size=4" in second and "dtype=bfloat16" in second
+    for knob in ("gradient_checkpointing", "lora_rank", "adamw_8bit"):
+        assert knob not in second
+
+
+def test_other_errors_pass_through_as_they_are(tmp_path):
+    with (
+        pytest.raises(ValueError, match="no memory matter"),
+        named_knob("training", toy_suite(tmp_path, tmp_path)),
+    ):
+        raise ValueError("no memory matter")
+
+
+def test_a_model_that_does_not_fit_says_what_would(tiny_model_folder, monkeypatch):
+    at_call(monkeypatch, torch.nn.Module, "to", 1)
+    with pytest.raises(ModelError, match=r"does not fit into the memory of cpu.*lora_rank = 16"):
+        models.load(str(tiny_model_folder), device="cpu")

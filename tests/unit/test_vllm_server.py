@@ -1,0 +1,140 @@
+"""The client of a vLLM server: what it asks, what it reads, and how it may be let down."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import httpx
+import pytest
+import torch
+from fixtures import tiny_tokenizer
+from vllm_fake import FakeServer, FakeVLLM
+
+from opcd_bench.errors import EngineDied, ModelError
+from opcd_bench.experience import reader
+from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.vllm import Follower, VLLMEngine
+from opcd_bench.rollout.vllm_server import VLLMServer
+
+REQUESTS = [Request((5, 6, 7 + i), 100 + i) for i in range(3)]
+URL = "http://127.0.0.1:8000/v1/"
+
+
+@pytest.fixture
+def server(tiny_loaded) -> FakeServer:
+    return FakeServer(tiny_loaded)
+
+
+def client(server: FakeServer) -> VLLMServer:
+    return VLLMServer(URL, transport=server.transport())
+
+
+def test_replies_come_in_order_each_with_its_own_seed(server, tiny_loaded):
+    sampling = Sampling(0.7, 0.9, 20, 10)
+    written = client(server).write(REQUESTS, sampling, tiny_loaded.eos_ids)
+    expected = HFEngine(tiny_loaded).generate(REQUESTS, sampling)
+    assert [w.ids for w in written] == [r.ids for r in expected]
+    asked = [body for path, body in server.asked if path == "/v1/completions"]
+    assert sorted(body["seed"] for body in asked) == [100, 101, 102]
+    assert {(b["temperature"], b["top_p"], b["top_k"], b["max_tokens"]) for b in asked} == {
+        (0.7, 0.9, 20, 10)
+    }
+
+
+def test_seeds_fit_the_servers_integers(server, tiny_loaded):
+    client(server).write([Request((5, 6), 2**64 - 1)], Sampling(), tiny_loaded.eos_ids)
+    assert server.asked[-1][1]["seed"] == 2**63 - 1
+
+
+def test_prompt_log_probs_are_read_by_token_id(server, tiny_loaded):
+    sequences = [(5, 6, 7, 8), (9, 10, 11)]
+    assert client(server).score(sequences, 4) == FakeVLLM(tiny_loaded).score(sequences, 4)
+
+
+def test_weights_reach_a_running_server_and_the_student_is_verified(server, tiny_loaded):
+    student = dataclasses.replace(tiny_loaded, model=copy.deepcopy(tiny_loaded.model))
+    with torch.no_grad():
+        for parameter in student.model.parameters():
+            parameter.mul_(1.1)
+    engine = VLLMEngine(student, Follower(client(server)))
+    greedy = Sampling(temperature=0.0, max_completion_length=8)
+    mine, theirs = engine.generate(REQUESTS, greedy), HFEngine(student).generate(REQUESTS, greedy)
+    assert [r.ids for r in mine] == [r.ids for r in theirs]
+    assert [path for path, _ in server.asked].count("/collective_rpc") == 1
+
+
+def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):
+    server.changes["/collective_rpc"] = lambda _: httpx.Response(404, text="Not Found")
+    with pytest.raises(ModelError, match="VLLM_SERVER_DEV_MODE=1"):
+        VLLMEngine(tiny_loaded, Follower(client(server))).generate(REQUESTS, Sampling())
+
+
+def test_a_server_without_prompt_log_probs_cannot_teach(server):
+    server.changes["/v1/completions"] = lambda answer: {"choices": [{"text": "no"}]}
+    with pytest.raises(ModelError, match="no prompt log-probs, so it cannot teach"):
+        client(server).score([(5, 6, 7)], 3)
+
+
+def test_a_server_without_log_probs_cannot_write(server, tiny_loaded):
+    server.changes["/v1/completions"] = lambda answer: {
+        "choices": [{**answer["choices"][0], "logprobs": None}]
+    }
+    with pytest.raises(ModelError, match="no token ids or log-probs"):
+        client(server).write(REQUESTS, Sampling(), tiny_loaded.eos_ids)
+
+
+def test_too_many_log_probs_name_the_servers_switch(server):
+    with pytest.raises(ModelError, match="larger --max-logprobs, or lower the loss's k"):
+        client(server).score([(5, 6, 7)], 64)
+
+
+def test_the_same_tokenizer_and_template_pass_and_others_are_told_apart(server, tiny_loaded):
+    client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
+    server.tokenizer = tiny_tokenizer()
+    server.tokenizer.chat_template = server.tokenizer.chat_template.replace("\n{{", " {{")
+    with pytest.raises(ModelError, match="whose chat template renders a conversation otherwise"):
+        client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
+    server.tokenizer = tiny_tokenizer(extra=("Ġtext",))
+    server.changes["/tokenize"] = lambda answer: {"tokens": [t + 1 for t in answer["tokens"]]}
+    with pytest.raises(ModelError, match="with another tokenizer than 'tiny' has"):
+        client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
+
+
+def test_what_is_no_vllm_server_is_refused(server):
+    server.changes["/v1/models"] = lambda _: {"data": [{"id": "gpt"}]}
+    with pytest.raises(ModelError, match="is no vLLM server"):
+        client(server)
+    server.changes["/v1/models"] = lambda _: {"data": []}
+    with pytest.raises(ModelError, match="serves no model"):
+        client(server)
+
+
+def test_a_server_that_is_gone_or_breaks_leaves_the_run_resumable(server, tiny_loaded):
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused")
+
+    with pytest.raises(EngineDied, match=r"does not answer.*Nothing is lost"):
+        VLLMServer(URL, transport=httpx.MockTransport(refuse))
+    one = client(server)
+    server.changes["/v1/completions"] = lambda _: httpx.Response(500, text="EngineCore died")
+    with pytest.raises(EngineDied, match=r"failed on /v1/completions \(500: EngineCore died\)"):
+        one.score([(5, 6, 7)], 2)
+
+
+def test_experience_is_read_through_a_server_and_known_by_its_engine(
+    server, tiny_model_folder, monkeypatch
+):
+    def connect(url):
+        return VLLMServer(url, transport=server.transport())
+
+    monkeypatch.setattr(reader, "VLLMServer", connect)
+    served = reader.opened(str(tiny_model_folder), device="cpu", engine="vllm", vllm_url=URL)
+    greedy = Sampling(temperature=0.0, max_completion_length=6)
+    replies = served.engine.generate(REQUESTS, greedy)
+    assert [r.ids for r in replies] == [
+        r.ids for r in HFEngine(served.loaded).generate(REQUESTS, greedy)
+    ]
+    local = reader.opened(str(tiny_model_folder), device="cpu")
+    assert served.identity == {**local.identity, "engine": "vllm"}
