@@ -104,6 +104,11 @@ class Suite(BaseModel):
     teacher_model: str | None = identity(
         None, help="A larger teacher for methods with weights='larger': Hub id or folder."
     )
+    enable_thinking: bool = later(
+        False,
+        help="Let models whose chat template knows it think before they answer; thinking is never "
+        "graded, and lm-eval retention tasks are answered without.",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = identity(
         "auto",
         help="Weights' type. auto: the student's are float32, since it is trained (bf16 = true "

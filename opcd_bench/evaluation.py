@@ -92,6 +92,7 @@ def protocol(
         },
         "max_prompt_length": suite.max_prompt_length,
         "overlong": suite.overlong,
+        **({"thinking": True} if loaded.thinking else {}),
         "chat_template": hashlib.sha256(str(template).encode()).hexdigest()[:10],
     }
 

@@ -13,7 +13,7 @@ from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import ModelError
 from opcd_bench.method import Method
-from opcd_bench.scoring import HEAD_CHUNK
+from opcd_bench.scoring import head_chunk
 
 When = Literal["always", "writing", "training"]
 
@@ -208,7 +208,7 @@ def _training(
         found.append(
             Part("bfloat16 weights", 2 * student.parameters, "training", "autocast's copies")
         )
-    positions = min(HEAD_CHUNK, rows * suite.max_completion_length)
+    positions = min(head_chunk(student.head_rows), rows * suite.max_completion_length)
     copies = max((head_copies(method) for method in methods), default=0)
     found.append(
         Part(

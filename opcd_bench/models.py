@@ -47,13 +47,13 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PromptReader:
     """What reading prompts needs to know of a model, wherever its weights are.
 
     ``eos_ids`` end a reply (the tokenizer's own first, then the generation config's).
     ``vocab_size`` is the tokenizer's: the ids it can decode. ``max_length`` is in tokens, prompt
-    and reply.
+    and reply. ``thinking``: whether chat templates that know ``enable_thinking`` have it on.
     """
 
     name: str
@@ -61,9 +61,10 @@ class PromptReader:
     eos_ids: tuple[int, ...]
     vocab_size: int
     max_length: int
+    thinking: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadedModel(PromptReader):
     """A model in eval mode in this process, and what it and its tokenizer say about token ids.
 
@@ -88,6 +89,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     trust_remote_code: bool = False,
     attn_implementation: str = "auto",
+    enable_thinking: bool = False,
 ) -> LoadedModel:
     """The model called ``name``: a Hub id, a folder, or ``micro``; safetensors weights only.
 
@@ -107,7 +109,7 @@ def load(
     except torch.OutOfMemoryError as error:
         raise no_room(name, str(where), error) from error
     torch.nn.Module.eval(model)
-    return assemble(name, model, tokenizer)
+    return replace(assemble(name, model, tokenizer), thinking=enable_thinking)
 
 
 def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
@@ -318,13 +320,16 @@ def prompt_ids(
 ) -> tuple[int, ...]:
     """Token ids of a conversation up to where the reply begins, by the chat template.
 
-    Thinking is off where the template knows ``enable_thinking``; a beginning-of-sequence token is
+    Thinking is as the reader says where the template knows ``enable_thinking`` (off for a bare
+    tokenizer); a beginning-of-sequence token is
     there only if the template writes it. The same messages are rendered once per tokenizer. Raises
     DataError if the template refuses the messages.
     """
     tokenizer = reader.tokenizer if isinstance(reader, PromptReader) else reader
+    thinking = isinstance(reader, PromptReader) and reader.thinking
     cache = _RENDERED.setdefault(tokenizer, {})
-    key = (str(tokenizer.chat_template), tuple((m["role"], m["content"]) for m in messages))
+    said = tuple((message["role"], message["content"]) for message in messages)
+    key = (f"{thinking} {tokenizer.chat_template}", said)
     if key in cache:
         return cache[key]
     try:
@@ -332,7 +337,7 @@ def prompt_ids(
             [dict(message) for message in messages],
             tokenize=False,
             add_generation_prompt=True,
-            enable_thinking=False,
+            enable_thinking=thinking,
         )
     except jinja2.TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)

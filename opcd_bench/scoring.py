@@ -14,7 +14,9 @@ from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import LoadedModel
 
 HEAD_CHUNK = 4096
-"""Reply positions that pass the LM head at a time: no (tokens, vocabulary) tensor is ever whole."""
+HEAD_LOGITS = 2**27
+"""Most reply positions that pass the LM head at a time, and most logits: no (tokens, vocabulary)
+tensor is ever whole. A vocabulary of 151,936 gets 883 positions, half a GiB a float32 copy."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,12 @@ def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:
     return out_NV if cap is None else cap * torch.tanh(out_NV / cap)
 
 
-def chunks(n: int, size: int = HEAD_CHUNK) -> Iterator[slice]:
+def head_chunk(head_rows: int) -> int:
+    """How many reply positions pass an LM head of so many rows at a time."""
+    return max(1, min(HEAD_CHUNK, HEAD_LOGITS // head_rows))
+
+
+def chunks(n: int, size: int) -> Iterator[slice]:
     """Slices that cover range(n), each at most ``size`` long."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))

@@ -49,10 +49,15 @@ class Serving:
     def _student(self) -> Follower:
         """The vLLM that holds the student, or the model that it was, in turn."""
         if self.suite.vllm_url is None:
-            return Follower(self._local(self.initial, self.suite.model))
+            return Follower(self._local(self.initial, self._own))
         server = VLLMServer(self.suite.vllm_url)
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
         return Follower(server)
+
+    @property
+    def _own(self) -> str:
+        """Where the student's weights before training lie: a later round's in a checkpoint."""
+        return self.suite.begin_folder or self.suite.model
 
     def _local(self, loaded: LoadedModel, source: str) -> LocalVLLM:
         revision = self.suite.revision if source == self.suite.model else None
@@ -88,6 +93,7 @@ class Serving:
             eos_ids=self.initial.eos_ids,
             vocab_size=self.initial.vocab_size,
             max_length=self.server.max_length,
+            thinking=self.initial.thinking,
         )
 
     def teacher(self, weights: LoadedModel | None) -> ListedTeacher:
@@ -104,7 +110,7 @@ class Serving:
             return ListedTeacher(self.server, None, self.server.max_length)
         assert weights is not None
         larger = weights.name == self.suite.teacher_model
-        source = str(self.suite.teacher_model) if larger else self.suite.model
+        source = str(self.suite.teacher_model) if larger else self._own
         backend: Backend = self._local(weights, source)
         return ListedTeacher(backend, weights, weights.max_length)
 

@@ -207,7 +207,8 @@ class TrainingCore:
         written_N = _written(pairs, plain.target_N.device)
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
-        for part in scoring.chunks(len(plain.target_N)):
+        chunk = scoring.head_chunk(self.student.vocab_size + self.student.padded_rows)
+        for part in scoring.chunks(len(plain.target_N), chunk):
             reply_X = plain.target_N[part]
             with self._autocast():
                 student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
@@ -247,7 +248,8 @@ class TrainingCore:
 
         def student_top(k: int) -> Tensor:
             tops = []
-            for part in scoring.chunks(len(plain.target_N)):
+            chunk = scoring.head_chunk(self.student.vocab_size + self.student.padded_rows)
+            for part in scoring.chunks(len(plain.target_N), chunk):
                 with self._autocast():
                     student_XV = scoring.logits(self.student, plain.states_NH[part])
                 tops.append(student_XV.topk(k, dim=-1).indices)
@@ -256,9 +258,7 @@ class TrainingCore:
         listed = teacher.read(pairs, loss, student_top, plain.target_N.device)
         return teaching.ListedReading(listed, self.suite.temperature)
 
-    def _written_logp(
-        self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor
-    ) -> Tensor:
+    def _written_logp(self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor) -> Tensor:
         """The student's log-probs of the reply, at the temperature of the writer's own."""
         at = pairs[0].written_temperature
         if at is not None and at != self.suite.temperature:

@@ -67,10 +67,11 @@ class Workbench:
             models.load(source, revision=revision, dtype=dtype, **self._loading())
         )
         scoring.assert_faithful(self.initial)
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "model": suite.model,
             "weights": models.weights_hash(self.initial.model),
             "dtype": dtype,
+            **({"thinking": True} if suite.enable_thinking else {}),
         }
         self._student: LoadedModel | None = None
         if suite.lora_rank is not None:
@@ -96,6 +97,7 @@ class Workbench:
             "device": suite.device,
             "attn_implementation": suite.attn_implementation,
             "trust_remote_code": suite.trust_remote_code,
+            "enable_thinking": suite.enable_thinking,
         }
 
     def fresh_student(self, seed: int = 0) -> LoadedModel:

@@ -33,6 +33,9 @@ EngineName = Annotated[str, typer.Option("--engine", help="hf (transformers) or 
 VllmUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="A running vLLM server (--engine vllm).")
 ]
+Thinking = Annotated[
+    bool, typer.Option("--enable-thinking", help="Let models that can think before they answer.")
+]
 History = Annotated[str, typer.Option(help="What a game shows at each turn: last or full.")]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
@@ -82,6 +85,7 @@ def extract(
     threads: Threads = None,
     engine: EngineName = "hf",
     vllm_url: VllmUrl = None,
+    enable_thinking: Thinking = False,
     json: Json = False,
 ) -> None:
     """Extract experience: solve plain, reflect on the own attempts, keep the lessons as contexts.
@@ -118,6 +122,7 @@ def extract(
             threads=threads,
             engine=engine_named(engine, vllm_url),
             vllm_url=vllm_url,
+            enable_thinking=enable_thinking,
         )
         extraction = Extraction(found, made, words, read, out, reporter())
         results = extraction.run(last)

@@ -19,6 +19,7 @@ from opcd_bench.cli.extract import (
     Model,
     Revision,
     TaskName,
+    Thinking,
     Threads,
     VllmUrl,
     engine_named,
@@ -60,6 +61,7 @@ def select(
     threads: Threads = None,
     engine: EngineName = "hf",
     vllm_url: VllmUrl = None,
+    enable_thinking: Thinking = False,
     json: Json = False,
 ) -> None:
     """Choose among extracted contexts; test is never read.
@@ -94,6 +96,7 @@ def select(
                 threads=threads,
                 engine=writer,
                 vllm_url=vllm_url,
+                enable_thinking=enable_thinking,
             ),
             reporter(),
         )

@@ -37,6 +37,7 @@ def opened(
     threads: int | None = None,
     engine: str = "hf",
     vllm_url: str | None = None,
+    enable_thinking: bool = False,
 ) -> Reader:
     """The model of that name on an engine; ModelError where it cannot be used.
 
@@ -45,7 +46,9 @@ def opened(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = models.load(model, revision=revision, device=device, dtype=dtype)
+    loaded = models.load(
+        model, revision=revision, device=device, dtype=dtype, enable_thinking=enable_thinking
+    )
     identity = identity_of(model, loaded)
     if engine == "hf":
         return Reader(loaded, HFEngine(loaded, batch_size=batch), identity)
@@ -60,11 +63,12 @@ def opened(
 
 
 def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:
-    """Name, weights, type and chat template of a model."""
+    """Name, weights, type and chat template of a model, and whether it thinks."""
     template = str(loaded.tokenizer.chat_template)
     return {
         "model": model,
         "weights": models.weights_hash(loaded.model),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:10],
+        **({"thinking": True} if loaded.thinking else {}),
     }

@@ -24,8 +24,8 @@ def without_hub(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-DRAWN = ("paper_frozen_lake", "paper_cross_size")
-"""Whose page is rendered too, which takes as long as the run: a game's, and a larger teacher's."""
+DRAWN = ("paper_math", "paper_cross_size")
+"""Whose page is rendered too, which takes as long as the run: with a larger teacher and without."""
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -25,8 +25,8 @@ LAYERS = {
         "micro.world", "chain_settings", "chain_dir",
     },
     "models": {
-        "cpu", "models", "model_source", "adapters", "optimiser", "memory", "stopwatch", "footprint",
-        "model_card", "losses", "supports", "scoring", "rollout",
+        "cpu", "models", "model_source", "adapters", "optimiser", "memory", "stopwatch",
+        "footprint", "model_card", "losses", "supports", "scoring", "rollout",
         "ifeval", "lm_eval_model", "lm_eval_tasks", "retention_guard", "retention_tasks", "micro",
     },
     "work": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -342,3 +343,13 @@ def test_a_model_is_frozen_in_place_and_settled_after_a_failure(tiny_loaded: Loa
     assert all(p.grad is None and p.requires_grad for p in tiny_loaded.model.parameters())
     assert freeze(tiny_loaded) is tiny_loaded
     assert not any(p.requires_grad for p in tiny_loaded.model.parameters())
+
+
+def test_thinking_is_as_the_reader_says_and_part_of_the_protocol(tiny_loaded):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHATML + "{% if enable_thinking %}<think>{% endif %}"
+    quiet = dataclasses.replace(tiny_loaded, tokenizer=tokenizer)
+    aloud = dataclasses.replace(quiet, thinking=True)
+    words = [{"role": "user", "content": "Hi."}]
+    assert tokenizer.decode(prompt_ids(aloud, words)).endswith("<think>")
+    assert prompt_ids(quiet, words) == prompt_ids(tokenizer, words) != prompt_ids(aloud, words)
