@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -241,9 +242,13 @@ class CellRun:
 
     def _told_by(self) -> PromptReader:
         """Whose chat template and window the told prompts meet."""
-        if self.listed is not None and self.method.teacher.weights == "larger":
-            return self.bench.larger()
-        return self.teacher or self.student
+        if self.listed is None:
+            return self.teacher or self.student
+        larger = self.method.teacher.weights == "larger"
+        reader = self.bench.larger() if larger else self.student
+        # vLLM scores a sequence by what would follow it, which takes a place of its window.
+        room = min(reader.max_length, self.listed.max_length - 1)
+        return dataclasses.replace(reader, max_length=room)
 
     def _teacher(self) -> LoadedModel | None:
         loss, teacher = self.method.loss, self.method.teacher

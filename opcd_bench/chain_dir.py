@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.environment import differences
 from opcd_bench.files import explained, write_atomic
 from opcd_bench.jsonl import Row, object_text, read_object
+from opcd_bench.run_reader import RunReader
 from opcd_bench.suite_dir import SuiteDir, checked_name
 
 ROUNDS, EXPERIENCE = "rounds", "experience"
@@ -83,6 +85,11 @@ class ChainDir:
             found.append(runs[0])
         return found
 
+    @property
+    def counts(self) -> bool:
+        """Whether a round of it is sealed, so that it has numbers."""
+        return any(RunReader(run).sealed for run in self.runs())
+
 
 def chain(root: Path, name: str) -> ChainDir:
     """The folder of a chain of the suite at ``root``, there or not."""
@@ -92,3 +99,25 @@ def chain(root: Path, name: str) -> ChainDir:
 def chains(root: Path) -> list[ChainDir]:
     """The chains of the suite at ``root`` that were begun, by name."""
     return [ChainDir(path.parent) for path in sorted(root.glob(f"{ROUNDS}/*/{CHAIN}"))]
+
+
+def compared(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a chain is compared with: any chain of its task, and any of its method on it."""
+    task, method = str(config["task"]["name"]), str(config["method"]["name"])
+    return (task,), (task, method)
+
+
+def other_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What keeps two chains of a task out of one table, a line each: ``name: one -> other``.
+
+    They are chain.json's values. Method, rate and seed may differ, a method of one name may not.
+    """
+    own = ["learning_rate", "seed"]
+    if one["method"]["name"] != other["method"]["name"]:
+        own.append("method")
+    return differences(
+        *(
+            {key: value for key, value in config.items() if key not in own}
+            for config in (one, other)
+        )
+    )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from opcd_bench import suite_checks
 from opcd_bench.chain_settings import Experience
 from opcd_bench.errors import ConfigError
 from opcd_bench.task import Placement
@@ -53,20 +54,6 @@ Methods and tasks enter it by their description. So do contexts, in their task's
 by content, whatever their files are called; a task without any keeps the identity that it had
 before suites could give some.
 """
-
-TASK_FIELDS = (
-    "batch_size",
-    "context",
-    "context_placement",
-    "dev_items",
-    "eval_steps",
-    "max_completion_length",
-    "max_steps",
-    "micro_batch_size",
-    "num_generations",
-    "test_items",
-)
-"""What a task may set otherwise than its suite."""
 
 
 class Suite(BaseModel):
@@ -330,92 +317,8 @@ class Suite(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
-        for task, own in self.task_settings.items():
-            if task not in self.tasks:
-                raise ValueError(
-                    f"task_settings.{task}: no such task here, but {', '.join(self.tasks)}"
-                )
-            foreign = sorted(set(own) - set(TASK_FIELDS))
-            if foreign:
-                raise ValueError(
-                    f"task_settings.{task}.{foreign[0]}: not a setting of a task; those are "
-                    f"{', '.join(TASK_FIELDS)}"
-                )
-            try:
-                self.for_task(task)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                key = ".".join(["task_settings", task, *map(str, problem["loc"])])
-                raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
-        if isinstance(self.choose, int) and not isinstance(self.choose, bool):
-            if not 0 <= self.choose <= self.max_steps:
-                raise ValueError(
-                    f"choose = {self.choose} lies outside 0 … max_steps = {self.max_steps}"
-                )
-            if self.choose not in self.evaluated_steps():
-                raise ValueError(
-                    f"choose = {self.choose} is no evaluated step; those are multiples of "
-                    f"eval_steps = {self.eval_steps}, and the last, {self.max_steps}"
-                )
-        if (self.begin_weights is None) != (self.begin_folder is None):
-            raise ValueError("begin_weights and begin_folder are given together, or neither")
-        if self.consolidate == "replay" and not self.chained:
-            raise ValueError(
-                "consolidate = 'replay' trains on the states that a round's own attempts visited, "
-                "and without rounds there are none; add rounds = 2, or an [experience] table for "
-                "one round"
-            )
-        if self.chained:
-            self._refuse_in_chains()
-        if trained := set(self.tasks) & set(self.retention):
-            raise ValueError(
-                f"{', '.join(sorted(trained))} is trained on and cannot be retention of the same "
-                "suite: its test split would be scored before the checkpoint is chosen. Drop it "
-                "from tasks or from retention"
-            )
-        for field in ("lora_alpha", "lora_target_modules"):
-            default = Suite.model_fields[field].default
-            if self.lora_rank is None and self.model_dump()[field] != default:
-                raise ValueError(f"{field} says nothing without lora_rank; add lora_rank = 16")
-        if self.warmup_steps > self.max_steps:
-            raise ValueError(
-                f"warmup_steps = {self.warmup_steps} exceeds max_steps = {self.max_steps}"
-            )
-        if (self.headline_learning_rate is None) != (self.sweep_seeds is None):
-            raise ValueError(
-                "headline_learning_rate and sweep_seeds are given together, or neither"
-            )
-        for key, engine in (("vllm_url", "engine"), ("teacher_url", "teacher_engine")):
-            if getattr(self, key) is not None and getattr(self, engine) != "vllm":
-                raise ValueError(f"{key} is given; say {engine} = 'vllm' with it")
-        if (
-            isinstance(self.headline_learning_rate, float)
-            and self.headline_learning_rate not in self.learning_rate
-        ):
-            raise ValueError(
-                f"headline_learning_rate = {self.headline_learning_rate} is not among "
-                f"learning_rate = {list(self.learning_rate)}"
-            )
-        if self.sweep_seeds is not None and self.sweep_seeds > self.seeds:
-            raise ValueError(f"sweep_seeds = {self.sweep_seeds} exceeds seeds = {self.seeds}")
+        suite_checks.refuse_inconsistent(self)
         return self
-
-    def _refuse_in_chains(self) -> None:
-        if self.context:
-            raise ValueError(
-                "context: a round makes its context from the student's own attempts; leave it out "
-                "(--context none), or run without rounds and [experience]"
-            )
-        if self.headline_learning_rate == "dev":
-            raise ValueError(
-                "headline_learning_rate = 'dev' cannot be used with rounds: every rate is a chain "
-                "of its own; give a number, or neither it nor sweep_seeds"
-            )
-        if self.rounds > 1 and self.keep_checkpoints == "none":
-            raise ValueError(
-                "keep_checkpoints = 'none' leaves the next round nothing to begin from; use "
-                "'chosen' (--set keep_checkpoints=chosen)"
-            )
 
     @property
     def chained(self) -> bool:

@@ -10,8 +10,10 @@ from opcd_bench import footprint, grid, models, registry, workload
 from opcd_bench import pace as paces_of
 from opcd_bench.config import Suite
 from opcd_bench.errors import DataError, ModelError
+from opcd_bench.experience.chain import experience_of, untold
 from opcd_bench.footprint import Lengths, Part, Shape
 from opcd_bench.method import Method
+from opcd_bench.models import PromptReader
 from opcd_bench.progress import Reporter
 from opcd_bench.task import Task
 from opcd_bench.workload import Seconds, Tokens, Work
@@ -53,7 +55,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     from the runs of this suite that are stored, if there are any. No weight is loaded unless steps
     are taken. Raises UserError subclasses as a run does.
     """
-    methods, tasks = registry.plugins_of(suite)
+    methods, tasks = registry.plugins_of(untold(suite) if suite.chained else suite)
     for method in methods.values():
         grid.refuse_unservable(suite, method)
     notes = _notes(suite)
@@ -71,11 +73,14 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     else:
         paces = paces_of.stored(suite, tasks)
         source = f"the runs stored in {Path(suite.output_dir) / suite.name}"
+    reader = None
+    if student is not None and suite.max_prompt_length is None:
+        reader = _reader(suite, student)
     found = []
     for name, task in tasks.items():
         lengths, parts = None, tuple[Part, ...]()
         if student is not None:
-            lengths = _lengths(suite, task)
+            lengths = _lengths(suite, task, reader)
             parts = _parts(suite, task, methods, student, larger, lengths)
         pace = paces.get(name, {})
         found.append(
@@ -87,7 +92,8 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
                 peak_seen=max((p.peak_bytes for p in pace.values()), default=None),
             )
         )
-    base = Tokens(evaluated=workload.retention_tokens(suite))
+    # One measurement of the base for all cells; every round of a chain has counted its own.
+    base = Tokens(evaluated=0 if suite.chained else workload.retention_tokens(suite))
     expected = [one.work.expected for one in found]
     seconds = [one.seconds for one in found]
     return Estimate(
@@ -113,7 +119,10 @@ def _notes(suite: Suite) -> list[str]:
     if "vllm" in (suite.engine, suite.teacher_engine):
         notes.append("what vLLM keeps for itself is not counted: it takes the share it is given")
     if suite.chained:
-        notes.append("rounds are counted as cells; extracting their contexts is not counted")
+        notes.append(
+            "rounds are counted as cells; what a round writes to make its context is among the "
+            "tokens written, and what the choice of a context scores among those evaluated"
+        )
     return notes
 
 
@@ -125,33 +134,54 @@ def _shape(suite: Suite, name: str) -> Shape:
         trust_remote_code=suite.trust_remote_code,
     )
     rank = suite.lora_rank if own else None
-    return footprint.shape_of(name, config, rank=rank, targets=suite.lora_target_modules)
+    return footprint.shape_of(
+        name,
+        config,
+        rank=rank,
+        targets=suite.lora_target_modules,
+        trust_remote_code=suite.trust_remote_code,
+    )
 
 
-def _lengths(suite: Suite, task: Task) -> Lengths:
-    """The suite's limit on prompts, or the longest of the first train examples'."""
-    limit = suite.max_prompt_length
-    if limit is not None:
-        return Lengths(limit, limit, "max_prompt_length")
+def _reader(suite: Suite, student: Shape) -> PromptReader:
+    """How the student reads prompts, without its weights."""
     tokenizer = models.tokenizer_of(
         suite.model, revision=suite.revision, trust_remote_code=suite.trust_remote_code
     )
+    return PromptReader(
+        name=suite.model,
+        tokenizer=tokenizer,
+        eos_ids=(),  # nothing is written here
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,
+        max_length=student.window,
+        thinking=suite.enable_thinking,
+    )
+
+
+def _lengths(suite: Suite, task: Task, reader: PromptReader | None) -> Lengths:
+    """The longest prompts of the first train examples; without a reader the suite's own limit."""
+    if reader is None:
+        assert suite.max_prompt_length is not None
+        return Lengths(suite.max_prompt_length, suite.max_prompt_length, "max_prompt_length")
     try:
         examples = task.examples("train")[:SAMPLED]
     except DataError:
-        window = models.config_of(suite.model).get_text_config().max_position_embeddings
-        room = int(window) - suite.for_task(task.name).max_completion_length
+        room = reader.max_length - suite.for_task(task.name).max_completion_length
         return Lengths(room, room, "the model's window, since the data are not at hand")
     plain = told = 0
     for example in examples:
         messages = list(task.open(example, 0).messages)
         context = task.contexts().of(task.name, 0, example.id)
-        plain = max(plain, len(models.prompt_ids(tokenizer, messages)))
-        told = max(told, len(models.prompt_ids(tokenizer, context.tell(messages))))
+        plain = max(plain, len(models.prompt_ids(reader, messages)))
+        told = max(told, len(models.prompt_ids(reader, context.tell(messages))))
     if suite.history == "full" and task.max_turns > 1:
         more = (task.max_turns - 1) * (plain + suite.for_task(task.name).max_completion_length)
         plain, told = plain + more, told + more
-    return Lengths(plain, told, f"the first {len(examples)} train examples")
+    source = f"the first {len(examples)} train examples"
+    if suite.chained:  # a round tells what it makes, in place of the task's own context
+        most = experience_of(suite).max_context_tokens
+        told, source = max(told, plain + most), f"{source}, and max_context_tokens"
+    return Lengths(plain, told, source)
 
 
 def _parts(

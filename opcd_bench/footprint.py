@@ -69,17 +69,19 @@ def shape_of(
     *,
     rank: int | None = None,
     targets: str = "all-linear",
+    trust_remote_code: bool = False,
 ) -> Shape:
     """The shape of the model that a transformers ``config`` describes, built on the meta device.
 
-    Raises ModelError for a config that describes no causal LM.
+    ``trust_remote_code`` lets a model's own Python code run. Raises ModelError for a config that
+    describes no causal LM.
     """
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            model = auto.from_config(config)
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
     except ValueError as error:
         raise ModelError(f"model {name!r}: {error}") from error
     text = config.get_text_config()

@@ -63,7 +63,7 @@ def unreachable(name: str, error: Exception) -> ModelError:
         return ModelError(
             f"model {name!r} brings Python code of its own, which is not run unless you say so. "
             "Read that code; if you trust it, add --set trust_remote_code=true (in TOML: "
-            "trust_remote_code = true)"
+            "trust_remote_code = true; extract and select: --trust-remote-code)"
         )
     if "attention implementation" in str(error) or "attn_implementation" in str(error):
         return ModelError(

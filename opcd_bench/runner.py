@@ -8,12 +8,14 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from opcd_bench import environment, grid, registry, retention
 from opcd_bench.cell import CellRun
@@ -29,6 +31,8 @@ from opcd_bench.store import RunDir, RunReader, SuiteDir
 from opcd_bench.task import Task, assert_disjoint
 from opcd_bench.tracker import tracker
 from opcd_bench.workbench import Workbench
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,16 @@ def plan(suite: Suite) -> Plan:
     Raises UserError subclasses for unknown names (of retention tasks too), tasks whose splits
     overlap, and empty contexts.
     """
+    planned = plugins(suite)
+    for task in planned.tasks.values():
+        contexts_of(task)
+    return planned
+
+
+def plugins(suite: Suite) -> Plan:
+    """As `plan`, but for contexts, which need not be there yet."""
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
-        contexts_of(task)
         assert_disjoint(task)
     ours = registry.plugin_files(registry.TASKS_PACKAGE)
     retention.check_names([name for name in suite.retention if name not in ours])
@@ -96,7 +107,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         _run_all(more, planned, bench, console)
         cells += more
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
-    done = sum(_sealed(suite_dir.run(cell.name)) for cell in cells)
+    done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
         done=done,
@@ -144,17 +155,22 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
     configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
     shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
     own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
-    for path in filter(_sealed, suite_dir.runs()):
+    for path in filter(sealed, suite_dir.runs()):
         stored = RunReader(path).config
         task = stored["task"]["name"]
         now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
         if changed := environment.differences({key: stored[key] for key in now}, now):
-            raise StoreError(
-                f"{path}: a finished run of {task} has other settings than are asked for now, and "
-                "one table must not mix them (stored -> now):\n"
-                + "\n".join(f"  {line}" for line in changed)
-                + "\nGive another --name or --output-dir"
-            )
+            raise mixed(path, f"run of {task}", changed)
+
+
+def mixed(path: Path, finished: str, changed: Sequence[str]) -> StoreError:
+    """The refusal of settings: ``changed`` are those that what is ``finished`` has otherwise."""
+    return StoreError(
+        f"{path}: a finished {finished} has other settings than are asked for now, and one table "
+        "must not mix them (stored -> now):\n"
+        + "\n".join(f"  {line}" for line in changed)
+        + "\nGive another --name or --output-dir"
+    )
 
 
 def dev_scores(
@@ -164,7 +180,7 @@ def dev_scores(
     found: dict[tuple[str, str, float], list[float]] = {}
     for cell in cells:
         path = suite_dir.run(cell.name)
-        if not _sealed(path):
+        if not sealed(path):
             continue
         reader = RunReader(path)
         chosen = reader.summary["chosen_step"]
@@ -180,7 +196,7 @@ def dev_scores(
 def _run_all(
     cells: Sequence[grid.Cell], planned: Plan, bench: Workbench, console: Reporter
 ) -> None:
-    waiting = [cell for cell in cells if not _sealed(bench.suite_dir.run(cell.name))]
+    waiting = [cell for cell in cells if not sealed(bench.suite_dir.run(cell.name))]
     jobs = min(planned.suite.jobs, len(waiting))
     if jobs > 1:
         _run_in_processes(waiting, planned.suite, bench.suite_dir, jobs, console)
@@ -233,35 +249,59 @@ def _run_in_processes(
     cells: Sequence[grid.Cell], suite: Suite, suite_dir: SuiteDir, jobs: int, console: Reporter
 ) -> None:
     """Cells in ``jobs`` processes, which share the threads; progress is read off their rows."""
-    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
-    shared = suite.model_copy(update={"threads": threads})
     total = sum(suite.for_task(cell.task).max_steps for cell in cells)
     with (
-        one_thread_library(threads),
         console.phase(
             f"{suite.name}: {len(cells)} cells, {jobs} at a time", total, "steps"
         ) as phase,
-        ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), _start_worker, (shared,)
-        ) as pool,
+        worker_pool(suite, jobs, _start_worker) as pool,
     ):
-        running = {pool.submit(_work, cell) for cell in cells}
         paths = [suite_dir.run(cell.name) for cell in cells]
         shown = 0
-        while running:
-            ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
-            try:
-                for future in ended:
-                    _tell(future.result(), console)
-            except BrokenProcessPool:
-                raise WorkerDied(
-                    "a worker process ended before its cell did: killed from outside, perhaps for "
-                    "want of memory, unless its own error stands above. Nothing is lost: type the "
-                    "same command again, with fewer --jobs if it happens again"
-                ) from None
+        for ended in ended_by_turns(pool, jobs, _work, cells):
+            for outcome in ended:
+                _tell(outcome, console)
             steps = sum(map(_steps_of, paths))
-            phase.advance(steps - shown, cells=sum(map(_sealed, paths)))
+            phase.advance(steps - shown, cells=sum(map(sealed, paths)))
             shown = steps
+
+
+@contextmanager
+def worker_pool(
+    suite: Suite, jobs: int, start: Callable[[Suite], None]
+) -> Iterator[ProcessPoolExecutor]:
+    """``jobs`` processes that share the threads; each calls ``start``, with the suite that says so.
+
+    Left by an error, it waits for what runs, and for nothing more. Raises WorkerDied where a
+    process was killed.
+    """
+    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
+    shared = suite.model_copy(update={"threads": threads})
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, (shared,))
+    with one_thread_library(threads):
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise WorkerDied(
+                "a worker process ended before its work did: killed from outside, perhaps for want "
+                "of memory, unless its own error stands above. Nothing is lost: type the same "
+                "command again, with fewer --jobs if it happens again"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def ended_by_turns(
+    pool: ProcessPoolExecutor, jobs: int, work: Callable[[T], Outcome], todo: Iterable[T]
+) -> Iterator[list[Outcome]]:
+    """What ``work`` says of all that is to be done, as it ends; every two seconds, if only []."""
+    waiting, running = deque(todo), set[Future[Outcome]]()
+    while waiting or running:
+        # No more than run at once: a pool's own queue cannot be cancelled, and an engine may die.
+        while waiting and len(running) < jobs:
+            running.add(pool.submit(work, waiting.popleft()))
+        ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
+        yield [future.result() for future in ended]
 
 
 def _steps_of(path: Path) -> int:
@@ -310,5 +350,6 @@ def _work(cell: grid.Cell) -> Outcome:
     return run_cell(cell, planned, bench, QuietReporter())
 
 
-def _sealed(path: Path) -> bool:
+def sealed(path: Path) -> bool:
+    """Whether a run is there, and done."""
     return (path / CONFIG).is_file() and RunReader(path).sealed

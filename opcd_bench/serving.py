@@ -13,10 +13,15 @@ from opcd_bench.models import LoadedModel, PromptReader
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.listed_teacher import ListedTeacher, served_loss
-from opcd_bench.rollout.vllm import RAW_TEMPERATURE, Backend, Follower, ServedEngine, VLLMEngine
+from opcd_bench.rollout.vllm import RAW_TEMPERATURE, Follower, ServedEngine, VLLMEngine
 from opcd_bench.rollout.vllm import verify as verify_weights
-from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm_local import started
 from opcd_bench.rollout.vllm_server import VLLMServer
+
+_SERVE_IT = (
+    "teacher_url must serve the very weights that teach: start it with that model and --dtype "
+    "float32, or use teacher_engine = 'hf'"
+)
 
 
 class Serving:
@@ -36,37 +41,37 @@ class Serving:
         """The engine that writes as ``reader``: a live model, or the served larger teacher."""
         if not isinstance(reader, LoadedModel):
             return ServedEngine(reader, self.server)
-        if self.suite.engine == "hf" or (larger and self.suite.vllm_url is not None):
+        if self.suite.engine == "hf":
             engine = HFEngine(reader, batch_size=self.suite.rollout_batch_size)
             return engine if reader.adapter is None else adapters.ReadingEngine(engine, reader)
-        if not larger:
-            return VLLMEngine(reader, self._student)
-        if self._larger is None:
-            self._larger = Follower(self._local(reader, str(self.suite.teacher_model)))
-        return VLLMEngine(reader, self._larger)
+        return VLLMEngine(reader, self._of_larger(reader) if larger else self._student)
 
     @cached_property
     def _student(self) -> Follower:
         """The vLLM that holds the student, or the model that it was, in turn."""
         if self.suite.vllm_url is None:
-            return Follower(self._local(self.initial, self._own))
+            return self._local(self.initial, self.suite.model, "writer")
         server = VLLMServer(self.suite.vllm_url)
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
         return Follower(server)
 
-    @property
-    def _own(self) -> str:
-        """Where the student's weights before training lie: a later round's in a checkpoint."""
-        return self.suite.begin_folder or self.suite.model
+    def _of_larger(self, larger: LoadedModel) -> Follower:
+        """The larger teacher's own vLLM: ``vllm_url`` is the student's."""
+        if self._larger is None:
+            source = str(self.suite.teacher_model)
+            self._larger = self._local(larger, source, "writer")
+        return self._larger
 
-    def _local(self, loaded: LoadedModel, source: str) -> LocalVLLM:
+    def _local(self, loaded: LoadedModel, source: str, role: str) -> Follower:
+        """A vLLM of this process; weights are pushed, so that ``source`` gives it its shape."""
         revision = self.suite.revision if source == self.suite.model else None
-        return LocalVLLM(
+        return started(
             loaded,
             source,
             revision=revision,
             most_ids=loaded.vocab_size,
             options=self.suite.vllm_options,
+            role=role,
         )
 
     # --- teaching -----------------------------------------------------------------------------
@@ -106,13 +111,12 @@ class Serving:
     def _teacher(self, weights: LoadedModel | None) -> ListedTeacher:
         if self.suite.teacher_url is not None:
             if weights is not None:
-                verify_weights(self.server, weights)
+                verify_weights(self.server, weights, _SERVE_IT)
             return ListedTeacher(self.server, None, self.server.max_length)
         assert weights is not None
         larger = weights.name == self.suite.teacher_model
-        source = str(self.suite.teacher_model) if larger else self._own
-        backend: Backend = self._local(weights, source)
-        return ListedTeacher(backend, weights, weights.max_length)
+        source = str(self.suite.teacher_model) if larger else self.suite.model
+        return ListedTeacher(self._local(weights, source, "teacher"), weights, weights.max_length)
 
     def loss_of(self, method: Method, teacher: ListedTeacher | None) -> Loss:
         """The method's loss as its teacher serves it; InvalidLoss where it cannot.

@@ -107,7 +107,9 @@ class TrainingCore:
         model: Any = student.model
         disable_dropout(model)
         if suite.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            new = hasattr(model, "activation_checkpointing_enable")  # newer transformers
+            name = "activation" if new else "gradient"
+            getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
         self.parameters: list[torch.nn.Parameter] = trained(student)
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
@@ -147,6 +149,8 @@ class TrainingCore:
         finite = math.isfinite(norm)
         if finite:
             self.optimiser.step()
+            # Not every optimiser counts its change in place, and engines go by the count.
+            torch.autograd.graph.increment_version(self.parameters)
             self.skipped_in_a_row = 0
         else:
             self.skipped += 1

@@ -71,7 +71,7 @@ class Workbench:
             "model": suite.model,
             "weights": models.weights_hash(self.initial.model),
             "dtype": dtype,
-            **({"thinking": True} if suite.enable_thinking else {}),
+            **self.computed(),
         }
         self._student: LoadedModel | None = None
         if suite.lora_rank is not None:
@@ -87,6 +87,18 @@ class Workbench:
         self.serving = Serving(suite, self.initial)
         self._told: dict[str, list[list[Trajectory | Skipped]]] = {}
         self._measured: dict[tuple[str, ...], Measured] = {}
+
+    def computed(self) -> dict[str, Any]:
+        """What else replies depend on; nothing where it is as it ever was, so old keys stay."""
+        suite = self.suite
+        own = {
+            "thinking": suite.enable_thinking,
+            "engine": suite.engine if suite.engine != "hf" else None,
+            "attention": (
+                suite.attn_implementation if suite.attn_implementation != "auto" else None
+            ),
+        }
+        return {key: value for key, value in own.items() if value}
 
     # --- models -----------------------------------------------------------------------------------
 
@@ -146,11 +158,13 @@ class Workbench:
             return None
         larger = self.larger()
         if not isinstance(larger, LoadedModel):
-            return {"model": self.suite.teacher_model, "served": self.serving.server.model}
+            served = self.serving.server.model
+            return {"model": self.suite.teacher_model, "served": served, **self.computed()}
         return {
             "model": self.suite.teacher_model,
             "weights": models.weights_hash(larger.model),
             "dtype": str(larger.dtype).removeprefix("torch."),
+            **self.computed(),
         }
 
     def engine(self, loaded: PromptReader) -> Engine:

@@ -9,6 +9,8 @@ from statistics import fmean
 from opcd_bench import registry
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
+from opcd_bench.experience.chain import experience_of
+from opcd_bench.experience.select import Selection
 from opcd_bench.grid import rates_and_seeds
 from opcd_bench.method import Method
 from opcd_bench.task import Task
@@ -20,9 +22,10 @@ KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
 class Tokens:
     """Reply tokens by what is done with them.
 
-    ``written`` by students as they train; ``told_written`` by told teachers, once for all the cells
-    that share them; ``teacher_scored`` and ``trained`` in optimiser steps; ``evaluated``: written
-    by models that are scored, on dev, on test and for retention.
+    ``written`` by students as they train, or attempt and reflect for a round's context;
+    ``told_written`` by told teachers, once for all the cells that share them; ``teacher_scored``
+    and ``trained`` in optimiser steps; ``evaluated``: written by models that are scored, on dev
+    (candidates for a round's context too), on test and for retention.
     """
 
     written: int = 0
@@ -93,8 +96,8 @@ def work(
     """The work of one task. ``paces``: method -> what a run of it took (those known).
 
     The bound takes every reply at its full length and every game at its last turn. A method without
-    a pace is expected to be like the mean of those with one, and evaluation to write replies as
-    long as training does, in the mean.
+    a pace is expected to be like the mean of those with one; evaluation, attempts and reflections
+    are expected to use as much of their length as training does, in the mean.
     """
     own = suite.for_task(task.name)
     runs = runs_of(suite)
@@ -109,20 +112,24 @@ def work(
             share = 1.0 - method.writer.teacher_share
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
-    told = _told_runs(methods.values(), runs) * own.max_steps
-    evaluated = _evaluated(own, task, len(methods), runs)
+    told = _told_runs(suite, methods.values(), runs) * own.max_steps
+    context = _experience(suite, task, len(methods))
+    evaluated = _evaluated(suite, task, len(methods), runs) + context.evaluated
     shared = [p.trained for name, p in paces.items() if writes_told(methods[name])]
     shared = shared or [pace.trained for pace in paces.values()]
     if paces:
         like = fmean(pace.trained for pace in paces.values()) / full
         expected += Tokens(
-            told_written=round(told * fmean(shared)), evaluated=round(evaluated * like)
+            written=round(context.written * like),
+            told_written=round(told * fmean(shared)),
+            evaluated=round(evaluated * like),
         )
     return Work(
         task=task.name,
         cells=len(methods) * len(runs),
         steps=len(methods) * len(runs) * own.max_steps,
-        at_most=bound + Tokens(told_written=told * full, evaluated=evaluated),
+        at_most=bound
+        + Tokens(written=context.written, told_written=told * full, evaluated=evaluated),
         expected=expected if paces else None,
     )
 
@@ -146,9 +153,10 @@ def seconds(
 ) -> Seconds | None:
     """The time of one task; None without any pace.
 
-    A method without one takes the mean of the others. Told replies are written once a seed. Beside
-    the steps: as cells took that ended in one sitting, or else what evaluation writes, at the speed
-    at which replies were written for training.
+    A method without one takes the mean of the others. Told replies are written once for all the
+    cells that share them. Beside the steps: as cells took that ended in one sitting, or else what
+    evaluation writes, at the speed at which replies were written for training; so are attempts and
+    reflections of rounds.
     """
     if not paces:
         return None
@@ -162,14 +170,18 @@ def seconds(
     told = [p.seconds_written for name, p in paces.items() if writes_told(methods[name])]
     writers = max(paces.values(), key=lambda pace: pace.seconds_written)
     shared = max(told, default=writers.seconds_written)  # the one of them that wrote
-    writing += _told_runs(methods.values(), runs) * own.max_steps * shared
+    writing += _told_runs(suite, methods.values(), runs) * own.max_steps * shared
+    speed = writers.seconds_written / writers.trained
+    full = own.batch_size * own.num_generations * task.max_turns * own.max_completion_length
+    like = fmean(pace.trained for pace in paces.values()) / full
+    writing += _experience(suite, task, len(methods)).written * like * speed
     whole = [p.other_seconds for p in paces.values() if p.other_seconds is not None]
     if whole:
         other = len(methods) * len(runs) * fmean(whole)
     else:
         expected = work(suite, task, methods, paces).expected
         assert expected is not None
-        other = expected.evaluated * writers.seconds_written / writers.trained
+        other = expected.evaluated * speed
     return Seconds(writing, training, other)
 
 
@@ -186,27 +198,70 @@ def _of_method(
     )
 
 
-def _told_runs(methods: Iterable[Method], runs: Sequence[int]) -> int:
-    """How many runs' worth of told replies are written: one a seed and teacher."""
-    teachers = {method.teacher.weights == "larger" for method in methods if writes_told(method)}
-    return len(teachers) * len(set(runs))
+def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
+    """How many runs' worth of told replies are written: one a seed and teacher.
+
+    Every round of a chain has a folder of its own, and a student and a context: it shares none.
+    """
+    larger = [method.teacher.weights == "larger" for method in methods if writes_told(method)]
+    if suite.chained:
+        return len(larger) * len(runs)
+    return len(set(larger)) * len(set(runs))
 
 
 def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
-    """At most: on dev and on test, by students, the base and told teachers."""
-    reply = task.max_turns * suite.max_completion_length
+    """At most: on dev and on test, by students, the base and told teachers.
+
+    A round of a chain shares none of it, and scores the retention of its own base too.
+    """
+    own = suite.for_task(task.name)
+    reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
-    dev, test = suite.dev_items * reply, suite.test_items * suite.eval_samples * reply
-    decodings = 1 if suite.eval_temperature == 0 else len(set(runs))
+    dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
+    if suite.chained:
+        bases = cells
+    else:
+        bases = 1 if suite.eval_temperature == 0 else len(set(runs))
     told = 2 if suite.teacher_model is not None else 1
-    scored = (len(suite.evaluated_steps()) - 1) * cells  # step 0 is the base, which all share
-    retained = scored * suite.eval_retention + cells
+    scored = (len(own.evaluated_steps()) - 1) * cells  # step 0 is the base
+    retained = scored * suite.eval_retention + cells + bases * suite.chained
     return (
         scored * dev
         + cells * test
-        + decodings * (dev + (1 + told) * test)
+        + bases * (dev + (1 + told) * test)
         + retained * retention_tokens(suite)
     )
+
+
+def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
+    """At most: attempts and reflections of all rounds as written, choices of contexts as evaluated.
+
+    Chains that begin alike share them: those of one seed in the first round.
+    """
+    if not suite.chained:
+        return Tokens()
+    own, recipe = suite.for_task(task.name), experience_of(suite)
+    chains = methods * len(rates_and_seeds(suite))
+    seeds = len({seed for _, seed in rates_and_seeds(suite)})
+    made = seeds + (suite.rounds - 1) * chains
+    reply = task.max_turns * own.max_completion_length
+    reflection = 0 if recipe.variant == "raw-traces" else recipe.max_reflection_length
+    samples = _halving(recipe.seeds, own.dev_items) if recipe.select == "best" else 0
+    return Tokens(
+        written=made * recipe.items * recipe.seeds * (reply + reflection),
+        evaluated=made * samples * reply,
+    )
+
+
+def _halving(candidates: int, dev_items: int) -> int:
+    """The samples that `experience.select.best` scores at most, the plain ones included."""
+    items, before, samples = min(Selection.first_items, dev_items), 0, 0
+    while True:
+        samples += candidates * (items - before)
+        if candidates == 1 or items == dev_items:
+            return samples + items
+        candidates, before = (candidates + 1) // 2, items
+        items = min(2 * items, dev_items)
 
 
 def retention_tokens(suite: Suite) -> int:

@@ -85,14 +85,14 @@ EXTRAS = {
     "peft": ("lora", "training by LoRA"),
     "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
     "submitit": ("cluster", "runs on a SLURM cluster"),
-    "tensorboard": ("", "--report-to tensorboard"),
-    "wandb": ("", "--report-to wandb"),
+    "tensorboard": ("trackers", "--report-to tensorboard"),
+    "wandb": ("trackers", "--report-to wandb"),
 }
 
 
 def _extras() -> Iterator[Finding]:
     for package, (extra, purpose) in EXTRAS.items():
-        install = f"pip install 'opcd-bench[{extra}]'" if extra else f"pip install {package}"
+        install = f"pip install 'opcd-bench[{extra}]'"
         if importlib.util.find_spec(package) is None:
             yield Finding(package, "optional", f"not installed; for {purpose}", install)
         else:

@@ -36,6 +36,9 @@ VllmUrl = Annotated[
 Thinking = Annotated[
     bool, typer.Option("--enable-thinking", help="Let models that can think before they answer.")
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code that the model brings.")
+]
 History = Annotated[str, typer.Option(help="What a game shows at each turn: last or full.")]
 DataDir = Annotated[
     str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
@@ -86,6 +89,7 @@ def extract(
     engine: EngineName = "hf",
     vllm_url: VllmUrl = None,
     enable_thinking: Thinking = False,
+    trust_remote_code: Trust = False,
     json: Json = False,
 ) -> None:
     """Extract experience: solve plain, reflect on the own attempts, keep the lessons as contexts.
@@ -123,6 +127,7 @@ def extract(
             engine=engine_named(engine, vllm_url),
             vllm_url=vllm_url,
             enable_thinking=enable_thinking,
+            trust_remote_code=trust_remote_code,
         )
         extraction = Extraction(found, made, words, read, out, reporter())
         results = extraction.run(last)

@@ -21,6 +21,7 @@ from opcd_bench.cli.extract import (
     TaskName,
     Thinking,
     Threads,
+    Trust,
     VllmUrl,
     engine_named,
 )
@@ -62,6 +63,7 @@ def select(
     engine: EngineName = "hf",
     vllm_url: VllmUrl = None,
     enable_thinking: Thinking = False,
+    trust_remote_code: Trust = False,
     json: Json = False,
 ) -> None:
     """Choose among extracted contexts; test is never read.
@@ -97,6 +99,7 @@ def select(
                 engine=writer,
                 vllm_url=vllm_url,
                 enable_thinking=enable_thinking,
+                trust_remote_code=trust_remote_code,
             ),
             reporter(),
         )

@@ -16,7 +16,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.jsonl import read_object
 from opcd_bench.method import Method
 from opcd_bench.run_reader import RunReader
-from opcd_bench.task import Task, assert_disjoint
+from opcd_bench.task import Task
 
 MODEL = "model"
 """The folder of a checkpoint that opens as it is (`training.MODEL`)."""
@@ -68,18 +68,24 @@ def experience_of(suite: Suite) -> Experience:
     return suite.experience or Experience()
 
 
-def chains(suite: Suite) -> tuple[Chain, ...]:
-    """The suite's chains in the order of its cells; no model is loaded.
-
-    Raises what `grid.cells` and the registry raise, and DataError for splits that overlap.
-    """
-    methods = {name: registry.method(name) for name in suite.methods}
-    tasks = {
-        name: registry.task(name, history=suite.history, data_dir=suite.data_dir)
-        for name in suite.tasks
+def untold(suite: Suite) -> Suite:
+    """``suite`` before its contexts are made: where they will go is not said of any task yet."""
+    own = {
+        task: {key: value for key, value in values.items() if key != "context_placement"}
+        for task, values in suite.task_settings.items()
     }
-    for task in tasks.values():
-        assert_disjoint(task)
+    return suite.model_copy(update={"context_placement": None, "task_settings": own})
+
+
+def chains(suite: Suite) -> tuple[Chain, ...]:
+    """`chains_of` the suite's plugins; no model is loaded. Raises what the registry raises too."""
+    return chains_of(suite, *registry.plugins_of(untold(suite)))
+
+
+def chains_of(
+    suite: Suite, methods: Mapping[str, Method], tasks: Mapping[str, Task]
+) -> tuple[Chain, ...]:
+    """The suite's chains in the order of its cells. Raises what `grid.cells` raises."""
     made = {
         "experience": experience_of(suite).model_dump(mode="json"),
         "consolidate": suite.consolidate,
@@ -87,6 +93,8 @@ def chains(suite: Suite) -> tuple[Chain, ...]:
     found = []
     for cell in grid.cells(suite, methods, tasks):
         own = {key: value for key, value in cell.config["task"].items() if key != "context_hash"}
+        if placement := suite.for_task(cell.task).context_placement:
+            own["context_placement"] = placement
         shared = {key: value for key, value in cell.config["suite"].items() if key not in made}
         config = {**cell.config, "suite": shared, "task": own, **made}
         found.append(

@@ -11,6 +11,7 @@ from opcd_bench.config import digest
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation import UNSCORED, sample_row, score_of
 from opcd_bench.experience.reader import Reader
+from opcd_bench.experience.solve import most_of
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.episodes import Trajectory, play
 from opcd_bench.seeds import seed_of
@@ -102,6 +103,7 @@ class DevScores:
                 seeds=[seed_of("select", *name) for name in noise],
                 env_seeds=[seed_of("environment", *name) for name in noise],
                 context=context,
+                max_prompt_length=most_of(self.sampling),
                 overlong="skip",
             )
             for (name, _), result in zip(group, played, strict=True):

@@ -13,8 +13,8 @@ from opcd_bench import models
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import Backend, Follower, VLLMEngine
-from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm import Follower, VLLMEngine
+from opcd_bench.rollout.vllm_local import started
 from opcd_bench.rollout.vllm_server import VLLMServer
 
 
@@ -38,6 +38,7 @@ def opened(
     engine: str = "hf",
     vllm_url: str | None = None,
     enable_thinking: bool = False,
+    trust_remote_code: bool = False,
 ) -> Reader:
     """The model of that name on an engine; ModelError where it cannot be used.
 
@@ -47,18 +48,22 @@ def opened(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = models.load(
-        model, revision=revision, device=device, dtype=dtype, enable_thinking=enable_thinking
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        enable_thinking=enable_thinking,
+        trust_remote_code=trust_remote_code,
     )
     identity = identity_of(model, loaded)
     if engine == "hf":
         return Reader(loaded, HFEngine(loaded, batch_size=batch), identity)
-    backend: Backend
     if vllm_url is None:
-        backend = LocalVLLM(loaded, model, revision=revision)
+        follower = started(loaded, model, revision=revision, most_ids=0, options={}, role="writer")
     else:
-        backend = VLLMServer(vllm_url)
-        backend.check_tokenizer(loaded.tokenizer, model)
-    follower = Follower(backend)
+        server = VLLMServer(vllm_url)
+        server.check_tokenizer(loaded.tokenizer, model)
+        follower = Follower(server)
     return Reader(loaded, VLLMEngine(loaded, follower), {**identity, "engine": engine})
 
 

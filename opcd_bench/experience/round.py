@@ -23,7 +23,7 @@ from opcd_bench.experience.reader import Reader, identity_of
 from opcd_bench.experience.recipe import Extracted, Recipe
 from opcd_bench.experience.replay import Replay, states_of
 from opcd_bench.experience.select import Selection
-from opcd_bench.experience.solve import drawn_examples
+from opcd_bench.experience.solve import drawn_examples, limited
 from opcd_bench.files import Lock, explained
 from opcd_bench.grid import Cell
 from opcd_bench.jsonl import Row
@@ -32,7 +32,6 @@ from opcd_bench.models import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.run_reader import CONFIG, RunReader
 from opcd_bench.store import SuiteDir
 from opcd_bench.task import Task
 from opcd_bench.workbench import Workbench
@@ -55,7 +54,8 @@ class Round:
         self.folder = chain.folder(suite)
         self.plain = chains.settings(suite, chain, number, begin)
         self.experience = chains.experience_of(suite)
-        sampling = writers.write_sampling(self.plain.for_task(chain.task.name))
+        # What is too long to be trained on is skipped, and counted, where it is attempted.
+        own = self.plain.for_task(chain.task.name)
         length = self.experience.max_reflection_length
         self.recipe = Recipe(
             items=self.experience.items,
@@ -63,7 +63,7 @@ class Round:
             variant=self.experience.variant,
             accumulate=self.experience.accumulate,
             max_context_tokens=self.experience.max_context_tokens,
-            solving=sampling,
+            solving=limited(writers.write_sampling(own), own.max_prompt_length),
             reflecting=Sampling(0.0, max_completion_length=length),
             batch=suite.rollout_batch_size,
             stream=("chain", chain.seed, "round", number),
@@ -76,7 +76,7 @@ class Round:
         in its run. A model that cannot be loaded, and settings that cannot be used, raise.
         """
         record = self._record()
-        if record is not None and _sealed(self._run_dir(record)):
+        if record is not None and runner.sealed(self._run_dir(record)):
             return None
         self.folder.describe(self.chain.config)
         self.folder.forget_failure()
@@ -127,7 +127,8 @@ class Round:
     def _learn(self, bench: Workbench) -> Row:
         """Deploy, reflect, accumulate, select; the record of it, stored last."""
         task, loaded = self.chain.task, bench.initial
-        identity = {**identity_of(self.suite.model, loaded), **_weights(bench)}
+        own = self.plain.for_task(task.name)
+        identity = {**identity_of(self.suite.model, loaded), **bench.computed(), **_weights(bench)}
         reader = Reader(loaded, bench.engine(loaded), identity)
         prompts = prompts_for(task, self.suite.model, self.experience.prompts)
         folder = self._experience_folder(task, identity, prompts)
@@ -142,8 +143,8 @@ class Round:
                 folder / self.recipe.variant,
                 self.experience.select,
                 self.chain.seed,
-                evaluation.eval_sampling(self.plain.for_task(task.name)),
-                dev_items=self.plain.for_task(task.name).dev_items,
+                limited(evaluation.eval_sampling(own), own.max_prompt_length),
+                dev_items=own.dev_items,
             ).run(self.folder.context(self.number), lambda: reader, self.console)
         return self.folder.put_record(
             self.number,
@@ -213,10 +214,6 @@ class Round:
 def _weights(bench: Workbench) -> dict[str, str]:
     """The hash of the entering student's weights, whatever adapter lies beside them."""
     return {"weights": bench.identity["weights"]}
-
-
-def _sealed(run: Path) -> bool:
-    return (run / CONFIG).is_file() and RunReader(run).sealed
 
 
 def _attempted(extraction: Extraction, extracted: Sequence[Extracted]) -> dict[str, Any]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import json
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from opcd_bench import registry, retention, runner
-from opcd_bench.config import Suite
-from opcd_bench.errors import WorkerDied
+from opcd_bench import chain_dir, runner
+from opcd_bench.config import Suite, canonical
 from opcd_bench.experience import chain as chains
 from opcd_bench.experience.chain import Begin, Chain
 from opcd_bench.experience.round import Round
+from opcd_bench.jsonl import Row
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report import rounds as tables
 from opcd_bench.run_reader import RunReader
@@ -31,14 +29,18 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     the checkpoint that the cell chose. The same call goes on where an earlier one stopped; more
     rounds may follow. A chain that fails ends there, with its reason in its folder, and the others
     go on. ``done`` and ``failed`` of the summary count rounds, those that were not reached too.
+    Bad input raises before anything is written.
     """
-    every = chains.chains(suite)
-    ours = registry.plugin_files(registry.TASKS_PACKAGE)
-    retention.check_names([name for name in suite.retention if name not in ours])
+    planned = runner.plugins(chains.untold(suite))
+    every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    refuse_other_settings(every, suite_dir)
     suite_dir.merge(suite.model_dump(mode="json"))
-    with console.phase(suite.name, len(every), "chains") as phase:
-        for outcome in _outcomes(every, suite, suite_dir, console):
+    with (
+        console.phase(suite.name, len(every), "chains") as phase,
+        closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
+    ):
+        for outcome in outcomes:
             if outcome.problem is not None:
                 console.warn(f"{outcome.cell} failed: {outcome.problem}")
             phase.advance(1)
@@ -48,6 +50,24 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     return RunSummary(
         suite_dir.path, done, total - done, total, tables.as_text(tables.read(suite_dir.path))
     )
+
+
+def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where stored chains with numbers could not stand in a table with these.
+
+    Before any work: the table would refuse them after it.
+    """
+    asked: dict[tuple[str, ...], Row] = {}
+    for one in every:
+        now = json.loads(canonical(dict(one.config)))
+        asked |= {key: now for key in chain_dir.compared(now)}
+    for stored in chain_dir.chains(suite_dir.path):
+        if not stored.counts:
+            continue
+        before = stored.config()
+        for key in chain_dir.compared(before):
+            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
+                raise runner.mixed(stored.path, f"chain of {before['task']['name']}", changed)
 
 
 def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> Outcome:
@@ -64,33 +84,27 @@ def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) 
 
 def _outcomes(
     every: Sequence[Chain], suite: Suite, suite_dir: SuiteDir, console: Reporter
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """How each chain ended, one after the other or as they end, ``jobs`` at a time."""
     jobs = min(suite.jobs, len(every))
     if jobs <= 1:
         for one in every:
             yield run_chain(one, suite, suite_dir, console)
         return
-    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
-    shared = suite.model_copy(update={"threads": threads})
-    with (
-        runner.one_thread_library(threads),
-        ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), runner.serve_parent
-        ) as pool,
-    ):
-        running = [pool.submit(_work, shared, place) for place in range(len(every))]
-        try:
-            for future in as_completed(running):
-                yield future.result()
-        except BrokenProcessPool:
-            raise WorkerDied(
-                "a worker process ended before its chain did: killed from outside, perhaps for "
-                "want of memory, unless its own error stands above. Nothing is lost: type the "
-                "same command again, with fewer --jobs if it happens again"
-            ) from None
+    with runner.worker_pool(suite, jobs, _start_worker) as pool:
+        for ended in runner.ended_by_turns(pool, jobs, _work, range(len(every))):
+            yield from ended
 
 
-def _work(suite: Suite, place: int) -> Outcome:
+_WORKER: dict[str, tuple[Suite, Sequence[Chain]]] = {}
+
+
+def _start_worker(suite: Suite) -> None:
+    runner.serve_parent()
+    _WORKER["here"] = suite, chains.chains(suite)
+
+
+def _work(place: int) -> Outcome:
+    suite, every = _WORKER["here"]
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    return run_chain(chains.chains(suite)[place], suite, suite_dir, QuietReporter())
+    return run_chain(every[place], suite, suite_dir, QuietReporter())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from opcd_bench.errors import DataError
 from opcd_bench.models import LoadedModel
@@ -10,6 +11,26 @@ from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import Skipped, Trajectory, play
 from opcd_bench.seeds import generator, seed_of
 from opcd_bench.task import Example, Task
+
+
+@dataclass(frozen=True)
+class Limited(Sampling):
+    """How replies are drawn where prompts above ``max_prompt_length`` tokens are skipped.
+
+    A kind of sampling, for it enters whatever says how attempts were made.
+    """
+
+    max_prompt_length: int = 0
+
+
+def limited(sampling: Sampling, most: int | None) -> Sampling:
+    """``sampling`` of prompts of at most ``most`` tokens; as it is where None."""
+    return sampling if most is None else Limited(**asdict(sampling), max_prompt_length=most)
+
+
+def most_of(sampling: Sampling) -> int | None:
+    """The longest prompt that is attempted; None: any that the model reads."""
+    return sampling.max_prompt_length if isinstance(sampling, Limited) else None
 
 
 def drawn_examples(
@@ -40,8 +61,8 @@ def attempts(
 ) -> list[Trajectory | Skipped]:
     """One plain attempt at each example of each (seed, examples), in one batch and in order.
 
-    A prompt that is too long is skipped. Noise depends on (task, seed, place, example, ``stream``)
-    alone.
+    A prompt that is too long, for the model or above `most_of` the sampling, is skipped. Noise
+    depends on (task, seed, place, example, ``stream``) alone.
     """
     names = [
         (task.name, seed, place, example.id, *stream)
@@ -56,5 +77,6 @@ def attempts(
         sampling,
         seeds=[seed_of("experience", *name) for name in names],
         env_seeds=[seed_of("environment", *name) for name in names],
+        max_prompt_length=most_of(sampling),
         overlong="skip",
     )

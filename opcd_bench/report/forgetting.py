@@ -39,17 +39,17 @@ def points(results: Results) -> pd.DataFrame:
             if name == TEST:
                 continue
             base = results.anchor("base", task, TEST), results.anchor("base", task, name)
-            ceiling = results.anchor("ceiling", task, TEST)
             kept = [m for m in methods if TEST in m.scores and name in m.scores]
             fixed = {"task": task, "measured": name}
-            whole = [{**fixed, **_point(m, name, None, base, ceiling)} for m in kept]
+            told = {m.method: results.ceiling(task, m.method) for m in kept}
+            whole = [{**fixed, **_point(m, name, None, base, told[m.method])} for m in kept]
             front = on_front(
                 [row["gain"].value for row in whole], [row["change"].value for row in whole]
             )
             for row, method, pareto in zip(whole, kept, front, strict=True):
                 rows.append({**row, "pareto": pareto})
                 for seed in method.seeds:
-                    one = _point(method, name, seed, base, ceiling)
+                    one = _point(method, name, seed, base, told[method.method])
                     rows.append({**fixed, **one, "pareto": False})
     frame = pd.DataFrame(rows, columns=POINTS).astype({"pareto": bool})
     frame["seed"] = pd.Series([row["seed"] for row in rows], dtype=object)

@@ -30,7 +30,9 @@ def headline(results: Results) -> pd.DataFrame:
     `points`; ``floor``: the best policy that reads nothing; ``mde``: `detectable`. Tokens and
     seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
     writing and training. Each retention task has ``<name> before``, ``after``, ``change`` and
-    ``mde <name>``. ``runs``: the finished runs. A row without a finished cell has no numbers.
+    ``mde <name>``. ``ceiling``: the method's own teacher, told; where the suite's larger one
+    teaches some methods, ``larger`` says which. ``runs``: the finished runs. A row without a
+    finished cell has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -57,7 +59,8 @@ def headline(results: Results) -> pd.DataFrame:
     kept = [column for name in measures for column in _columns_of(name)]
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *kept, "runs"])
+    taught = ["larger"] if any(row.get("larger") for row in rows) else []
+    return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
 def points(results: Results) -> pd.DataFrame:
@@ -159,13 +162,14 @@ def _row(
         return row
     scores = results.finals[key]
     base = results.anchor("base", task, TEST)
-    ceiling = results.anchor("ceiling", task, TEST)
+    ceiling = results.ceiling(task, method)
     row |= {
         "steps": sorted(int(step) for step in done["chosen_step"]),
         "plain": statistics.mean(scores[TEST]),
         "floor": _floor(results, task),
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
+        "larger": results.larger(task, method),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
         "mde": detectable(results, task, rate, method),

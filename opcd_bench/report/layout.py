@@ -153,7 +153,7 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
     over: list[Row] = [
         {"method": "floor", "accuracy": _percent(first["floor"])},
         {"method": "base", "accuracy": first["base"]},
-        {"method": "ceiling", "accuracy": first["ceiling"]},
+        *_ceilings(done),
     ]
     rows: list[Row] = [
         {
@@ -167,6 +167,18 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
     ]
     shown = [row for row in over if row["accuracy"] != ""]
     return _section(task, GAINS, shown, rows, done, notes)
+
+
+def _ceilings(done: pd.DataFrame) -> list[Row]:
+    """The told teacher, and the larger one where it teaches some of the methods."""
+    if "larger" not in done.columns:
+        return [{"method": "ceiling", "accuracy": done.iloc[0]["ceiling"]}]
+    found: list[Row] = []
+    for larger, name in ((False, "ceiling"), (True, "ceiling, larger")):
+        rows = done[done["larger"] == larger]
+        if not rows.empty:
+            found.append({"method": name, "accuracy": rows.iloc[0]["ceiling"]})
+    return found
 
 
 def _retention(

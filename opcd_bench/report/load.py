@@ -92,6 +92,26 @@ class Results:
         key = (reading, measured, task) if measured == "test" else (reading, "retention", measured)
         return self._anchors.get(key, self.anchors.iloc[:0])
 
+    @cached_property
+    def _taught_by_larger(self) -> frozenset[tuple[str, str]]:
+        """(task, method) whose teacher is the suite's larger one."""
+        return frozenset(
+            (str(task), str(method))
+            for task, method, described in zip(
+                *(self.cells[name] for name in ("task", "method", "description")), strict=True
+            )
+            if described.get("teacher", {}).get("weights") == "larger"
+        )
+
+    def larger(self, task: str, method: str) -> bool:
+        """Whether the suite's larger teacher teaches a method."""
+        return (task, method) in self._taught_by_larger
+
+    def ceiling(self, task: str, method: str) -> pd.DataFrame:
+        """Rows of anchors on a task's test: the teacher of a method, told; empty if unscored."""
+        reading = "ceiling-larger" if self.larger(task, method) else "ceiling"
+        return self.anchor(reading, task, "test")
+
 
 def load(root: Path) -> Results:
     """Results of ``results/<suite>``, finished or not; StoreError where there is no suite."""

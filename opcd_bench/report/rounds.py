@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from opcd_bench.chain_dir import ChainDir, chains
+from opcd_bench.chain_dir import ROUNDS as FOLDER
+from opcd_bench.chain_dir import ChainDir, chains, compared, other_settings
+from opcd_bench.errors import StoreError
+from opcd_bench.files import removal
 from opcd_bench.jsonl import Row, read_object
-from opcd_bench.report import load, statistics, tables
+from opcd_bench.report import load, planned, statistics, tables
 from opcd_bench.report.comparable import assert_comparable
 from opcd_bench.report.layout import Runs, Section, of_frame
 from opcd_bench.report.load import Results
 from opcd_bench.report.statistics import Interval
-from opcd_bench.suite_dir import SUITE
+from opcd_bench.suite_dir import SUITE, is_suite
 
 TITLE = "rounds"
 KEYS = ["task", "method", "learning_rate", "consolidate", "round"]
@@ -68,24 +71,76 @@ class Done:
         return sorted(samples.loc[samples["split"] == "retention", "measured"].unique())
 
 
+Key = tuple[str, str, float, str]
+"""(task, method, learning rate, consolidate): what a row has beside its round."""
+
+
 def read(root: Path) -> pd.DataFrame:
     """`ROUNDS` of the suite at ``root``, a row a round of (task, method, rate), over its seeds.
 
-    Empty where it has no chain. StoreError where a round's numbers cannot be compared.
+    What the suite asks for is there, run or not. Empty where it asks for no chain and has none.
+    StoreError where the chains, or a round's numbers, cannot be compared.
     """
-    grouped: dict[tuple[Any, ...], list[ChainDir]] = {}
-    for chain in chains(root):
+    suite = read_object(root / SUITE) if is_suite(root) else {}
+    seeds = _planned(suite)
+    grouped: dict[Key, list[ChainDir]] = {key: [] for key in seeds}
+    for chain in _comparable(root):
         config = chain.config()
         key = (
-            config["task"]["name"],
-            config["method"]["name"],
-            config["learning_rate"],
-            config["consolidate"],
+            str(config["task"]["name"]),
+            str(config["method"]["name"]),
+            float(config["learning_rate"]),
+            str(config["consolidate"]),
         )
         grouped.setdefault(key, []).append(chain)
-    planned = int(read_object(root / SUITE)["rounds"]) if grouped else 0
-    rows = [row for key, group in sorted(grouped.items()) for row in _rows(key, group, planned)]
+        seeds.setdefault(key, set()).add(int(config["seed"]))
+    last = int(suite.get("rounds", 1))
+    rows = [
+        row for key, group in sorted(grouped.items()) for row in _rows(key, group, seeds[key], last)
+    ]
     return pd.DataFrame(rows, columns=_columns(rows))
+
+
+def _planned(suite: Mapping[str, Any]) -> dict[Key, set[int]]:
+    """The seeds of every chain that suite.json asks for; none where its cells are no chains."""
+    if int(suite.get("rounds", 1)) == 1 and suite.get("experience") is None:
+        return {}
+    nothing = pd.DataFrame()  # no seed of a chain waits for what others have scored
+    return {
+        (*key, str(suite.get("consolidate", "environment"))): set(
+            range(planned.seeds_planned(suite, nothing, key, headline=False))
+        )
+        for key in planned.planned(suite)
+    }
+
+
+def _comparable(root: Path) -> list[ChainDir]:
+    """The chains that were begun, but those without a number that others have left behind.
+
+    That is, whose settings were changed before a round of theirs was done. StoreError where such
+    with numbers have other settings than others: one row would mix them.
+    """
+    first: dict[tuple[str, ...], ChainDir] = {}
+    found = []
+    for chain in sorted(chains(root), key=lambda chain: not chain.counts):
+        config = chain.config()
+        others = [first[key] for key in compared(config) if key in first]
+        changed = [(one, line) for one in others for line in other_settings(one.config(), config)]
+        if not chain.counts:
+            found += [] if changed else [chain]
+            continue
+        if changed:
+            lines = "\n".join(dict.fromkeys(f"  {line}" for _, line in changed))
+            raise StoreError(
+                f"{root}: two of its chains of {config['task']['name']} have different settings, "
+                f"which one table must not mix ({changed[0][0].path.name} -> {chain.path.name}):\n"
+                f"{lines}\nMove one of them out of {root / FOLDER}, or remove it: "
+                f"{removal(chain.path)}"
+            )
+        for key in compared(config):
+            first.setdefault(key, chain)
+        found.append(chain)
+    return sorted(found, key=lambda chain: chain.path.name)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,8 +148,13 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*ROUNDS[:-1], *dict.fromkeys(others), ROUNDS[-1]]
 
 
-def _rows(key: tuple[Any, ...], group: Sequence[ChainDir], planned: int) -> Iterator[Row]:
-    """The rounds of one (task, method, rate) that were planned, or that any seed has come to."""
+def _rows(
+    key: Key, group: Sequence[ChainDir], seeds: Collection[int], planned: int
+) -> Iterator[Row]:
+    """The rounds of one key that were planned, or that any seed has come to.
+
+    ``seeds``: all that were planned or begun.
+    """
     done = [list(_done(chain)) for chain in group]
     failures = [failure for chain in group if (failure := _failure(chain))]
     last = max([planned, *map(len, done), *(number for number, _ in failures)])
@@ -105,7 +165,7 @@ def _rows(key: tuple[Any, ...], group: Sequence[ChainDir], planned: int) -> Iter
         yield {
             **dict(zip(KEYS, (*key, number), strict=True)),
             **(_scores(here, start) if here else {}),
-            "missing": _missing(len(group) - len(here), len(group), [*reasons, "not run"][0]),
+            "missing": _missing(len(seeds) - len(here), len(seeds), [*reasons, "not run"][0]),
         }
 
 

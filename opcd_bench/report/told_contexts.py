@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ def told_contexts(suites: Sequence[Results]) -> pd.DataFrame:
     measures = sorted(set.intersection(*(_measures(s, key) for s in suites for key in keys
                                          if key in s.finals)) - {TEST})  # fmt: skip
     rows: list[dict[str, Any]] = []
+    _one_setting(suites, keys)
     for task in sorted({key[0] for key in keys}):
         mine = [s for s in suites if any(key in s.finals for key in keys if key[0] == task)]
         _one_protocol(task, mine)
@@ -68,10 +70,10 @@ def _in_common(suites: Sequence[Results]) -> list[tuple[str, str, float]]:
         ]
         found += sorted(set.intersection(*having))
     if not found:
-        names = ", ".join(results.root.name for results in suites)
         raise StoreError(
-            f"{names}: no method ran on the same task at the same learning rate in all of them, so "
-            "their contexts cannot be compared; run one method with each: opcd-bench run --context"
+            f"{_names(suites)}: no method ran on the same task at the same learning rate in all of "
+            "them, so their contexts cannot be compared; run one method with each: opcd-bench run "
+            "--context"
         )
     return found
 
@@ -88,7 +90,7 @@ def _row(results: Results, key: tuple[str, str, float], measures: Sequence[str])
         (cells["task"] == task) & (cells["method"] == method) & (cells["learning_rate"] == rate)
     ]
     done = cells[cells["state"] == "done"]
-    told = results.anchor("ceiling", task, TEST)
+    told = results.ceiling(task, method)
     row: dict[str, Any] = {
         "task": task,
         "context": results.root.name,
@@ -102,6 +104,34 @@ def _row(results: Results, key: tuple[str, str, float], measures: Sequence[str])
         before = results.anchor("base", task, name)
         row[f"{name} change"] = statistics.difference(scores[name], before)
     return row
+
+
+def _one_setting(suites: Sequence[Results], keys: Sequence[tuple[str, str, float]]) -> None:
+    """StoreError unless the suites differ in what was told and in nothing else."""
+    for key in ("weights", "teacher_weights"):
+        if len({str(results.suite.get(key)) for results in suites}) > 1:
+            raise StoreError(
+                f"{_names(suites)}: their runs began from other weights ({key}), so that not only "
+                "the context differs. Run them from one model"
+            )
+    for task, method, _ in keys:
+        found: dict[str, str] = {}
+        for results in suites:
+            cells = results.cells
+            cells = cells[(cells["task"] == task) & (cells["method"] == method)]
+            for settings, described in zip(cells["settings"], cells["description"], strict=True):
+                rest = {k: v for k, v in settings.items() if k != "task.context_hash"}
+                same = json.dumps([rest, described], sort_keys=True)
+                found.setdefault(same, results.root.name)
+        if len(found) > 1:
+            raise StoreError(
+                f"{task}, {method}: {' and '.join(found.values())} have other settings than their "
+                "contexts, so that not only the context differs. Run them with the same ones"
+            )
+
+
+def _names(suites: Sequence[Results]) -> str:
+    return ", ".join(results.root.name for results in suites)
 
 
 def _one_protocol(task: str, suites: Sequence[Results]) -> None:

@@ -37,19 +37,27 @@ class Listed:
 class ListedTeacher:
     """A told teacher that vLLM scores, in process or served (LOSSES.md, section 1.5).
 
-    ``weights`` (a frozen model in this process) are pushed once and verified; None is a server that
-    holds its own. ``max_length`` is in tokens, of the backend.
+    ``vllm`` follows ``weights``, a frozen model in this process; or it is a server that holds its
+    own (None). ``max_length`` is in tokens, of the vLLM.
     """
 
-    def __init__(self, backend: Backend, weights: LoadedModel | None, max_length: int) -> None:
-        self.backend, self.max_length = backend, max_length
-        if weights is not None:
-            Follower(backend).refresh(weights)
+    def __init__(
+        self, vllm: Follower | Backend, weights: LoadedModel | None, max_length: int
+    ) -> None:
+        self._follower = vllm if isinstance(vllm, Follower) else Follower(vllm)
+        self._weights, self.max_length = weights, max_length
+
+    @property
+    def backend(self) -> Backend:
+        """The vLLM, with the teacher's weights in it."""
+        if self._weights is None:
+            return self._follower.backend
+        return self._follower.refresh(self._weights)
 
     @property
     def tier(self) -> str:
         """What it can give: I (any ids) or T (its own likeliest)."""
-        return "I" if self.backend.arbitrary_ids else "T"
+        return "I" if self._follower.backend.arbitrary_ids else "T"
 
     def assert_lists(self, loss: Divergence) -> None:
         """Raise ModelError at once where the backend lists fewer ids than the loss asks for."""
@@ -70,21 +78,23 @@ class ListedTeacher:
         sequences = [(*pair.told_ids, *pair.reply_ids) for pair in pairs]
         if (longest := max(map(len, sequences))) >= self.max_length:
             raise DataError(
-                f"a told prompt and reply of {longest} tokens leave no room in {self.backend.name},"
+                f"a told prompt and reply of {longest} tokens leave no room in "
+                f"{self._follower.backend.name},"
                 f" which reads {self.max_length}; lower max_completion_length, or start it with a "
                 "larger max_model_len"
             )
         lengths = [len(pair.reply_ids) for pair in pairs]
         k = loss.k or 0
-        if not (self.backend.arbitrary_ids and loss.teacher_needs == "I"):
-            return self._packed(self.backend.score(sequences, k), lengths, device)
+        backend = self.backend
+        if not (backend.arbitrary_ids and loss.teacher_needs == "I"):
+            return self._packed(backend.score(sequences, k), lengths, device)
         rows = student_top(k).tolist()
         ends = torch.tensor(lengths).cumsum(0).tolist()
         asked = [rows[end - n : end] for end, n in zip(ends, lengths, strict=True)]
-        chosen = self._packed(self.backend.score(sequences, 0, asked), lengths, device)
+        chosen = self._packed(backend.score(sequences, 0, asked), lengths, device)
         if loss.support != "union":
             return dataclasses.replace(chosen, likeliest=False)
-        own = self._packed(self.backend.score(sequences, k), lengths, device)
+        own = self._packed(backend.score(sequences, k), lengths, device)
         return Listed(
             torch.cat([own.ids_NL, chosen.ids_NL], -1),
             torch.cat([own.logp_NL, chosen.logp_NL], -1),
@@ -120,6 +130,8 @@ def served_loss(
     run's identity, and each step logs the ``coverage`` that it came to.
     """
     need = loss.teacher_needs
+    cold = temperature != 1.0 and loss.outside not in ("renormalise", "renormalise_teacher")
+    at_one = " It also needs temperature = 1: vLLM's log-probs are at 1." if cold else ""
     if need == "F":
         raise InvalidLoss(
             f"method {method!r}: its loss needs the teacher's whole distribution, and vLLM gives "
@@ -132,10 +144,10 @@ def served_loss(
                 f"method {method!r}: its loss sums over the student's likeliest ids, and this "
                 "vLLM lists the teacher's own alone. Use teacher_engine = 'hf', a loss on the "
                 "teacher's top-k (forward_kl, opcd_hybrid), or name what becomes of the ids that "
-                "the list lacks: missing_ids = 'drop' or 'floor'"
+                f"the list lacks: missing_ids = 'drop' or 'floor'.{at_one}"
             )
         loss = dataclasses.replace(loss, missing_ids=missing_ids)  # type: ignore[arg-type]
-    if temperature != 1.0 and loss.outside not in ("renormalise", "renormalise_teacher"):
+    if cold:
         raise InvalidLoss(
             f"method {method!r}: vLLM's log-probs are at temperature 1 and can be brought to "
             f"temperature = {temperature:g} only on a renormalised support. Set temperature = 1, "

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
 from opcd_bench import adapters
-from opcd_bench.errors import CellFailed, ModelError
+from opcd_bench.errors import CellFailed, EngineDied, ModelError
 from opcd_bench.models import LoadedModel, PromptReader
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 
 RAW_TEMPERATURE = 1.0
 """vLLM reports log-probs before its temperature and filters, whatever it samples with."""
 
+_SEEDS = 2**63
 _PROBE = 16
 """Tokens of the sequence on which pushed weights are compared with the trainer's."""
 
@@ -31,8 +32,32 @@ class Written:
 
 
 def finish_of(reason: object) -> Literal["stop", "length"]:
-    """How a reply ended, from vLLM's finish_reason."""
-    return "length" if reason == "length" else "stop"
+    """How a reply ended, from vLLM's finish_reason; EngineDied for one that was broken off."""
+    if reason == "length":
+        return "length"
+    if reason == "stop":
+        return "stop"
+    raise EngineDied(
+        f"vLLM broke a reply off (finish_reason {reason!r}); its log says why. Nothing is lost: "
+        "type the same command again"
+    )
+
+
+def sampling_words(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """What vLLM is asked, in its own words; nothing is left to a model's own defaults."""
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "max_tokens": sampling.max_completion_length,
+        "seed": request.seed % _SEEDS,
+        "stop_token_ids": list(stop_ids),
+        "logprobs": 0,
+    }
 
 
 @dataclass(frozen=True)
@@ -178,17 +203,24 @@ def probe_gap(backend: Backend, loaded: LoadedModel) -> float:
     return float((own_T.cpu() - torch.tensor(told)).abs().max())
 
 
-def verify(backend: Backend, loaded: LoadedModel) -> None:
-    """Raise ModelError unless a backend computes what the trainer does with the same weights."""
+TAKES_NO_WEIGHTS = (
+    "It must take weights while it runs, which a server with tied embeddings on a CPU does not. "
+    "Use engine = 'vllm' in process (without vllm_url), or engine = 'hf'"
+)
+
+
+def verify(backend: Backend, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHTS) -> None:
+    """Raise ModelError unless a backend computes what the trainer does with the same weights.
+
+    ``way_out``: what the message says to do.
+    """
     gap = probe_gap(backend, loaded)
     most = 1e-3 if loaded.dtype in (torch.float32, torch.float64) else 0.25
     if not gap <= most:
         raise ModelError(
             f"{backend.name} does not hold the weights of {loaded.name!r}: its log-probs differ by "
-            f"{gap:.3g} nats (allowed: {most:g}). It must serve that very model in "
-            f"{str(loaded.dtype).removeprefix('torch.')} and take weights while it runs; a server "
-            "with tied embeddings on a CPU does not. Use engine = 'vllm' in process (without "
-            "vllm_url), or engine = 'hf'"
+            f"{gap:.3g} nats in {str(loaded.dtype).removeprefix('torch.')} (allowed: {most:g}). "
+            f"{way_out}"
         )
 
 

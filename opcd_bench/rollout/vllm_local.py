@@ -18,9 +18,8 @@ from opcd_bench.errors import ConfigError, EngineDied, MissingPackage, ModelErro
 from opcd_bench.model_source import first_line, source_of
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of
+from opcd_bench.rollout.vllm import Follower, PromptLogProbs, Written, finish_of, sampling_words
 
-_SEEDS = 2**63
 SHARE_OF_GPU = 0.4
 """Of the GPU's memory for vLLM's weights and cache, unless the options say otherwise: the trainer
 lives beside it."""
@@ -63,8 +62,10 @@ class LocalVLLM:
                 raise ConfigError(f"vllm_options: {first_line(error)}") from error
             except (ValueError, RuntimeError, OSError) as error:
                 raise ModelError(
-                    f"vLLM cannot serve {source!r} ({first_line(error)}). Where it is memory: "
-                    "--set 'vllm_options = {gpu_memory_utilization = 0.3}', or engine = 'hf'"
+                    f"vLLM cannot serve {source!r} ({first_line(error)}). Where its cache is too "
+                    "small for the window, give vllm_options a larger gpu_memory_utilization or a "
+                    "smaller max_model_len; where the GPU is full, a smaller "
+                    "gpu_memory_utilization; or take engine = 'hf'"
                 ) from error
         config = self.llm.llm_engine.vllm_config
         fields = self.vllm.SamplingParams.__struct_fields__
@@ -78,14 +79,7 @@ class LocalVLLM:
         """One reply a request, in order; each draws its noise from its own seed."""
         params = [
             self.vllm.SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_completion_length,
-                seed=request.seed % _SEEDS,
-                stop_token_ids=list(stop_ids),
-                logprobs=0,
-                detokenize=False,
+                **sampling_words(request, sampling, stop_ids), detokenize=False
             )
             for request in requests
         ]
@@ -175,9 +169,34 @@ class LocalVLLM:
         except dead as error:
             raise EngineDied(
                 f"the vLLM engine died ({first_line(error)}; its own log says why). Nothing is "
-                "lost: type the same command again; if it was memory, with --set 'vllm_options = "
-                "{gpu_memory_utilization = 0.3}' or a smaller rollout_batch_size"
+                "lost: type the same command again; if it was memory, with a smaller "
+                "gpu_memory_utilization or max_num_seqs in vllm_options"
             ) from error
+
+
+_STARTED: dict[tuple[Any, ...], Follower] = {}
+
+
+def started(
+    loaded: LoadedModel,
+    source: str,
+    *,
+    revision: str | None,
+    most_ids: int,
+    options: Mapping[str, Any],
+    role: str,
+) -> Follower:
+    """The vLLM of this process for a model and a role, started where there is none yet.
+
+    Suites, and rounds of one, that come after each other share it: whoever uses it pushes weights.
+    """
+    shape = (loaded.dtype, str(loaded.device), loaded.max_length, loaded.vocab_size)
+    key = (source, revision, role, *shape, repr(sorted(options.items())))
+    if key not in _STARTED:
+        _STARTED[key] = Follower(
+            LocalVLLM(loaded, source, revision=revision, most_ids=most_ids, options=options)
+        )
+    return _STARTED[key]
 
 
 def _of_flat(sequence: Sequence[int], flat: Any) -> PromptLogProbs:

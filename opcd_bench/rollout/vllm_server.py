@@ -16,14 +16,13 @@ from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.model_source import first_line
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of
+from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of, sampling_words
 from opcd_bench.task import Message
 
 T = TypeVar("T")
 
 _AT_A_TIME = 64
 _SECONDS = 600.0
-_SEEDS = 2**63
 _SAMPLE = "Plain text, numbers 0123456789, symbols {[(<+-*/=>)]}, größer, 日本語.\n\n  done"
 _CONVERSATION: tuple[Message, ...] = (
     {"role": "user", "content": "What is two plus two?"},
@@ -66,13 +65,7 @@ class VLLMServer:
         def one(request: Request) -> Written:
             choice = self._complete(
                 prompt=list(request.prompt_ids),
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_completion_length,
-                seed=request.seed % _SEEDS,
-                stop_token_ids=list(stop_ids),
-                logprobs=0,
+                **sampling_words(request, sampling, stop_ids),
                 return_token_ids=True,
                 skip_special_tokens=False,
             )

@@ -142,7 +142,7 @@ def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
         "--max-steps", "3", "--batch-size", "4", "--learning-rate", "1e-4", "--retention", "none",
         "--name", "v", "--no-report", "--set", "engine=vllm", "--set", "teacher_engine=vllm",
         "--set", "eval_steps=3", "--set", "dev_items=4", "--set", "test_items=6", "--set", "jobs=1",
-        cwd=tmp_path,
+        "--set", "keep_checkpoints=all", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "results/v").glob("rule_math--*"))
@@ -156,6 +156,9 @@ def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
         )
         suite = json.loads((run / "config.json").read_text())["suite"]
         assert suite["engine"] == suite["teacher_engine"] == "vllm"
+    folder = runs[0] / "checkpoints/step_000003/model"
+    student = models.load(str(folder), device="cpu", dtype="float32")
+    assert probe_gap(LocalVLLM(student, str(folder)), student) < 1e-3
 
 
 def test_a_loss_that_a_listed_teacher_cannot_serve_is_refused_before_any_step(tmp_path):
@@ -190,7 +193,7 @@ def served(tmp_path_factory):
             [
                 sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder),
                 "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32",
-                "--enforce-eager", "--max-logprobs", "256", "--generation-config", "vllm",
+                "--enforce-eager", "--max-logprobs", "256",
             ],
             stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             env={**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -25,6 +25,7 @@ from opcd_bench.report import rounds as table
 from opcd_bench.run_reader import RunReader
 from opcd_bench.store import RunDir, verify
 from opcd_bench.suite_dir import SuiteDir
+from opcd_bench.task import Example
 
 MADE = {"items": 3, "variant": "raw-traces", "select": "first-1"}
 """The random model writes no lessons, but whatever it wrote can be told."""
@@ -336,6 +337,29 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
     assert protocols[0] == protocols[1], "dev and test are the task's own"
 
 
+def test_a_replay_never_meets_a_state_that_it_may_not_train_on(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Over-long prompts are refused here, so one of them would fail the cell."""
+
+    class Long(Toy):
+        def examples(self, split):
+            found = list(super().examples(split))
+            if split != "train":
+                return found
+            return [*found[:3], *(Example({"word": f"train{i}" + "x" * 500}) for i in range(3, 6))]
+
+    suite = suite_of(
+        tiny_model_folder, tmp_path, rounds=1, consolidate="replay", max_prompt_length=400,
+        experience={**MADE, "items": 6, "max_context_tokens": 300},
+    )  # fmt: skip
+    assert suite.overlong == "refuse"
+    summary, (folder,) = run(monkeypatch, suite, Long())
+    assert (summary.done, summary.failed) == (1, 0), summary.table
+    assert folder.record(1)["attempts"]["skipped"] == 3
+    assert RunReader(folder.runs()[0]).config["task"]["training"]["states"] == 3
+
+
 # --- the table --------------------------------------------------------------------------------
 
 
@@ -381,3 +405,16 @@ def test_seeds_are_pooled_and_paired(tiny_model_folder, tmp_path, monkeypatch):
     pooled = [sum(pair) / 2 for pair in zip(*afters, strict=True)]
     assert row["plain after"].value == pytest.approx(sum(pooled) / len(pooled))
     assert len(row["runs"].names) == 2 and row["gain"].n == 5
+
+
+def test_seeds_and_methods_that_were_not_begun_are_not_run(two_rounds, tmp_path):
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    SuiteDir(tmp_path / "toy").merge({"seeds": 3, "methods": ["opcd_tail"]})
+    rows = table.read(tmp_path / "toy").to_dict("records")
+    assert [(row["method"], row["round"], row["missing"]) for row in rows] == [
+        ("opcd_full", 1, "2 of 3 seeds missing (not run)"),
+        ("opcd_full", 2, "2 of 3 seeds missing (not run)"),
+        ("opcd_tail", 1, "3 of 3 seeds missing (not run)"),
+        ("opcd_tail", 2, "3 of 3 seeds missing (not run)"),
+    ]
+    assert len(rows[0]["runs"].names) == 1

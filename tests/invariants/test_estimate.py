@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from toy import Toy, toy_suite
+from transformers import dynamic_module_utils
 
 from opcd_bench import estimate, models, pace, registry, runner
-from opcd_bench.errors import ConfigError
+from opcd_bench.errors import ConfigError, DataError
+from opcd_bench.experience import reflect, rounds
 from opcd_bench.progress import QuietReporter
 from opcd_bench.run_reader import RunReader
 from opcd_bench.store import SuiteDir
@@ -36,8 +39,14 @@ def estimated(suite, measure=0):
 def counters(output: Path) -> dict[str, int]:
     """What the runs below a folder really counted, told replies and evaluations included."""
     suite_dir = SuiteDir(output / "toy")
+    assert len(suite_dir.runs()) == 4
+    return counted(suite_dir)
+
+
+def counted(suite_dir: SuiteDir) -> dict[str, int]:
+    """What the runs of one folder counted; all of them are sealed."""
     readers = [RunReader(path) for path in suite_dir.runs()]
-    assert len(readers) == 4 and all(reader.sealed for reader in readers)
+    assert all(reader.sealed for reader in readers)
     told = [
         len(turn["ids"])
         for file in suite_dir.path.glob("shared/told-*/step_*.jsonl")
@@ -52,7 +61,8 @@ def counters(output: Path) -> dict[str, int]:
     ]
     anchors = [
         json.loads(file.read_text().splitlines()[0])["measured"]
-        for file in suite_dir.path.glob("shared/toy--*/*.jsonl")
+        for folder in ("toy--*", "retention-*")
+        for file in suite_dir.path.glob(f"shared/{folder}/*.jsonl")
     ]
     scored += [anchor["metrics"]["reply_tokens"] * anchor["n"] for anchor in anchors]
     return {
@@ -84,6 +94,44 @@ def test_a_real_run_stays_below_the_bound_and_is_expected_as_it_was(
     ]
     assert after.tasks[0].seconds.training == pytest.approx(sum(took))
     assert after.tasks[0].peak_seen > 0 and "stored" in after.source
+
+
+def rounds_counters(suite_dir: Path) -> dict[str, int]:
+    """What the rounds of a suite really counted, their contexts included."""
+    folders = [path for path in suite_dir.glob("rounds/*/round_*") if path.is_dir()]
+    assert len(folders) == 8, "two methods, two seeds, two rounds"
+    found = dict.fromkeys(KINDS, 0)
+    for folder in folders:
+        for kind, count in counted(SuiteDir(folder)).items():
+            found[kind] += count
+    extracted = {}  # chains that begin alike share a folder
+    for record in suite_dir.glob("rounds/*/round_*.json"):
+        row = json.loads(record.read_text())
+        extracted[row["experience"]] = row["tokens_attempted"] + row["tokens_reflected"]
+    assert len(extracted) > 2
+    found["written"] += sum(extracted.values())
+    found["evaluated"] += sum(
+        json.loads(line)["tokens"]
+        for file in suite_dir.glob("experience/*/*/selected/scores-*/*.jsonl")
+        for line in file.read_text().splitlines()
+    )
+    return found
+
+
+def test_rounds_stay_below_the_bound(toy_registry, tiny_model_folder, tmp_path, monkeypatch):
+    """A random model writes no lessons, so whatever it writes is taken for one."""
+    monkeypatch.setattr(reflect, "items_of", lambda text, _: [f"An odd one: {text[:3]!r}."])
+    suite = suite_of(
+        tiny_model_folder, tmp_path, rounds=2, choose="last", retention=["told_other"],
+        retention_items=2, eval_retention=False,
+        max_steps=2, experience={"items": 4, "seeds": 2, "max_reflection_length": 8},
+    )  # fmt: skip
+    before = estimated(suite)
+    summary = rounds.run(suite, console=QuietReporter())
+    assert summary.done == summary.total
+    real = rounds_counters(tmp_path / "toy")
+    for kind in KINDS:
+        assert 0 < real[kind] <= getattr(before.at_most, kind), kind
 
 
 def test_runs_of_other_settings_say_nothing(toy_registry, tiny_model_folder, tmp_path):
@@ -149,6 +197,66 @@ def test_a_model_that_cannot_be_reached_leaves_the_tokens(toy_registry, tmp_path
     assert found.model is None and found.at_most.trained > 0
     assert any("memory is not told" in note for note in found.notes)
     assert found.tasks[0].parts == ()
+
+
+def of_its_own_code(tiny: Path, folder: Path) -> Path:
+    """The tiny model as one that transformers does not know: its folder brings the classes."""
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "odd",
+        "architectures": ["OddForCausalLM"],
+        "auto_map": {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.OddForCausalLM"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "odd.py").write_text(
+        "from transformers import Qwen3Config, Qwen3ForCausalLM\n\n\n"
+        "class OddConfig(Qwen3Config):\n    model_type = 'odd'\n\n\n"
+        "class OddForCausalLM(Qwen3ForCausalLM):\n    config_class = OddConfig\n"
+    )
+    return folder
+
+
+def test_a_model_with_code_of_its_own_is_estimated_without_its_data(
+    toy_registry, tiny_model_folder, tmp_path, monkeypatch
+):
+    """Where the data are not at hand, prompts may fill the window: the one that was read before."""
+
+    def absent(*_):
+        raise DataError("not here")
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(Toy, "examples", absent)
+    folder = of_its_own_code(tiny_model_folder, tmp_path / "odd")
+    refused = estimated(suite_of(folder, tmp_path))
+    assert refused.model is None and any("trust_remote_code" in note for note in refused.notes)
+    found = estimated(suite_of(folder, tmp_path, trust_remote_code=True))
+    plain = estimated(suite_of(tiny_model_folder, tmp_path))
+    assert found.model.parameters == plain.model.parameters
+    assert found.tasks[0].lengths == plain.tasks[0].lengths
+    assert found.tasks[0].lengths.plain == 2048 - 6
+
+
+def test_prompts_are_as_long_as_thinking_makes_them(toy_registry, tiny_model_folder, tmp_path):
+    folder = tmp_path / "thinks"
+    shutil.copytree(tiny_model_folder, folder)
+    template = folder / "chat_template.jinja"
+    added = "{% if enable_thinking %}Think!{% endif %}"
+    template.write_text(template.read_text() + added)
+    off, on = (
+        estimated(suite_of(folder, tmp_path, enable_thinking=thinking)).tasks[0].lengths
+        for thinking in (False, True)
+    )
+    assert (on.plain - off.plain, on.told - off.told) == (6, 6)
+
+
+def test_what_rounds_tell_may_be_longer_than_the_tasks_own_context(
+    toy_registry, tiny_model_folder, tmp_path
+):
+    """And where it will go may be said before it is made."""
+    made = {"experience": {"max_context_tokens": 300}, "context_placement": "system"}
+    lengths = estimated(suite_of(tiny_model_folder, tmp_path, **made)).tasks[0].lengths
+    assert lengths.told == lengths.plain + 300 and "max_context_tokens" in lengths.source
 
 
 def test_what_a_run_refuses_an_estimate_refuses(toy_registry, tiny_model_folder, tmp_path):

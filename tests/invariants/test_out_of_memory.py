@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from test_cell import run_toy, truth
 from toy import toy_suite
 
 from opcd_bench import models, workbench
+from opcd_bench.cli import settings
 from opcd_bench.errors import CellFailed, ModelError
 from opcd_bench.memory import named_knob
 from opcd_bench.rollout.hf import HFEngine
@@ -85,6 +88,42 @@ def test_a_knob_that_is_turned_already_is_not_named_again(tmp_path):
     assert "micro_batch_size=4" in second and "dtype=bfloat16" in second
     for knob in ("gradient_checkpointing", "lora_rank", "adamw_8bit"):
         assert knob not in second
+
+
+def told(phase, tmp_path, **values) -> str:
+    suite = toy_suite(tmp_path, tmp_path, **values)
+    with pytest.raises(CellFailed) as caught, named_knob(phase, suite):
+        raise OOM
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("phase", ["writing", "scoring"])
+def test_where_vllm_writes_its_own_options_are_the_knobs(phase, tmp_path):
+    local = told(phase, tmp_path, engine="vllm")
+    assert "max_num_seqs" in local and "which is 0.4" in local
+    assert "{gpu_memory_utilization = 0.3}" in local and "rollout_batch_size" not in local
+    served = told(phase, tmp_path, engine="vllm", vllm_url="http://here:8000")
+    assert "http://here:8000 with a smaller --gpu-memory-utilization" in served
+    assert "rollout_batch_size" not in served and "vllm_options" not in served
+
+
+def test_what_vllm_keeps_is_named_in_training_too_with_options_that_set_takes(tmp_path):
+    options = {"gpu_memory_utilization": 0.6, "enforce_eager": True, "hf_token": "x", "c": {"d": 1}}
+    for engine in ("engine", "teacher_engine"):
+        reason = told("training", tmp_path, vllm_options=options, **{engine: "vllm"})
+        assert "micro_batch_size=16" in reason and "which is 0.6" in reason
+        typed = re.search(r"--set '(vllm_options=[^']*)'", reason)[1]
+        lower = {**options, "gpu_memory_utilization": 0.45}
+        assert settings.assigned([typed]) == {"vllm_options": lower}
+    elsewhere = {"teacher_engine": "vllm", "teacher_url": "http://there:8000"}
+    assert "vLLM" not in told("training", tmp_path, **elsewhere)
+
+
+@pytest.mark.parametrize("phase", ["loading", "writing", "training", "scoring"])
+def test_processes_that_share_the_gpu_are_named_first(phase, tmp_path):
+    assert f"while {phase}: lower jobs, which is 4" in told(phase, tmp_path, jobs=4)
+    assert "--jobs 2" in told(phase, tmp_path, jobs=4)
+    assert "jobs" not in told(phase, tmp_path)
 
 
 def test_other_errors_pass_through_as_they_are(tmp_path):

@@ -39,7 +39,8 @@ def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp
     told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu", "--threads", "2")
     assert told.code == 0, told.err
     settings = {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7, "threads": 2,
-                "engine": "hf", "vllm_url": None, "enable_thinking": False}  # fmt: skip
+                "engine": "hf", "vllm_url": None,
+                    "enable_thinking": False, "trust_remote_code": False}  # fmt: skip
     assert model.opened == [("micro", settings)]
     rows = [line.split() for line in told.out.splitlines()[2:4]]
     assert [row[-1] for row in rows] == [f"contexts/a/memoryless/s00{i}.json" for i in range(2)]

@@ -143,3 +143,10 @@ def test_a_tasks_own_settings_are_checked_when_the_suite_is_made(own, told):
     values = {"methods": "opcd", "tasks": "lake", "warmup_steps": 2, "task_settings": {"lake": own}}
     with pytest.raises(ConfigError, match=told):
         make_suite(values, "here")
+
+
+def test_vllm_and_several_processes_and_its_reserved_options_are_refused():
+    assert "set jobs = 1" in refused(engine="vllm", jobs=2)
+    assert "set jobs = 1" in refused(teacher_engine="vllm", jobs=2)
+    assert suite(teacher_engine="vllm", teacher_url="http://127.0.0.1:1", jobs=2).jobs == 2
+    assert "vllm_options.dtype" in refused(engine="vllm", vllm_options={"dtype": "float16"})

@@ -16,7 +16,8 @@ PLUGIN_FOLDERS = {"opcd_bench.baselines": ROOT / "baselines", "opcd_bench.tasks"
 
 LAYERS = {
     "foundation": {
-        "errors", "seeds", "config", "method", "task", "divergence", "loss_rules", "progress",
+        "errors", "seeds", "config", "suite_checks", "method", "task", "divergence", "loss_rules",
+        "progress",
         "files", "jsonl", "checkpoints", "run_reader", "suite_dir", "suite_file", "store",
         "verification",
         "environment", "tracker", "suites", "textarena", "game_episode", "game_floors",

@@ -97,6 +97,8 @@ def test_what_a_listed_teacher_cannot_serve_is_refused_with_what_would_do():
         served_loss("opcd_full", named("rkl_full"), "I", "drop", 1.0)
     with pytest.raises(InvalidLoss, match="missing_ids = 'drop' or 'floor'"):
         served_loss("opcd", student_top, "T", "refuse", 1.0)
+    with pytest.raises(InvalidLoss, match=r"or 'floor'\. It also needs temperature = 1"):
+        served_loss("opcd", student_top, "T", "refuse", 0.6)
     assert served_loss("opcd", student_top, "I", "refuse", 1.0) is student_top
     with pytest.raises(InvalidLoss, match="Set temperature = 1"):
         served_loss("forward_kl", named("fkl_tail", k=6), "T", "refuse", 0.7)

@@ -155,7 +155,9 @@ def test_the_methods_of_the_package_hold_the_squares_that_they_are_meant_to():
     assert ("gradient", ("opcd_stop_gradient", "opcd")) in alone
     assert ("support", ("opcd_full", "opcd")) in alone
     assert ("direction", ("opcd_full", "jsd")) in alone
-    assert ("reads", ("opcd", "control_null")) in alone
+    taught = found[found["factor"] == "teacher weights x reads"]
+    square = {"opcd", "control_null", "opcd_larger", "opcd_larger_plain"}
+    assert [set(methods) for methods in taught["methods"]] == [square]
     assert ("rows", ("opcd", "control_shuffled")) in alone
     assert not any({"control_null", "control_shuffled"} == set(pair) for _, pair in alone)
 

@@ -4,9 +4,20 @@ import math
 
 import pandas as pd
 import pytest
-from report_store import BASE, CEILING, GOOD, RETAINED, begin, cell, finished
+from report_store import (
+    BASE,
+    CEILING,
+    GOOD,
+    RETAINED,
+    anchored,
+    begin,
+    cell,
+    finished,
+    sample_rows,
+)
 
 from opcd_bench.report.headline import detectable, headline, points
+from opcd_bench.report.layout import sections
 from opcd_bench.report.load import load
 from opcd_bench.store import SuiteDir
 
@@ -143,3 +154,26 @@ def test_base_and_ceiling_are_paired_with_every_seed(suite):
 def test_the_same_results_give_the_same_table_twice(suite):
     swept(suite, 0.25, 0.5, 0.5)
     pd.testing.assert_frame_equal(headline(load(suite.path)), headline(load(suite.path)))
+
+
+def test_a_method_of_the_larger_teacher_is_measured_against_that_teachers_ceiling(suite):
+    larger = cell("better")
+    larger["method"]["teacher"] = {"weights": "larger"}
+    finished(suite, cell("good"), GOOD)
+    finished(suite, larger, GOOD)
+    shared = suite.shared("toy", "k")
+    best = [{"measured": {}}, *sample_rows("toy", "test", dict.fromkeys(CEILING, 1.0))]
+    shared.put("ceiling-larger-test-s0", best)
+    anchor = {
+        "reading": "ceiling-larger", "shared": shared.path.name, "name": "ceiling-larger-test-s0",
+    }  # fmt: skip
+    finished(suite, cell("other"), GOOD, anchors=[*anchored(suite), anchor])
+    table = headline(load(suite.path))
+    table = table[table["learning_rate"] == 1e-3].set_index("method")
+    assert table.loc["good", "ceiling"].value == 0.75 and not table.loc["good", "larger"]
+    assert table.loc["better", "ceiling"].value == 1.0 and table.loc["better", "larger"]
+    assert table.loc["better", "gap closed"].value == pytest.approx(1 / 3)
+    assert table.loc["good", "gap closed"].value == pytest.approx(1 / 2)
+    (gains, *_) = sections(table.reset_index())
+    accuracies = {row[0]: row[gains.columns.index("accuracy")] for row in gains.groups[0].rows}
+    assert accuracies["ceiling"].value == 0.75 and accuracies["ceiling, larger"].value == 1.0

@@ -66,3 +66,27 @@ def test_the_command_prints_the_table_as_text_json_and_markdown(tmp_path, opcd):
     printed = json.loads(opcd("contexts", *folders, "--json").out)["contexts"]
     assert [row["context"] for row in printed] == ["(none)", "lessons", "traces"]
     assert printed[2]["plain"]["value"] == 0.0
+
+
+def test_suites_that_differ_in_more_than_their_context_are_refused(tmp_path):
+    one = suite(tmp_path, "a", GOOD)
+    other = SuiteDir(tmp_path / "b")
+    other.merge({"name": "b"})
+    finished(other, cell("opcd", settings={"max_steps": 99, "dev_items": 4}), GOOD)
+    with pytest.raises(StoreError, match="toy, opcd: a and b have other settings"):
+        told_contexts([one, load(other.path)])
+    SuiteDir(one.root).merge({"weights": "1"})
+    with pytest.raises(StoreError, match=r"began from other weights \(weights\)"):
+        told_contexts([load(one.root), suite(tmp_path, "c", GOOD)])
+
+
+def test_contexts_by_name_alone_may_differ(tmp_path):
+    folders = []
+    for name in ("a", "b"):
+        made = SuiteDir(tmp_path / name)
+        made.merge({"name": name})
+        one = cell("opcd")
+        one["task"]["context_hash"] = name
+        finished(made, one, GOOD)
+        folders.append(load(made.path))
+    assert len(told_contexts(folders)) == 3

@@ -10,12 +10,13 @@ import torch
 from fixtures import tiny_model, tiny_tokenizer
 from vllm_fake import FakeVLLM
 
-from opcd_bench import adapters, scoring
+from opcd_bench import adapters, models, registry, scoring
 from opcd_bench.config import make_suite
 from opcd_bench.divergence import named
 from opcd_bench.errors import CellFailed, DataError, ModelError
 from opcd_bench.models import LoadedModel, assemble, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import Follower, VLLMEngine, Written, probe_gap
 from opcd_bench.scoring import Pair
@@ -150,3 +151,36 @@ def test_the_sampler_trainer_gap_is_measured_at_the_temperature_of_the_writers_l
 
     assert gap(replies[0].logprob_temperature) < 1e-4
     assert gap(None) > 0.05
+
+
+def test_games_of_many_turns_are_played_as_by_the_hf_engine():
+    micro = models.load("micro", device="cpu", dtype="float32")
+    task = registry.task("frozen_lake")
+    examples = list(task.examples("dev")[:2])
+    words = {"seeds": [1, 2], "env_seeds": [3, 4], "context": task.context()}
+    greedy = Sampling(temperature=0.0, max_completion_length=128)
+    engines = VLLMEngine(micro, Follower(FakeVLLM(micro))), HFEngine(micro)
+    mine, theirs = (play(task, examples, engine, micro, greedy, **words) for engine in engines)
+    for one, other in zip(mine, theirs, strict=True):
+        assert [turn.reply.ids for turn in one.turns] == [turn.reply.ids for turn in other.turns]
+        assert one.grade == other.grade
+    assert max(len(one.turns) for one in mine) > 1
+
+
+def test_an_optimiser_that_counts_no_change_still_moves_the_weights_that_write(tiny_loaded):
+    """bitsandbytes changes weights behind autograd's back; the training core counts for it."""
+
+    class Silent(torch.optim.SGD):
+        def step(self, closure=None):
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data.add_(parameter.grad, alpha=-0.5)
+
+    student, fake = trainable(tiny_loaded), FakeVLLM(tiny_loaded)
+    engine = VLLMEngine(student, Follower(fake))
+    core = TrainingCore(student, make_suite({"methods": "opcd", "tasks": "rule_math"}, "t"), 1e-3)
+    core.optimiser = Silent(core.parameters, lr=0.5)
+    reply = engine.generate(REQUESTS[:1], GREEDY)[0]
+    pair = Pair("e", 0, REQUESTS[0].prompt_ids, (9, *REQUESTS[0].prompt_ids), reply.ids)
+    core.step([pair], named("rkl_full"), copy_frozen(tiny_loaded), shuffle=None)
+    engine.generate(REQUESTS[:1], GREEDY)
+    assert fake.loads == 2 and probe_gap(fake, student) < 1e-4

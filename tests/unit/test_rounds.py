@@ -1,24 +1,40 @@
 """Rounds: what enters an identity, how states are replayed, what a chain's folder tells."""
 
 import dataclasses
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from scripted import reader
 from toy import Toy, toy_suite
 
-from opcd_bench import grid, registry, writers
+from opcd_bench import grid, registry, runner, writers
 from opcd_bench.chain_dir import ChainDir
 from opcd_bench.checkpoints import Checkpoint
 from opcd_bench.config import make_suite
-from opcd_bench.errors import ConfigError, DataError, StoreError
+from opcd_bench.errors import (
+    ConfigError,
+    DataError,
+    EngineDied,
+    StoreError,
+    UnknownName,
+    WorkerDied,
+)
 from opcd_bench.evaluation import protocol
 from opcd_bench.experience import chain as chains
+from opcd_bench.experience import rounds
 from opcd_bench.experience.chain import Begin
+from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.recipe import Recipe
 from opcd_bench.experience.replay import Replay, states_of
-from opcd_bench.experience.solve import drawn_examples
+from opcd_bench.experience.solve import attempts, drawn_examples, limited
+from opcd_bench.progress import QuietReporter
 from opcd_bench.report import rounds as table
-from opcd_bench.rollout.engine import Reply
-from opcd_bench.rollout.trajectory import Trajectory, TurnRecord
+from opcd_bench.rollout.engine import Reply, Sampling
+from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
+from opcd_bench.store import SuiteDir
 from opcd_bench.task import Example, Grade
 
 LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
@@ -216,6 +232,209 @@ def test_attempts_without_a_state_cannot_be_replayed():
         Replay(Toy(), [])
 
 
+# --- prompts that are too long -----------------------------------------------------------------
+
+SHORT = Sampling(temperature=0.0, max_completion_length=8)
+
+
+class Long(Toy):
+    """Every second train example, and the second of dev, are long."""
+
+    def examples(self, split):
+        return [
+            Example({"word": one.content["word"] + "x" * 400 * (place % 2)})
+            for place, one in enumerate(super().examples(split))
+        ]
+
+
+def test_what_is_too_long_to_be_trained_on_is_skipped_where_it_is_attempted(tiny_loaded):
+    task, read = Long(), reader(tiny_loaded, lambda prompt, seed: "a")
+
+    def played(most):
+        drawn = [(0, task.examples("train"))]
+        return attempts(task, drawn, read.loaded, read.engine, limited(SHORT, most))
+
+    assert [isinstance(one, Skipped) for one in played(100)] == [False, True] * 3
+    assert not any(isinstance(one, Skipped) for one in played(None))
+
+
+def test_a_context_is_scored_on_the_prompts_that_an_evaluation_reads(tiny_loaded, tmp_path):
+    read = reader(tiny_loaded, lambda prompt, seed: "a")
+
+    def skipped(most):
+        scores = DevScores(Long(), {}, read, limited(SHORT, most), 0, tmp_path)
+        scores.score([PLAIN], 4)
+        return [row["outcome"] == "skipped" for row in scores.rows[PLAIN]]
+
+    assert (skipped(None), skipped(100)) == ([False] * 4, [False, True] * 2)
+
+
+def test_a_limit_is_part_of_how_attempts_were_made_and_none_changes_nothing():
+    assert limited(SHORT, None) is SHORT
+    made = dataclasses.asdict(limited(SHORT, 100))
+    assert made == {**dataclasses.asdict(SHORT), "max_prompt_length": 100}
+
+
+# --- chains that cannot stand in one table -----------------------------------------------------
+
+
+def stored(suite, *, counts=True, **changed):
+    """The folder of the suite's first chain, begun, and with a round that is sealed if it counts.
+
+    ``changed`` is put over its settings.
+    """
+    one = chains.chains(suite)[0]
+    one = dataclasses.replace(one, config={**one.config, **changed})
+    folder = one.folder(suite)
+    folder.describe(one.config)
+    if counts:
+        run = folder.path / "round_1" / "cell"
+        run.mkdir(parents=True)
+        (run / "config.json").write_text("{}")
+        (run / "DONE").write_text("{}")
+        (folder.path / "round_1" / "suite.json").write_text("{}")
+    (folder.path.parents[1] / "suite.json").write_text(json.dumps({"rounds": suite.rounds}))
+    return folder
+
+
+def test_chains_with_other_settings_are_refused_before_any_work(toy, tmp_path):
+    stored(toy(rounds=2, max_steps=2, seeds=3))
+    before = (tmp_path / "toy" / "suite.json").read_bytes()
+    with pytest.raises(StoreError, match=r"suite.max_steps: 2 -> 4\nGive another --name") as caught:
+        rounds.run(toy(rounds=2, max_steps=4), console=QuietReporter())
+    assert "a finished chain of toy" in str(caught.value)
+    assert (tmp_path / "toy" / "suite.json").read_bytes() == before
+    for values in ({"consolidate": "replay"}, {"experience": {"items": 3}}):
+        with pytest.raises(StoreError, match=f"{next(iter(values))}.*: .* -> "):
+            rounds.run(toy(rounds=2, max_steps=2, **values), console=QuietReporter())
+
+
+def test_more_rounds_seeds_rates_and_methods_may_join_a_folder(toy, tmp_path):
+    stored(toy(rounds=2))
+    more = toy(rounds=5, seeds=2, learning_rate=[1e-4], methods=["opcd_tail", "opcd_full"])
+    rounds.refuse_other_settings(chains.chains(more), SuiteDir(tmp_path / "toy"))
+
+
+def test_a_method_that_was_changed_is_another_one(toy, tmp_path):
+    suite = toy(rounds=2)
+    described = chains.chains(suite)[0].config["method"]
+    stored(suite, method={**described, "loss": "another"})
+    with pytest.raises(StoreError, match=r'method.loss: "another" -> \(absent\)'):
+        rounds.refuse_other_settings(chains.chains(suite), SuiteDir(tmp_path / "toy"))
+    stored(suite)
+    with pytest.raises(StoreError, match=r"method\.loss"):
+        table.read(tmp_path / "toy")
+
+
+def test_chains_of_different_settings_are_never_averaged(toy, tmp_path):
+    for steps in (2, 4):
+        stored(toy(rounds=2, max_steps=steps))
+    with pytest.raises(StoreError, match=r"(?s)suite.max_steps: .*rm -r.*toy--opcd_full"):
+        table.read(tmp_path / "toy")
+
+
+def test_what_ended_without_a_number_hinders_nothing_that_has_other_settings(
+    toy, tmp_path, monkeypatch
+):
+    """Settings are changed because a chain failed; its folder stays."""
+    old = stored(toy(rounds=1, experience={}, max_steps=2), counts=False)
+    old.fail(1, "too few steps", "traceback")
+    new = toy(rounds=1, experience={}, max_steps=4)
+    rounds.refuse_other_settings(chains.chains(new), SuiteDir(tmp_path / "toy"))
+    (row,) = table.read(tmp_path / "toy").to_dict("records")
+    assert row["missing"] == "failed: too few steps"
+    stored(new)
+    monkeypatch.setattr(table, "_done", lambda chain: iter(()))
+    monkeypatch.setattr(table, "_failure", lambda chain: chain.failure() and (1, "too few steps"))
+    (row,) = table.read(tmp_path / "toy").to_dict("records")
+    assert row["missing"] == "not run"
+
+
+# --- what a run refuses, and how it ends -------------------------------------------------------
+
+
+def test_a_run_of_rounds_checks_what_any_run_does_before_it_writes(toy, tmp_path):
+    class Overlapping(Toy):
+        def examples(self, split):
+            return super().examples("train")
+
+    with pytest.raises(UnknownName, match="ifevall"):
+        rounds.run(toy(rounds=2, retention=["ifevall"]), console=QuietReporter())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "task", lambda *_, **__: Overlapping())
+        with pytest.raises(DataError, match="splits must be disjoint"):
+            rounds.run(toy(rounds=2), console=QuietReporter())
+    assert not (tmp_path / "toy").exists()
+
+
+def test_where_a_context_goes_may_be_said_before_there_is_one(toy):
+    (plain,) = chains.chains(toy(rounds=2))
+    (placed,) = chains.chains(toy(rounds=2, context_placement="user"))
+    (own,) = chains.chains(toy(rounds=2, task_settings={"toy": {"context_placement": "user"}}))
+    assert plain.name != placed.name == own.name
+
+
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """Cells and chains at a time, in threads in place of processes."""
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(runner, "serve_parent", lambda: None)
+    monkeypatch.setattr(runner, "_start_worker", lambda suite: None)
+
+
+def chains_of_eight(monkeypatch, toy, tmp_path, work):
+    monkeypatch.setattr(rounds, "run_chain", lambda one, *_: work(one.seed))
+    rounds.run(toy(rounds=2, seeds=8, jobs=2), console=QuietReporter())
+
+
+def cells_of_eight(monkeypatch, toy, tmp_path, work):
+    suite = toy(seeds=8, jobs=2)
+    cells = grid.cells(suite, *registry.plugins_of(suite))
+    monkeypatch.setattr(runner, "_work", lambda cell: work(cell.seed))
+    runner._run_in_processes(cells, suite, SuiteDir(tmp_path / "toy"), 2, QuietReporter())
+
+
+@pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
+def test_an_engine_that_dies_keeps_nobody_waiting_for_what_has_not_begun(
+    run, side_by_side, monkeypatch, toy, tmp_path
+):
+    begun = []
+
+    def work(seed):
+        begun.append(seed)
+        if seed == 0:
+            raise EngineDied("no engine answers")
+        time.sleep(0.3)
+        return runner.Outcome(str(seed), None)
+
+    with pytest.raises(EngineDied):
+        run(monkeypatch, toy, tmp_path, work)
+    assert begun[0] == 0 and len(begun) <= 3, "the others would find no engine either"
+
+
+@pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
+def test_a_worker_that_was_killed_is_told_in_the_same_words(
+    run, side_by_side, monkeypatch, toy, tmp_path
+):
+    def work(seed):
+        raise BrokenProcessPool
+
+    with pytest.raises(WorkerDied, match="Nothing is lost: type the same command again"):
+        run(monkeypatch, toy, tmp_path, work)
+
+
+@pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
+def test_all_that_is_to_be_done_is_done_once(run, side_by_side, monkeypatch, toy, tmp_path):
+    done = []
+
+    def work(seed):
+        done.append(seed)
+        return runner.Outcome(str(seed), None)
+
+    run(monkeypatch, toy, tmp_path, work)
+    assert sorted(done) == list(range(8))
+
+
 # --- the folder -------------------------------------------------------------------------------
 
 
@@ -231,6 +450,24 @@ def test_a_chain_that_failed_before_its_cell_says_where_and_why(toy, tmp_path):
     assert "failed: nothing was learnt" in table.as_text(table.read(tmp_path / "toy"))
     folder.forget_failure()
     assert folder.failure() is None and folder.config() == ChainDir(folder.path).config()
+
+
+def test_what_the_suite_asks_for_and_nobody_began_is_not_run(toy, tmp_path):
+    suite = toy(rounds=2, seeds=3, methods=["opcd_full", "opcd_tail"], learning_rate=[1e-3, 1e-4],
+                headline_learning_rate=1e-3, sweep_seeds=1)  # fmt: skip
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "suite.json").write_text(json.dumps(suite.model_dump(mode="json")))
+    rows = table.read(folder).to_dict("records")
+    assert [(row["method"], row["learning_rate"], row["round"]) for row in rows] == [
+        (method, rate, number)
+        for method in suite.methods for rate in (1e-4, 1e-3) for number in (1, 2)
+    ]  # fmt: skip
+    told = {(row["learning_rate"], row["missing"]) for row in rows}
+    assert told == {(1e-4, "not run"), (1e-3, "3 of 3 seeds missing (not run)")}
+    assert "not run" in table.as_text(table.read(folder))
+    (folder / "suite.json").write_text(json.dumps(toy().model_dump(mode="json")))
+    assert table.read(folder).empty, "its cells are no chains"
 
 
 def test_a_suite_without_chains_has_an_empty_table(tmp_path):

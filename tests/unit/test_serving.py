@@ -14,6 +14,7 @@ from opcd_bench.divergence import named
 from opcd_bench.errors import EngineDied, InvalidLoss, ModelError
 from opcd_bench.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.progress import QuietReporter
+from opcd_bench.rollout.vllm import Follower
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.run_reader import RunReader
 from opcd_bench.store import SuiteDir
@@ -33,9 +34,9 @@ def fakes(monkeypatch) -> list[FakeVLLM]:
     """Every vLLM that a suite starts in process."""
     made = []
 
-    def local(self, loaded, source):
+    def local(self, loaded, source, role):
         made.append(FakeVLLM(loaded))
-        return made[-1]
+        return Follower(made[-1])
 
     monkeypatch.setattr(serving.Serving, "_local", local)
     return made

@@ -100,6 +100,85 @@ def test_retention_is_counted_where_its_items_are_limited(tmp_path):
     )
 
 
+def test_retention_is_scored_at_the_lengths_of_the_suite_whatever_a_task_sets(tmp_path):
+    values = {"retention": ["told_other"], "retention_items": 3, "max_completion_length": 6}
+    shorter = {"task_settings": {"toy": {"max_completion_length": 2}}}
+    with_it, without = (
+        work(suite(tmp_path, **{**values, **shorter, "retention_items": n}), Toy(),
+             methods("opcd"), {}).at_most.evaluated
+        for n in (3, None)
+    )  # fmt: skip
+    turns = registry.task("told_other").max_turns
+    assert with_it - without == 4 * (3 + 1) * 3 * turns * 6
+
+
+ROUNDS = {"items": 3, "seeds": 4, "max_reflection_length": 9}
+
+
+def test_every_round_of_every_chain_makes_told_replies_and_bases_of_its_own(tmp_path):
+    """Two methods, two rates, two seeds: eight chains, of three rounds each."""
+    limited = {"retention": ["ifeval_micro"], "retention_max_completion_length": 7}
+    chained = suite(
+        tmp_path, rounds=3, experience={**ROUNDS, "select": "first-1"}, retention_items=3, **limited
+    )
+    found = work(chained, Toy(), methods("sft_context", "opcd"), {})
+    step, cells = 2 * 3 * 6, 24
+    made = 2 + 2 * 8  # chains of a seed attempt alike in their first round
+    evaluated = (
+        cells * 3 * 4 * 6  # dev after steps 2, 4 and 6
+        + cells * 5 * 2 * 6  # test, two samples
+        + cells * (4 + 2 * 5 * 2) * 6  # base on dev, base and ceiling on test
+        + cells * (3 + 1 + 1) * 21  # retention: at three steps, at the end, of the base
+    )
+    assert (found.cells, found.steps) == (cells, cells * 6)
+    assert found.at_most == Tokens(
+        written=12 * 6 * step + made * 3 * 4 * (6 + 9),
+        told_written=12 * 6 * step,
+        teacher_scored=12 * 6 * step,
+        trained=cells * 6 * step,
+        evaluated=evaluated,
+    )
+
+
+def test_one_round_with_an_experience_is_a_chain_and_raw_traces_write_no_reflections(tmp_path):
+    lessons, raw = (
+        work(suite(tmp_path, experience={**ROUNDS, "variant": variant}), Toy(),
+             methods("opcd"), {}).at_most.written
+        for variant in ("memoryless", "raw-traces")
+    )  # fmt: skip
+    assert lessons - raw == 2 * 3 * 4 * 9
+    plain = work(suite(tmp_path), Toy(), methods("opcd"), {}).at_most.written
+    assert raw - plain == 2 * 3 * 4 * 6
+
+
+@pytest.mark.parametrize(
+    ("seeds", "dev_items", "samples"),
+    [
+        (1, 4, 4 + 4),  # one candidate, and plain
+        (1, 200, 16 + 16),
+        (4, 4, 4 * 4 + 4),  # no more to halve on
+        (4, 200, 4 * 16 + 2 * 16 + 32 + 64),  # all on 16, two on 16 more, one on 32 more; plain
+    ],
+)
+def test_choosing_the_best_candidate_scores_dev_by_halving(tmp_path, seeds, dev_items, samples):
+    best, first = (
+        work(suite(tmp_path, dev_items=dev_items,
+                   experience={**ROUNDS, "seeds": seeds, "select": rule}), Toy(),
+             methods("opcd"), {}).at_most.evaluated
+        for rule in ("best", "first-1")
+    )  # fmt: skip
+    assert best - first == 2 * samples * 6
+
+
+def test_what_rounds_write_is_expected_as_full_as_training_is(tmp_path):
+    chained = suite(tmp_path, experience={**ROUNDS, "select": "first-1"})
+    both, paces = methods("opcd"), {"opcd": pace(trained=12.0, written=12.0, seconds_written=3.0)}
+    made = work(chained, Toy(), both, paces)
+    extracted = 2 * 3 * 4 * (6 + 9) * 12 / 36
+    assert made.expected.written == 4 * 6 * 12 + extracted
+    assert seconds(chained, Toy(), both, paces).writing == 4 * 6 * 3.0 + extracted * 3.0 / 12
+
+
 def test_paces_say_what_is_expected_and_their_mean_stands_in_for_methods_without(tmp_path):
     both = methods("sft_context", "opcd")
     paces = {
