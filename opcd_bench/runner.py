@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from opcd_bench import environment, grid, registry, retention
+from opcd_bench import environment, grid, registry, retention, suite_checks
 from opcd_bench.cell import CellRun
 from opcd_bench.config import Suite, canonical
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError, WorkerDied
@@ -100,6 +100,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     bench.check(list(planned.methods.values()))
     refuse_other_weights(bench, suite_dir)
     suite_dir.merge({**suite.model_dump(mode="json"), **weights(bench)})
+    if rounding := suite_checks.rounding_warning(suite):
+        console.warn(rounding)
     _run_all(cells, planned, bench, console)
     if suite.headline_learning_rate == "dev":
         rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from opcd_bench import chain_dir, runner
+from opcd_bench import chain_dir, runner, suite_checks
 from opcd_bench.config import Suite, canonical
 from opcd_bench.experience import chain as chains
 from opcd_bench.experience.chain import Begin, Chain
@@ -36,6 +36,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
     suite_dir.merge(suite.model_dump(mode="json"))
+    if rounding := suite_checks.rounding_warning(suite):
+        console.warn(rounding)
     with (
         console.phase(suite.name, len(every), "chains") as phase,
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
