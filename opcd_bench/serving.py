@@ -46,6 +46,14 @@ class Serving:
             return engine if reader.adapter is None else adapters.ReadingEngine(engine, reader)
         return VLLMEngine(reader, self._of_larger(reader) if larger else self._student)
 
+    def start(self) -> None:
+        """Start the student's vLLM, or find its server, if the suite writes with one.
+
+        Before any cell: a package or server that is missing fails the run, not every cell.
+        """
+        if self.suite.engine == "vllm":
+            _ = self._student
+
     @cached_property
     def _student(self) -> Follower:
         """The vLLM that holds the student, or the model that it was, in turn."""

@@ -186,6 +186,7 @@ class Workbench:
 
     def check(self, methods: Sequence[Method]) -> None:
         """Refuse, before any step, a loss whose k exceeds the vocabulary, or a foreign teacher."""
+        self.serving.start()
         for method in methods:
             k = getattr(method.loss, "k", None)
             if k is not None and k > self.initial.vocab_size:

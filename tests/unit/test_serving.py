@@ -11,9 +11,10 @@ from vllm_fake import FakeServer, FakeVLLM
 
 from opcd_bench import grid, runner, serving
 from opcd_bench.divergence import named
-from opcd_bench.errors import EngineDied, InvalidLoss, ModelError
+from opcd_bench.errors import EngineDied, InvalidLoss, MissingPackage, ModelError
 from opcd_bench.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.progress import QuietReporter
+from opcd_bench.rollout import vllm_local
 from opcd_bench.rollout.vllm import Follower
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.run_reader import RunReader
@@ -69,6 +70,15 @@ def test_a_cell_is_written_and_taught_by_vllm(tiny_model_folder, tmp_path, fakes
     assert rows[-1]["teacher_tokens_scored"] == rows[-1]["student_tokens_trained"] > 0
     writer, teacher = sorted(fakes, key=lambda fake: -fake.loads)
     assert teacher.loads == 1 and writer.loads >= len(rows)
+
+
+def test_a_vllm_that_is_not_installed_stops_the_run_before_any_cell(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(vllm_local.importlib.util, "find_spec", lambda name: None)
+    bench = bench_of(tiny_model_folder, tmp_path, engine="vllm")
+    with pytest.raises(MissingPackage, match=r"pip install 'opcd-bench\[vllm\]'"):
+        bench.check([ON_LIST])
 
 
 def test_the_same_seeds_give_the_same_cell_with_a_local_teacher(tiny_model_folder, tmp_path, fakes):
