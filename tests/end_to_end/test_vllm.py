@@ -164,7 +164,7 @@ def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
 def test_a_loss_that_a_listed_teacher_cannot_serve_is_refused_before_any_step(tmp_path):
     done = command(
         "run", "--methods", "opcd", "--tasks", "rule_math", "--name", "v", "--no-report",
-        "--set", "teacher_engine=vllm", cwd=tmp_path,
+        "--set", "teacher_engine=vllm", "--set", "jobs=1", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2
     assert "missing_ids = 'drop' or 'floor'" in done.stderr
