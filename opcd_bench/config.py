@@ -115,6 +115,9 @@ class Suite(BaseModel):
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = later(
         "auto", help="Attention kernels, as transformers names them; auto: its own choice."
     )
+    allow_pickle: bool = runtime(
+        False, help="Also open weights that are pickles (*.bin): only where you trust them."
+    )
     trust_remote_code: bool = runtime(
         False, help="Let a Hub model run Python code of its own; read that code first."
     )

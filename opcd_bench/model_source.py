@@ -16,8 +16,11 @@ FLASH = "flash_attention_2"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
-def source_of(name: str) -> str:
-    """What from_pretrained is handed: a checked folder, or a Hub id."""
+def source_of(name: str, *, allow_pickle: bool = False) -> str:
+    """What from_pretrained is handed: a checked folder, or a Hub id.
+
+    A folder without safetensors is refused, unless its pickles may be opened (``allow_pickle``).
+    """
     if name == MICRO:
         from opcd_bench import micro
 
@@ -47,9 +50,11 @@ def source_of(name: str) -> str:
         )
     if not any(file.endswith(".safetensors") for file in files):
         found = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
+        if found and allow_pickle:
+            return str(folder)
         hint = (
             f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
-            "and call model.save_pretrained(folder)"
+            "and call model.save_pretrained(folder), or say allow_pickle = true in the suite"
             if found
             else "its weights are missing: copy model.safetensors into it"
         )

@@ -90,20 +90,23 @@ def load(
     trust_remote_code: bool = False,
     attn_implementation: str = "auto",
     enable_thinking: bool = False,
+    allow_pickle: bool = False,
 ) -> LoadedModel:
-    """The model called ``name``: a Hub id, a folder, or ``micro``; safetensors weights only.
+    """The model called ``name``: a Hub id, a folder, or ``micro``.
 
+    Weights are safetensors, and pickles (``*.bin``) only with ``allow_pickle``.
     ``device`` auto is CUDA where there is one; ``dtype`` auto is bfloat16 on CUDA and float32 on
     the CPU; ``attn_implementation`` is transformers' word, auto its choice. Raises ModelError, with
     what to type, for anything that cannot be used.
     """
     where = _device(device)
     kind = _dtype(dtype, where)
-    source = source_of(name)
+    source = source_of(name, allow_pickle=allow_pickle)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _tokenizer(name, source, shared)
     attention = attention_words(name, attn_implementation, where, kind)
-    model = _weights(name, source, {**shared, **attention}, kind)
+    formats = {"use_safetensors": None if allow_pickle else True}
+    model = _weights(name, source, {**shared, **attention, **formats}, kind)
     try:
         torch.nn.Module.to(model, where)
     except torch.OutOfMemoryError as error:
@@ -157,7 +160,7 @@ def tokenizer_of(
 ) -> PreTrainedTokenizerBase:
     """The tokenizer alone of the model called ``name``; raises ModelError as ``load`` does."""
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-    return _tokenizer(name, source_of(name), shared)
+    return _tokenizer(name, source_of(name, allow_pickle=True), shared)
 
 
 def config_of(
@@ -166,7 +169,9 @@ def config_of(
     """The config alone of the model called ``name``; raises ModelError as ``load`` does."""
     try:
         found: PreTrainedConfig = AutoConfig.from_pretrained(
-            source_of(name), revision=revision, trust_remote_code=trust_remote_code
+            source_of(name, allow_pickle=True),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
         )
         return found
     except (OSError, ValueError, KeyError) as error:
@@ -227,7 +232,7 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
     try:
         with _without_bar() if Path(source).is_dir() else nullcontext():
             loading: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **shared
+                source, dtype=dtype, output_loading_info=True, **shared
             )
     except safetensors.SafetensorError as error:
         raise ModelError(

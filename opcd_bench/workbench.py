@@ -110,6 +110,7 @@ class Workbench:
             "attn_implementation": suite.attn_implementation,
             "trust_remote_code": suite.trust_remote_code,
             "enable_thinking": suite.enable_thinking,
+            "allow_pickle": suite.allow_pickle,
         }
 
     def fresh_student(self, seed: int = 0) -> LoadedModel:

@@ -57,7 +57,9 @@ class LocalVLLM:
         }
         with _random_state():
             try:
-                self.llm: Any = self.vllm.LLM(model=source_of(source), revision=revision, **given)
+                self.llm: Any = self.vllm.LLM(
+                    model=source_of(source, allow_pickle=True), revision=revision, **given
+                )
             except TypeError as error:
                 raise ConfigError(f"vllm_options: {first_line(error)}") from error
             except (ValueError, RuntimeError, OSError) as error:

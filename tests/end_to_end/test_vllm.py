@@ -22,6 +22,8 @@ import torch
 from fixtures import write_tiny_model
 
 from opcd_bench import models, registry
+from opcd_bench.config import make_suite
+from opcd_bench.divergence import named
 from opcd_bench.models import LoadedModel, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
@@ -30,6 +32,8 @@ from opcd_bench.rollout.vllm import Follower, VLLMEngine, probe_gap
 from opcd_bench.rollout.vllm_local import LocalVLLM
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.run_reader import RunReader
+from opcd_bench.scoring import Pair
+from opcd_bench.training import TrainingCore
 
 pytestmark = [
     pytest.mark.vllm,
@@ -120,6 +124,26 @@ def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, re
         assert set(logp_TV[t].topk(8).indices.tolist()) <= set(ids)
         assert list(logps) == pytest.approx(logp_TV[t, list(ids)].tolist(), abs=1e-3)
         assert scored.own[t] == pytest.approx(logp_TV[t, sequence[t - 3]].item(), abs=1e-3)
+
+
+def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, requests):
+    """O-28 through the real serving path, against the same teacher told something else."""
+    student = dataclasses.replace(micro, model=copy.deepcopy(micro.model).requires_grad_(True))
+    replies = HFEngine(micro).generate(requests[:4], GREEDY)
+    teacher = ListedTeacher(Follower(backend), copy_frozen(micro), micro.max_length)
+    suite = make_suite({"methods": "opcd", "tasks": "rule_math"}, "a test")
+
+    def step(shift: int):
+        pairs = [
+            Pair(f"e{i}", 0, request.prompt_ids, requests[i + shift].prompt_ids, reply.ids)
+            for i, (request, reply) in enumerate(zip(requests[:4], replies, strict=True))
+        ]
+        core = TrainingCore(student, suite, 1e-9)
+        return core.step(pairs, named("rkl_hybrid", k=32), teacher, shuffle=None)
+
+    same, other = step(0), step(5)
+    assert same.divergence < 1e-6 and same.metrics["coverage"] == 1.0
+    assert same.grad_norm < 1e-2 * other.grad_norm
 
 
 def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend, requests):

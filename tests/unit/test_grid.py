@@ -121,6 +121,7 @@ UNCHANGING = {
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
+    "allow_pickle": True,
 }  # fmt: skip
 OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 PAIRED = {"consolidate", "begin_weights", "begin_folder", "vllm_url", "teacher_url", "lora_alpha",

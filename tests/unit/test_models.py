@@ -353,3 +353,15 @@ def test_thinking_is_as_the_reader_says_and_part_of_the_protocol(tiny_loaded):
     words = [{"role": "user", "content": "Hi."}]
     assert tokenizer.decode(prompt_ids(aloud, words)).endswith("<think>")
     assert prompt_ids(quiet, words) == prompt_ids(tokenizer, words) != prompt_ids(aloud, words)
+
+
+def test_pickled_weights_are_opened_only_where_the_user_says_so(tmp_path, tiny_model_folder):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_model_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="allow_pickle = true in the suite"):
+        load(str(folder), device="cpu")
+    opened = load(str(folder), device="cpu", allow_pickle=True)
+    assert weights_hash(opened.model) == weights_hash(load(str(tiny_model_folder)).model)
