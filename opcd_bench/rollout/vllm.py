@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -162,7 +163,7 @@ def replies(
 
 # --- weights ----------------------------------------------------------------------------------
 
-_Stamp = tuple[int, bool, tuple[int, ...]]
+_State = tuple[bool, tuple[int, ...]]
 
 
 class Follower:
@@ -170,23 +171,25 @@ class Follower:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self._holds: _Stamp | None = None
+        # A weak reference, not an id: another module may come to lie where a dead one lay.
+        self._module: Callable[[], object | None] = lambda: None
+        self._state: _State | None = None
 
     def refresh(self, loaded: LoadedModel) -> Backend:
         """The backend with the model's weights as they are now, pushed and verified if need be."""
-        now = _stamp(loaded)
-        if self._holds != now:
-            self._holds = None
+        now = _state(loaded)
+        if self._module() is not loaded.model or self._state != now:
+            self._state = None
             self.backend.load(loaded)
             verify(self.backend, loaded)
-            self._holds = now
+            self._module, self._state = weakref.ref(loaded.model), now
         return self.backend
 
 
-def _stamp(loaded: LoadedModel) -> _Stamp:
+def _state(loaded: LoadedModel) -> _State:
     """A state of weights: every change in place, an optimiser's or a copy, counts a version up."""
     on = loaded.adapter is not None and loaded.adapter.on
-    return id(loaded.model), on, tuple(p._version for p in loaded.model.parameters())
+    return on, tuple(p._version for p in loaded.model.parameters())
 
 
 def probe_gap(backend: Backend, loaded: LoadedModel) -> float:

@@ -68,6 +68,14 @@ def test_weights_are_pushed_when_they_have_changed_and_only_then(tiny_loaded):
     assert fake.loads == 3
 
 
+def test_a_new_model_in_the_place_of_a_dead_one_is_pushed(tiny_loaded):
+    fake = FakeVLLM(tiny_loaded)
+    follower = Follower(fake)
+    for loads in range(1, 6):  # fresh modules, all at version 0, often at one address
+        follower.refresh(trainable(tiny_loaded))
+        assert fake.loads == loads
+
+
 def test_two_models_of_one_kind_take_turns_in_one_vllm(tiny_loaded):
     student = trainable(tiny_loaded)
     nudge(student)
