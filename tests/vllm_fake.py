@@ -19,6 +19,7 @@ class FakeVLLM:
     """Holds a copy of a model; ``deaf`` ignores the weights that it is given."""
 
     name = "fake vLLM"
+    shared = False
 
     def __init__(self, loaded: LoadedModel, *, arbitrary_ids: bool = False, deaf: bool = False):
         self.held = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))

@@ -85,6 +85,8 @@ class Backend(Protocol):
     name: str
     arbitrary_ids: bool
     """Whether ``score`` gives log-probs at ids of the caller's choice (LOSSES.md, tier I)."""
+    shared: bool
+    """Whether somebody else may put weights into it: a server."""
 
     def write(
         self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
@@ -178,7 +180,10 @@ class Follower:
     def refresh(self, loaded: LoadedModel) -> Backend:
         """The backend with the model's weights as they are now, pushed and verified if need be."""
         now = _state(loaded)
-        if self._module() is not loaded.model or self._state != now:
+        held = self._module() is loaded.model and self._state == now
+        if held and self.backend.shared:
+            held = probe_gap(self.backend, loaded) <= _tolerance(loaded)
+        if not held:
             self._state = None
             self.backend.load(loaded)
             verify(self.backend, loaded)
@@ -206,6 +211,11 @@ def probe_gap(backend: Backend, loaded: LoadedModel) -> float:
     return float((own_T.cpu() - torch.tensor(told)).abs().max())
 
 
+def _tolerance(loaded: LoadedModel) -> float:
+    """Largest difference (nats) that rounding makes between two engines."""
+    return 1e-3 if loaded.dtype in (torch.float32, torch.float64) else 0.25
+
+
 TAKES_NO_WEIGHTS = (
     "It must take weights while it runs, which a server with tied embeddings on a CPU does not. "
     "Use engine = 'vllm' in process (without vllm_url), or engine = 'hf'"
@@ -217,8 +227,7 @@ def verify(backend: Backend, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHT
 
     ``way_out``: what the message says to do.
     """
-    gap = probe_gap(backend, loaded)
-    most = 1e-3 if loaded.dtype in (torch.float32, torch.float64) else 0.25
+    gap, most = probe_gap(backend, loaded), _tolerance(loaded)
     if not gap <= most:
         raise ModelError(
             f"{backend.name} does not hold the weights of {loaded.name!r}: its log-probs differ by "

@@ -43,6 +43,7 @@ class LocalVLLM:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = "vLLM in process"
+        self.shared = False
         self.vllm = _module()
         on_gpu = loaded.device.type == "cuda"
         given: dict[str, Any] = {

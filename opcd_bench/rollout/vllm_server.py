@@ -38,6 +38,7 @@ class VLLMServer:
     """
 
     arbitrary_ids = False
+    shared = True
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")

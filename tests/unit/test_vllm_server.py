@@ -65,6 +65,18 @@ def test_weights_reach_a_running_server_and_the_student_is_verified(server, tiny
     assert [path for path, _ in server.asked].count("/collective_rpc") == 1
 
 
+def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_loaded):
+    follower = Follower(client(server))
+    follower.refresh(tiny_loaded)
+    follower.refresh(tiny_loaded)
+    assert server.backend.loads == 1
+    with torch.no_grad():
+        for parameter in server.backend.held.model.parameters():
+            parameter.mul_(1.2)
+    follower.refresh(tiny_loaded)
+    assert server.backend.loads == 2
+
+
 def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):
     server.changes["/collective_rpc"] = lambda _: httpx.Response(404, text="Not Found")
     with pytest.raises(ModelError, match="VLLM_SERVER_DEV_MODE=1"):
