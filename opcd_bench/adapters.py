@@ -12,7 +12,7 @@ import dataclasses
 import importlib.util
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from opcd_bench.errors import MissingPackage, ModelError, StoreError
 
 if TYPE_CHECKING:
     from opcd_bench.models import LoadedModel
-    from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 
 ALL_LINEAR = "all-linear"
 NAME = "default"
@@ -126,19 +125,6 @@ def reading(loaded: LoadedModel) -> Iterator[None]:
         yield
     finally:
         _switch(adapter.layers, not adapter.on)
-
-
-@dataclass(frozen=True)
-class ReadingEngine:
-    """An engine over a module in memory that writes as ``loaded`` reads it."""
-
-    engine: Engine
-    loaded: LoadedModel
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
-        """One reply a request, in order."""
-        with reading(self.loaded):
-            return self.engine.generate(requests, sampling)
 
 
 def _switch(layers: tuple[Any, ...], on: bool) -> None:

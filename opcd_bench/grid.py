@@ -35,8 +35,14 @@ class Cell:
     @property
     def name(self) -> str:
         """The run folder's name, ``<task>--<method>--lr<rate>--s<seed>--<hash10>``."""
-        rate = rate_text(self.learning_rate)
-        return f"{self.task}--{self.method}--lr{rate}--s{self.seed}--{self.hash10}"
+        return folder_name(self.task, self.method, self.learning_rate, self.seed, self.config)
+
+
+def folder_name(
+    task: str, method: str, learning_rate: float, seed: int, config: Mapping[str, Any]
+) -> str:
+    """What a cell, or a chain of them, is called on the disk; ``config`` by its digest."""
+    return f"{task}--{method}--lr{rate_text(learning_rate)}--s{seed}--{digest(config)}"
 
 
 def rate_text(rate: float) -> str:

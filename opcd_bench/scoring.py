@@ -140,8 +140,9 @@ def head_chunk(head_rows: int) -> int:
     return max(1, min(HEAD_CHUNK, HEAD_LOGITS // head_rows))
 
 
-def chunks(n: int, size: int) -> Iterator[slice]:
-    """Slices that cover range(n), each at most ``size`` long."""
+def chunks(loaded: LoadedModel, n: int) -> Iterator[slice]:
+    """Slices that cover range(n): positions that pass the model's LM head at a time."""
+    size = head_chunk(loaded.vocab_size + loaded.padded_rows)
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
 

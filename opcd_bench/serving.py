@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from opcd_bench import adapters
 from opcd_bench.config import Suite
 from opcd_bench.divergence import Divergence
 from opcd_bench.errors import InvalidLoss, ModelError
@@ -42,8 +41,7 @@ class Serving:
         if not isinstance(reader, LoadedModel):
             return ServedEngine(reader, self.server)
         if self.suite.engine == "hf":
-            engine = HFEngine(reader, batch_size=self.suite.rollout_batch_size)
-            return engine if reader.adapter is None else adapters.ReadingEngine(engine, reader)
+            return HFEngine(reader, batch_size=self.suite.rollout_batch_size)
         return VLLMEngine(reader, self._of_larger(reader) if larger else self._student)
 
     def start(self) -> None:

@@ -124,9 +124,9 @@ class TrainingCore:
         """One optimiser step on ``pairs``.
 
         ``teacher`` None is a teacher that the loss does not need; one that vLLM scores is read on
-        the ids that the loss sums over. ``shuffle`` is a seed: the
-        teacher's rows are permuted among the positions of each micro-batch (the broken control).
-        Raises NonFiniteGradients after five steps in a row without a finite gradient.
+        the ids that the loss sums over. ``shuffle`` is a seed: the teacher's rows are permuted
+        among the positions of each micro-batch (the broken control). Raises NonFiniteGradients
+        after five steps in a row without a finite gradient.
         """
         if not pairs:
             raise ValueError("an optimiser step needs at least one reply")
@@ -211,8 +211,7 @@ class TrainingCore:
         written_N = _written(pairs, plain.target_N.device)
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
-        chunk = scoring.head_chunk(self.student.vocab_size + self.student.padded_rows)
-        for part in scoring.chunks(len(plain.target_N), chunk):
+        for part in scoring.chunks(self.student, len(plain.target_N)):
             reply_X = plain.target_N[part]
             with self._autocast():
                 student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
@@ -252,8 +251,7 @@ class TrainingCore:
 
         def student_top(k: int) -> Tensor:
             tops = []
-            chunk = scoring.head_chunk(self.student.vocab_size + self.student.padded_rows)
-            for part in scoring.chunks(len(plain.target_N), chunk):
+            for part in scoring.chunks(self.student, len(plain.target_N)):
                 with self._autocast():
                     student_XV = scoring.logits(self.student, plain.states_NH[part])
                 tops.append(student_XV.topk(k, dim=-1).indices)

@@ -38,9 +38,9 @@ class Chain:
     @property
     def name(self) -> str:
         """``<task>--<method>--lr<rate>--s<seed>--<hash10>``, as a cell's."""
-        rate = grid.rate_text(self.learning_rate)
-        key = digest(self.config)
-        return f"{self.task.name}--{self.method.name}--lr{rate}--s{self.seed}--{key}"
+        return grid.folder_name(
+            self.task.name, self.method.name, self.learning_rate, self.seed, self.config
+        )
 
     def folder(self, suite: Suite) -> ChainDir:
         """Where it lies, or will."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from opcd_bench import cpu
+from opcd_bench import adapters, cpu
 from opcd_bench.errors import CellFailed
 from opcd_bench.models import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
@@ -172,6 +172,7 @@ def _quiet(loaded: LoadedModel, autocast: bool, plain: bool) -> Iterator[None]:
     try:
         with (
             torch.no_grad(),
+            adapters.reading(loaded),
             torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast),
             fast_on_cpu(loaded.model, additive_masks=plain),
         ):

@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from command_line import opcd
 
-from opcd_bench.cli import main
 from opcd_bench.experience import context_file
 from opcd_bench.run_reader import RunReader
 
@@ -36,15 +36,6 @@ rounds = 2
 items = 4
 max_reflection_length = 64
 """
-
-
-def opcd(*words):
-    """Run a command line; its exit code."""
-    try:
-        main.entry(list(words))
-    except SystemExit as left:
-        return left.code or 0
-    return 0
 
 
 def run_in(folder, *words):

@@ -3,22 +3,12 @@
 import json
 
 import pytest
+from command_line import opcd
 
-from opcd_bench.cli import main
 from opcd_bench.experience import context_file
 from opcd_bench.models import load
 from opcd_bench.run_reader import RunReader
 from opcd_bench.task import Context, Contexts
-
-
-def opcd(*words):
-    """Run a command line; its exit code."""
-    try:
-        main.entry(list(words))
-    except SystemExit as left:
-        return left.code or 0
-    return 0
-
 
 EXTRACT = ["extract", "--task", "rule_math", "--items", "6", "--seeds", "2", "--device", "cpu"]
 

@@ -90,10 +90,7 @@ def test_scoring_and_writing_go_by_the_reading(tiny_loaded):
     assert torch.equal(plain[0], plain[1])
     assert not torch.allclose(plain[1], plain[2], atol=1e-2)
     request, how = [Request((5, 6, 7), 1)], Sampling(temperature=0.0, max_completion_length=8)
-    replies = [
-        adapters.ReadingEngine(HFEngine(m), m).generate(request, how)[0].ids
-        for m in (before, student)
-    ]
+    replies = [HFEngine(m).generate(request, how)[0].ids for m in (before, student)]
     assert replies[0] == HFEngine(pristine).generate(request, how)[0].ids != replies[1]
 
 
