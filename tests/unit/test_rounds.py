@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -398,12 +399,15 @@ def cells_of_eight(monkeypatch, toy, tmp_path, work):
 def test_an_engine_that_dies_keeps_nobody_waiting_for_what_has_not_begun(
     run, side_by_side, monkeypatch, toy, tmp_path
 ):
-    begun = []
+    begun, first = [], threading.Event()
 
     def work(seed):
-        begun.append(seed)
         if seed == 0:
+            begun.append(seed)
+            first.set()
             raise EngineDied("no engine answers")
+        first.wait(60)  # two begin together: whichever thread is quicker, the first stands first
+        begun.append(seed)
         time.sleep(0.3)
         return runner.Outcome(str(seed), None)
 
