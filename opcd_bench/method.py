@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,14 +159,7 @@ class Method:
         if isinstance(self.loss, Divergence):
             loss: Mapping[str, Any] = self.loss.describe()
         else:
-            # A function's own code, or that of an object's __call__.
-            call: Any = self.loss if hasattr(self.loss, "__code__") else type(self.loss).__call__
-            code = getattr(call, "__code__", None)
-            loss = {
-                "callable": f"{getattr(self.loss, '__module__', '?')}."
-                f"{getattr(self.loss, '__qualname__', type(self.loss).__qualname__)}",
-                "code_hash": _code_hash(code) if code is not None else None,
-            }
+            loss = _described(self.loss)
         writer = {
             "kind": self.writer.kind,
             "teacher_share": self.writer.teacher_share,
@@ -189,16 +185,24 @@ def _file_hash(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.is_file() else None
 
 
-def _code_hash(code: Any) -> str:
-    """A hash of a function's byte code and constants, so that an edited loss is another method.
+def _described(loss: Callable[..., Any]) -> dict[str, Any]:
+    """A loss of a contributor's own: its qualified name, and a hash of the source that it is.
 
-    Sets are sorted: their order differs from one process to the next.
+    Neither the module's name nor byte code, which differs between Python versions, is part of it.
+    Raises InvalidLoss where the source cannot be read, since an edited loss is another method.
     """
-    constants = [
-        sorted(map(repr, c)) if isinstance(c, frozenset) else c
-        for c in code.co_consts
-        if not hasattr(c, "co_code")
-    ]
-    nested = [_code_hash(c) for c in code.co_consts if hasattr(c, "co_code")]
-    text = repr((code.co_code, constants, code.co_names, nested))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    if isinstance(loss, functools.partial):
+        given = {"args": repr(loss.args), "keywords": repr(sorted(loss.keywords.items()))}
+        return {**_described(loss.func), **given}
+    code = loss if hasattr(loss, "__code__") else type(loss)
+    try:
+        source = textwrap.dedent(inspect.getsource(code))
+    except (OSError, TypeError):
+        raise InvalidLoss(
+            f"the source of the loss {loss!r} cannot be read, so an edited one would pass for the "
+            "same method; define it with def or class in the method's own file"
+        ) from None
+    return {
+        "callable": code.__qualname__,
+        "source_hash": hashlib.sha256(source.encode()).hexdigest()[:10],
+    }

@@ -147,7 +147,7 @@ def _one(
             "lm_eval": lm_eval_version,
             "limit": limit,
             "decoding": gen_kwargs(decoding),
-            "engine": "HFLM" if engine is None else type(engine).__name__,
+            "engine": "HFLM" if engine is None else engine.protocol_name,
             "seed": seed,
             "enable_thinking": False,
             "chat_template": digest(str(tokenizer.chat_template)),

@@ -136,7 +136,7 @@ def coordinates(description: Mapping[str, Any]) -> Coordinates:
         "rows": teacher["rows"],
     }
     if "callable" in loss:
-        own = f"{loss['callable']} {loss['code_hash']}"
+        own = f"{loss['callable']} {loss['source_hash']}"
         return {**found, "direction": own, "support": "", "gradient": "", "rest": ""}
     skew = [f"{loss[key]:g}" for key in ("beta", "alpha") if loss[key] is not None]
     rest = ("estimator", "clip", "baseline", "importance_weight", "missing_ids")

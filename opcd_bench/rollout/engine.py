@@ -93,6 +93,9 @@ def check_requests(
 class Engine(Protocol):
     """Anything that turns requests into replies, in the same order."""
 
+    protocol_name: str
+    """What stored protocol hashes call it: a constant, whatever becomes of the class."""
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """One reply a request."""
         ...

@@ -29,6 +29,8 @@ class HFEngine:
     module's train/eval modes nor torch's random state are changed by ``generate``.
     """
 
+    protocol_name = "HFEngine"
+
     def __init__(
         self, loaded: LoadedModel, *, batch_size: int = 64, autocast: bool = False
     ) -> None:

@@ -120,6 +120,8 @@ class VLLMEngine:
     log-probs of a short sequence must be the trainer's, so no stale weight ever writes a reply.
     """
 
+    protocol_name = "VLLMEngine"
+
     def __init__(self, loaded: LoadedModel, follower: Follower) -> None:
         self.loaded, self.follower = loaded, follower
 
@@ -134,6 +136,8 @@ class VLLMEngine:
 
 class ServedEngine:
     """The engine contract on a server that holds the right weights already, and keeps them."""
+
+    protocol_name = "ServedEngine"
 
     def __init__(self, reader: PromptReader, backend: Backend) -> None:
         self.reader, self.backend = reader, backend

@@ -1,5 +1,7 @@
 """A method is three choices, and nonsense is refused with the reason."""
 
+import functools
+import importlib.util
 import json
 
 import pytest
@@ -12,7 +14,6 @@ from opcd_bench.method import (
     Method,
     Teacher,
     Writer,
-    _code_hash,
     mixture,
     stored,
 )
@@ -80,7 +81,7 @@ def test_a_loss_of_ones_own_is_described_by_its_name_and_code():
 
     told = method(loss=mine).describe()["loss"]
     assert told["callable"].endswith("mine")
-    assert len(told["code_hash"]) == 10
+    assert len(told["source_hash"]) == 10
 
 
 def test_only_the_plain_student_is_on_policy():
@@ -97,16 +98,40 @@ def test_an_edited_loss_object_is_another_method():
         def __call__(self, student, teacher, ids):
             return student * 2
 
-    hashes = [method(loss=loss()).describe()["loss"]["code_hash"] for loss in (One, Two)]
+    hashes = [method(loss=loss()).describe()["loss"]["source_hash"] for loss in (One, Two)]
     assert None not in hashes and hashes[0] != hashes[1]
 
 
-def test_the_order_within_a_set_is_no_part_of_a_losss_identity():
-    """Sets of strings come in another order in every process, and a resumed run is another one."""
-    code = (lambda x: x).__code__
-    ways = [code.replace(co_consts=(frozenset(order),)) for order in ((0, 8), (8, 0))]
-    assert repr(ways[0].co_consts) != repr(ways[1].co_consts)
-    assert _code_hash(ways[0]) == _code_hash(ways[1])
+def test_a_losss_identity_is_its_source_and_no_module_or_byte_code(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text(
+        "def mine(student, teacher, ids):\n    return student if 1 in {0, 8} else teacher\n"
+    )
+    described = []
+    for name in ("first", "second"):
+        spec = importlib.util.spec_from_file_location(name, file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        described.append(method(loss=module.mine).describe()["loss"])
+    assert described[0] == described[1] == {"callable": "mine", "source_hash": "20ccf24148"}
+
+
+def test_a_partial_loss_is_told_apart_by_what_it_fixes():
+    def mine(student, teacher, ids, scale=1):
+        return student * scale
+
+    described = [
+        json.dumps(method(loss=functools.partial(mine, scale=scale)).describe()["loss"])
+        for scale in (2, 2, 3)
+    ]
+    assert described[0] == described[1] != described[2]
+
+
+def test_a_loss_whose_source_cannot_be_read_is_refused():
+    space = {}
+    exec("def mine(student, teacher, ids):\n    return student", space)
+    with pytest.raises(InvalidLoss, match="define it with def or class"):
+        method(loss=space["mine"]).describe()
 
 
 def test_other_stored_trajectories_are_another_method(tmp_path):

@@ -163,7 +163,7 @@ def test_the_methods_of_the_package_hold_the_squares_that_they_are_meant_to():
 
 
 def test_a_contributed_loss_is_a_direction_of_its_own():
-    own = {**describe(), "loss": {"callable": "mine.loss", "code_hash": "0123456789"}}
+    own = {**describe(), "loss": {"callable": "mine.loss", "source_hash": "0123456789"}}
     assert factorial.coordinates(own)["direction"] == "mine.loss 0123456789"
     suite = Suite().cell("mine", test=shares(0.5), description=own)
     assert effects(suite.cell("on_reverse", test=shares(0.9), description=describe())).empty

@@ -42,6 +42,8 @@ def talkative(tmp_path_factory):
 class Parrot:
     """An engine that gives the replies it was made with, in turn."""
 
+    protocol_name = "Parrot"
+
     def __init__(self, *texts):
         self.texts = texts
         self.requests = []

@@ -1,0 +1,85 @@
+"""What stored results are called: values that no move and no renaming may change."""
+
+from pathlib import Path
+
+import pytest
+
+from opcd_bench import grid, registry
+from opcd_bench.config import digest
+from opcd_bench.progress import QuietReporter
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine
+from opcd_bench.store import SuiteDir
+from opcd_bench.workbench import Workbench
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+
+CELLS = {
+    "micro": (48, "f0aadb7ed9"),
+    "paper_cross_size": (7, "c94db2e9ae"),
+    "paper_frozen_lake": (4, "aacd45c0a9"),
+    "paper_math": (4, "68b81ebd6b"),
+    "paper_medical": (4, "d6749759af"),
+    "paper_safety": (4, "8cc88b1da4"),
+    "paper_sokoban": (4, "1edd79cff5"),
+    "quick": (4, "01f99611c1"),
+}
+"""Suite (in its size ``smoke`` where it has one) -> number of cells, digest of their names."""
+
+METHODS = {
+    "control_k1": "4290050f8a",
+    "control_null": "a27f8c08fa",
+    "control_shuffled": "543c39bef7",
+    "forward_kl": "d1d0446c21",
+    "forward_kl_on_policy": "21c2e0eb9c",
+    "jsd": "7d30babcbc",
+    "opcd": "0fc4809454",
+    "opcd_full": "8181f97642",
+    "opcd_hybrid": "2503bf20fa",
+    "opcd_larger": "20d115db37",
+    "opcd_larger_plain": "7f6f172432",
+    "opcd_renorm": "8b79dc93fa",
+    "opcd_stop_gradient": "2216c16075",
+    "opcd_tail": "20529cc559",
+    "reverse_kl_off_policy": "b7e3e068e8",
+    "sft_context": "29ff0823ee",
+    "sft_context_larger": "15a7f62f01",
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_runs_of_a_shipped_suite_keep_their_names(name):
+    size = "smoke" if "smoke" in registry.suite_sizes(name) else None
+    suite = registry.suite(name, size=size)
+    cells = grid.cells(suite, *registry.plugins_of(suite))
+    assert (len(cells), digest([cell.name for cell in cells])) == CELLS[name]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_shipped_method_keeps_its_identity(name):
+    assert digest(registry.method(name).describe()) == METHODS[name]
+
+
+def test_the_sealed_sweep_has_the_names_that_its_suite_gives_today():
+    suite = registry.suite("micro")
+    cells = grid.cells(suite, *registry.plugins_of(suite))
+    sealed = {path.name for path in SuiteDir(REFERENCE / "micro").runs()}
+    assert {cell.name for cell in cells} <= sealed
+
+
+def test_shared_samples_are_found_where_the_sealed_suite_has_them(tmp_path):
+    suite = registry.suite("micro")
+    bench = Workbench(suite, SuiteDir(tmp_path / "micro"), QuietReporter())
+    tasks = registry.plugins_of(suite)[1].values()
+    found = {bench._anchor_dir(task).path.name for task in tasks}
+    found |= {bench._retention_dir(name).path.name for name in suite.retention}
+    assert found == {path.name for path in (REFERENCE / "micro" / "shared").iterdir()}
+
+
+def test_engines_enter_a_protocol_by_names_that_are_no_class_names():
+    names = {engine: engine.protocol_name for engine in (HFEngine, VLLMEngine, ServedEngine)}
+    assert names == {
+        HFEngine: "HFEngine",
+        VLLMEngine: "VLLMEngine",
+        ServedEngine: "ServedEngine",
+    }
