@@ -1,7 +1,7 @@
 """Positive control: a loss whose expected gradient has no teacher in it."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method, Teacher
 
 METHOD = Method(
     name="control_k1",

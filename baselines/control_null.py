@@ -1,7 +1,7 @@
 """Null control: a teacher that is told nothing has nothing to teach."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method, Teacher
 
 METHOD = Method(
     name="control_null",

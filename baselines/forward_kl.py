@@ -1,7 +1,7 @@
 """Off-policy context distillation: forward KL along the told teacher's replies."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import TOLD_TEACHER, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import TOLD_TEACHER, Method, Teacher
 
 METHOD = Method(
     name="forward_kl",

@@ -1,7 +1,7 @@
 """Between the two directions: the Jensen-Shannon divergence on the student's replies."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method, Teacher
 
 METHOD = Method(
     name="jsd",

@@ -1,7 +1,7 @@
 """On-policy context distillation with the mass outside the support kept as one bucket."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method, Teacher
 
 METHOD = Method(
     name="opcd_tail",

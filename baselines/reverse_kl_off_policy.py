@@ -1,7 +1,7 @@
 """A corner of the factorial: reverse KL, but on the told teacher's replies."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import TOLD_TEACHER, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import TOLD_TEACHER, Method, Teacher
 
 METHOD = Method(
     name="reverse_kl_off_policy",

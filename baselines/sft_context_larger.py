@@ -1,7 +1,7 @@
 """Supervised fine-tuning on what a larger told teacher wrote."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import TOLD_TEACHER, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import TOLD_TEACHER, Method, Teacher
 
 METHOD = Method(
     name="sft_context_larger",

@@ -22,13 +22,16 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from opcd_bench import adapters, footprint, registry
-from opcd_bench.config import Suite, make_suite
-from opcd_bench.models import LoadedModel, assemble, freeze
+from opcd_bench.config.suite import Suite, make_suite
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import assemble, freeze
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.scoring import Pair
-from opcd_bench.training import TrainingCore
+from opcd_bench.runner import registry
+from opcd_bench.runner.estimate import memory
 
 TOKENS, HEAD_ROWS = 151_669, 151_936
 """Ids of Qwen3's tokenizer, and rows of its LM head."""
@@ -182,7 +185,7 @@ def report(size: Size, suite: Suite, student: LoadedModel, rows: list[dict[str, 
         if on_gpu
         else (f"CPU, {torch.get_num_threads()} threads")
     )
-    shape = footprint.shape_of("random", student.model.config, rank=suite.lora_rank)
+    shape = memory.shape_of("random", student.model.config, rank=suite.lora_rank)
     print(f"{where}, torch {torch.__version__}, {shape.parameters:,} parameters, {suite.dtype}")
     print(
         f"{len(rows)} OPCD steps: {size.replies} replies of {size.reply} tokens, prompts of "
@@ -203,9 +206,9 @@ def report(size: Size, suite: Suite, student: LoadedModel, rows: list[dict[str, 
         if on_gpu
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
-    lengths = footprint.Lengths(size.plain, size.told, "the benchmark")
-    found = footprint.parts(suite, [registry.method("opcd")], shape, None, lengths, on_gpu=on_gpu)
-    bound = max(footprint.peak(found).values())
+    lengths = memory.Lengths(size.plain, size.told, "the benchmark")
+    found = memory.parts(suite, [registry.method("opcd")], shape, None, lengths, on_gpu=on_gpu)
+    bound = max(memory.peak(found).values())
     kind = "GPU memory allocated" if on_gpu else "the process, libraries included"
     print(f"  peak {peak / 2**30:.2f} GiB ({kind}); estimated at most {bound / 2**30:.2f} GiB")
 

@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from opcd_bench import registry
-from opcd_bench.config import digest
-from opcd_bench.store import RunDir, SuiteDir
+from opcd_bench.hashing import digest
+from opcd_bench.runner import registry
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.suite_dir import SuiteDir
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 STEPS, EVERY = 30, 10
@@ -173,7 +174,8 @@ def measure(root: Path) -> dict[str, float]:
         for line in path.read_bytes().splitlines():
             json.loads(line)
     read = time.perf_counter() - began
-    from opcd_bench.report import load, render
+    from opcd_bench.report.analysis import load
+    from opcd_bench.report.page import render
 
     began, busy = time.perf_counter(), time.process_time()
     results = load.load(root)

@@ -19,7 +19,8 @@ from collections.abc import Callable
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from opcd_bench.models import LoadedModel, load
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import load
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
 

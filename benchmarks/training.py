@@ -15,11 +15,11 @@ from unittest import mock
 
 import torch
 
-from opcd_bench import cpu, models
-from opcd_bench.config import make_suite
-from opcd_bench.divergence import named
-from opcd_bench.scoring import Pair
-from opcd_bench.training import TrainingCore
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.models import cpu, loading
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
-    initial = models.copy_frozen(models.load(words.model, device="cpu"))
+    initial = loading.copy_frozen(loading.load(words.model, device="cpu"))
     student = dataclasses.replace(initial, model=copy.deepcopy(initial.model))
     suite = make_suite({"methods": "opcd", "tasks": "rule_math"}, "benchmark")
     core = TrainingCore(student, suite, 1e-6)

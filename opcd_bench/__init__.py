@@ -1,8 +1,5 @@
 """opcd-bench: which way of teaching a language model by context really works."""
 
-from importlib.metadata import PackageNotFoundError, version
+from opcd_bench.version import __version__
 
-try:
-    __version__ = version("opcd-bench")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+__all__ = ["__version__"]

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from opcd_bench.tasks._prompts import shipped
 
-from opcd_bench.game_episode import GameTask
-from opcd_bench.micro.world.game_world import Happening
-from opcd_bench.task import Context, Message
+from opcd_bench.envs.game import GameTask
+from opcd_bench.envs.task import Context, Message
+from opcd_bench.envs.worlds.game_world import Happening
 
 WAYS: Mapping[str, str] = {
     **{way: way for way in ("up", "down", "left", "right")},

@@ -6,12 +6,12 @@ import functools
 import json
 from pathlib import Path
 
+from opcd_bench.envs.floors import Board
+from opcd_bench.envs.task import SPLITS, Split
+from opcd_bench.envs.worlds import sokoban
+from opcd_bench.envs.worlds.board import CELLS
+from opcd_bench.envs.worlds.sokoban import Room, State
 from opcd_bench.errors import DataError
-from opcd_bench.game_floors import Board
-from opcd_bench.micro.world import sokoban
-from opcd_bench.micro.world.board import CELLS
-from opcd_bench.micro.world.sokoban import Room, State
-from opcd_bench.task import SPLITS, Split
 
 
 def stored_rooms(file: Path) -> dict[Split, list[str]]:

@@ -14,13 +14,13 @@ from pathlib import Path
 from opcd_bench.tasks._paper_game import TURNS, WAYS, PaperGame, moved, place, prompt
 from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
 
-from opcd_bench.game_episode import Play, Played
-from opcd_bench.game_floors import floors
-from opcd_bench.micro.world import sokoban
-from opcd_bench.micro.world.game_world import NO_ACTION, Happening, joined
-from opcd_bench.micro.world.sokoban import Room, State
-from opcd_bench.task import Ceiling, Example, Floor, Message, Split
-from opcd_bench.textarena import Sokoban as TextArenaSokoban
+from opcd_bench.envs.floors import floors
+from opcd_bench.envs.game import Play, Played
+from opcd_bench.envs.task import Ceiling, Example, Floor, Message, Split
+from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
+from opcd_bench.envs.worlds import sokoban
+from opcd_bench.envs.worlds.game_world import NO_ACTION, Happening, joined
+from opcd_bench.envs.worlds.sokoban import Room, State
 
 SIZES: Mapping[Split, int] = {"train": 1000, "dev": 128, "test": 256}
 ROOMS_FILE = Path(__file__).parent / "data" / "sokoban_paper_rooms.json"

@@ -80,6 +80,6 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_loaded(tiny_model_folder: Path):
     """The tiny model, freshly loaded in float32 on the CPU."""
-    from opcd_bench.models import load
+    from opcd_bench.models.loading import load
 
     return load(str(tiny_model_folder), device="cpu")

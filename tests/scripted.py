@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from opcd_bench.envs.task import (
+    Ceiling,
+    Context,
+    Episode,
+    Example,
+    Floor,
+    Grade,
+    Split,
+    Task,
+    Turn,
+)
 from opcd_bench.experience.reader import Reader
 from opcd_bench.rollout.engine import Reply, Request, Sampling
-from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Grade, Split, Task, Turn
 
 SIZES = {"train": 20, "dev": 40, "test": 10}
 SECRET = "reference-of"

@@ -6,8 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.config import Suite, make_suite
-from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Grade, Split, Task, Turn
+from opcd_bench.config.suite import Suite, make_suite
+from opcd_bench.envs.task import (
+    Ceiling,
+    Context,
+    Episode,
+    Example,
+    Floor,
+    Grade,
+    Split,
+    Task,
+    Turn,
+)
 
 SIZES = {"train": 6, "dev": 4, "test": 5}
 

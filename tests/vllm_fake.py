@@ -9,8 +9,8 @@ import json
 import httpx
 import torch
 
-from opcd_bench import models
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import loading, prompts
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import PromptLogProbs, Written
 
@@ -117,7 +117,7 @@ class FakeServer:
 
     def tokenize(self, body):
         if "messages" in body:
-            return {"tokens": list(models.prompt_ids(self.tokenizer, body["messages"]))}
+            return {"tokens": list(prompts.prompt_ids(self.tokenizer, body["messages"]))}
         text = body["prompt"]
         return {"tokens": self.tokenizer(text, add_special_tokens=False)["input_ids"]}
 
@@ -126,7 +126,7 @@ class FakeServer:
 
     def collective_rpc(self, body):
         assert body["method"] == "reload_weights"
-        self.backend.load(models.load(body["kwargs"]["weights_path"], device="cpu"))
+        self.backend.load(loading.load(body["kwargs"]["weights_path"], device="cpu"))
         return {"results": [None]}
 
     def reset_prefix_cache(self, body):

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from opcd_bench import registry
 from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, print_json, text_table
-from opcd_bench.divergence import Divergence
+from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.errors import ConfigError
 from opcd_bench.progress import reporter
+from opcd_bench.runner import registry
 
 HEADINGS = {
     "cosine": "cosine",
@@ -48,7 +48,7 @@ def audit(
                 f"audit: the loss of {one.name!r} is a function of its own, whose support and "
                 "expectation are not known; audit methods whose loss is a Divergence"
             )
-    from opcd_bench import audit_batch
+    from opcd_bench.runner import audit_batch
 
     rows = [dataclasses.asdict(row) for row in audit_batch.rows(suite, methods, items, reporter())]
     if json:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opcd_bench import grid
 from opcd_bench.cli.output import print_json, text_table
-from opcd_bench.config import Suite
-from opcd_bench.experience import chain as chains
-from opcd_bench.run_reader import RunReader
+from opcd_bench.config.suite import Suite
+from opcd_bench.runner import grid
+from opcd_bench.runner.rounds import chain as chains
+from opcd_bench.store.run_reader import RunReader
 
 
 def print_planned(suite: Suite, json: bool) -> None:

@@ -19,7 +19,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Test a method or task file against its contract, line by line; exit 1 if it breaks it."""
-    from opcd_bench import checks
+    from opcd_bench.runner.contracts import checks
 
     found = []
     for result in checks.check_file(file, data_dir):

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench import environment
 from opcd_bench.cli.output import Json, plain, print_json, text_table
 from opcd_bench.cli.show import OutputDir, located
 from opcd_bench.errors import StoreError
-from opcd_bench.run_reader import RunReader
-from opcd_bench.suite_dir import is_suite
+from opcd_bench.store import environment
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import is_suite
 
 
 def compare(
@@ -22,7 +22,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare the final scores of two runs, paired by example; and say how the runs differ."""
-    from opcd_bench.report import statistics, two_runs
+    from opcd_bench.report.analysis import statistics, two_runs
 
     paths = [_run(word, output_dir) for word in (first, second)]
     if paths[0].resolve() == paths[1].resolve():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from opcd_bench.cli.output import Json, print_json, records
-from opcd_bench.files import write_atomic
+from opcd_bench.store.files import write_atomic
 
 
 def contexts(
@@ -24,16 +24,17 @@ def contexts(
 
     Give a suite for each context, run with the same methods, tasks and rates.
     """
-    from opcd_bench.report import load, tables, told_contexts
+    from opcd_bench.report.analysis import load
+    from opcd_bench.report.tables import markup, plain_text, told_contexts
 
     table = told_contexts.told_contexts([load.load(folder) for folder in suites])
     sections = told_contexts.sections(table)
     if out is not None:
-        text = "\n\n".join(map(tables.section_markdown, sections)) + "\n"
+        text = "\n\n".join(map(markup.section_markdown, sections)) + "\n"
         write_atomic(out, text.encode())
     if json:
         print_json({"contexts": records(table)})
         return
-    print("\n\n".join(map(tables.section_text, sections)))
+    print("\n\n".join(map(plain_text.section_text, sections)))
     if out is not None:
         print(f"\nWritten: {out}")

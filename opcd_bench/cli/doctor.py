@@ -114,7 +114,7 @@ def _device() -> Finding:
 
 
 def _resources() -> Iterator[Finding]:
-    from opcd_bench import retention
+    from opcd_bench.evaluation import retention
 
     packages = {Requirement(text).name for text in requires("opcd-bench") or []}
     for what, present, install in retention.probe():

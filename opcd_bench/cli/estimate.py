@@ -12,12 +12,12 @@ import typer
 from opcd_bench.cli import run, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import print_json, text_table
-from opcd_bench.config import Suite
+from opcd_bench.config.suite import Suite
 from opcd_bench.progress import duration, reporter
 
 if TYPE_CHECKING:
-    from opcd_bench.estimate import Estimate, TaskEstimate
-    from opcd_bench.workload import Tokens
+    from opcd_bench.runner.estimate.estimate import Estimate, TaskEstimate
+    from opcd_bench.runner.estimate.workload import Tokens
 
 _NOT_HERE = ("dry_run", "report")
 """Options of `opcd-bench run` that have no meaning for an estimate."""
@@ -39,7 +39,7 @@ def estimate(context: typer.Context, measure: int, json: bool, **words: Any) -> 
     --measure takes steps.
     """
     made = suite_of(words)
-    from opcd_bench import estimate as estimates
+    from opcd_bench.runner.estimate import estimate as estimates
 
     with interruptible(context, "Nothing was written"):
         found = estimates.estimate(made, measure=measure, console=reporter())
@@ -99,7 +99,7 @@ def _row(one: TaskEstimate, what: str, tokens: Tokens) -> list[object]:
 
 
 def _print_memory(one: TaskEstimate) -> None:
-    from opcd_bench.footprint import peak
+    from opcd_bench.runner.estimate.memory import peak
 
     if one.lengths is None:
         return

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opcd_bench import registry
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.envs.task import Task
 from opcd_bench.errors import ConfigError, UnknownName
 from opcd_bench.progress import reporter
-from opcd_bench.task import Task
+from opcd_bench.runner import registry
 
 if TYPE_CHECKING:
     from opcd_bench.experience.recipe import Extracted

@@ -28,7 +28,7 @@ def import_lm_eval(
     json: Json = False,
 ) -> None:
     """Take a stock lm_eval run into a suite's comparison, as an external row."""
-    from opcd_bench.report import external, lm_eval_files
+    from opcd_bench.report.analysis import external, lm_eval_files
 
     root = located(suite, output_dir)
     record = lm_eval_files.read(files)

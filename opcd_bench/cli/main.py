@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench import __version__
 from opcd_bench.cli import (
     audit,
     check,
@@ -30,6 +29,7 @@ from opcd_bench.cli import (
     verify,
 )
 from opcd_bench.errors import UserError
+from opcd_bench.version import __version__
 
 USER_ERROR = 2
 

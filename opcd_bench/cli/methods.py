@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from opcd_bench import registry
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
-from opcd_bench.divergence import Divergence
-from opcd_bench.method import Method
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.runner import registry
 
 
 def methods(json: Json = False) -> None:

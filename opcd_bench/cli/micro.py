@@ -19,7 +19,7 @@ app = typer.Typer(help="The built-in model and its world.", no_args_is_help=True
 @app.command("path")
 def path() -> None:
     """Print the folder of the built-in model."""
-    from opcd_bench import micro
+    from opcd_bench.models import micro
 
     print(micro.path())
 
@@ -36,7 +36,7 @@ def pretrain(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over; do not resume.")] = False,
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
-    from opcd_bench.micro import pretrain as recipe
+    from opcd_bench.models.micro import pretrain as recipe
 
     print(f"pre-training into {out}; figures go to {out / 'log.jsonl'}", file=sys.stderr)
     try:
@@ -65,11 +65,11 @@ def card(
     json: Json = False,
 ) -> None:
     """Print what the built-in model can do, as measured; or measure it."""
-    from opcd_bench import micro
+    from opcd_bench.models import micro
 
     place = folder or micro.path()
     if measure:
-        from opcd_bench.micro import card as cards
+        from opcd_bench.runner import micro_card as cards
 
         cards.measure(place, items=items, device=device, pretraining=pretraining)
     file = place / ("card.json" if json else "CARD.md")

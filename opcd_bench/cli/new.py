@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench import registry
 from opcd_bench.errors import PluginError
+from opcd_bench.runner import registry
 
 app = typer.Typer(help="Write the scaffold of a contributed file.", no_args_is_help=True)
 

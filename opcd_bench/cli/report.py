@@ -14,11 +14,11 @@ import typer
 from opcd_bench.cli.output import Json, print_json
 from opcd_bench.cli.show import OutputDir, located
 from opcd_bench.errors import StoreError
-from opcd_bench.suite_dir import is_suite
+from opcd_bench.store.suite_dir import is_suite
 
 if TYPE_CHECKING:
-    from opcd_bench.report.folder import Written
-    from opcd_bench.report.load import Results
+    from opcd_bench.report.analysis.load import Results
+    from opcd_bench.report.page.folder import Written
 
 
 def report(
@@ -41,7 +41,7 @@ def report(
     path = located(suite, output_dir)
     if not is_suite(path):
         raise StoreError(f"{path}: a run, not a suite; a report compares the runs of {path.parent}")
-    from opcd_bench.report import folder, watching
+    from opcd_bench.report.page import folder, watching
 
     where = out if out is not None else folder.default_out(path)
     seen = watching.signature(path) if watch else None
@@ -68,7 +68,8 @@ def make(path: Path, where: Path) -> tuple[Results, Written]:
 
     Raises StoreError where the results cannot be compared or the folder is not a report's.
     """
-    from opcd_bench.report import folder, load, render
+    from opcd_bench.report.analysis import load
+    from opcd_bench.report.page import folder, render
 
     folder.refuse_foreign(where)
     results = load.load(path)
@@ -77,7 +78,7 @@ def make(path: Path, where: Path) -> tuple[Results, Written]:
 
 def command(path: Path, where: Path) -> str:
     """What to type to make the report of ``path`` in ``where`` again."""
-    from opcd_bench.report import folder
+    from opcd_bench.report.page import folder
 
     words = ["opcd-bench", "report", str(path)]
     if where != folder.default_out(path):

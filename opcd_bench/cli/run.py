@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opcd_bench import grid, registry
 from opcd_bench.cli import chains, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.cli.report import make
-from opcd_bench.config import Suite
+from opcd_bench.config.suite import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
+from opcd_bench.runner import grid, registry
 
 if TYPE_CHECKING:
-    from opcd_bench.runner import RunSummary
+    from opcd_bench.runner.suite_runner import RunSummary
 
 
 def run(
@@ -167,13 +167,13 @@ def run(
 def _run(suite: Suite) -> RunSummary:
     """Every cell of the suite, or every round of its chains."""
     if suite.chained:
-        from opcd_bench.experience import rounds
+        from opcd_bench.runner.rounds import rounds
 
         return rounds.run(suite, console=reporter())
     planned(suite)  # what it names must load before torch does
-    from opcd_bench import runner
+    from opcd_bench.runner import suite_runner
 
-    return runner.run(suite, console=reporter())
+    return suite_runner.run(suite, console=reporter())
 
 
 def _report(suite_dir: Path) -> Path | None:
@@ -181,7 +181,7 @@ def _report(suite_dir: Path) -> Path | None:
 
     The results are sealed by now: a report that cannot be written does not make a run fail.
     """
-    from opcd_bench.report import folder
+    from opcd_bench.report.page import folder
 
     try:
         _, written = make(suite_dir, folder.default_out(suite_dir))

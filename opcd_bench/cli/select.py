@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opcd_bench import registry
 from opcd_bench.cli.extract import (
     Batch,
     DataDir,
@@ -28,6 +27,7 @@ from opcd_bench.cli.extract import (
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.progress import reporter
+from opcd_bench.runner import registry
 
 if TYPE_CHECKING:
     from opcd_bench.experience.select import Chosen

@@ -6,10 +6,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opcd_bench import registry
-from opcd_bench.config import Suite, digest, make_suite
+from opcd_bench.config.suite import Suite, make_suite
+from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, UnknownName
-from opcd_bench.experience import context_file
+from opcd_bench.hashing import digest
+from opcd_bench.runner import registry
 
 SHARED_SETTINGS = "quick"
 """The suite whose settings a run without ``--suite`` starts from."""

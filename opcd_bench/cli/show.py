@@ -9,8 +9,8 @@ import typer
 
 from opcd_bench.cli.output import Json, print_json, records, text_table
 from opcd_bench.errors import StoreError, UnknownName
-from opcd_bench.run_reader import CONFIG, RunReader
-from opcd_bench.suite_dir import SuiteDir, is_suite
+from opcd_bench.store.run_reader import CONFIG, RunReader
+from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
 OutputDir = Annotated[str, typer.Option(help="Folder that holds the suites' results.")]
 
@@ -103,7 +103,8 @@ def _show_run(path: Path, json: bool) -> None:
 
 
 def _show_suite(path: Path, json: bool) -> None:
-    from opcd_bench.report import load, rounds, tables
+    from opcd_bench.report.analysis import headline, load
+    from opcd_bench.report.tables import plain_text, rounds
 
     cells = [_cell(folder) for folder in SuiteDir(path).runs()]
     chained = rounds.read(path)
@@ -113,7 +114,7 @@ def _show_suite(path: Path, json: bool) -> None:
         print_json(
             {
                 **told,
-                "table": records(tables.headline(load.load(path))),
+                "table": records(headline.headline(load.load(path))),
                 "rounds": records(chained),
             }
         )
@@ -124,7 +125,7 @@ def _show_suite(path: Path, json: bool) -> None:
         for cell in cells:
             if cell["reason"]:
                 print(f"{cell['name']} failed: {cell['reason']}")
-        print(f"\n{tables.headline_text(path)}")
+        print(f"\n{plain_text.headline_text(path)}")
     if not chained.empty:
         print(f"\n{rounds.as_text(chained)}")
 

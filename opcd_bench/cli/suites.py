@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from opcd_bench import registry
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
-from opcd_bench.config import Suite
+from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError
-from opcd_bench.grid import rates_and_seeds
+from opcd_bench.runner import registry
+from opcd_bench.runner.grid import rates_and_seeds
 
 
 def suites(json: Json = False) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from opcd_bench import data_sets, registry
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
+from opcd_bench.envs import data_sets
+from opcd_bench.envs.task import SPLITS, Task
 from opcd_bench.errors import DataError, MissingData, MissingPackage
-from opcd_bench.task import SPLITS, Task
+from opcd_bench.runner import registry
 
 
 def tasks(

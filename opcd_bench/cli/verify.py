@@ -16,7 +16,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Compare every file with its stored checksum; exit 1 if one is damaged."""
-    from opcd_bench import verification
+    from opcd_bench.store import verification
 
     path = located(run, output_dir)
     problems = verification.verify(path)

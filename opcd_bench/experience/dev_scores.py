@@ -7,16 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.config import digest
+from opcd_bench.envs.task import Context, Example, Task
 from opcd_bench.errors import DataError
-from opcd_bench.evaluation import UNSCORED, sample_row, score_of
+from opcd_bench.evaluation.task_scores import UNSCORED, sample_row, score_of
 from opcd_bench.experience.reader import Reader
 from opcd_bench.experience.solve import most_of
+from opcd_bench.hashing import digest
 from opcd_bench.rollout.engine import Sampling
-from opcd_bench.rollout.episodes import Trajectory, play
+from opcd_bench.rollout.episodes import play
+from opcd_bench.rollout.trajectory import Trajectory
 from opcd_bench.seeds import seed_of
-from opcd_bench.suite_dir import SharedDir
-from opcd_bench.task import Context, Example, Task
+from opcd_bench.store.suite_dir import SharedDir
 
 PLAIN = "plain"
 """What the score without any context is called."""

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from opcd_bench import __version__
-from opcd_bench.config import digest
+from opcd_bench.distillation.sampling import row_of
+from opcd_bench.envs import context_file
+from opcd_bench.envs.context_file import ContextFile
+from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError
-from opcd_bench.experience import context_file
-from opcd_bench.experience.context_file import ContextFile
 from opcd_bench.experience.folder import TRACES, ExperienceDir
 from opcd_bench.experience.items import accumulated
 from opcd_bench.experience.prompts import Prompts
@@ -20,12 +20,12 @@ from opcd_bench.experience.recipe import Extracted, Recipe, Stage
 from opcd_bench.experience.reflect import STATUSES, Asked, readable, reflections
 from opcd_bench.experience.solve import attempts, drawn_examples
 from opcd_bench.experience.trace import Trace
-from opcd_bench.files import LOCK, Lock, explained, remove_temporaries, write_atomic
-from opcd_bench.jsonl import Row, joined, read_rows
+from opcd_bench.hashing import digest
 from opcd_bench.progress import Reporter
 from opcd_bench.seeds import seed_of
-from opcd_bench.task import Context, Task
-from opcd_bench.writers import row_of
+from opcd_bench.store.files import LOCK, Lock, explained, remove_temporaries, write_atomic
+from opcd_bench.store.jsonl import Row, joined, read_rows
+from opcd_bench.version import __version__
 
 
 class Extraction:

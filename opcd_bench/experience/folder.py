@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.environment import differences
+from opcd_bench.distillation.sampling import of_row
 from opcd_bench.errors import StoreError
-from opcd_bench.files import checksum, explained, removal, write_atomic
-from opcd_bench.jsonl import Row, append_row, object_text, read_object, read_rows
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
-from opcd_bench.writers import of_row
+from opcd_bench.store.environment import differences
+from opcd_bench.store.files import checksum, explained, removal, write_atomic
+from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, read_rows
 
 TRACES = "traces"
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
-from opcd_bench.chain_settings import Rule
+from opcd_bench.config.experience import Rule
+from opcd_bench.envs.thinking import without_thinking
+from opcd_bench.envs.worlds.reflection import lessons_of
 from opcd_bench.errors import DataError
-from opcd_bench.micro.world.reflection import lessons_of
-from opcd_bench.thinking import without_thinking
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from opcd_bench.config import digest
+from opcd_bench.envs.task import Context, Message, Placement, Task
+from opcd_bench.envs.worlds.reflection import ITEM, reflection_messages
 from opcd_bench.experience.trace import Trace, TraceTurn
-from opcd_bench.micro.world.reflection import ITEM, reflection_messages
-from opcd_bench.task import Context, Message, Placement, Task
+from opcd_bench.hashing import digest
 
 MOST = 5
 """Most lessons that one attempt is asked for."""

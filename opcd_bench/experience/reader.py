@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from opcd_bench import models
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import loading, saving
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import Follower, VLLMEngine
@@ -47,7 +47,7 @@ def opened(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = models.load(
+    loaded = loading.load(
         model,
         revision=revision,
         device=device,
@@ -72,7 +72,7 @@ def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:
     template = str(loaded.tokenizer.chat_template)
     return {
         "model": model,
-        "weights": models.weights_hash(loaded.model),
+        "weights": saving.weights_hash(loaded.model),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "chat_template": hashlib.sha256(template.encode()).hexdigest()[:10],
         **({"thinking": True} if loaded.thinking else {}),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from opcd_bench.chain_settings import Rule, Variant
+from opcd_bench.config.experience import Rule, Variant
 from opcd_bench.errors import ConfigError
 from opcd_bench.rollout.engine import Sampling
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opcd_bench.envs.task import Example, Message
 from opcd_bench.experience.items import items_of
 from opcd_bench.experience.prompts import Prompts
 from opcd_bench.experience.trace import Trace, gives_away, trace_of
-from opcd_bench.models import LoadedModel, prompt_ids
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
-from opcd_bench.rollout.episodes import Skipped, Trajectory
-from opcd_bench.task import Example, Message
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
 
 Status = Literal["read", "withheld", "too long", "failed", "skipped"]
 STATUSES: tuple[Status, ...] = ("read", "withheld", "too long", "failed", "skipped")

@@ -6,10 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opcd_bench.config import digest
-from opcd_bench.errors import DataError
-from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.task import (
+from opcd_bench.envs.task import (
     Ceiling,
     Context,
     Episode,
@@ -21,6 +18,9 @@ from opcd_bench.task import (
     Task,
     Turn,
 )
+from opcd_bench.errors import DataError
+from opcd_bench.hashing import digest
+from opcd_bench.rollout.trajectory import Trajectory
 
 
 class StateEpisode(Episode):

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from opcd_bench import __version__
+from opcd_bench.envs import context_file
+from opcd_bench.envs.context_file import ContextFile
+from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import ConfigError, DataError, StoreError
-from opcd_bench.experience import context_file
-from opcd_bench.experience.context_file import ContextFile
 from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.reader import Reader
-from opcd_bench.files import removal, write_atomic
 from opcd_bench.progress import Phase, Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.seeds import generator
-from opcd_bench.task import Context, Task
+from opcd_bench.store.files import removal, write_atomic
+from opcd_bench.version import __version__
 
 SELECTED = "selected"
 """Where choices go, below the folder of the candidates."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from opcd_bench.envs.task import Example, Task
 from opcd_bench.errors import DataError
-from opcd_bench.models import LoadedModel
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine, Sampling
-from opcd_bench.rollout.episodes import Skipped, Trajectory, play
+from opcd_bench.rollout.episodes import play
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.seeds import generator, seed_of
-from opcd_bench.task import Example, Task
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from opcd_bench.envs.task import Example, Message
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.task import Example, Message
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from opcd_bench.cpu import quick_products
+from opcd_bench.models.cpu import quick_products
 
 _NAME = "opcd_bench_cpu"
 

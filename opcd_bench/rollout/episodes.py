@@ -9,12 +9,13 @@ from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task
 from opcd_bench.errors import CellFailed, DataError, UserError
-from opcd_bench.models import PromptReader, prompt_ids
+from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
-from opcd_bench.task import Context, Episode, Example, Grade, Message, Task
 
 __all__ = ["Outcome", "Skipped", "Trajectory", "TurnRecord", "play"]
 

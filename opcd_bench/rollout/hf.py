@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from opcd_bench import adapters, cpu
 from opcd_bench.errors import CellFailed
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import adapters, cpu
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opcd_bench.envs.task import Grade, Message
 from opcd_bench.errors import DataError
 from opcd_bench.rollout.engine import Reply
-from opcd_bench.task import Grade, Message
 
 Outcome = Literal["correct", "wrong", "unparsable", "truncated", "failed"]
 

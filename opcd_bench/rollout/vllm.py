@@ -10,9 +10,9 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from opcd_bench import adapters
 from opcd_bench.errors import CellFailed, EngineDied, ModelError
-from opcd_bench.models import LoadedModel, PromptReader
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel, PromptReader
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 
 RAW_TEMPERATURE = 1.0

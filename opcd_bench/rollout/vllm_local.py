@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from opcd_bench import adapters
 from opcd_bench.errors import ConfigError, EngineDied, MissingPackage, ModelError
-from opcd_bench.model_source import first_line, source_of
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.source import first_line, source_of
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import Follower, PromptLogProbs, Written, finish_of, sampling_words
 

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import httpx
 from transformers import PreTrainedTokenizerBase
 
-from opcd_bench import models
+from opcd_bench.envs.task import Message
 from opcd_bench.errors import EngineDied, ModelError
-from opcd_bench.model_source import first_line
-from opcd_bench.models import LoadedModel
+from opcd_bench.models import prompts, saving
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.source import first_line
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of, sampling_words
-from opcd_bench.task import Message
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class VLLMServer:
         """Have the server read the weights from a folder that it shares with this machine."""
         with tempfile.TemporaryDirectory(prefix="opcd-bench-") as scratch:
             folder = Path(scratch) / "model"
-            models.save(loaded, folder)
+            saving.save(loaded, folder)
             folder.parent.chmod(0o755)
             try:
                 self._send(
@@ -137,7 +137,7 @@ class VLLMServer:
                 f"{self.name} serves {self.model!r} with another tokenizer than {student!r} has: "
                 "one text has other token ids there. Serve a model of the student's own family"
             )
-        own = models.prompt_ids(tokenizer, _CONVERSATION)
+        own = prompts.prompt_ids(tokenizer, _CONVERSATION)
         rendered = self._send(
             "POST",
             "/tokenize",

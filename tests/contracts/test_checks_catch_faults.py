@@ -6,18 +6,27 @@ from typing import ClassVar
 import pytest
 import torch
 
-from opcd_bench import registry
-from opcd_bench.checks import check_file
-from opcd_bench.losses import TokenLoss
-from opcd_bench.method import STUDENT, Method
-from opcd_bench.method_checks import METHOD_CONTRACTS
-from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Grade, Task, Turn
-from opcd_bench.task_checks import TASK_CONTRACTS
+from opcd_bench.distillation.losses.functional import TokenLoss
+from opcd_bench.distillation.method import STUDENT, Method
+from opcd_bench.envs.task import (
+    Ceiling,
+    Context,
+    Episode,
+    Example,
+    Floor,
+    Grade,
+    Task,
+    Turn,
+)
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts.checks import check_file
+from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
+from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
 
 
 def broken_by(contracts, plugin):
     """The contracts that the plugin breaks, by their sentence."""
-    from opcd_bench.checks import results
+    from opcd_bench.runner.contracts.contract import results
 
     return {
         result.says: result.detail for result in results(contracts, plugin) if not result.passed
@@ -241,7 +250,7 @@ def test_a_wrong_task_breaks_the_contract_that_names_its_fault(task, says, detai
             "another plugin",
         ),
         (
-            "from opcd_bench import losses\nMETHOD = 1\n",
+            "from opcd_bench.distillation.losses import functional\nMETHOD = 1\n",
             "loads in a fresh interpreter without torch",
             "torch",
         ),

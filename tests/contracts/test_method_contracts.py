@@ -2,9 +2,9 @@
 
 import pytest
 
-from opcd_bench import registry
-from opcd_bench.checks import FILE_CONTRACTS
-from opcd_bench.method_checks import METHOD_CONTRACTS
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts.checks import FILE_CONTRACTS
+from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
 
 FILES = registry.plugin_files(registry.METHODS_PACKAGE)
 # test_layers.py imports every plugin in one fresh interpreter; here that would be one for each

@@ -3,10 +3,11 @@
 import pytest
 from small_data import write_all
 
-from opcd_bench import data_sets, registry
-from opcd_bench.checks import FILE_CONTRACTS
+from opcd_bench.envs import data_sets
 from opcd_bench.errors import MissingData
-from opcd_bench.task_checks import TASK_CONTRACTS
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts.checks import FILE_CONTRACTS
+from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
 
 FILES = registry.plugin_files(registry.TASKS_PACKAGE)
 STATIC = [contract for contract in FILE_CONTRACTS if "fresh interpreter" not in contract.says]

@@ -10,8 +10,8 @@ import sys
 import pytest
 from command_line import opcd
 
-from opcd_bench.experience import context_file
-from opcd_bench.run_reader import RunReader
+from opcd_bench.envs import context_file
+from opcd_bench.store.run_reader import RunReader
 
 SUITE = """
 summary = "two rounds"

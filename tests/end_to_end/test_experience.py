@@ -5,10 +5,10 @@ import json
 import pytest
 from command_line import opcd
 
-from opcd_bench.experience import context_file
-from opcd_bench.models import load
-from opcd_bench.run_reader import RunReader
-from opcd_bench.task import Context, Contexts
+from opcd_bench.envs import context_file
+from opcd_bench.envs.task import Context, Contexts
+from opcd_bench.models.loading import load
+from opcd_bench.store.run_reader import RunReader
 
 EXTRACT = ["extract", "--task", "rule_math", "--items", "6", "--seeds", "2", "--device", "cpu"]
 
@@ -31,7 +31,7 @@ def stages(folder):
 
 def test_the_built_in_model_learns_rules_from_its_own_attempts(contexts):
     """Its lessons are in the words of the context that it never read."""
-    from opcd_bench import registry
+    from opcd_bench.runner import registry
 
     truth = registry.task("rule_math").context().text
     items = [context_file.read(path).items for path in sorted(contexts.glob("memoryless/*.json"))]

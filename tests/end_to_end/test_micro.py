@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from opcd_bench import grid, registry, runner
-from opcd_bench.config import Suite, make_suite
+from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.progress import QuietReporter
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import SuiteDir
-from opcd_bench.workbench import Workbench
+from opcd_bench.runner import grid, registry, suite_runner
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
 
 
 def small(output: Path, **values) -> Suite:
@@ -39,7 +39,7 @@ def small(output: Path, **values) -> Suite:
 def alive(tmp_path_factory) -> dict[str, RunReader]:
     """The runs of a method and of the null control, by method."""
     suite = small(tmp_path_factory.mktemp("alive"))
-    summary = runner.run(suite, console=QuietReporter())
+    summary = suite_runner.run(suite, console=QuietReporter())
     assert summary.failed == 0, summary.table
     runs = [RunReader(path) for path in SuiteDir(summary.suite_dir).runs()]
     return {run.config["method"]["name"]: run for run in runs}
@@ -86,5 +86,5 @@ def test_retention_starts_with_room_on_both_sides(alive):
 
 def test_every_cell_of_the_quick_suite_can_be_planned():
     suite = registry.suite("quick")
-    planned = runner.plan(suite)
+    planned = suite_runner.plan(suite)
     assert len(grid.cells(suite, planned.methods, planned.tasks)) == 4

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from opcd_bench.report.load import load
-from opcd_bench.report.render import render
-from opcd_bench.store import RunDir, SuiteDir
+from opcd_bench.report.analysis.load import load
+from opcd_bench.report.page.render import render
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.suite_dir import SuiteDir
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the PyPI package playwright")
 axe = pytest.importorskip(

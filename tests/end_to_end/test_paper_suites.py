@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from opcd_bench.run_reader import RunReader
+from opcd_bench.store.run_reader import RunReader
 
 CELLS = {
     "paper_math": 4,

@@ -18,9 +18,10 @@ import pytest
 from fixtures import tiny_tokenizer, write_tiny_model
 
 from opcd_bench.cli import main
-from opcd_bench.registry import plugin_files
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import SuiteDir, verify
+from opcd_bench.runner.registry import plugin_files
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.verification import verify
 
 SMALL = [
     "--max-steps", "2", "--batch-size", "2", "--retention", "none", "--name", "small",
@@ -236,7 +237,7 @@ def test_a_kept_checkpoint_is_a_model_that_transformers_opens_and_a_run_begins_f
 
 
 def test_a_full_disk_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
-    from opcd_bench import jsonl
+    from opcd_bench.store import jsonl
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -305,10 +306,10 @@ def members(group):
 
 
 def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
-    from opcd_bench import runner
+    from opcd_bench.runner import suite_runner
 
     words = ["run", "--methods", "opcd_full,sft_context", *LAKE, "--jobs", "2"]
-    original = runner.wait
+    original = suite_runner.wait
 
     def killing(futures, **settings):
         for child in multiprocessing.active_children():
@@ -316,7 +317,7 @@ def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path
         return original(futures, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "wait", killing)
+        patch.setattr(suite_runner, "wait", killing)
         answer = opcd(*words)
     refused(answer, "type the same command again")
     assert opcd(*words).code == 0

@@ -21,19 +21,21 @@ import pytest
 import torch
 from fixtures import write_tiny_model
 
-from opcd_bench import models, registry
-from opcd_bench.config import make_suite
-from opcd_bench.divergence import named
-from opcd_bench.models import LoadedModel, copy_frozen
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.models import loading, prompts
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.listed_teacher import ListedTeacher
 from opcd_bench.rollout.vllm import Follower, VLLMEngine, probe_gap
 from opcd_bench.rollout.vllm_local import LocalVLLM
 from opcd_bench.rollout.vllm_server import VLLMServer
-from opcd_bench.run_reader import RunReader
-from opcd_bench.scoring import Pair
-from opcd_bench.training import TrainingCore
+from opcd_bench.runner import registry
+from opcd_bench.store.run_reader import RunReader
 
 pytestmark = [
     pytest.mark.vllm,
@@ -47,7 +49,7 @@ GREEDY = Sampling(temperature=0.0, max_completion_length=48)
 
 @pytest.fixture(scope="module")
 def micro() -> LoadedModel:
-    return models.load("micro", device="cpu", dtype="float32")
+    return loading.load("micro", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def requests(micro) -> list[Request]:
     for i, example in enumerate(task.examples("dev")[:12]):
         plain = task.open(example, 0).messages
         messages = task.context().tell(plain) if i % 2 else plain
-        found.append(Request(models.prompt_ids(micro, messages), 1000 + i))
+        found.append(Request(prompts.prompt_ids(micro, messages), 1000 + i))
     return found
 
 
@@ -181,7 +183,7 @@ def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
         suite = json.loads((run / "config.json").read_text())["suite"]
         assert suite["engine"] == suite["teacher_engine"] == "vllm"
     folder = runs[0] / "checkpoints/step_000003/model"
-    student = models.load(str(folder), device="cpu", dtype="float32")
+    student = loading.load(str(folder), device="cpu", dtype="float32")
     assert probe_gap(LocalVLLM(student, str(folder)), student) < 1e-3
 
 
@@ -246,7 +248,7 @@ def wait_for(url, process, log) -> VLLMServer:
 
 def test_a_server_writes_teaches_and_takes_weights(served):
     folder, server = served
-    student = models.load(str(folder), device="cpu", dtype="float32")
+    student = loading.load(str(folder), device="cpu", dtype="float32")
     server.check_tokenizer(student.tokenizer, "tiny")
     requests = [Request((5, 6, 7 + i), i) for i in range(4)]
     follower = Follower(server)
@@ -270,7 +272,7 @@ def against(server, folder, tmp_path, name):
 
 def test_a_suite_trains_against_a_server_that_holds_its_teacher_and_no_other(served, tmp_path):
     folder, server = served
-    student = models.load(str(folder), device="cpu", dtype="float32")
+    student = loading.load(str(folder), device="cpu", dtype="float32")
     server.load(trained(student, 0.1))
     refused = against(server, folder, tmp_path, "other")
     assert refused.returncode == 2 and "does not hold the weights" in refused.stderr

@@ -14,28 +14,31 @@ import pytest
 from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
-from opcd_bench import grid, registry, runner, training
-from opcd_bench.cell import CellRun, choose_step
-from opcd_bench.config import Suite
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation import trainer
+from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, StoreError
-from opcd_bench.method import Teacher, stored
 from opcd_bench.progress import QuietReporter
-from opcd_bench.report import tables
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import RunDir, SuiteDir, verify
-from opcd_bench.workbench import Workbench
+from opcd_bench.report.tables import plain_text
+from opcd_bench.runner import grid, registry, suite_runner
+from opcd_bench.runner.cell import CellRun, choose_step
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.verification import verify
 
 
 def run_toy(suite: Suite, task: Toy | None = None) -> Path:
     """All cells of a toy suite in this process; the folder of the first."""
     methods = {name: registry.method(name) for name in suite.methods}
-    planned = runner.Plan(suite, methods, {"toy": task or Toy()})
+    planned = suite_runner.Plan(suite, methods, {"toy": task or Toy()})
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     bench = Workbench(suite, suite_dir, QuietReporter())
     suite_dir.merge(suite.model_dump(mode="json"))
     cells = grid.cells(suite, methods, planned.tasks)
     for cell in cells:
-        runner.run_cell(cell, planned, bench, QuietReporter())
+        suite_runner.run_cell(cell, planned, bench, QuietReporter())
     return suite_dir.run(cells[0].name)
 
 
@@ -79,7 +82,7 @@ def after_rows(monkeypatch, n: int, *, torn: bool) -> None:
 
 
 def in_checkpoint(monkeypatch, n: int) -> None:
-    original, count = training.save_state, [0]
+    original, count = trainer.save_state, [0]
 
     def save(core, folder) -> None:
         original(core, folder)
@@ -87,7 +90,7 @@ def in_checkpoint(monkeypatch, n: int) -> None:
         if count[0] == n:
             kill_self()
 
-    monkeypatch.setattr(training, "save_state", save)
+    monkeypatch.setattr(trainer, "save_state", save)
 
 
 def before(monkeypatch, owner, name: str) -> None:
@@ -190,8 +193,8 @@ def test_the_chosen_weights_are_those_that_dev_saw(tiny_model_folder, tmp_path):
     reader = RunReader(path)
     bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
     student = bench.fresh_student()
-    core = training.TrainingCore(student, suite, 1e-3)
-    training.load_state(core, reader.checkpoint_at(4).path)
+    core = trainer.TrainingCore(student, suite, 1e-3)
+    trainer.load_state(core, reader.checkpoint_at(4).path)
     again = bench.score(Toy(), "test", student, bench.engine(student), 0, final=True)
     stored = reader.read("samples/test")
     assert [row["turns"] for row in stored] == [list(row["turns"]) for row in again.samples]
@@ -235,7 +238,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_p
     assert states["opcd_full"].state == "failed"
     assert states["opcd_full"].failure()["reason"] == "the reactor is cold"
     assert states["opcd_tail"].sealed
-    text = tables.headline_text(tmp_path / "toy")
+    text = plain_text.headline_text(tmp_path / "toy")
     assert "failed: the reactor is cold" in text
     run_toy(suite)
     assert states["opcd_full"].sealed, "the same call takes a failed cell up again"
@@ -266,7 +269,7 @@ def test_rows_have_no_nan_and_no_clock(uninterrupted):
 
 def test_floors_are_stored_beside_the_runs_and_shown(tiny_model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
-    summary = runner.run(toy_suite(tiny_model_folder, tmp_path), console=QuietReporter())
+    summary = suite_runner.run(toy_suite(tiny_model_folder, tmp_path), console=QuietReporter())
     stored = SuiteDir(summary.suite_dir).read()["floors"]
     assert stored == {"toy": {"uniform": 0.5, "best possible": 1.0}}
     assert "floor" in summary.table and "50.0" in summary.table
@@ -275,11 +278,11 @@ def test_floors_are_stored_beside_the_runs_and_shown(tiny_model_folder, tmp_path
 def test_a_folder_of_runs_from_other_weights_is_refused(tiny_model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
     folder = write_tiny_model(tmp_path / "model")
-    runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
+    suite_runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
     shutil.rmtree(folder)
     write_tiny_model(folder, seed=1)
     with pytest.raises(StoreError, match="other weights"):
-        runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
+        suite_runner.run(toy_suite(folder, tmp_path / "out"), console=QuietReporter())
 
 
 def with_method(monkeypatch, **changes) -> None:
@@ -310,11 +313,11 @@ def test_other_weights_of_a_larger_teachers_name_are_refused(
     with_method(monkeypatch, teacher=Teacher("larger"))
     larger = write_tiny_model(tmp_path / "larger", seed=2)
     suite = toy_suite(tiny_model_folder, tmp_path / "out", teacher_model=str(larger))
-    runner.run(suite, console=QuietReporter())
+    suite_runner.run(suite, console=QuietReporter())
     shutil.rmtree(larger)
     write_tiny_model(larger, seed=3)
     with pytest.raises(StoreError, match=r"other weights of '.*larger'"):
-        runner.run(suite, console=QuietReporter())
+        suite_runner.run(suite, console=QuietReporter())
 
 
 def test_a_stored_writer_reads_the_told_replies_of_another_run(

@@ -11,13 +11,16 @@ import pytest
 from toy import Toy, toy_suite
 from transformers import dynamic_module_utils
 
-from opcd_bench import estimate, models, pace, registry, runner
 from opcd_bench.errors import ConfigError, DataError
-from opcd_bench.experience import reflect, rounds
+from opcd_bench.experience import reflect
+from opcd_bench.models import loading, prompts
 from opcd_bench.progress import QuietReporter
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import SuiteDir
-from opcd_bench.workload import KINDS
+from opcd_bench.runner import registry, suite_runner
+from opcd_bench.runner.estimate import estimate, step_time
+from opcd_bench.runner.estimate.workload import KINDS
+from opcd_bench.runner.rounds import rounds
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
 
 METHODS = ["sft_context", "opcd_full"]
 
@@ -80,7 +83,7 @@ def test_a_real_run_stays_below_the_bound_and_is_expected_as_it_was(
     suite = suite_of(tiny_model_folder, tmp_path)
     before = estimated(suite)
     assert before.expected is None and before.seconds is None and before.source == ""
-    runner.run(suite, console=QuietReporter())
+    suite_runner.run(suite, console=QuietReporter())
     real, after = counters(tmp_path), estimated(suite)
     assert real["told_written"] > 0
     for kind in KINDS:
@@ -135,7 +138,7 @@ def test_rounds_stay_below_the_bound(toy_registry, tiny_model_folder, tmp_path, 
 
 
 def test_runs_of_other_settings_say_nothing(toy_registry, tiny_model_folder, tmp_path):
-    runner.run(suite_of(tiny_model_folder, tmp_path), console=QuietReporter())
+    suite_runner.run(suite_of(tiny_model_folder, tmp_path), console=QuietReporter())
     assert estimated(suite_of(tiny_model_folder, tmp_path, learning_rate=5e-4)).expected is not None
     assert estimated(suite_of(tiny_model_folder, tmp_path, temperature=0.5)).expected is None
 
@@ -143,18 +146,18 @@ def test_runs_of_other_settings_say_nothing(toy_registry, tiny_model_folder, tmp
 def test_an_interrupted_run_tells_its_steps_but_not_its_length(
     toy_registry, tiny_model_folder, tmp_path
 ):
-    runner.run(suite_of(tiny_model_folder, tmp_path), console=QuietReporter())
+    suite_runner.run(suite_of(tiny_model_folder, tmp_path), console=QuietReporter())
     reader = RunReader(SuiteDir(tmp_path / "toy").runs()[0])
-    whole = pace.pace_of([reader])
+    whole = step_time.pace_of([reader])
     assert whole.other_seconds is not None and whole.steps == 6
     assert set(whole.phases) == {"teacher", "student", "optimiser"}
     assert sum(whole.phases.values()) <= whole.seconds_trained
     events = (reader.path / "events.jsonl").read_text().splitlines()
     resumed = json.dumps({**json.loads(events[0]), "kind": "resumed"})
     (reader.path / "events.jsonl").write_text("\n".join([*events, resumed]) + "\n")
-    assert pace.pace_of([reader]).other_seconds is None
+    assert step_time.pace_of([reader]).other_seconds is None
     rows = reader.read("train")
-    late = pace.pace_of([reader], warm_up=2)
+    late = step_time.pace_of([reader], warm_up=2)
     assert late.steps == 4
     assert late.trained == pytest.approx(sum(row["tokens"] for row in rows[2:]) / 4)
 
@@ -181,15 +184,15 @@ def test_measuring_takes_real_steps_and_keeps_nothing(
 def test_without_measuring_no_weight_is_loaded(
     toy_registry, tiny_model_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("loaded"))
     found = estimated(suite_of(tiny_model_folder, tmp_path))
     assert found.model.parameters > 0
     lengths = found.tasks[0].lengths
-    tokenizer = models.tokenizer_of(str(tiny_model_folder))
+    tokenizer = loading.tokenizer_of(str(tiny_model_folder))
     plain = [{"role": "user", "content": "Say train0."}]
-    assert lengths.plain == len(models.prompt_ids(tokenizer, plain))
+    assert lengths.plain == len(prompts.prompt_ids(tokenizer, plain))
     told = Toy().context().tell(plain)
-    assert lengths.told == len(models.prompt_ids(tokenizer, told)) > lengths.plain
+    assert lengths.told == len(prompts.prompt_ids(tokenizer, told)) > lengths.plain
 
 
 def test_a_model_that_cannot_be_reached_leaves_the_tokens(toy_registry, tmp_path):

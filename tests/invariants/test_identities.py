@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from opcd_bench import grid, registry
-from opcd_bench.config import digest
+from opcd_bench.hashing import digest
 from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine
-from opcd_bench.store import SuiteDir
-from opcd_bench.workbench import Workbench
+from opcd_bench.runner import grid, registry
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.suite_dir import SuiteDir
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 

@@ -10,13 +10,15 @@ import torch
 from test_cell import after_rows, in_child, run_toy, truth
 from toy import Toy, toy_suite
 
-from opcd_bench import adapters, grid, models, registry, training
+from opcd_bench.distillation import trainer
+from opcd_bench.distillation.method import Teacher
 from opcd_bench.errors import ConfigError, MissingPackage
-from opcd_bench.method import Teacher
+from opcd_bench.models import adapters, loading, saving
 from opcd_bench.progress import QuietReporter
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import SuiteDir
-from opcd_bench.workbench import Workbench
+from opcd_bench.runner import grid, registry
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
 
 pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
 
@@ -52,8 +54,8 @@ def test_student_and_teacher_are_one_module(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
     bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
     assert bench.fresh_student().model is bench.initial.model
-    assert bench.identity["weights"] == models.weights_hash(
-        models.load(str(tiny_model_folder), device="cpu").model
+    assert bench.identity["weights"] == saving.weights_hash(
+        loading.load(str(tiny_model_folder), device="cpu").model
     )
 
 
@@ -89,15 +91,15 @@ def test_every_cell_begins_from_the_model_before_training(tiny_model_folder, tmp
 def test_the_checkpoint_opens_as_a_student_of_its_own(tiny_model_folder, tmp_path):
     path = run_toy(toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA))
     checkpoint = RunReader(path).checkpoint_at(6).path
-    assert (checkpoint / training.ADAPTER / "adapter_model.safetensors").is_file()
-    again = run_toy(toy_suite(checkpoint / training.MODEL, tmp_path / "again", max_steps=2, **LORA))
+    assert (checkpoint / trainer.ADAPTER / "adapter_model.safetensors").is_file()
+    again = run_toy(toy_suite(checkpoint / trainer.MODEL, tmp_path / "again", max_steps=2, **LORA))
     assert RunReader(again).sealed, (again / "FAILED.json").read_text()
 
     suite = toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA)
     bench = Workbench(suite, SuiteDir(tmp_path / "first/toy"), QuietReporter())
-    core = training.TrainingCore(bench.fresh_student(), suite, 1e-2)
-    training.load_state(core, checkpoint)
-    merged = models.load(str(checkpoint / training.MODEL), device="cpu")
+    core = trainer.TrainingCore(bench.fresh_student(), suite, 1e-2)
+    trainer.load_state(core, checkpoint)
+    merged = loading.load(str(checkpoint / trainer.MODEL), device="cpu")
     ids = torch.arange(5, 30)[None]
     with torch.no_grad():
         theirs, ours = merged.model(input_ids=ids).logits, core.student.model(input_ids=ids).logits
@@ -119,7 +121,7 @@ def test_a_package_that_is_not_there_is_told_before_the_model_is_loaded(
     settings, extra, tiny_model_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("loaded"))
     suite = toy_suite(tiny_model_folder, tmp_path, **settings)
     with pytest.raises(MissingPackage, match=rf"pip install 'opcd-bench\[{extra}\]'"):
         Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())

@@ -9,15 +9,16 @@ import torch
 from test_cell import run_toy, truth
 from toy import toy_suite
 
-from opcd_bench import models, workbench
 from opcd_bench.cli import settings
+from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import CellFailed, ModelError
-from opcd_bench.memory import named_knob
+from opcd_bench.models import loading
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.run_reader import RunReader
-from opcd_bench.store import SuiteDir
-from opcd_bench.training import TrainingCore
-from opcd_bench.workbench import Workbench
+from opcd_bench.runner import resources
+from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
 
 OOM = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -37,7 +38,7 @@ def at_call(monkeypatch, owner, name: str, n: int) -> None:
 
 PHASES = {
     "loading": ((Workbench, "fresh_student", 1), "while loading: --set lora_rank=16"),
-    "writing": ((workbench.writers, "write", 3), "while writing: lower rollout_batch_size"),
+    "writing": ((resources.sampling, "write", 3), "while writing: lower rollout_batch_size"),
     "training": ((TrainingCore, "_accumulate", 3), "while training: lower micro_batch_size"),
     "scoring": ((Workbench, "score", 3), "while scoring: lower rollout_batch_size"),
 }
@@ -137,4 +138,4 @@ def test_other_errors_pass_through_as_they_are(tmp_path):
 def test_a_model_that_does_not_fit_says_what_would(tiny_model_folder, monkeypatch):
     at_call(monkeypatch, torch.nn.Module, "to", 1)
     with pytest.raises(ModelError, match=r"does not fit into the memory of cpu.*lora_rank = 16"):
-        models.load(str(tiny_model_folder), device="cpu")
+        loading.load(str(tiny_model_folder), device="cpu")

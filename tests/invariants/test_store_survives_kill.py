@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from opcd_bench.files import remove_folder, remove_temporaries
-from opcd_bench.jsonl import read_rows
-from opcd_bench.store import RunDir, SharedDir, verify
+from opcd_bench.store.files import remove_folder, remove_temporaries
+from opcd_bench.store.jsonl import read_rows
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.suite_dir import SharedDir
+from opcd_bench.store.verification import verify
 
 CONFIG = {"method": "toy", "learning_rate": 1e-3}
 LAST, SAVE_EVERY, EVAL_EVERY = 4, 2, 2

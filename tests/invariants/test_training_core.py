@@ -11,14 +11,22 @@ import pytest
 import torch
 from fixtures import tiny_model, tiny_tokenizer
 
-from opcd_bench import cpu, scoring
-from opcd_bench.config import make_suite
-from opcd_bench.divergence import named
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation import scoring
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.losses.functional import TokenLoss
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.trainer import (
+    TrainingCore,
+    load_state,
+    rate_at,
+    save_state,
+    token_weights,
+)
 from opcd_bench.errors import NonFiniteGradients
-from opcd_bench.losses import TokenLoss
-from opcd_bench.models import LoadedModel, assemble, copy_frozen
-from opcd_bench.scoring import Pair
-from opcd_bench.training import TrainingCore, load_state, rate_at, save_state, token_weights
+from opcd_bench.models import cpu
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import assemble, copy_frozen
 
 LOSS = named("rkl_tail", k=5, support="student_top_k")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from opcd_bench import checks, registry
 from opcd_bench.cli import main
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts import checks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

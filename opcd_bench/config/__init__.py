@@ -1,0 +1,1 @@
+"""A suite's settings, their rules and the suites that ship."""

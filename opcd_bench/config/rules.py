@@ -1,0 +1,165 @@
+"""Settings of a suite that do not go together: refused as it is read, or warned of as it runs."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from opcd_bench.config.fields import Settings
+
+TASK_FIELDS = (
+    "batch_size",
+    "context",
+    "context_placement",
+    "dev_items",
+    "eval_steps",
+    "max_completion_length",
+    "max_steps",
+    "micro_batch_size",
+    "num_generations",
+    "test_items",
+)
+"""What a task may set otherwise than its suite."""
+
+VLLM_RESERVED = (
+    "dtype", "generation_config", "hf_overrides", "load_format", "logprobs_mode", "model",
+    "quantization", "revision", "seed", "tokenizer", "tokenizer_revision",
+)  # fmt: skip
+"""Arguments of vllm.LLM that change numbers: none of them is an option."""
+
+BFLOAT16_STAYS = 2**-9
+"""A change of less than this share of a bfloat16 number always rounds away (8 significant bits)."""
+
+TYPICAL_WEIGHT = 0.02
+"""The spread that most decoders' weights begin with (transformers' ``initializer_range``)."""
+
+
+def refuse_inconsistent(suite: Settings) -> None:
+    """Raise ValueError for the first two settings that contradict each other."""
+    _refuse_task_settings(suite)
+    _refuse_choice(suite)
+    _refuse_rounds(suite)
+    if trained := set(suite.tasks) & set(suite.retention):
+        raise ValueError(
+            f"{', '.join(sorted(trained))} is trained on and cannot be retention of the same "
+            "suite: its test split would be scored before the checkpoint is chosen. Drop it "
+            "from tasks or from retention"
+        )
+    for field in ("lora_alpha", "lora_target_modules"):
+        default = type(suite).model_fields[field].default
+        if suite.lora_rank is None and suite.model_dump()[field] != default:
+            raise ValueError(f"{field} says nothing without lora_rank; add lora_rank = 16")
+    if suite.warmup_steps > suite.max_steps:
+        raise ValueError(
+            f"warmup_steps = {suite.warmup_steps} exceeds max_steps = {suite.max_steps}"
+        )
+    if (suite.headline_learning_rate is None) != (suite.sweep_seeds is None):
+        raise ValueError("headline_learning_rate and sweep_seeds are given together, or neither")
+    _refuse_vllm(suite)
+    if (
+        isinstance(suite.headline_learning_rate, float)
+        and suite.headline_learning_rate not in suite.learning_rate
+    ):
+        raise ValueError(
+            f"headline_learning_rate = {suite.headline_learning_rate} is not among "
+            f"learning_rate = {list(suite.learning_rate)}"
+        )
+    if suite.sweep_seeds is not None and suite.sweep_seeds > suite.seeds:
+        raise ValueError(f"sweep_seeds = {suite.sweep_seeds} exceeds seeds = {suite.seeds}")
+
+
+def _refuse_task_settings(suite: Settings) -> None:
+    for task, own in suite.task_settings.items():
+        if task not in suite.tasks:
+            raise ValueError(
+                f"task_settings.{task}: no such task here, but {', '.join(suite.tasks)}"
+            )
+        foreign = sorted(set(own) - set(TASK_FIELDS))
+        if foreign:
+            raise ValueError(
+                f"task_settings.{task}.{foreign[0]}: not a setting of a task; those are "
+                f"{', '.join(TASK_FIELDS)}"
+            )
+        try:
+            suite.for_task(task)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(["task_settings", task, *map(str, problem["loc"])])
+            raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _refuse_choice(suite: Settings) -> None:
+    if isinstance(suite.choose, int) and not isinstance(suite.choose, bool):
+        if not 0 <= suite.choose <= suite.max_steps:
+            raise ValueError(
+                f"choose = {suite.choose} lies outside 0 … max_steps = {suite.max_steps}"
+            )
+        if suite.choose not in suite.evaluated_steps():
+            raise ValueError(
+                f"choose = {suite.choose} is no evaluated step; those are multiples of "
+                f"eval_steps = {suite.eval_steps}, and the last, {suite.max_steps}"
+            )
+
+
+def _refuse_rounds(suite: Settings) -> None:
+    if (suite.begin_weights is None) != (suite.begin_folder is None):
+        raise ValueError("begin_weights and begin_folder are given together, or neither")
+    if suite.consolidate == "replay" and not suite.chained:
+        raise ValueError(
+            "consolidate = 'replay' trains on the states that a round's own attempts visited, "
+            "and without rounds there are none; add rounds = 2, or an [experience] table for "
+            "one round"
+        )
+    if suite.chained:
+        _refuse_in_chains(suite)
+
+
+def _refuse_in_chains(suite: Settings) -> None:
+    if suite.context:
+        raise ValueError(
+            "context: a round makes its context from the student's own attempts; leave it out "
+            "(--context none), or run without rounds and [experience]"
+        )
+    if suite.headline_learning_rate == "dev":
+        raise ValueError(
+            "headline_learning_rate = 'dev' cannot be used with rounds: every rate is a chain "
+            "of its own; give a number, or neither it nor sweep_seeds"
+        )
+    if suite.rounds > 1 and suite.keep_checkpoints == "none":
+        raise ValueError(
+            "keep_checkpoints = 'none' leaves the next round nothing to begin from; use "
+            "'chosen' (--set keep_checkpoints=chosen)"
+        )
+
+
+def _refuse_vllm(suite: Settings) -> None:
+    for key, engine in (("vllm_url", "engine"), ("teacher_url", "teacher_engine")):
+        if getattr(suite, key) is not None and getattr(suite, engine) != "vllm":
+            raise ValueError(f"{key} is given; say {engine} = 'vllm' with it")
+    teaching = suite.teacher_engine == "vllm" and suite.teacher_url is None
+    if suite.jobs > 1 and (suite.engine == "vllm" or teaching):
+        raise ValueError(
+            f"jobs = {suite.jobs} would have processes fight over one vLLM, its weights and "
+            "its memory; set jobs = 1, or the engine = 'hf'"
+        )
+    if reserved := sorted(set(suite.vllm_options) & set(VLLM_RESERVED)):
+        raise ValueError(
+            f"vllm_options.{reserved[0]}: numbers depend on it, so the suite says it, not "
+            f"the options ({', '.join(VLLM_RESERVED)})"
+        )
+
+
+def rounding_warning(suite: Settings) -> str | None:
+    """Why training may stand still: bfloat16 weights, and steps too small for them; None if not.
+
+    An AdamW step moves a weight by about the learning rate.
+    """
+    rate = min(suite.learning_rate)
+    largest = rate / BFLOAT16_STAYS
+    if suite.dtype != "bfloat16" or suite.lora_rank is not None or largest >= TYPICAL_WEIGHT:
+        return None
+    return (
+        f"dtype = 'bfloat16' keeps 8 significant bits of a weight, so steps of learning_rate = "
+        f"{rate:g} round away on every weight above {largest:.2g}; weights begin at about "
+        f"{TYPICAL_WEIGHT}. For float32 weights computed in bfloat16: --set dtype=auto --set "
+        "bf16=true; or train an adapter, which is float32: --set lora_rank=16"
+    )

@@ -1,0 +1,86 @@
+"""A suite as a TOML file: its own settings, and the sizes that put others over them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.suite import Suite, make_suite
+from opcd_bench.errors import ConfigError, UnknownName
+
+SIZES = "sizes"
+"""The table of sizes: ``[sizes.smoke]`` holds settings as the suite itself does."""
+
+
+@dataclass(frozen=True)
+class SuiteFile:
+    """What a suite's file says: ``values`` as written, and ``sizes`` by name."""
+
+    path: Path
+    values: Mapping[str, Any]
+    sizes: Mapping[str, Mapping[str, Any]]
+
+    def suite(self, size: str | None = None, overrides: Mapping[str, Any] | None = None) -> Suite:
+        """The suite as written, or in one of its sizes; ``overrides`` go over both.
+
+        A setting of a size takes the place of the suite's whole value, tables too. Its runs lie in
+        a folder of their own, ``<suite>-<size>``. Raises UnknownName for a size that there is not,
+        ConfigError for one of a suite without any, or for settings that cannot be used.
+        """
+        values = {"name": self.path.stem, **self.values}
+        where = str(self.path)
+        if size is not None:
+            values |= {**self._size(size), "name": f"{values['name']}-{size}"}
+            where = f"{where}, size {size!r}"
+        if overrides:
+            values |= overrides
+            where = f"{where} with the command line's settings"
+        return make_suite(values, where)
+
+    def _size(self, size: str) -> Mapping[str, Any]:
+        if not self.sizes:
+            raise ConfigError(
+                f"suite {self.path.stem!r} has no sizes; leave out --size {size} (opcd-bench "
+                "suites shows which have some)"
+            )
+        if size not in self.sizes:
+            raise UnknownName(
+                f"size of suite {self.path.stem!r}", size, self.sizes, "Without --size: as written."
+            )
+        return self.sizes[size]
+
+
+def read(path: Path) -> SuiteFile:
+    """The suite in a TOML file; ConfigError where it is no UTF-8, no TOML, or its sizes no tables.
+
+    Settings are not looked at before `SuiteFile.suite` makes one of them.
+    """
+    values = _toml(path)
+    sizes = values.pop(SIZES, {})
+    if not isinstance(sizes, dict) or not all(isinstance(one, dict) for one in sizes.values()):
+        raise ConfigError(f"{path}: {SIZES} holds one table a size: write [{SIZES}.smoke]")
+    for size, own in sizes.items():
+        if "name" in own:
+            raise ConfigError(
+                f"{path}: {SIZES}.{size}.name: a size has no name of its own, its folder is the "
+                f"suite's with -{size} behind; leave it out"
+            )
+    return SuiteFile(path, values, sizes)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 (byte {error.start}); save the suite as UTF-8 and run again"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None

@@ -1,0 +1,1 @@
+"""The method, its losses and teachers, the sampling of replies, and the trainer."""

@@ -1,0 +1,1 @@
+"""Token-level losses: coordinates, rules, names and tensor functions."""

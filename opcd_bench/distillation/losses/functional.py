@@ -1,0 +1,469 @@
+"""Per-token distillation losses as pure tensor functions: what to differentiate, what to log.
+
+No function here reduces, masks or pads: a chunk of positions is as good as a batch. Gradients
+reach the student's logits alone. Sources of the formulas: arXiv 2602.12275 (Eq. 1, reverse KL on
+the student's top-k), arXiv 2605.11182 (stop-gradient and tail variants), arXiv 2306.13649 (JSD),
+arXiv 2402.03898 (skew KL), http://joschu.net/blog/kl-approx.html (k1, k2, k3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.supports import (
+    EMPTY,
+    FromList,
+    FromLogits,
+    Reader,
+    Reading,
+    read,
+)
+from opcd_bench.errors import InvalidLoss
+
+_K3_MAX_EXPONENT = 80.0  # exp of it is near float32's end; P(ratio beyond) is below e^-80
+_OVERLAP_K = 20
+_ROUNDING = 1e-6  # nats: a sum nearer to 0 is as good as 0
+
+
+class TokenLoss(NamedTuple):
+    """Two values per token, in nats."""
+
+    surrogate: Tensor
+    """Carries the gradient; its value may be negative and means nothing by itself."""
+    divergence: Tensor
+    """Detached and non-negative: what `Divergence.metric` names."""
+
+
+class SupportMetrics(NamedTuple):
+    """What a support leaves out, per token; None where the teacher's list cannot tell.
+
+    `student_mass` and `teacher_mass` are the two models' probability on the support (P_S and Q_S),
+    entropies are in nats over the whole vocabulary, `top_k_overlap` is the share of the student's
+    top-k that is in the teacher's (k of the loss, else 20), `support_size` counts ids, and
+    `coverage` is the share of the ids asked for whose teacher log-prob was known.
+
+    Three fingerprints of truncation (arXiv 2605.11182): `log_ratio` is the student's mean of
+    l = log p - log q inside the support, which drifts to -1 where mass leaks; `leak` is
+    2 P_S (1 - P_S), the L1 norm of the gradient of P_S that a truncated loss without a
+    stop-gradient adds; `negative_share` is 1 where the sum of p l over the support is negative.
+    """
+
+    student_mass: Tensor
+    teacher_mass: Tensor | None
+    student_entropy: Tensor
+    teacher_entropy: Tensor | None
+    top_k_overlap: Tensor | None
+    support_size: Tensor
+    coverage: Tensor | None
+    log_ratio: Tensor | None
+    leak: Tensor
+    negative_share: Tensor | None
+
+
+def token_loss(
+    loss: Divergence | Callable[..., TokenLoss],
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    reply_ids: Tensor,
+    *,
+    sampler_logp: Tensor | None = None,
+) -> TokenLoss:
+    """The two per-token values of any loss, from both models' logits.
+
+    Args:
+        loss: a `Divergence`, or a contributor's callable of the three tensors below.
+        student_logits: shape (..., V), with gradient.
+        teacher_logits: shape (..., V), detached here; None where `teacher_needs` is `none`.
+        reply_ids: shape (...), the written tokens, aligned: logits at a position predict them.
+        sampler_logp: shape (...), nats, the written tokens' log-probs under the sampler; only for
+            `importance_weight`.
+
+    Returns:
+        `TokenLoss(surrogate, divergence)`, shapes (...), nats; differentiate the first, log the
+        second. float32, or float64 where the student's logits are.
+
+    Raises:
+        InvalidLoss: k is above the vocabulary, or something that the loss needs is absent.
+
+    """
+    if not isinstance(loss, Divergence):
+        return loss(student_logits, teacher_logits, reply_ids)
+    _check_shapes(student_logits, teacher_logits, reply_ids)
+    teacher = _teacher_of(loss, teacher_logits)
+    return _evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp)
+
+
+def from_support(
+    loss: Divergence,
+    student_logits: Tensor,
+    support_ids: Tensor,
+    teacher_logp: Tensor,
+    reply_ids: Tensor,
+    *,
+    reply_teacher_logp: Tensor | None = None,
+    sampler_logp: Tensor | None = None,
+) -> TokenLoss:
+    """The two per-token values from log-probs that the teacher gave on some ids.
+
+    The support is still chosen by the loss: the k likeliest of the list (teacher top-k), the
+    student's own top-k looked up in the list, or both; what the list lacks falls to `missing_ids`.
+
+    Args:
+        loss: what is computed.
+        student_logits: shape (..., V), with gradient.
+        support_ids: shape (..., L), ids that the teacher scored; negative: an empty slot.
+        teacher_logp: shape (..., L), nats, at temperature 1.
+        reply_ids: shape (...), the written tokens.
+        reply_teacher_logp: shape (...), nats, where the written token may be absent from the list.
+        sampler_logp: as in `token_loss`.
+
+    Raises:
+        InvalidLoss: the list cannot serve this loss.
+
+    """
+    _check_shapes(student_logits, None, reply_ids)
+    student = FromLogits(student_logits)
+    teacher = _listed(
+        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    )
+    return _evaluate(loss, student, teacher, reply_ids, sampler_logp)
+
+
+@torch.no_grad()
+def support_metrics(
+    student_logits: Tensor, teacher_logits: Tensor | None, loss: Divergence, reply_ids: Tensor
+) -> SupportMetrics:
+    """What the training core logs beside a loss; shapes as in `token_loss`, all (...)."""
+    _check_shapes(student_logits, teacher_logits, reply_ids)
+    student, teacher = FromLogits(student_logits), _teacher_of(loss, teacher_logits)
+    return _metrics(loss, student, teacher, reply_ids)
+
+
+@torch.no_grad()
+def support_metrics_from_support(
+    student_logits: Tensor,
+    support_ids: Tensor,
+    teacher_logp: Tensor,
+    loss: Divergence,
+    reply_ids: Tensor,
+    *,
+    reply_teacher_logp: Tensor | None = None,
+) -> SupportMetrics:
+    """The same from a listed teacher, whose entropy stays None; `coverage` tells missing ids."""
+    _check_shapes(student_logits, None, reply_ids)
+    student = FromLogits(student_logits)
+    teacher = _listed(
+        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    )
+    return _metrics(loss, student, teacher, reply_ids)
+
+
+def _evaluate(
+    loss: Divergence,
+    student: FromLogits,
+    teacher: Reader | None,
+    reply_ids_X: Tensor,
+    sampler_logp_X: Tensor | None,
+) -> TokenLoss:
+    """Put the pieces together: an exact sum on the support, a sampled term, or both."""
+    if teacher is None:
+        nll_X = -_at_reply(student, reply_ids_X)
+        return TokenLoss(nll_X, nll_X.detach())
+    if loss.support == "full":
+        assert isinstance(teacher, FromLogits)
+        student_logp_XB, teacher_logp_XB = student.everywhere(), teacher.everywhere()
+        in_support_X = torch.ones_like(reply_ids_X, dtype=torch.bool)
+    else:
+        reading = read(loss, student, teacher, reply_ids_X)
+        if loss.estimator != "exact":
+            return _estimated(loss, student, teacher, reading, sampler_logp_X)
+        student_logp_XB, teacher_logp_XB = _buckets(loss, reading)
+        in_support_X = ((reading.ids_XK == reply_ids_X.unsqueeze(-1)) & reading.inside_XK).any(-1)
+    surrogate_X = _surrogate(loss, student_logp_XB, teacher_logp_XB)
+    divergence_X = _divergence(loss, student_logp_XB.detach(), teacher_logp_XB)
+    if loss.gradient == "score_function":  # the prefix-only scalar, a control
+        surrogate_X = surrogate_X.detach() * _at_reply(student, reply_ids_X)
+    if loss.outside == "sampled":
+        student_logp_X = _at_reply(student, reply_ids_X)
+        teacher_logp_X = _teacher_at_reply(loss, teacher, reply_ids_X, ~in_support_X)
+        ratio_X = student_logp_X.detach() - teacher_logp_X
+        weight_X = ~in_support_X * _importance(loss, student_logp_X, sampler_logp_X)
+        surrogate_X = surrogate_X + weight_X * ratio_X * student_logp_X
+        divergence_X = divergence_X + weight_X * _k3(ratio_X)
+    return TokenLoss(surrogate_X, divergence_X)
+
+
+def _estimated(
+    loss: Divergence,
+    student: FromLogits,
+    teacher: Reader,
+    reading: Reading,
+    sampler_logp_X: Tensor | None,
+) -> TokenLoss:
+    """Losses of the written token's log-ratio l = log p(y) - log q(y) alone."""
+    student_logp_X = reading.student_logp_XK.squeeze(-1)
+    ratio_X = student_logp_X - reading.teacher_logp_XK.squeeze(-1)
+    weight_X = _importance(loss, student_logp_X, sampler_logp_X)
+    divergence_X = weight_X * _k3(ratio_X.detach())
+    value_X = {"k1": lambda x: x, "k2": lambda x: x.square() / 2, "k3": _k3}[loss.estimator](
+        ratio_X
+    )
+    if loss.gradient == "through":
+        return TokenLoss(value_X, divergence_X)
+    baseline: float | Tensor
+    if loss.baseline == "reverse_kl":
+        assert isinstance(teacher, FromLogits)
+        baseline = _kl(student.everywhere().detach(), teacher.everywhere())
+    else:
+        baseline = float(loss.baseline)
+    return TokenLoss((value_X.detach() - baseline) * weight_X * student_logp_X, divergence_X)
+
+
+def _buckets(loss: Divergence, reading: Reading) -> tuple[Tensor, Tensor]:
+    """Log-probs of both models on the buckets that the divergence compares."""
+    student_logp_XB, teacher_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
+    if loss.outside == "tail":
+        assert reading.student_log_tail_X is not None and reading.teacher_log_tail_X is not None
+        student_logp_XB = torch.cat([student_logp_XB, reading.student_log_tail_X[..., None]], -1)
+        teacher_logp_XB = torch.cat([teacher_logp_XB, reading.teacher_log_tail_X[..., None]], -1)
+    if loss.outside == "renormalise":
+        student_logp_XB = _renormalised(student_logp_XB, reading.inside_XK)
+    if loss.outside in ("renormalise", "renormalise_teacher"):
+        teacher_logp_XB = _renormalised(teacher_logp_XB, reading.inside_XK)
+    return student_logp_XB, teacher_logp_XB
+
+
+def _renormalised(logp_XK: Tensor, inside_XK: Tensor) -> Tensor:
+    """Log-probs divided by their mass; an empty support stays empty: it has no mass to spread."""
+    return torch.where(inside_XK, logp_XK - logp_XK.logsumexp(-1, keepdim=True), EMPTY)
+
+
+def _surrogate(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+    """The expression that is differentiated, summed over the buckets."""
+    if loss.direction == "reverse_kl":
+        p_XB, ratio_XB = student_logp_XB.exp(), student_logp_XB - teacher_logp_XB
+        if loss.gradient == "stop_gradient":
+            ratio_XB = ratio_XB.detach()
+        if loss.gradient == "stop_gradient_weight":
+            p_XB = p_XB.detach()
+        terms_XB = p_XB * ratio_XB
+        if loss.outside == "generalised":
+            terms_XB = terms_XB - p_XB + teacher_logp_XB.exp()
+    elif loss.direction == "forward_kl":
+        q_XB = teacher_logp_XB.exp()
+        terms_XB = q_XB * (teacher_logp_XB - student_logp_XB)
+        if loss.outside == "generalised":
+            terms_XB = terms_XB - q_XB + student_logp_XB.exp()
+    else:
+        p_XB, q_XB = student_logp_XB.exp(), teacher_logp_XB.exp()
+        mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
+        student_terms_XB = p_XB * (student_logp_XB - mixed_XB)
+        teacher_terms_XB = q_XB * (teacher_logp_XB - mixed_XB)
+        if loss.direction == "jsd":
+            assert loss.beta is not None
+            terms_XB = loss.beta * teacher_terms_XB + (1 - loss.beta) * student_terms_XB
+        else:
+            terms_XB = teacher_terms_XB if loss.direction == "skew_forward" else student_terms_XB
+    if loss.clip is not None:
+        terms_XB = terms_XB.clamp(max=loss.clip)
+    return terms_XB.sum(-1)
+
+
+@torch.no_grad()
+def _divergence(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+    """The honest non-negative value on the same buckets."""
+    if loss.direction == "reverse_kl":
+        return _kl(student_logp_XB, teacher_logp_XB)
+    if loss.direction == "forward_kl":
+        value_X = _kl(teacher_logp_XB, student_logp_XB)
+        if loss.outside == "renormalise_teacher":  # undo the masses, of which only one is 1
+            masses_X = teacher_logp_XB.exp().sum(-1) - student_logp_XB.exp().sum(-1)
+            value_X = (value_X + masses_X).clamp(min=0)
+        return value_X
+    mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
+    if loss.direction == "skew_forward":
+        return _kl(teacher_logp_XB, mixed_XB)
+    if loss.direction == "skew_reverse":
+        return _kl(student_logp_XB, mixed_XB)
+    assert loss.beta is not None
+    teacher_part_X = loss.beta * _kl(teacher_logp_XB, mixed_XB)
+    return teacher_part_X + (1 - loss.beta) * _kl(student_logp_XB, mixed_XB)
+
+
+def _mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+    """Log of the mixture M that JSD and the skewed KLs compare with."""
+    if loss.direction == "jsd":
+        assert loss.beta is not None
+        teacher_weight = loss.beta
+    else:
+        assert loss.alpha is not None
+        teacher_weight = loss.alpha if loss.direction == "skew_forward" else 1 - loss.alpha
+    return torch.logaddexp(
+        teacher_logp_XB + math.log(teacher_weight),
+        student_logp_XB + math.log1p(-teacher_weight),
+    )
+
+
+def _kl(first_logp_XB: Tensor, second_logp_XB: Tensor) -> Tensor:
+    """Generalised KL(a||b) = sum a log(a/b) - a + b: the KL where both masses are equal.
+
+    Every term is non-negative, and near a = b it keeps the digits that a log(a/b) alone loses; the
+    clamp is for rounding only.
+    """
+    a_XB, ratio_XB = first_logp_XB.exp(), first_logp_XB - second_logp_XB
+    near_XB = a_XB * (ratio_XB + torch.expm1(-ratio_XB))
+    far_XB = a_XB * ratio_XB - a_XB + second_logp_XB.exp()
+    return torch.where(ratio_XB.abs() < 0.5, near_XB, far_XB).sum(-1).clamp(min=0)
+
+
+def _k3(ratio: Tensor) -> Tensor:
+    """exp(-l) - 1 + l, non-negative, whose mean over y ~ p is the reverse KL."""
+    return torch.expm1(-ratio.clamp(min=-_K3_MAX_EXPONENT)) + ratio.clamp(min=-_K3_MAX_EXPONENT)
+
+
+def _importance(
+    loss: Divergence, student_logp_X: Tensor, sampler_logp_X: Tensor | None
+) -> float | Tensor:
+    """p(y) / sampler(y), detached, or 1 where the loss has no weight."""
+    if not loss.importance_weight:
+        return 1.0
+    if sampler_logp_X is None:
+        raise InvalidLoss(
+            f"loss {loss.id} with importance_weight=True needs the sampler's log-prob of each "
+            "written token. Pass sampler_logp, or write importance_weight=False."
+        )
+    return (student_logp_X.detach() - sampler_logp_X.detach().to(student_logp_X.dtype)).exp()
+
+
+def _at_reply(student: FromLogits, reply_ids_X: Tensor) -> Tensor:
+    return student.at(reply_ids_X.unsqueeze(-1)).logp_XK.squeeze(-1)
+
+
+def _teacher_at_reply(
+    loss: Divergence, teacher: Reader, reply_ids_X: Tensor, needed_X: Tensor
+) -> Tensor:
+    """The teacher's log-prob of the written token, refused where it is needed and unknown."""
+    logp_XK, known_XK = teacher.at(reply_ids_X.unsqueeze(-1))
+    if bool((needed_X & ~known_XK.squeeze(-1)).any()):
+        raise InvalidLoss(
+            f"loss {loss.id} needs the teacher's log-prob of every written token outside the "
+            "support, which its list lacks. Pass reply_teacher_logp."
+        )
+    return logp_XK.squeeze(-1)
+
+
+def _teacher_of(loss: Divergence, teacher_logits: Tensor | None) -> FromLogits | None:
+    if loss.teacher_needs == "none":
+        return None
+    if teacher_logits is None:
+        raise InvalidLoss(f"loss {loss.id} reads a teacher. Pass teacher_logits.")
+    return FromLogits(teacher_logits, teacher=True)
+
+
+def _listed(
+    loss: Divergence,
+    student: FromLogits,
+    ids_XL: Tensor,
+    logp_XL: Tensor,
+    reply_ids_X: Tensor,
+    *,
+    reply_teacher_logp: Tensor | None,
+) -> FromList | None:
+    """Wrap a teacher's list; None where the loss reads no teacher."""
+    if loss.teacher_needs == "none":
+        return None
+    if loss.teacher_needs == "F":
+        raise InvalidLoss(
+            f"loss {loss.id} needs the teacher's whole distribution and got log-probs on a list. "
+            "Use a loss on support='teacher_top_k' or 'sampled', or call it with logits."
+        )
+    if ids_XL.shape != logp_XL.shape or ids_XL.shape[:-1] != reply_ids_X.shape:
+        raise ValueError(
+            f"support_ids {tuple(ids_XL.shape)}, teacher_logp {tuple(logp_XL.shape)} and reply_ids "
+            f"{tuple(reply_ids_X.shape)} must be (..., L), (..., L) and (...)"
+        )
+    vocabulary, dtype = student.logits_XV.shape[-1], student.logits_XV.dtype
+    return FromList(ids_XL, logp_XL, vocabulary, reply_ids_X, reply_teacher_logp, dtype)
+
+
+def _metrics(
+    loss: Divergence, student: FromLogits, teacher: Reader | None, reply_ids_X: Tensor
+) -> SupportMetrics:
+    logp_XV = student.everywhere()
+    entropy_X = -(logp_XV.exp() * logp_XV).sum(-1)
+    ones_X = torch.ones_like(entropy_X)
+    if teacher is None:
+        mass_X = _at_reply(student, reply_ids_X).exp()
+        return SupportMetrics(
+            student_mass=mass_X,
+            teacher_mass=None,
+            student_entropy=entropy_X,
+            teacher_entropy=None,
+            top_k_overlap=None,
+            support_size=ones_X,
+            coverage=None,
+            log_ratio=None,
+            leak=_leak(mass_X),
+            negative_share=None,
+        )
+    teacher_logp_XV = teacher.everywhere() if isinstance(teacher, FromLogits) else None
+    if loss.support == "full":
+        assert teacher_logp_XV is not None
+        own_logp_XB, its_logp_XB = logp_XV, teacher_logp_XV
+        mass_X = teacher_mass_X = coverage_X = ones_X
+        size_X = ones_X * logp_XV.shape[-1]
+    else:
+        reading = read(loss, student, teacher, reply_ids_X)
+        own_logp_XB, its_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
+        mass_X, teacher_mass_X = own_logp_XB.exp().sum(-1), its_logp_XB.exp().sum(-1)
+        coverage_X = reading.coverage_X.to(entropy_X.dtype)
+        size_X = reading.inside_XK.sum(-1).to(entropy_X.dtype)
+    truncated_X = (own_logp_XB.exp() * (own_logp_XB - its_logp_XB)).sum(-1)
+    return SupportMetrics(
+        student_mass=mass_X,
+        teacher_mass=teacher_mass_X,
+        student_entropy=entropy_X,
+        teacher_entropy=(
+            None if teacher_logp_XV is None else -(teacher_logp_XV.exp() * teacher_logp_XV).sum(-1)
+        ),
+        top_k_overlap=_overlap(loss, student, teacher),
+        support_size=size_X,
+        coverage=coverage_X,
+        log_ratio=truncated_X / mass_X.clamp(min=torch.finfo(mass_X.dtype).tiny),
+        leak=_leak(mass_X),
+        negative_share=(truncated_X < -_ROUNDING).to(entropy_X.dtype),
+    )
+
+
+def _leak(mass_X: Tensor) -> Tensor:
+    """L1 norm of the logit gradient of a support's mass."""
+    return (2 * mass_X * (1 - mass_X)).clamp(min=0)
+
+
+def _overlap(loss: Divergence, student: FromLogits, teacher: Reader) -> Tensor | None:
+    """Share of the student's top-k that is in the teacher's; None if its list is too short."""
+    k = loss.k or min(_OVERLAP_K, student.logits_XV.shape[-1])
+    if isinstance(teacher, FromList) and teacher.shortest() < k:
+        return None
+    both_XK = torch.cat([student.top_ids(k), teacher.top_ids(k)], -1).sort(dim=-1).values
+    return (both_XK[..., 1:] == both_XK[..., :-1]).sum(-1).to(student.logits_XV.dtype) / k
+
+
+def _check_shapes(student_logits: Tensor, teacher_logits: Tensor | None, reply_ids: Tensor) -> None:
+    """Refuse what would broadcast into nonsense."""
+    if student_logits.shape[:-1] != reply_ids.shape:
+        raise ValueError(
+            f"student_logits {tuple(student_logits.shape)} and reply_ids {tuple(reply_ids.shape)} "
+            "must be (..., V) and (...)"
+        )
+    if teacher_logits is not None and teacher_logits.shape != student_logits.shape:
+        raise ValueError(
+            f"teacher_logits {tuple(teacher_logits.shape)} and student_logits "
+            f"{tuple(student_logits.shape)} differ in shape: one vocabulary, one alignment"
+        )

@@ -1,0 +1,208 @@
+"""The method contract: who writes the replies, which loss scores them, and who teaches."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.errors import InvalidLoss
+
+WriterKind = Literal["student", "teacher", "mixture", "stored"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes the replies that are trained on.
+
+    ``student`` writes plain, with its current weights; ``teacher`` is told the task's shared
+    context (whatever the method's teacher reads, and with the weights before training, or the
+    larger model's), and its trajectories are stored once and shared by every method that reads
+    them; ``mixture`` draws the writer of each example, the told teacher with probability
+    ``teacher_share``; ``stored`` reads a JSONL file of trajectories (``path``), such as a
+    ``shared/told-…/step_000001.jsonl`` of another run.
+    """
+
+    kind: WriterKind
+    teacher_share: float = 0.0
+    path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("student", "teacher", "mixture", "stored"):
+            raise InvalidLoss(
+                f"writer {self.kind!r} does not exist; use student, teacher, mixture or stored"
+            )
+        expected = {"student": 0.0, "teacher": 1.0, "stored": 1.0}.get(self.kind)
+        if expected is not None and self.teacher_share != expected:
+            raise InvalidLoss(
+                f"writer {self.kind!r} has no teacher_share of {self.teacher_share}; "
+                "write mixture(teacher_share) for a mixture"
+            )
+        if self.kind == "mixture" and not 0.0 < self.teacher_share < 1.0:
+            raise InvalidLoss(
+                f"a mixture's teacher_share lies strictly between 0 and 1, not at "
+                f"{self.teacher_share}; use STUDENT or TOLD_TEACHER for the ends"
+            )
+        if (self.kind == "stored") != (self.path is not None):
+            raise InvalidLoss("a stored writer, and no other, names its file: stored('path.jsonl')")
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether every reply is the current plain student's own."""
+        return self.kind == "student"
+
+
+STUDENT = Writer("student")
+TOLD_TEACHER = Writer("teacher", 1.0)
+
+
+def mixture(teacher_share: float) -> Writer:
+    """Each example's reply is the told teacher's with this probability, else the student's."""
+    return Writer("mixture", teacher_share)
+
+
+def stored(path: str) -> Writer:
+    """Replies read from a JSONL file of trajectories."""
+    return Writer("stored", 1.0, path)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Whose weights teach, and what they read.
+
+    ``weights``: ``initial`` is the student before training, frozen; ``larger`` is the suite's
+    ``teacher_model``, frozen; ``ema`` follows the student, ``t <- rate t + (1 - rate) s`` after
+    every step; ``live`` is the student itself, without gradient.
+    ``reads``: the task's shared ``context``; the example's own ``hint``; the ``reference`` answer;
+    or ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among
+    the reply positions of each micro-batch: the control that must not help.
+    """
+
+    weights: Literal["initial", "larger", "ema", "live"] = "initial"
+    reads: Literal["context", "hint", "reference", "nothing"] = "context"
+    rate: float | None = None
+    rows: Literal["aligned", "shuffled"] = "aligned"
+
+    def __post_init__(self) -> None:
+        for value, allowed, field in (
+            (self.weights, ("initial", "larger", "ema", "live"), "weights"),
+            (self.reads, ("context", "hint", "reference", "nothing"), "reads"),
+            (self.rows, ("aligned", "shuffled"), "rows"),
+        ):
+            if value not in allowed:
+                raise InvalidLoss(f"teacher.{field} is {value!r}; use one of {', '.join(allowed)}")
+        if self.weights == "ema":
+            if self.rate is None or not 0.0 < self.rate < 1.0:
+                raise InvalidLoss(
+                    f"an ema teacher needs a rate strictly between 0 and 1, not {self.rate}; "
+                    "rate 0 is weights='live' and rate 1 is weights='initial'"
+                )
+        elif self.rate is not None:
+            raise InvalidLoss(f"rate belongs to weights='ema', not to {self.weights!r}")
+        if self.weights == "live" and self.reads == "nothing":
+            raise InvalidLoss(
+                "a live teacher that reads nothing is the student itself: the loss is 0 "
+                "everywhere; use weights='initial' for the null control"
+            )
+
+
+Loss = Divergence | Callable[..., Any]
+"""A Divergence, or a contributor's callable
+``(student_logits, teacher_logits, reply_ids) -> TokenLoss`` with the same two per-token outputs."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Three choices and their provenance; all else belongs to the suite.
+
+    Raises InvalidLoss from the constructor for combinations that cannot do what their name says.
+    """
+
+    name: str
+    summary: str
+    source: str
+    writer: Writer
+    loss: Loss
+    teacher: Teacher = Teacher()
+    control: bool = False
+    """A control shows that the harness tells working from broken; reports set it apart."""
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise InvalidLoss(
+                f"method name {self.name!r}: use lower-case letters, digits and underscores"
+            )
+        for field in ("summary", "source"):
+            if not getattr(self, field).strip():
+                raise InvalidLoss(f"method {self.name!r}: {field} is empty; say it in one line")
+        if not (isinstance(self.loss, Divergence) or callable(self.loss)):
+            raise InvalidLoss(f"method {self.name!r}: the loss is not callable: {self.loss!r}")
+        if (
+            isinstance(self.loss, Divergence)
+            and self.loss.on_policy_only
+            and not self.writer.on_policy
+        ):
+            raise InvalidLoss(
+                f"method {self.name!r}: {self.loss.id} estimates its gradient from replies that "
+                "the current student wrote; use writer=STUDENT, or a loss that sums over its "
+                "support"
+            )
+
+    def describe(self) -> Mapping[str, Any]:
+        """All that makes the method what it is, as JSON values: it enters the run's identity."""
+        if isinstance(self.loss, Divergence):
+            loss: Mapping[str, Any] = self.loss.describe()
+        else:
+            loss = _described(self.loss)
+        writer = {
+            "kind": self.writer.kind,
+            "teacher_share": self.writer.teacher_share,
+            "path": self.writer.path,
+        }
+        if self.writer.path is not None:
+            writer["sha256"] = _file_hash(Path(self.writer.path))
+        return {
+            "name": self.name,
+            "writer": writer,
+            "loss": loss,
+            "teacher": {
+                "weights": self.teacher.weights,
+                "reads": self.teacher.reads,
+                "rate": self.teacher.rate,
+                "rows": self.teacher.rows,
+            },
+        }
+
+
+def _file_hash(path: Path) -> str | None:
+    """A hash of stored trajectories, so that other ones are another method; None: not there yet."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.is_file() else None
+
+
+def _described(loss: Callable[..., Any]) -> dict[str, Any]:
+    """A loss of a contributor's own: its qualified name, and a hash of the source that it is.
+
+    Neither the module's name nor byte code, which differs between Python versions, is part of it.
+    Raises InvalidLoss where the source cannot be read, since an edited loss is another method.
+    """
+    if isinstance(loss, functools.partial):
+        given = {"args": repr(loss.args), "keywords": repr(sorted(loss.keywords.items()))}
+        return {**_described(loss.func), **given}
+    code = loss if hasattr(loss, "__code__") else type(loss)
+    try:
+        source = textwrap.dedent(inspect.getsource(code))
+    except (OSError, TypeError):
+        raise InvalidLoss(
+            f"the source of the loss {loss!r} cannot be read, so an edited one would pass for the "
+            "same method; define it with def or class in the method's own file"
+        ) from None
+    return {
+        "callable": code.__qualname__,
+        "source_hash": hashlib.sha256(source.encode()).hexdigest()[:10],
+    }

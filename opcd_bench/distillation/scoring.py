@@ -1,0 +1,173 @@
+"""Two readings of one reply, aligned token by token: the plain student's and the told teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opcd_bench.errors import DataError, ModelError
+from opcd_bench.models import adapters, cpu
+from opcd_bench.models.loaded import LoadedModel
+
+HEAD_CHUNK = 4096
+HEAD_LOGITS = 2**27
+"""Most reply positions that pass the LM head at a time, and most logits: no (tokens, vocabulary)
+tensor is ever whole. A vocabulary of 151,936 gets 883 positions, half a GiB a float32 copy."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One reply with both of its prompts: what the student reads before it, and the teacher.
+
+    ``reply_ids`` are the written tokens up to and including the first end of sequence; they are
+    appended unchanged to ``plain_ids`` and to ``told_ids``. Prompts carry no loss.
+    ``written_logprobs`` are the writer's own, at ``written_temperature`` (None: the suite's), or
+    None where the plain student did not write.
+    """
+
+    example_id: str
+    turn: int
+    plain_ids: tuple[int, ...]
+    told_ids: tuple[int, ...]
+    reply_ids: tuple[int, ...]
+    written_logprobs: tuple[float, ...] | None = None
+    written_temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.reply_ids:
+            raise DataError(f"example {self.example_id}: an empty reply has nothing to score")
+        for reading, ids in (("plain", self.plain_ids), ("told", self.told_ids)):
+            if not ids:
+                raise DataError(f"example {self.example_id}: its {reading} prompt has no token")
+
+
+def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[int, ...]:
+    """The reply up to and including its first end-of-sequence token, if it has one."""
+    ends = [i for i, token in enumerate(reply_ids) if token in set(eos_ids)]
+    return tuple(reply_ids[: ends[0] + 1] if ends else reply_ids)
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Last hidden states at the positions that predict reply tokens, packed over the replies.
+
+    ``states_NH``: N = sum of the reply lengths; ``target_N``: the reply token that each predicts;
+    ``reply_N``: the index of the reply that each belongs to.
+    """
+
+    states_NH: Tensor
+    target_N: Tensor
+    reply_N: Tensor
+
+
+def read(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
+) -> Hidden:
+    """One forward pass over prompt + reply; only the positions that predict the reply are kept.
+
+    Sequences are padded on the right: with causal attention a token never sees what follows it, so
+    padding needs no mask and changes nothing. Raises DataError for what exceeds the model's window
+    (nothing is ever cut).
+    """
+    lengths = [len(p) + len(r) for p, r in zip(prompts, replies, strict=True)]
+    longest = max(lengths)
+    if loaded.max_length is not None and longest > loaded.max_length:
+        raise DataError(
+            f"a prompt and reply of {longest} tokens exceed the {loaded.max_length} that "
+            f"{loaded.name} can read; lower max_completion_length, or shorten the context"
+        )
+    ids_BT = torch.full((len(prompts), longest), loaded.pad_id, dtype=torch.long)
+    rows: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
+    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        ids_BT[row, : lengths[row]] = torch.tensor([*prompt, *reply])
+        rows.extend([row] * len(reply))
+        columns.extend(range(len(prompt) - 1, lengths[row] - 1))
+        targets.extend(reply)
+    device = loaded.model.device
+    row_N = torch.tensor(rows, device=device)
+    column_N = torch.tensor(columns, device=device)
+    model: Any = loaded.model
+    with adapters.reading(loaded), cpu.causal_on_cpu(loaded.model, longest):
+        backbone = model.get_decoder()
+        states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
+    return Hidden(
+        states_NH=states_BTH[row_N, column_N],
+        target_N=torch.tensor(targets, device=device),
+        reply_N=row_N,
+    )
+
+
+def read_pairs(
+    student: LoadedModel, teacher: LoadedModel | None, pairs: Sequence[Pair]
+) -> tuple[Hidden, Hidden | None]:
+    """The plain student's reading and, without gradient, the told teacher's (None: no teacher).
+
+    The two are asserted to be of the same reply tokens in the same order.
+    """
+    replies = [pair.reply_ids for pair in pairs]
+    plain = read(student, [pair.plain_ids for pair in pairs], replies)
+    if teacher is None:
+        return plain, None
+    with torch.no_grad():
+        told = read(teacher, [pair.told_ids for pair in pairs], replies)
+    if not torch.equal(plain.target_N.cpu(), told.target_N.cpu()):
+        raise AssertionError("told and plain readings are not of the same reply tokens")
+    return plain, told
+
+
+def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:
+    """LM-head logits, shape (N, V): V is the tokenizer's size; padded embedding rows are cut off.
+
+    Accumulates in float32 at least; float64 is kept.
+    """
+    model: Any = loaded.model
+    out_NV: Tensor = model.get_output_embeddings()(states_NH)
+    out_NV = out_NV[..., : loaded.vocab_size]
+    if out_NV.dtype != torch.float64:
+        out_NV = out_NV.float()
+    cap = getattr(loaded.model.config.get_text_config(), "final_logit_softcapping", None)
+    return out_NV if cap is None else cap * torch.tanh(out_NV / cap)
+
+
+def head_chunk(head_rows: int) -> int:
+    """How many reply positions pass an LM head of so many rows at a time."""
+    return max(1, min(HEAD_CHUNK, HEAD_LOGITS // head_rows))
+
+
+def chunks(loaded: LoadedModel, n: int) -> Iterator[slice]:
+    """Slices that cover range(n): positions that pass the model's LM head at a time."""
+    size = head_chunk(loaded.vocab_size + loaded.padded_rows)
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+@torch.no_grad()
+def assert_faithful(loaded: LoadedModel) -> None:
+    """Raise ModelError if decoder and head taken apart do not give the model's own logits.
+
+    Some architectures scale or cap logits after the head; a loss on other logits than the model
+    samples from would be wrong without a word.
+    """
+    ids = torch.arange(min(8, loaded.vocab_size), device=loaded.model.device)[None]
+    model: Any = loaded.model
+    was_training = model.training
+    model.eval()
+    try:
+        own = model(input_ids=ids, use_cache=False).logits[0, :, : loaded.vocab_size].float()
+        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+        apart = logits(loaded, states).float()
+    finally:
+        model.train(was_training)
+    tolerance = 1e-4 if loaded.model.dtype == torch.float32 else 5e-2
+    if not torch.allclose(own, apart, atol=tolerance, rtol=tolerance):
+        raise ModelError(
+            f"{loaded.name}: its logits are not its LM head on its last hidden state (largest "
+            f"difference {(own - apart).abs().max().item():.3g}); this architecture transforms "
+            "them in a way that opcd_bench.distillation.scoring.logits does not know yet"
+        )

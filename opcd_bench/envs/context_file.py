@@ -1,0 +1,185 @@
+"""The file that a context is kept in: what is told, where it goes, and how it was made."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.envs.task import PLACEMENTS, Context, Contexts, Placement, Task
+from opcd_bench.errors import ConfigError, DataError
+from opcd_bench.store.files import write_atomic
+from opcd_bench.store.jsonl import object_text
+
+VERSION = 1
+KEYS = ("hash", "items", "placement", "provenance", "text", "version")
+"""All keys of a JSON context; a file of one's own needs ``version`` and ``text`` alone."""
+
+SHIPPED = "opcd_bench.tasks"
+"""The package whose ``data`` folder has the prompts that ship: ``prompts/….txt``."""
+
+
+@dataclass(frozen=True)
+class ContextFile:
+    """A context as it is kept.
+
+    ``text`` is told word for word. ``placement`` None: where the task's own context goes.
+    ``items`` are the lessons (or traces) that the text was put together from, oldest first;
+    ``provenance`` is how it was made, as JSON values.
+    """
+
+    text: str
+    placement: Placement | None = None
+    items: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def resolve(name: str) -> Path:
+    """The file of a context: a path, or the name of one that ships (``prompts/….txt``).
+
+    Raises DataError that names the places looked at.
+    """
+    here = Path(name).expanduser()
+    if here.is_file():
+        return here
+    looked = [str(here)]
+    if not here.is_absolute():
+        for folder in importlib.import_module(SHIPPED).__path__:
+            shipped = Path(folder) / "data" / name
+            if shipped.is_file():
+                return shipped
+            looked.append(str(shipped))
+    if here.is_dir():
+        files = sorted(path.name for path in here.iterdir() if path.suffix in (".json", ".txt"))
+        there = f"; it holds {', '.join(files[:5])}" if files else ""
+        raise DataError(
+            f"context {name!r} is a folder, not a file{there}. Name a file in it; several make a "
+            f'pool: context = ["{here / "a.json"}", "{here / "b.json"}"]'
+        )
+    raise DataError(
+        f"context {name!r}: there is no such file (looked for {' and '.join(looked)}). Give a text "
+        "file, or make one from the model's own attempts: opcd-bench extract --task TASK --out "
+        "contexts/mine"
+    )
+
+
+def read(path: Path) -> ContextFile:
+    """The context in a file: ``.json`` as `write` makes it, anything else plain UTF-8 text.
+
+    Raises DataError for a file that is empty, of another shape, or that was edited after it was
+    made, so that its provenance would be another text's.
+    """
+    try:
+        raw = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"context {path}: not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise DataError(f"context {path}: cannot be read: {error.strerror}") from None
+    if path.suffix != ".json":
+        return _telling(path, ContextFile(raw.strip()))
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise DataError(f"context {path}: not valid JSON: {error}") from None
+    if problem := _problem(value):
+        raise DataError(
+            f'context {path}: {problem}. A context is {{"version": {VERSION}, "text": "…", '
+            '"placement": "system"}, or a plain .txt file'
+        )
+    found = ContextFile(
+        text=value["text"],
+        placement=value.get("placement"),
+        items=tuple(value.get("items", ())),
+        provenance=value.get("provenance", {}),
+    )
+    if "hash" in value and value["hash"] != _hash(found):
+        raise DataError(
+            f"context {path}: its text was changed after it was made (hash {value['hash']}, now "
+            f'{_hash(found)}), so its provenance is not its own. Remove "hash" and "provenance" '
+            "from it, or save the text as a .txt file"
+        )
+    return _telling(path, found)
+
+
+def _telling(path: Path, found: ContextFile) -> ContextFile:
+    if not found.text.strip():
+        raise DataError(f"context {path}: it is empty, so there would be nothing to tell")
+    return found
+
+
+def _problem(value: Any) -> str | None:
+    """What is wrong with the shape of a JSON context, in a few words; None if nothing is."""
+    if not isinstance(value, dict):
+        return f"it holds a {type(value).__name__}, not an object"
+    if value.get("version") != VERSION:
+        return f"its version is {value.get('version')!r}, and this opcd-bench reads {VERSION}"
+    if foreign := sorted(set(value) - set(KEYS)):
+        return f"no such key {foreign[0]!r} (there are {', '.join(KEYS)})"
+    if not isinstance(value.get("text"), str):
+        return 'it has no "text"'
+    if value.get("placement") not in (None, *PLACEMENTS):
+        return f"placement is {value['placement']!r}; allowed: {', '.join(PLACEMENTS)}"
+    items = value.get("items", [])
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        return '"items" is not a list of texts'
+    if not isinstance(value.get("provenance", {}), dict):
+        return '"provenance" is not an object'
+    return None
+
+
+def _hash(made: ContextFile) -> str:
+    return Context(made.text, made.placement or "system").hash
+
+
+def text_of(made: ContextFile) -> str:
+    """The bytes of a JSON context file, as text."""
+    return object_text(
+        {
+            "version": VERSION,
+            "text": made.text,
+            "placement": made.placement,
+            "items": list(made.items),
+            "hash": _hash(made),
+            "provenance": dict(made.provenance),
+        }
+    )
+
+
+def write(path: Path, made: ContextFile) -> None:
+    """Put a context at ``path``, wholly or not at all; StoreError where it cannot be written."""
+    write_atomic(path, text_of(made))
+
+
+def told(task: Task, names: Sequence[str], placement: Placement | None) -> Task:
+    """``task`` as a suite tells it: with the contexts in the files ``names``, if there are any.
+
+    ``placement`` goes before the files' own, these before the task's own. Raises DataError for a
+    file that cannot be read, ConfigError for a pool in which two files tell the same, and for a
+    placement without a context.
+    """
+    if not names:
+        if placement is not None:
+            raise ConfigError(
+                f"context_placement = {placement!r} says where a context goes, and no context is "
+                "given; add --context FILE, or leave it out"
+            )
+        return task
+    own = task.context().placement
+    seen: dict[str, str] = {}
+    pool = []
+    for name in names:
+        found = read(resolve(name))
+        context = Context(found.text, placement or found.placement or own)
+        if context.hash in seen:
+            raise ConfigError(
+                f"context: {seen[context.hash]} and {name} tell the same, word for word; a pool "
+                "draws each of its contexts equally often, so name it once"
+            )
+        seen[context.hash] = name
+        pool.append(context)
+    return task.telling(Contexts(tuple(pool)))

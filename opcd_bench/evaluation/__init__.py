@@ -1,0 +1,1 @@
+"""Tasks in, graded samples out; retention through lm-evaluation-harness."""

@@ -1,0 +1,120 @@
+"""The model in memory as lm-eval asks it: HFLM whose replies may come from our own engine."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+
+from opcd_bench.envs.thinking import without_thinking
+from opcd_bench.errors import DataError
+from opcd_bench.rollout.engine import Engine, Request, Sampling
+from opcd_bench.seeds import seed_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Written:
+    """A reply as the model wrote it; ``finish`` is None where lm-eval's own HFLM wrote it."""
+
+    text: str
+    finish: str | None
+
+
+class ReplyLM(HFLM):  # type: ignore[misc]
+    """HFLM over a model in memory, without truncation and with thinking blocks taken out.
+
+    With an ``engine`` it writes the replies, each under noise of its own (a hash of task, prompt
+    and ``seed``); without, HFLM does, from torch's random state. ``written`` keeps them as they
+    came, by task and document.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        engine: Engine | None,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        # HFLM sets the pad token and side of the tokenizer it is given, so it gets a copy.
+        super().__init__(
+            pretrained=model,
+            tokenizer=copy.deepcopy(tokenizer),
+            batch_size=batch_size,
+            add_bos_token=False,
+            enable_thinking=False,
+        )
+        self._engine, self._seed = engine, seed
+        self.written: dict[tuple[str, int], list[Written]] = defaultdict(list)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Nothing: HFLM's would look the model up on the Hub."""
+        return {}
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Replies in the order of ``requests``; DataError for a prompt that would be cut."""
+        self._refuse_overlong(requests)
+        if self._engine is None:
+            texts = super().generate_until(requests, disable_tqdm=True)
+            written = [Written(text, None) for text in texts]
+        else:
+            written = self._from_engine(self._engine, requests)
+        graded = []
+        for request, reply in zip(requests, written, strict=True):
+            self.written[request.task_name, request.doc_id].append(reply)
+            # As lm-eval does: thinking first, so that a stop string cuts the answer, not it.
+            until = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["until"]
+            answer = without_thinking(reply.text)
+            graded.append(postprocess_generated_text(answer, until, think_end_token=None))
+        return graded
+
+    def _refuse_overlong(self, requests: Sequence[Instance]) -> None:
+        for request in requests:
+            prompt, asked = request.args
+            most = self.max_length - normalize_gen_kwargs(asked, self.max_gen_toks)["max_gen_toks"]
+            length = len(self.tok_encode(prompt))
+            if length > most:
+                raise DataError(
+                    f"task {request.task_name!r}, document {request.doc_id}: its prompt has "
+                    f"{length} tokens, and the model reads {self.max_length} with the reply; "
+                    f"lm-eval would cut its beginning. Lower retention_max_completion_length, or "
+                    f"drop the task"
+                )
+
+    def _from_engine(self, engine: Engine, requests: Sequence[Instance]) -> list[Written]:
+        written: list[Written | None] = [None] * len(requests)
+        groups: dict[Sampling, list[int]] = defaultdict(list)
+        for place, request in enumerate(requests):
+            groups[_sampling(request.args[1], self.max_gen_toks)].append(place)
+        for sampling, places in groups.items():
+            seen: Counter[tuple[str, str]] = Counter()
+            asked = []
+            for place in places:
+                task, prompt = requests[place].task_name, requests[place].args[0]
+                ids = tuple(int(i) for i in self.tok_encode(prompt))
+                seed = seed_of("retention", task, prompt, seen[task, prompt], self._seed)
+                seen[task, prompt] += 1
+                asked.append(Request(ids, seed))
+            for place, reply in zip(places, engine.generate(asked, sampling), strict=True):
+                written[place] = Written(reply.text, reply.finish)
+        return [reply for reply in written if reply is not None]
+
+
+def _sampling(gen_kwargs: dict[str, Any], default_length: int) -> Sampling:
+    kwargs = normalize_gen_kwargs(gen_kwargs, default_length)
+    return Sampling(
+        temperature=float(kwargs["temperature"]) if kwargs["do_sample"] else 0.0,
+        top_p=float(kwargs.get("top_p") or 1.0),
+        top_k=int(kwargs.get("top_k") or 0),
+        max_completion_length=int(kwargs["max_gen_toks"]),
+    )

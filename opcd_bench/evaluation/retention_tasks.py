@@ -1,0 +1,150 @@
+"""Finds an lm-eval task by name and loads it with its documents: local ones, or the Hub's."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opcd_bench.errors import DataError, UnknownName
+from opcd_bench.evaluation import ifeval
+from opcd_bench.hashing import text_digest
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+OURS = Path(__file__).with_name("lm_eval_tasks")
+"""The folder of this project's own lm-eval tasks, for ``lm_eval --include_path``."""
+
+
+def index_with(name: str) -> TaskManager:
+    """An index that has the task: of our folder, of lm-eval's own for it, or else of everything.
+
+    Indexing all of lm-eval takes 14 s (14,683 names), one folder 0.1 s.
+    """
+    import lm_eval.tasks
+
+    stock = Path(lm_eval.tasks.__file__).parent
+    for folder in (OURS, stock / name, stock / name.split("_")[0]):
+        if folder.is_dir():
+            manager = lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False)
+            if name in manager.all_subtasks:
+                return manager
+    manager = _whole_index()
+    if name not in manager.all_subtasks:
+        if name in manager.all_tasks:
+            raise DataError(
+                f"retention task {name!r} is a group of lm-eval tasks; name the single tasks of it "
+                f"(`lm_eval ls subtasks` lists them)"
+            )
+        near = difflib.get_close_matches(name, manager.all_subtasks, n=5, cutoff=0.5)
+        raise UnknownName(
+            "retention task", name, {*near, "ifeval", "ifeval_micro"}, "All: `lm_eval ls subtasks`."
+        )
+    return manager
+
+
+@functools.cache
+def _whole_index() -> TaskManager:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def load(name: str, manager: TaskManager, data_dir: Path | None) -> Any:
+    """The task with its documents: from ``data_dir`` where it has some, from the Hub otherwise."""
+    folder = None if data_dir is None else data_dir / name
+    local = folder is not None and folder.is_dir()
+    spec: str | dict[str, Any] = name
+    if folder is not None and local:
+        spec = _local_spec(manager.task_index[name].yaml_path, folder)
+    with ifeval.no_downloads():
+        try:
+            return manager.load([spec])["tasks"][name]
+        except (OSError, ValueError) as error:
+            if local:
+                raise
+            where = f"<data_dir>/{name}/" if folder is None else f"{folder}/"
+            raise DataError(
+                f"retention task {name!r}: its documents cannot be read from the Hub "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+                f"Check the connection, or put the data file in {where} and give --data-dir"
+            ) from error
+
+
+def _local_spec(yaml_path: Path, folder: Path) -> dict[str, Any]:
+    """The task's own configuration, its documents read from the files of ``folder``.
+
+    One file holds the split that is scored; several are called by their splits.
+    """
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    with ifeval.no_downloads():
+        config: dict[str, Any] = dict(load_yaml(yaml_path))
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix in (".jsonl", ".json", ".parquet")
+    )
+    if not files:
+        raise DataError(f"{folder}: no .jsonl, .json or .parquet file in it")
+    scored = config.get("test_split") or config.get("validation_split")
+    splits = {scored: files[0]} if len(files) == 1 else {path.stem: path for path in files}
+    if scored not in splits:
+        raise DataError(
+            f"{folder}: the task scores split {scored!r}; call its file {scored}{files[0].suffix}"
+        )
+
+    def local_documents(**metadata: Any) -> Any:
+        from datasets import DatasetDict
+
+        return DatasetDict({split: _read(path) for split, path in splits.items()})
+
+    for key in ("dataset_path", "dataset_name", "dataset_kwargs"):
+        config.pop(key, None)
+    return config | {"custom_dataset": local_documents}
+
+
+def _read(path: Path) -> Any:
+    """The rows of a file, in memory: nothing is written to a cache."""
+    from datasets import Dataset
+
+    try:
+        if path.suffix == ".parquet":
+            import pandas
+
+            return Dataset.from_pandas(pandas.read_parquet(path), preserve_index=False)
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return Dataset.from_list(json.loads(text))
+        return Dataset.from_list([json.loads(line) for line in text.splitlines() if line.strip()])
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read as rows of documents ({error})") from error
+
+
+def instruction_ids(task: Any, limit: int | None) -> set[str]:
+    """The IFEval instruction types among the documents that will be scored."""
+    docs = task.eval_docs
+    if "instruction_id_list" not in task.features:
+        return set()
+    lists = docs["instruction_id_list"]
+    return {name for names in list(lists)[:limit] for name in names}
+
+
+_NOT_HASHED = {
+    "custom_dataset",
+    "dataset_path",
+    "dataset_name",
+    "dataset_kwargs",
+    "generation_kwargs",
+}
+
+
+def task_hash(task: Any) -> str:
+    """First hex digits of SHA-256 over what the task asks and how it grades, wherever read from."""
+    config = {k: v for k, v in task.config.to_dict().items() if k not in _NOT_HASHED}
+    config["metadata"] = {
+        k: v for k, v in (config.get("metadata") or {}).items() if k != "config_source"
+    }
+    docs = [dict(doc) for doc in task.eval_docs]
+    return text_digest(json.dumps([config, docs], sort_keys=True, default=str))

@@ -1,0 +1,221 @@
+"""Scores a model on a task: k graded samples an example, every one of them kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.envs.task import Contexts, Example, Split, Task
+from opcd_bench.errors import DataError
+from opcd_bench.hashing import digest
+from opcd_bench.models.loaded import PromptReader
+from opcd_bench.rollout.engine import Engine, Sampling
+from opcd_bench.rollout.episodes import play
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
+from opcd_bench.seeds import seed_of
+
+SCORED = ("correct", "wrong", "unparsable", "truncated")
+UNSCORED = ("failed", "skipped")
+OUTCOMES = (*SCORED, *UNSCORED)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Graded samples and what they come to.
+
+    ``samples``: one row an (example, sample), in the order of the examples. ``metrics``: name ->
+    value in [0, 1] (or tokens), None where nothing could be scored. ``n`` samples, of which
+    ``n_unscored`` failed or were skipped; these are in no mean. The rates of the first four
+    ``OUTCOMES`` are shares of the scored samples, the last two shares of all.
+    """
+
+    samples: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, float | None]
+    n: int
+    n_unscored: int
+    protocol: Mapping[str, Any]
+
+    @property
+    def protocol_hash(self) -> str:
+        """Numbers with different hashes must not stand in one table."""
+        return digest(self.protocol)
+
+
+def eval_sampling(suite: Suite) -> Sampling:
+    """The suite's decoding of every evaluation on a task."""
+    return Sampling(
+        temperature=suite.eval_temperature,
+        top_p=suite.eval_top_p,
+        top_k=suite.eval_top_k,
+        max_completion_length=suite.max_completion_length,
+    )
+
+
+def retention_sampling(suite: Suite) -> Sampling:
+    """The suite's decoding of lm-eval retention tasks: as every evaluation's, unless it says so."""
+
+    def own(value: float | None, shared: float) -> float:
+        return shared if value is None else value
+
+    return Sampling(
+        temperature=own(suite.retention_temperature, suite.eval_temperature),
+        top_p=own(suite.retention_top_p, suite.eval_top_p),
+        top_k=int(own(suite.retention_top_k, suite.eval_top_k)),
+        max_completion_length=suite.retention_max_completion_length,
+    )
+
+
+def protocol(
+    task: Task,
+    split: Split,
+    examples: Sequence[Example],
+    suite: Suite,
+    samples: int,
+    loaded: PromptReader,
+) -> dict[str, Any]:
+    """All that a score depends on besides the weights and the reading (told or plain)."""
+    template = loaded.tokenizer.chat_template
+    return {
+        "task": task.name,
+        "version": task.version,
+        "options": dict(task.options()),
+        "split": split,
+        "examples": digest([example.id for example in examples]),
+        "n_examples": len(examples),
+        "samples": samples,
+        "decoding": {
+            "temperature": suite.eval_temperature,
+            "top_p": suite.eval_top_p,
+            "top_k": suite.eval_top_k,
+            "max_completion_length": suite.max_completion_length,
+        },
+        "max_prompt_length": suite.max_prompt_length,
+        "overlong": suite.overlong,
+        **({"thinking": True} if loaded.thinking else {}),
+        "chat_template": hashlib.sha256(str(template).encode()).hexdigest()[:10],
+    }
+
+
+def first_examples(task: Task, split: Split, items: int) -> Sequence[Example]:
+    """The first ``items`` examples of a split, in its fixed order; DataError if it is empty."""
+    examples = task.examples(split)
+    if not examples:
+        raise DataError(
+            f"task {task.name!r} has no {split} examples, so nothing can be scored on it"
+        )
+    return examples[:items]
+
+
+def evaluate(
+    task: Task,
+    split: Split,
+    *,
+    items: int,
+    samples: int,
+    told: bool,
+    loaded: PromptReader,
+    engine: Engine,
+    suite: Suite,
+    seed: int,
+) -> Scored:
+    """Score ``loaded`` through ``engine``, plain or told.
+
+    ``seed`` fixes sampling noise, the environment's chance and the draw from a pool of contexts,
+    per (example, sample), the last per example; greedy decoding leaves the last two to it.
+    """
+    examples = first_examples(task, split, items)
+    chosen = [example for example in examples for _ in range(samples)]
+    index = [sample for _ in examples for sample in range(samples)]
+    names = [(task.name, split, seed, e.id, i) for e, i in zip(chosen, index, strict=True)]
+    results = play(
+        task,
+        chosen,
+        engine,
+        loaded,
+        eval_sampling(suite),
+        seeds=[seed_of("eval", *name) for name in names],
+        env_seeds=[seed_of("environment", *name) for name in names],
+        context=[task.contexts().of(task.name, seed, e.id) for e in chosen] if told else None,
+        max_prompt_length=suite.max_prompt_length,
+        overlong=suite.overlong,
+    )
+    rows = tuple(
+        sample_row(task, split, told, sample, result)
+        for sample, result in zip(index, results, strict=True)
+    )
+    return Scored(
+        samples=rows,
+        metrics=_metrics(rows),
+        n=len(rows),
+        n_unscored=sum(row["outcome"] in UNSCORED for row in rows),
+        protocol=protocol(task, split, examples, suite, samples, loaded),
+    )
+
+
+def sample_row(
+    task: Task, split: Split, told: bool, sample: int, result: Trajectory | Skipped
+) -> dict[str, Any]:
+    """What is kept of one graded sample, as JSON values."""
+    head = {
+        "task": task.name,
+        "split": split,
+        "reading": "told" if told else "plain",
+        "example_id": result.example_id,
+        "sample": sample,
+    }
+    if isinstance(result, Skipped):
+        why = f"turn {result.turn + 1}: {result.length} tokens, above the limit of {result.limit}"
+        return {**head, "outcome": "skipped", "score": None, "answer": None, "why": why,
+                "turns": [], "tokens": 0}  # fmt: skip
+    return {
+        **head,
+        "outcome": result.outcome,
+        "score": result.grade.score,
+        "answer": result.grade.answer,
+        "why": result.grade.why,
+        **({"also": dict(result.grade.also)} if result.grade.also else {}),
+        "turns": [
+            {"messages": list(turn.messages), "reply": turn.reply.text, "finish": turn.reply.finish}
+            for turn in result.turns
+        ],
+        "tokens": sum(len(turn.reply.ids) for turn in result.turns),
+    }
+
+
+def score_of(row: Mapping[str, Any]) -> float | None:
+    """What a sample counts: unparsable and truncated 0, failed and skipped nothing at all."""
+    if row["outcome"] in UNSCORED:
+        return None
+    return float(row["score"] or 0.0)
+
+
+def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    scored = [row for row in rows if row["outcome"] not in UNSCORED]
+
+    def mean(values: Sequence[float]) -> float | None:
+        return sum(values) / len(values) if values else None
+
+    others: Mapping[str, float] = next((row["also"] for row in scored if "also" in row), {})
+    return {
+        "accuracy": mean([score_of(row) or 0.0 for row in scored]),
+        **{name: mean([row["also"][name] for row in scored]) for name in others},
+        "parse_rate": mean([row["score"] is not None for row in scored]),
+        **{f"{kind}_rate": mean([row["outcome"] == kind for row in scored]) for kind in SCORED},
+        **{f"{kind}_rate": mean([row["outcome"] == kind for row in rows]) for kind in UNSCORED},
+        "reply_tokens": mean([row["tokens"] for row in scored]),
+    }
+
+
+def contexts_of(task: Task) -> Contexts:
+    """The task's contexts; DataError if one is empty, since then there is nothing to distil."""
+    contexts = task.contexts()
+    if any(not context.text.strip() for context in contexts.pool):
+        raise DataError(
+            f"task {task.name!r} has an empty context: there is nothing that the teacher is told. "
+            "It can be a retention task (--retention); to train on it (--tasks), give it a context "
+            "with --context FILE"
+        )
+    return contexts

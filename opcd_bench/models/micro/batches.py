@@ -1,0 +1,110 @@
+"""Token batches of conversations: bucketed by length, right-padded, in an order that resumes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from opcd_bench.envs.worlds.conversation import Conversation
+from opcd_bench.models.micro.mixture import conversations
+from opcd_bench.seeds import seed_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a conversation; those from ``start`` on (the reply and its end) carry loss."""
+
+    ids: list[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``ids_BT``, right-padded, and ``mask_BT``, true where the token there is to be predicted.
+
+    With causal attention the padding is behind every real token, so that no mask is needed.
+    """
+
+    ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    tokens: int
+
+    def halves(self) -> tuple[Batch, ...]:
+        """Its rows in two parts (one, where there is one row); ``tokens`` are the padded ones."""
+        rows = len(self.ids_BT)
+        parts = [slice(0, rows // 2), slice(rows // 2, rows)] if rows > 1 else [slice(0, rows)]
+        return tuple(
+            Batch(self.ids_BT[part], self.mask_BT[part], self.ids_BT[part].numel())
+            for part in parts
+        )
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, drawn: Sequence[Conversation], longest: int = 1024
+) -> list[Encoded]:
+    """The ids of each conversation in the chat template; those over ``longest`` are left out."""
+    prompts = [
+        str(
+            tokenizer.apply_chat_template(
+                [dict(m) for m in c.messages], tokenize=False, add_generation_prompt=True
+            )
+        )
+        for c in drawn
+    ]
+    eos = tokenizer.eos_token
+    heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    tails = tokenizer([f"{c.reply}{eos}" for c in drawn], add_special_tokens=False)["input_ids"]
+    pairs = zip(heads, tails, strict=True)
+    return [Encoded(h + t, len(h)) for h, t in pairs if len(h) + len(t) <= longest]
+
+
+def steps(
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    *,
+    shares: Callable[[int], Mapping[str, float]],
+    micro_tokens: int,
+    micro_batches: int,
+    chunk: int = 0,
+    first_step: int = 0,
+    chunk_size: int = 2048,
+) -> Iterator[tuple[int, int, list[Batch]]]:
+    """Endless optimiser steps ``(chunk, step within the chunk, micro-batches)``.
+
+    A chunk of conversations is sorted by length and cut into micro-batches of at most
+    ``micro_tokens`` padded tokens; these are shuffled and grouped, so that a step mixes lengths.
+    ``shares`` gives the mixture of a chunk. Starting at ``(chunk, first_step)`` goes on exactly
+    where that step would have come.
+    """
+    import torch
+
+    pad = tokenizer.pad_token_id
+    while True:
+        encoded = encode(tokenizer, conversations(seed, chunk, chunk_size, shares(chunk)))
+        encoded.sort(key=lambda e: len(e.ids))
+        groups: list[list[Encoded]] = [[]]
+        for item in encoded:
+            if groups[-1] and (len(groups[-1]) + 1) * len(item.ids) > micro_tokens:
+                groups.append([])
+            groups[-1].append(item)
+        random.Random(seed_of("micro-order", seed, chunk)).shuffle(groups)
+        for number, at in enumerate(range(0, len(groups), micro_batches)):
+            if number < first_step:
+                continue
+            batches = []
+            for group in groups[at : at + micro_batches]:
+                width = max(len(e.ids) for e in group)
+                ids = torch.full((len(group), width), pad, dtype=torch.long)
+                mask = torch.zeros((len(group), width), dtype=torch.bool)
+                for row, item in enumerate(group):
+                    ids[row, : len(item.ids)] = torch.tensor(item.ids)
+                    mask[row, item.start : len(item.ids)] = True
+                batches.append(Batch(ids, mask, sum(len(e.ids) for e in group)))
+            yield chunk, number, batches
+        chunk, first_step = chunk + 1, 0

@@ -1,0 +1,157 @@
+"""Where a model's name leads: a checked folder or a Hub id, or one message that says what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.utils import logging as hf_logging
+
+from opcd_bench.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+MICRO = "micro"
+FLASH = "flash_attention_2"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+def source_of(name: str, *, allow_pickle: bool = False) -> str:
+    """What from_pretrained is handed: a checked folder, or a Hub id.
+
+    A folder without safetensors is refused, unless its pickles may be opened (``allow_pickle``).
+    """
+    if name == MICRO:
+        from opcd_bench.models import micro
+
+        folder = Path(micro.path())
+    else:
+        folder = Path(name).expanduser()
+        like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+        if not folder.exists():
+            if like_a_path:
+                raise ModelError(
+                    f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
+                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
+                )
+            return name
+    if not folder.is_dir():
+        raise ModelError(f"model {name}: {folder} is a file; give the folder that holds it")
+    files = {path.name for path in folder.iterdir()}
+    if "config.json" not in files:
+        raise ModelError(
+            f"model folder {folder} has no config.json; it needs config.json, *.safetensors and a "
+            "tokenizer, as model.save_pretrained and tokenizer.save_pretrained write them"
+        )
+    if not files & set(_TOKENIZER_FILES):
+        raise ModelError(
+            f"model folder {folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            f"Type in Python: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
+        )
+    if not any(file.endswith(".safetensors") for file in files):
+        found = sorted(file for file in files if file.endswith((".bin", ".pt", ".pth")))
+        if found and allow_pickle:
+            return str(folder)
+        hint = (
+            f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
+            "and call model.save_pretrained(folder), or say allow_pickle = true in the suite"
+            if found
+            else "its weights are missing: copy model.safetensors into it"
+        )
+        raise ModelError(f"model folder {folder} has no *.safetensors; {hint}")
+    return str(folder)
+
+
+def unreachable(name: str, error: Exception) -> ModelError:
+    """What to tell about a model that neither a folder nor the Hub gave."""
+    if "trust_remote_code" in str(error):
+        return ModelError(
+            f"model {name!r} brings Python code of its own, which is not run unless you say so. "
+            "Read that code; if you trust it, add --set trust_remote_code=true (in TOML: "
+            "trust_remote_code = true; extract and select: --trust-remote-code)"
+        )
+    if "attention implementation" in str(error) or "attn_implementation" in str(error):
+        return ModelError(
+            f"model {name!r} cannot use the attention that attn_implementation asks for "
+            f"({first_line(error)}). Say attn_implementation = 'auto', or 'eager'"
+        )
+    if Path(name).expanduser().is_dir() or name == MICRO:
+        return ModelError(f"model {name!r} cannot be opened: {first_line(error)}")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+        return ModelError(
+            f"model {name!r} is no local folder, is not in the Hub cache, and HF_HUB_OFFLINE is "
+            f"set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
+            "connection, or give a folder, or micro"
+        )
+    if "gated" in str(error).lower() or "401" in str(error):
+        return ModelError(
+            f"model {name!r} is gated, private or does not exist on the Hub. Accept its licence at "
+            f"https://huggingface.co/{name} and type `hf auth login`, or check the spelling"
+        )
+    return ModelError(
+        f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
+        f"and the connection, type `hf download {name}` first, or give a folder, or micro "
+        f"({first_line(error)})"
+    )
+
+
+def attention_words(
+    name: str, attention: str, where: torch.device, dtype: torch.dtype
+) -> dict[str, str]:
+    """What from_pretrained is told about attention; ModelError where flash attention cannot be."""
+    if attention == "auto":
+        return {}
+    if attention == FLASH:
+        from transformers.utils.import_utils import is_flash_attn_2_available
+
+        otherwise = "or say attn_implementation = 'sdpa'"
+        if where.type != "cuda":
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} needs a GPU, and the device is "
+                f"{str(where)!r}; type --device cuda, {otherwise}"
+            )
+        if not is_flash_attn_2_available():
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} needs the package flash-attn; "
+                f"type pip install flash-attn --no-build-isolation, {otherwise}"
+            )
+        if dtype.itemsize > 2:
+            raise ModelError(
+                f"model {name!r}: attn_implementation = {FLASH!r} computes in 16 bits, and the "
+                f"weights are {str(dtype).removeprefix('torch.')}; say dtype = 'bfloat16', "
+                f"{otherwise}"
+            )
+    return {"attn_implementation": attention}
+
+
+def no_room(name: str, where: str, error: Exception) -> ModelError:
+    """What to tell about a model that the device has no memory for."""
+    return ModelError(
+        f"model {name!r} does not fit into the memory of {where} ({first_line(error)}). Type "
+        "`opcd-bench estimate` for what a run needs; dtype = 'bfloat16' halves the weights, and "
+        "with lora_rank = 16 student and frozen teacher share one copy"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The error's type and the first line of its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+
+
+@contextmanager
+def without_bar() -> Iterator[None]:
+    """No progress bar where nothing is downloaded: a folder is read or written in a moment."""
+    bars: Any = hf_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""From stored results to data frames: statistics, comparisons, curves."""

@@ -1,0 +1,47 @@
+"""Refuses to put numbers in one table that cannot be compared."""
+
+from __future__ import annotations
+
+from opcd_bench.errors import StoreError
+from opcd_bench.hashing import canonical
+from opcd_bench.report.analysis.load import CELL, Results
+
+WAY_OUT = "Move the runs of one of them to a folder of their own"
+
+
+def assert_comparable(results: Results) -> None:
+    """Raise StoreError where one table would mix what cannot be compared.
+
+    That is, among the finished cells of one task: different settings, two runs of one cell (its
+    method was edited in between), or scores measured under different protocols.
+    """
+    done = results.cells[results.cells["state"] == "done"]
+    for task, cells in done.groupby("task"):
+        for name in sorted({name for settings in cells["settings"] for name in settings}):
+            values = sorted({canonical(settings.get(name)) for settings in cells["settings"]})
+            if len(values) > 1:
+                raise StoreError(
+                    f"{results.root}: the cells of {task} were run with different settings "
+                    f"({name}: {' and '.join(values)}), which one table must not mix. {WAY_OUT}"
+                )
+    for _, runs in done.groupby(CELL)["run"]:
+        if len(runs) > 1:
+            raise StoreError(
+                f"{results.root}: {' and '.join(runs)} are one cell run twice; its method was "
+                f"changed in between. {WAY_OUT}"
+            )
+    if not done.empty:
+        _assert_one_protocol(results)
+
+
+def _assert_one_protocol(results: Results) -> None:
+    done = results.cells.loc[results.cells["state"] == "done", "run"]
+    evals = results.evals[results.evals["run"].isin(done)]
+    for (task, measured, split), rows in evals.groupby(["task", "measured", "split"]):
+        hashes = rows.groupby("protocol_hash")["run"].first()
+        if len(hashes) > 1:
+            runs = "; ".join(f"{key}: {run}" for key, run in hashes.items())
+            raise StoreError(
+                f"{results.root}: in the cells of {task}, {measured} on {split} was measured under "
+                f"{len(hashes)} protocols, which one table must not mix ({runs}). {WAY_OUT}"
+            )

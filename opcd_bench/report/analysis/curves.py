@@ -1,0 +1,135 @@
+"""How training went: what was logged at every step, and dev accuracy where it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from opcd_bench.report.analysis import headline
+from opcd_bench.report.analysis.load import CELL, Results
+
+CURVES = [*CELL, "headline", "step", "tokens", "metric", "value", "kind"]
+NO_DIVERGENCE = "negative_log_likelihood"
+
+
+class Metric(NamedTuple):
+    """A curve's axis label with its unit, and one line on what it says."""
+
+    label: str
+    says: str
+
+
+METRICS: Mapping[str, Metric] = {
+    "dev_accuracy": Metric(
+        "dev accuracy (%)", "Plain student on dev; rate and step are chosen on it, so it flatters."
+    ),
+    "divergence": Metric(
+        "divergence (nats)",
+        "Each method's own divergence from the told teacher, of the kind named beside it: "
+        "comparable between methods only where the kinds are the same.",
+    ),
+    "reverse_kl": Metric(
+        "reverse KL (nats)",
+        "KL from the plain student to the told teacher over the whole vocabulary, the same for "
+        "every method, on the replies that it trains on.",
+    ),
+    "student_entropy": Metric(
+        "student entropy (nats)", "Plain student, whole vocabulary, per reply token."
+    ),
+    "teacher_entropy": Metric(
+        "teacher entropy (nats)", "Told teacher, whole vocabulary, on the same tokens."
+    ),
+    "student_mass": Metric(
+        "student mass on support", "Probability that the loss sees; what leaks is what it lacks."
+    ),
+    "teacher_mass": Metric("teacher mass on support", "The told teacher's probability there."),
+    "top_k_overlap": Metric(
+        "top-k overlap", "Share of the student's top-k that is in the teacher's."
+    ),
+    "log_ratio": Metric(
+        "log-ratio on support (nats)",
+        "Student's mean of log p - log q inside the support; it drifts to -1 where mass leaks.",
+    ),
+    "leak": Metric(
+        "leak", "2 P(1-P): size of the gradient that a truncated loss adds without a stop-gradient."
+    ),
+    "negative_share": Metric(
+        "share of negative sums", "Tokens whose truncated sum of p l is negative, as no KL can be."
+    ),
+    "reply_length": Metric("reply length (tokens)", "Mean length of the replies trained on."),
+    "truncation_rate": Metric(
+        "truncated replies (%)", "Replies cut at the length limit, of those written for the step."
+    ),
+    "eos_rate": Metric("ended replies (%)", "Replies that ended by themselves."),
+    "grad_norm": Metric("gradient norm", "Before clipping."),
+    "written_accuracy": Metric(
+        "accuracy of what was written (%)",
+        "Grade of the replies trained on: the teacher's own where the told teacher writes.",
+    ),
+}
+"""Every curve, in the order of the page. Values of percentages are shares in [0, 1]."""
+
+
+def curves(results: Results) -> pd.DataFrame:
+    """Long form: one row a (run, step, metric), runs of the sweep and of the headline rates alike.
+
+    ``headline``: whether the run is of the rate at which its method is compared. ``tokens``: reply
+    tokens trained on up to and with the step (0 at step 0). ``kind``: which divergence ``value``
+    is, None for other metrics. A negative log-likelihood is no divergence and has no such row; a
+    metric that a run did not log, or that was not finite, has none either.
+    """
+    trains = _trained(results.trains)
+    dev = _dev(results.evals, trains)
+    long = trains.melt(
+        id_vars=[*CELL, "step", "tokens", "divergence_kind"],
+        value_vars=[name for name in METRICS if name in trains],
+        var_name="metric",
+    )
+    long = long.rename(columns={"divergence_kind": "kind"})
+    of_divergence = long["metric"] == "divergence"
+    long = long[~(of_divergence & (long["kind"] == NO_DIVERGENCE))]
+    long = long.assign(kind=long["kind"].astype(object).where(long["metric"] == "divergence", None))
+    parts = [part for part in (dev, long) if not part.empty]
+    if not parts:
+        return pd.DataFrame(columns=CURVES)
+    both = pd.concat(parts, ignore_index=True)
+    both["value"] = both["value"].astype(float)
+    both = both[np.isfinite(both["value"])]
+    stands = {
+        (point.task, point.method, point.learning_rate)
+        for point in headline.points(results).itertuples()
+    }
+    keys = zip(both["task"], both["method"], both["learning_rate"], strict=True)
+    both["headline"] = [key in stands for key in keys]
+    order = {metric: number for number, metric in enumerate(METRICS)}
+    both["order"] = both["metric"].map(order)
+    both = both.sort_values([*CELL, "order", "step"], ignore_index=True)
+    return both[CURVES]
+
+
+def _trained(trains: pd.DataFrame) -> pd.DataFrame:
+    """train.jsonl with ``tokens`` cumulative and ``truncation_rate``."""
+    if trains.empty:
+        return pd.DataFrame(columns=[*CELL, "step", "tokens", "divergence_kind"])
+    return trains.assign(
+        tokens=trains["student_tokens_trained"],
+        truncation_rate=1.0 - trains["eos_rate"].astype(float),
+    )
+
+
+def _dev(evals: pd.DataFrame, trains: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy on the task's dev split, at the tokens of its step."""
+    if evals.empty:
+        return evals
+    rows = evals[
+        (evals["split"] == "dev") & (evals["measured"] == evals["task"]) & evals["primary"]
+    ]
+    rows = rows[[*CELL, "step", "value"]].assign(metric="dev_accuracy", kind=None)
+    seen = trains[[*CELL, "step", "tokens"]]
+    rows = rows.merge(seen, on=[*CELL, "step"], how="left")
+    started = rows["step"] == 0
+    rows.loc[started, "tokens"] = 0
+    return rows

@@ -1,0 +1,237 @@
+"""The comparison as one data frame: what each method gained, what it forgot, and what it cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from opcd_bench.report.analysis import planned, statistics
+from opcd_bench.report.analysis.comparable import assert_comparable
+from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.planned import Key
+
+TEST = "test"
+COLUMNS = [
+    "task", "learning_rate", "method", "seeds", "state", "headline", "steps", "plain", "floor",
+    "base", "ceiling", "gap closed", "parsed", "mde", "tokens written", "tokens scored", "seconds",
+]  # fmt: skip
+POINTS = ["task", "method", "learning_rate", "seeds"]
+KEPT = ("before", "after", "change")
+
+
+def headline(results: Results) -> pd.DataFrame:
+    """One row a (task, learning rate, method): gains, forgetting, intervals, cost.
+
+    Shares in [0, 1], Interval columns hold ``statistics.Interval``. ``seeds``: how many are done;
+    ``state``: "done", or what is missing and why; ``headline``: whether this is the rate of
+    `points`; ``floor``: the best policy that reads nothing; ``mde``: `detectable`. Tokens and
+    seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
+    writing and training. Each retention task has ``<name> before``, ``after``, ``change`` and
+    ``mde <name>``. ``ceiling``: the method's own teacher, told; where the suite's larger one
+    teaches some methods, ``larger`` says which. ``runs``: the finished runs. A row without a
+    finished cell has no numbers.
+
+    By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
+    StoreError where the cells cannot be compared.
+    """
+    if not results.cells.empty:
+        assert_comparable(results)
+    stands = {
+        (point.task, point.method): point.learning_rate for point in points(results).itertuples()
+    }
+    order = {name: number for number, name in enumerate(results.suite.get("methods", []))}
+    tasks = {name: number for number, name in enumerate(results.suite.get("tasks", []))}
+    keys = sorted(
+        {*_begun(results), *planned.planned(results.suite)},
+        key=lambda key: (
+            tasks.get(key[0], len(tasks)),
+            key[0],
+            stands.get(key[:2]) != key[2],
+            order.get(key[1], len(order)),
+            key[1],
+            key[2],
+        ),
+    )
+    measures = sorted({name for scores in results.finals.values() for name in scores} - {TEST})
+    kept = [column for name in measures for column in _columns_of(name)]
+    parsed = _parsed(results)
+    rows = [_row(results, key, stands, parsed) for key in keys]
+    taught = ["larger"] if any(row.get("larger") for row in rows) else []
+    return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
+
+
+def points(results: Results) -> pd.DataFrame:
+    """The one rate at which each (task, method) is compared, and its finished seeds.
+
+    The rate with the most finished seeds; of several, the one with the highest dev accuracy at the
+    chosen steps, averaged over its seeds; of equals the smallest. After a sweep that is the rule of
+    ``grid.headline_rates``. It never reads test. By task and method; a pair without a finished cell
+    has no row.
+    """
+    done = results.cells[results.cells["state"] == "done"]
+    dev = _dev(results)
+    best: dict[tuple[str, str], tuple[tuple[int, float, float], tuple[int, ...]]] = {}
+    for (task, method, rate), cells in done.groupby(["task", "method", "learning_rate"]):
+        score = _mean(dev[run] for run in cells["run"] if run in dev)
+        seeds = tuple(sorted({int(seed) for seed in cells["seed"]}))
+        rank = (len(seeds), -math.inf if math.isnan(score) else score, -float(rate))
+        if (task, method) not in best or rank > best[task, method][0]:
+            best[task, method] = rank, seeds
+    rows = [(*key, -rank[2], seeds) for key, (rank, seeds) in sorted(best.items())]
+    return pd.DataFrame(rows, columns=POINTS).astype({"learning_rate": float})
+
+
+def detectable(
+    results: Results, task: str, rate: float, method: str, measured: str = TEST
+) -> float:
+    """The minimum detectable effect of a method at a rate, the largest over the methods beside it.
+
+    ``measured``: the task's "test" or a retention task. Only for the rates that ran with the most
+    seeds of the task: the comparison is drawn there. The others stand at the same rate, or each at
+    its own headline rate where the suite chose that on dev. Paired by example and seed; against the
+    base where no method stands beside it. NaN where nothing can be paired.
+    """
+    of_task = {
+        key: scores[TEST]["seed"].nunique()
+        for key, scores in results.finals.items()
+        if key[0] == task and TEST in scores
+    }
+    full = {key for key, seeds in of_task.items() if seeds == max(of_task.values())}
+    mine = (task, method, rate)
+    if mine not in full or measured not in results.finals[mine]:
+        return math.nan
+    scores = results.finals[mine][measured]
+    found = [
+        statistics.minimum_detectable_effect(scores, results.finals[other][measured])
+        for other in sorted(full)
+        if other[1] != method
+        and (other[2] == rate or _chosen_on_dev(results, other[1], full))
+        and measured in results.finals[other]
+    ]
+    if not found:
+        base = results.anchor("base", task, measured)
+        found = [statistics.minimum_detectable_effect(scores, base)]
+    return max((value for value in found if not math.isnan(value)), default=math.nan)
+
+
+def _chosen_on_dev(results: Results, method: str, full: set[Key]) -> bool:
+    """Whether a method stands at one rate of its own, by the suite's rule."""
+    rates = [key for key in full if key[1] == method]
+    return results.suite.get("headline_learning_rate") == "dev" and len(rates) == 1
+
+
+def _columns_of(name: str) -> list[str]:
+    return [*(f"{name} {when}" for when in KEPT), f"mde {name}"]
+
+
+def _begun(results: Results) -> list[Key]:
+    cells = results.cells
+    columns = (cells["task"], cells["method"], cells["learning_rate"])
+    return [
+        (str(task), str(method), float(rate)) for task, method, rate in zip(*columns, strict=True)
+    ]
+
+
+def _row(
+    results: Results,
+    key: Key,
+    stands: Mapping[tuple[str, str], float],
+    parsed: Mapping[str, float],
+) -> dict[str, Any]:
+    task, method, rate = key
+    cells = results.cells
+    cells = cells[
+        (cells["task"] == task) & (cells["method"] == method) & (cells["learning_rate"] == rate)
+    ]
+    done = cells[cells["state"] == "done"].sort_values("seed")
+    stands_here = stands.get((task, method)) == rate
+    wanted = planned.seeds_planned(results.suite, results.cells, key, headline=stands_here)
+    row: dict[str, Any] = {
+        "task": task,
+        "learning_rate": rate,
+        "method": method,
+        "seeds": len(done),
+        "state": planned.state(cells, wanted),
+        "headline": stands_here,
+        "runs": list(done["run"]),
+    }
+    if done.empty:
+        return row
+    scores = results.finals[key]
+    base = results.anchor("base", task, TEST)
+    ceiling = results.ceiling(task, method)
+    row |= {
+        "steps": sorted(int(step) for step in done["chosen_step"]),
+        "plain": statistics.mean(scores[TEST]),
+        "floor": _floor(results, task),
+        "base": statistics.mean(base),
+        "ceiling": statistics.mean(ceiling),
+        "larger": results.larger(task, method),
+        "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
+        "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
+        "mde": detectable(results, task, rate, method),
+        "tokens written": _written(done),
+        "tokens scored": float(done["teacher_tokens_scored"].mean()),
+        "seconds": float(done["seconds"].mean()),
+    }
+    for name in sorted(scores.keys() - {TEST}):
+        before = results.anchor("base", task, name)
+        values = (
+            statistics.mean(before),
+            statistics.mean(scores[name]),
+            statistics.difference(scores[name], before),
+            detectable(results, task, rate, method, name),
+        )
+        row |= dict(zip(_columns_of(name), values, strict=True))
+    return row
+
+
+def _dev(results: Results) -> dict[str, float]:
+    """Run -> accuracy on its task's dev split at its chosen step; runs that are done."""
+    done = results.cells[results.cells["state"] == "done"]
+    chosen = dict(zip(done["run"], done["chosen_step"], strict=True))
+    evals = results.evals
+    evals = evals[(evals["split"] == "dev") & (evals["measured"] == evals["task"])]
+    evals = evals[evals["primary"].astype(bool) & evals["value"].notna()]
+    return {
+        str(run): float(value)
+        for run, step, value in zip(evals["run"], evals["step"], evals["value"], strict=True)
+        if chosen.get(run) == step
+    }
+
+
+def _parsed(results: Results) -> dict[str, float]:
+    """Run -> share of its scored test replies with an answer in them, whatever it is worth."""
+    evals = results.evals
+    rates = evals[(evals["split"] == TEST) & (evals["metric"] == "parse_rate")]
+    return {
+        str(run): math.nan if value is None else float(value)
+        for run, value in zip(rates["run"], rates["value"], strict=True)
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _written(done: pd.DataFrame) -> float:
+    """Tokens written for a run, by the student or by whoever wrote what it read; mean over runs."""
+    return _mean(
+        float(own if description["writer"]["kind"] == "student" else trained)
+        for own, trained, description in zip(
+            done["tokens_written"],
+            done["student_tokens_trained"],
+            done["description"],
+            strict=True,
+        )
+    )
+
+
+def _floor(results: Results, task: str) -> float:
+    """The best of the policies that read nothing, as the run stored it; NaN where it did not."""
+    stored = results.suite.get("floors", {}).get(task, {})
+    return max((v for name, v in stored.items() if name != "best possible"), default=math.nan)

@@ -1,0 +1,242 @@
+"""Stored results as data frames; no other part of the comparison reads a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from opcd_bench.errors import StoreError
+from opcd_bench.report.analysis import external
+from opcd_bench.store.jsonl import Row, read_object, read_rows
+from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
+from opcd_bench.store.suite_dir import SHARED, SUITE, is_suite
+
+CELL = ["task", "method", "learning_rate", "seed"]
+STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}
+
+CELLS = [
+    *CELL, "run", "state", "reason", "settings", "description", "environment", "chosen_step",
+    "rule", "tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps",
+    "seconds", "steps_per_second", "peak_memory_bytes",
+]  # fmt: skip
+EVALS = [
+    *CELL, "run", "measured", "step", "split", "metric", "value", "primary", "n", "n_unscored",
+    "protocol_hash", "final",
+]  # fmt: skip
+SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome"]
+TRAINS = [*CELL, "run", "step"]
+STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
+INSTRUCTIONS = [*CELL, "measured", "example_id", "instruction", "followed"]
+FLOATS = ["value", "score", "seconds", "steps_per_second"]
+BOOLS = ["primary", "final", "followed"]
+
+_STEP_SCORES = re.compile(r"scores-(?P<measured>.+)-step_(?P<step>\d+)")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report is made of; without any run the frames are empty but for columns.
+
+    ``cells``: `CELLS`, one row a run. ``settings``: what the cells of a task must share;
+    ``description``: the method's choices (``writer``, ``loss``, ``teacher``); ``environment``: {}
+    where the run has not stored it yet. Summary and counters are missing unless done. ``seconds``:
+    writing and training, without evaluations; ``peak_memory_bytes``: of the process so far.
+    ``evals``: `EVALS`, evals.jsonl of all runs.
+    ``samples``: `CELL` and `SAMPLE`, the final scores of the runs that are done; ``split`` is
+    "test" or "retention", ``score`` NaN where unscored.
+    ``anchors``: ``reading`` ("base", "ceiling", "ceiling-larger") and `SAMPLE`: the student before
+    training, plain, on test and retention, and the told teacher on test.
+    ``trains``: `TRAINS` and all that train.jsonl has, one row an optimiser step; the step's own
+    rate is ``step_learning_rate``.
+    ``steps``: `STEPS`, one row an evaluated step; ``scores`` are those of the items of dev or of a
+    retention task in their fixed order, NaN where unscored. Step 0 is the base.
+    ``instructions``: `INSTRUCTIONS`, one row an instruction of a final retention sample that names
+    its instructions; ``followed`` strictly or not. The base has no task, method, rate or seed.
+    ``external``: `external.frame`.
+    """
+
+    root: Path
+    suite: Mapping[str, Any]
+    cells: pd.DataFrame
+    evals: pd.DataFrame
+    samples: pd.DataFrame
+    anchors: pd.DataFrame
+    trains: pd.DataFrame
+    steps: pd.DataFrame
+    instructions: pd.DataFrame
+    external: pd.DataFrame
+
+    @cached_property
+    def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
+        """(task, method, learning rate) -> "test" or a retention task -> its rows of samples."""
+        found: dict[tuple[str, str, float], dict[str, pd.DataFrame]] = {}
+        keys = [*CELL[:3], "split", "measured"]
+        for (task, method, rate, split, name), rows in self.samples.groupby(keys, sort=True):
+            measured = split if split == "test" else name
+            found.setdefault((task, method, rate), {})[measured] = rows
+        return found
+
+    @cached_property
+    def _anchors(self) -> Mapping[tuple[str, str, str], pd.DataFrame]:
+        return dict(iter(self.anchors.groupby(["reading", "split", "measured"], sort=True)))
+
+    def anchor(self, reading: str, task: str, measured: str) -> pd.DataFrame:
+        """Rows of anchors on a task's "test" or on a retention task; empty where there are none."""
+        key = (reading, measured, task) if measured == "test" else (reading, "retention", measured)
+        return self._anchors.get(key, self.anchors.iloc[:0])
+
+    @cached_property
+    def _taught_by_larger(self) -> frozenset[tuple[str, str]]:
+        """(task, method) whose teacher is the suite's larger one."""
+        return frozenset(
+            (str(task), str(method))
+            for task, method, described in zip(
+                *(self.cells[name] for name in ("task", "method", "description")), strict=True
+            )
+            if described.get("teacher", {}).get("weights") == "larger"
+        )
+
+    def larger(self, task: str, method: str) -> bool:
+        """Whether the suite's larger teacher teaches a method."""
+        return (task, method) in self._taught_by_larger
+
+    def ceiling(self, task: str, method: str) -> pd.DataFrame:
+        """Rows of anchors on a task's test: the teacher of a method, told; empty if unscored."""
+        reading = "ceiling-larger" if self.larger(task, method) else "ceiling"
+        return self.anchor(reading, task, "test")
+
+
+def load(root: Path) -> Results:
+    """Results of ``results/<suite>``, finished or not; StoreError where there is no suite."""
+    if not is_suite(root):
+        raise StoreError(f"{root}: no suite is stored here (no {SUITE}); run one: opcd-bench run")
+    cells: list[Row] = []
+    evals: list[Row] = []
+    trains: list[Row] = []
+    steps: list[tuple[Any, ...]] = []
+    samples: list[tuple[Any, ...]] = []
+    instructions: list[tuple[Any, ...]] = []
+    shared: set[tuple[str, str, str]] = set()
+    for config_file in sorted(root.glob(f"*/{CONFIG}")):
+        reader = RunReader(config_file.parent)
+        row, stored_anchors = _cell(reader)
+        cells.append(row)
+        shared |= {(a["reading"], a["shared"], a["name"]) for a in stored_anchors}
+        key = tuple(row[column] for column in CELL)
+        run = {column: row[column] for column in (*CELL, "run")}
+        evals += [{**run, "measured": e.pop("task"), **e} for e in reader.read("evals")]
+        for step in reader.read("train"):
+            trains.append({**run, "step_learning_rate": step.pop("learning_rate", None), **step})
+        for name in reader.sample_names():
+            if at := _STEP_SCORES.fullmatch(name):
+                steps += [
+                    (*key, row["run"], int(at["step"]), r["task"], r["split"], _scores(r["scores"]))
+                    for r in reader.read(f"samples/{name}")
+                ]
+            elif row["state"] == "done":
+                rows = reader.read(f"samples/{name}")
+                retention = name.startswith("retention-")
+                samples += [(*key, *_sample(r, retention)) for r in rows]
+                instructions += [(*key, *found) for r in rows for found in _followed(r)]
+    anchors: list[tuple[Any, ...]] = []
+    for reading, folder, name in sorted(shared):
+        rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
+        anchors += [(reading, *_sample(r, folder.startswith("retention-"))) for r in rows]
+        if reading == "base":
+            nobody = (None, None, np.nan, np.nan)
+            instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
+    return Results(
+        root=root,
+        suite=read_object(root / SUITE),
+        cells=_frame(cells, CELLS),
+        evals=_frame(evals, EVALS),
+        samples=_typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
+        anchors=_typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
+        trains=_frame(trains, TRAINS),
+        steps=pd.DataFrame(steps, columns=STEPS),
+        instructions=_typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
+        external=external.frame(root),
+    )
+
+
+def _cell(reader: RunReader) -> tuple[Row, Sequence[Mapping[str, str]]]:
+    """The row of a run in ``cells``, and which shared samples it was measured against."""
+    state = STATES[reader.state]  # asked once: a run may end while it is read
+    config = reader.config
+    failure = reader.failure() if state == "failed" else None
+    summary = reader.summary if state == "done" else {}
+    stored = (reader.path / ENVIRONMENT).is_file()
+    row = {
+        "task": config["task"]["name"],
+        "method": config["method"]["name"],
+        "learning_rate": config["learning_rate"],
+        "seed": config["seed"],
+        "run": reader.path.name,
+        "state": state,
+        "reason": (failure or {}).get("reason", ""),
+        "settings": _settings(config),
+        "description": config["method"],
+        "environment": reader.environment if stored else {},
+        **{key: value for key, value in summary.items() if key != "anchors"},
+        **_timed(reader.read("timing")),
+    }
+    return row, summary.get("anchors", [])
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for the cells of one task: all but method, rate and seed."""
+    suite = {f"suite.{key}": value for key, value in config.get("suite", {}).items()}
+    return {**suite, **{f"task.{key}": value for key, value in config["task"].items()}}
+
+
+def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds, steps a second and peak memory of a run; nothing where no step was timed."""
+    if not rows:
+        return {}
+    seconds = sum(row["seconds_written"] + row["seconds_trained"] for row in rows)
+    return {
+        "seconds": seconds,
+        "steps_per_second": len(rows) / seconds,
+        "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows),
+    }
+
+
+def _sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
+    """A stored sample without its texts, as `SAMPLE`."""
+    split = "retention" if retention else row["split"]
+    return (
+        row["task"], split, row["example_id"], row.get("sample", 0), row["score"], row["outcome"],
+    )  # fmt: skip
+
+
+def _followed(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    """Each instruction of a sample of a task like IFEval, and whether it was followed strictly."""
+    if "instruction_ids" in row:
+        strict = row["values"]["inst_level_strict_acc"]
+        for instruction, followed in zip(row["instruction_ids"], strict, strict=True):
+            yield row["task"], row["example_id"], instruction, followed
+
+
+def _scores(stored: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array(stored, dtype=np.float64)
+
+
+def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
+    """Rows as a frame with these columns first, whether any row has them or not."""
+    more = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in columns]
+    return _typed(pd.DataFrame(rows, columns=[*columns, *more]))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns that nothing or only nulls were found for, with the type that they have else."""
+    typed = [*FLOATS, *(BOOLS if frame.empty else [])]
+    return frame.astype(
+        {column: float if column in FLOATS else bool for column in typed if column in frame}
+    )

@@ -1,0 +1,113 @@
+"""Effects of a method's choices with their intervals: a forest plot, a panel a measure."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from opcd_bench.report.figures import style as look
+from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.words import AT_RATE, interval_words, measures, seeds_words
+
+DATA = [
+    "measured", "factor", "levels", "methods", "effect", "effect_low", "effect_high", "row",
+]  # fmt: skip
+EFFECT = look.COLOURS[0]
+WIDE_LETTERS, NARROW_LETTERS = 44, 30
+"""A line of methods below a label."""
+
+
+def data(effects: pd.DataFrame, task: str) -> pd.DataFrame:
+    """factorial.effects of a task, flat, in shares; ``row`` is where it stands, 0 on top."""
+    mine = effects[effects["task"] == task].reset_index(drop=True)
+    flat = mine[["measured", "factor", "levels", "methods"]].join(look.spread(mine, "effect"))
+    keys = list(zip(flat["factor"], flat["levels"], flat["methods"], strict=True))
+    rows = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    flat = flat.assign(
+        methods=[", ".join(methods) for methods in flat["methods"]],
+        row=[rows[key] for key in keys],
+    )
+    return flat[DATA]
+
+
+def drawn(effects: pd.DataFrame, task: str) -> Drawn:
+    """The figure of a task."""
+    flat = data(effects, task)
+    mine = effects[effects["task"] == task]
+    seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
+    notes = [note for note in dict.fromkeys(mine["note"]) if note]
+    caption = (
+        "Effect of one choice on accuracy on test and on retention after training, in points, with "
+        f"{interval_words()}, paired by example and seed, {AT_RATE}. "
+        "Below each effect: the methods that it is computed from. An interaction is 0 where two "
+        f"effects add up. Not corrected for the number of effects. {seeds_words(seeds)}"
+    )
+    if notes:
+        caption += " Mind: " + "; ".join(notes) + "."
+    said = " ".join(
+        f"{row.factor} ({row.levels}) on {row.measured}: "
+        f"{look.points(row.effect, signed=True, decimals=1)}."
+        for row in flat.itertuples()
+    )
+    alt = f"{task}: effects of the methods' choices. {said}"
+    return made(task, "factorial", caption, alt, flat, lambda narrow: _draw(flat, narrow=narrow))
+
+
+def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
+    names = measures(flat["measured"])
+    rows = int(flat["row"].max()) + 1
+    across = 1 if narrow else min(len(names), 3)
+    letters = NARROW_LETTERS if narrow else WIDE_LETTERS
+    lines = max(len(textwrap.wrap(methods, letters)) for methods in flat["methods"])
+    height = look.rows_of(len(names), across) * (0.22 * (1 + lines / 2) * rows + 0.65)
+    figure, axes = look.grid(len(names), across, (look.COLUMN if narrow else look.PAGE, height))
+    for number, (panel, name) in enumerate(zip(axes, names, strict=True)):
+        _panel(panel, flat[flat["measured"] == name], rows)
+        panel.set_title(name)
+        panel.set_xlabel("effect (points)")
+        if number % across == 0:
+            _labels(panel, flat, letters)
+        else:
+            panel.set_yticks(range(rows), [""] * rows)
+    return figure
+
+
+def _panel(panel: Axes, part: pd.DataFrame, rows: int) -> None:
+    panel.axvline(0, color=look.RULE, linewidth=0.9, zorder=1)
+    for row in part.itertuples():
+        if not np.isnan(row.effect_low):
+            panel.plot([row.effect_low, row.effect_high], [row.row] * 2, color=EFFECT, zorder=2)
+        panel.plot([row.effect], [row.row], "o", color=EFFECT, zorder=3)
+    panel.set_ylim(rows - 0.5, -0.5)
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    look.percent(panel, "x", most=5, signed=True)
+
+
+def _labels(panel: Axes, flat: pd.DataFrame, letters: int) -> None:
+    """The factor and its levels; below, smaller, the methods."""
+    each = flat.drop_duplicates("row").sort_values("row")
+    panel.set_yticks(each["row"], [""] * len(each))
+    for row in each.itertuples():
+        head = label(row.factor, row.levels)
+        body = textwrap.fill(row.methods, letters)
+        panel.annotate(
+            head, (0, row.row), xycoords=("axes fraction", "data"), xytext=(-6, 1),
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, in_layout=True,
+        )  # fmt: skip
+        panel.annotate(
+            body, (0, row.row), xycoords=("axes fraction", "data"), xytext=(-6, -1),
+            textcoords="offset points", ha="right", va="top", fontsize=6, color=look.MUTED,
+        )  # fmt: skip
+
+
+def label(factor: str, levels: str) -> str:
+    """``writer: student − told teacher``; an interaction by its factors alone."""
+    if " x " in factor:
+        return factor.replace(" x ", " × ")
+    return f"{factor}: {levels.replace(' - ', f' {look.MINUS} ').replace('_', ' ')}"

@@ -1,0 +1,119 @@
+"""A figure's files from one drawing: SVG for light and dark pages, wide and narrow, PNG, CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from opcd_bench.report.figures import style
+
+PNG_DPI = 200
+PIXELS = 96
+"""CSS pixels an inch."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of one task: what is drawn, in words and numbers, and its files.
+
+    ``kind``: frontier, forgetting, retention-steps, curves-steps, curves-tokens, factorial,
+    pairwise or instructions. ``name``: the files' stem. ``caption``: what is drawn, which interval,
+    how many seeds. ``alt``: for those who do not see it. ``data``: exactly what is drawn, a number
+    a column. ``files``: suffix (".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".png",
+    ".csv") -> bytes. ``wide`` and ``narrow``: (width, height) of the SVGs in CSS pixels.
+    """
+
+    task: str
+    kind: str
+    name: str
+    caption: str
+    alt: str
+    data: pd.DataFrame
+    files: Mapping[str, bytes]
+    wide: tuple[int, int]
+    narrow: tuple[int, int]
+
+
+def made(
+    task: str,
+    kind: str,
+    caption: str,
+    alt: str,
+    data: pd.DataFrame,
+    draw: Callable[[bool], Figure],
+) -> Drawn:
+    """Draw ``data`` wide and narrow (``draw`` is told whether narrow) and write all the files.
+
+    The same data and the same matplotlib give the same bytes: no date, fixed ids, fixed fonts.
+    """
+    with style.style():
+        wide, narrow = draw(False), draw(True)
+        light, slim = _svg(wide), _svg(narrow)
+        png = _png(wide)
+    first, _, rest = kind.partition("-")
+    stem = f"{first}-{task}-{rest}" if first == "curves" else f"{kind}-{task}"
+    return Drawn(
+        task=task,
+        kind=kind,
+        name=stem,
+        caption=caption,
+        alt=alt,
+        data=data,
+        files={
+            ".svg": light,
+            "-dark.svg": dark(light),
+            "-narrow.svg": slim,
+            "-narrow-dark.svg": dark(slim),
+            ".png": png,
+            ".csv": csv(data),
+        },
+        wide=_pixels(wide),
+        narrow=_pixels(narrow),
+    )
+
+
+def dark(svg: bytes) -> bytes:
+    """The same drawing in the colours of a dark page; KeyError for a colour without one."""
+    return re.sub(
+        rb"(?<=: )#[0-9a-f]{6}\b",
+        lambda found: style.DARK[found.group().decode()].encode(),
+        svg,
+    )
+
+
+def csv(data: pd.DataFrame) -> bytes:
+    """The data as CSV: six significant digits, empty for what is not there."""
+    text: str = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text.encode()
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return re.sub(rb'(?<= d=)"[^"]*"', _rounded, buffer.getvalue())
+
+
+def _rounded(path: re.Match[bytes]) -> bytes:
+    """A path's coordinates to a hundredth of a point, without spare spaces: a third less bytes."""
+    short = re.sub(rb"(\.\d\d)\d+", rb"\1", path.group())
+    return re.sub(rb"\s*\n?([MLCQz])\s*", rb"\1", short)
+
+
+def _png(figure: Figure) -> bytes:
+    """On white, since a PNG cannot follow the page."""
+    buffer = BytesIO()
+    figure.set_layout_engine("none")  # laid out when the SVG was drawn
+    figure.savefig(
+        buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
+    )
+    return buffer.getvalue()
+
+
+def _pixels(figure: Figure) -> tuple[int, int]:
+    width, height = figure.get_size_inches()
+    return round(width * PIXELS), round(height * PIXELS)

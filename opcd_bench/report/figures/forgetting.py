@@ -1,0 +1,88 @@
+"""The forgetting plot: what each method gained on test against what it forgot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from opcd_bench.report.figures import style as look
+from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.plane import compared, faint, plane
+from opcd_bench.report.figures.style import Mark
+from opcd_bench.report.figures.words import (
+    AT_RATE,
+    counted,
+    faint_words,
+    interval_words,
+    listed,
+    seeds_words,
+)
+
+DATA = [
+    "measured", "method", "learning_rate", "seed", "gain", "gain_low", "gain_high", "gap_closed",
+    "gap_closed_low", "gap_closed_high", "change", "change_low", "change_high", "pareto",
+]  # fmt: skip
+RING: Mapping[str, Any] = {
+    "linestyle": "", "marker": "o", "markerfacecolor": "none", "markeredgecolor": look.MUTED,
+    "markeredgewidth": 0.9,
+}  # fmt: skip
+
+
+def data(points: pd.DataFrame, task: str) -> pd.DataFrame:
+    """forgetting.points of a task, flat, in shares; ``seed`` is empty for all seeds together."""
+    mine = points[points["task"] == task].reset_index(drop=True)
+    flat = mine[["measured", "method", "learning_rate", "seed", "pareto"]]
+    for column in ("gain", "gap_closed", "change"):
+        flat = flat.join(look.spread(mine, column))
+    return flat[DATA]
+
+
+def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
+    """The figure of a task."""
+    flat = data(points, task)
+    seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
+    whole = flat[flat["seed"].isna()]
+    mine = points[points["task"] == task]
+    n = max((interval.n for interval in mine["gain"]), default=0)
+    n_kept = max((interval.n for interval in mine["change"]), default=0)
+    over = f"{counted(n, 'test item')} and {counted(n_kept, 'retention item')}"
+    caption = (
+        "Gain on test against change in retention, in points against the base (+ at the origin), "
+        f"{AT_RATE} and the step that dev chose. Solid: all seeds together, with "
+        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values and "
+        f"not by the intervals. {seeds_words(seeds)}"
+    )
+    said = " ".join(
+        f"{row.method}: {look.points(row.gain, signed=True, decimals=1)} points gained, "
+        f"{row.measured} {look.points(row.change, signed=True, decimals=1)}."
+        for row in whole.itertuples()
+    )
+    measured = sorted(set(flat["measured"]))
+    alt = f"{task}: gain on test against change in {listed(measured)}. {said}"
+    return made(
+        task, "forgetting", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
+    )
+
+
+def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
+    methods = sorted(set(flat["method"]))
+    together = flat["seed"].isna()
+
+    def draw(panel: Axes, part: pd.DataFrame) -> None:
+        whole, seeds = part[part["seed"].isna()], part[part["seed"].notna()]
+        for method in sorted(set(part["method"])):
+            mine = seeds[seeds["method"] == method]
+            if mine["seed"].nunique() > 1:
+                faint(panel, mine, marks[method])
+            compared(panel, whole[whole["method"] == method], marks[method])
+        front = whole[whole["pareto"]]
+        panel.plot(front["gain"], front["change"], **RING, markersize=11, zorder=3)
+
+    handles = [look.handle(marks[method], method, line=False) for method in methods]
+    handles.append(Line2D([], [], **RING, markersize=8, label="on the Pareto front"))
+    return plane(flat, together, handles, draw, "gain on test (points)", narrow=narrow)

@@ -1,0 +1,99 @@
+"""Which instruction types were forgotten, by method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from opcd_bench.report.figures import style as look
+from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
+from opcd_bench.report.figures.words import AT_RATE, measures, seeds_words
+
+DATA = [
+    "measured", "instruction", "method", "before", "after", "change", "change_low", "change_high",
+    "n",
+]  # fmt: skip
+
+
+def data(instructions: pd.DataFrame, task: str) -> pd.DataFrame:
+    """pairwise.instructions of a task, flat, in shares; the most forgotten type first."""
+    mine = instructions[instructions["task"] == task].reset_index(drop=True)
+    flat = mine[["measured", "instruction", "method", "before", "after", "n"]]
+    flat = flat.join(look.spread(mine, "change"))
+    mean = flat.groupby(["measured", "instruction"])["change"].transform("mean")
+    flat = flat.assign(mean=mean).sort_values(
+        ["measured", "mean", "instruction", "method"], ignore_index=True
+    )
+    return flat[DATA]
+
+
+def drawn(instructions: pd.DataFrame, task: str) -> Drawn:
+    """The instruction types of a task."""
+    flat = data(instructions, task)
+    mine = instructions[instructions["task"] == task]
+    seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
+    caption = (
+        "Share of the instructions of a type that were followed (strict): before training in %, "
+        f"then the change in points, {AT_RATE}; the types that lost most stand first, with the "
+        f"number of prompts. {seeds_words(seeds)} So few prompts a type say where to look, not "
+        "what is proved; the table has intervals."
+    )
+    worst = flat.sort_values("change", kind="stable").head(5)
+    said = " ".join(
+        f"{row.method} on {row.instruction}: {look.points(row.change, signed=True, decimals=1)}."
+        for row in worst.itertuples()
+    )
+    alt = f"{task}: change by instruction type; the largest losses: {said}"
+    return made(task, "instructions", caption, alt, flat, lambda narrow: _draw(flat, narrow=narrow))
+
+
+def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
+    names = measures(flat["measured"])
+    methods = sorted(set(flat["method"]))
+    kinds = {name: list(dict.fromkeys(_of(flat, name)["instruction"])) for name in names}
+    labels = {name: _type_labels(_of(flat, name), kinds[name]) for name in names}
+    full = look.COLUMN if narrow else look.PAGE
+    longest = max(len(text) for found in labels.values() for text in found)
+    label = (0.05 if narrow else LABEL_IN_PER_LETTER) * longest + 0.2
+    tile = min(0.6, (full - label) / (len(methods) + 1))
+    columns = ["before", *methods]
+    above = LABEL_IN_PER_LETTER * max(map(len, columns)) + 0.3
+    heights = [0.2 * len(kinds[name]) + above for name in names]
+    figure = Figure(figsize=(min(full, label + tile * len(columns)), sum(heights)),
+                    layout="constrained")  # fmt: skip
+    axes = figure.subplots(len(names), 1, squeeze=False, height_ratios=heights)
+    for panel, name in zip(axes.flat, names, strict=True):
+        part = _of(flat, name).set_index(["instruction", "method"])
+        tiles = {}
+        for i, kind in enumerate(kinds[name]):
+            before = float(part.loc[kind, "before"].iloc[0])
+            tiles[i, 0] = Tile(np.nan, look.points(before, decimals=0), plain=True)
+            for j, method in enumerate(methods, 1):
+                found = (kind, method) in part.index
+                change = float(part.loc[(kind, method), "change"]) if found else np.nan
+                text = "·" if np.isnan(change) else look.points(change, signed=True, decimals=0)
+                tiles[i, j] = Tile(change, text)
+        draw_tiles(panel, tiles, labels[name], columns, tile)
+        if narrow:
+            panel.tick_params(axis="y", labelsize=6)
+        if len(names) > 1:
+            panel.set_title(name)
+    return figure
+
+
+def _of(flat: pd.DataFrame, name: str) -> pd.DataFrame:
+    return flat[flat["measured"] == name]
+
+
+def _type_labels(part: pd.DataFrame, kinds: Sequence[str]) -> list[str]:
+    """Without the family where that leaves no doubt, with the number of prompts."""
+    n = part.groupby("instruction")["n"].max()
+    short = [kind.rpartition(":")[2] for kind in kinds]
+    texts = [s if short.count(s) == 1 else kind for s, kind in zip(short, kinds, strict=True)]
+    return [
+        f"{text.replace('_', ' ')} ({n[kind]})" for text, kind in zip(texts, kinds, strict=True)
+    ]

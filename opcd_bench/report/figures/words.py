@@ -1,0 +1,50 @@
+"""The words that captions share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from opcd_bench.report.analysis import statistics
+
+AT_RATE = "each method at the rate at which it is compared"
+
+
+def interval_words(over: str = "examples") -> str:
+    """Which interval is drawn, and what it resamples."""
+    return f"{statistics.CONFIDENCE:.0%} intervals (percentile bootstrap over {over})"
+
+
+def seeds_words(seeds: Sequence[int]) -> str:
+    """How many seeds stand behind it, as a sentence."""
+    if not seeds:
+        return "No seed is finished."
+    if len(seeds) == 1:
+        return "One seed: the spread between trainings is not known."
+    return f"{len(seeds)} seeds: the spread between trainings is in no interval."
+
+
+def faint_words(seeds: Sequence[int]) -> str:
+    """What is drawn faint beside a mean over seeds, as a sentence; nothing where there is none."""
+    return " Faint: a seed each." if len(seeds) > 1 else ""
+
+
+def lines_words(seeds: Sequence[int]) -> str:
+    """What a line is, as a sentence."""
+    return f"Solid: mean over seeds.{faint_words(seeds)}" if len(seeds) > 1 else "A line a method."
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 item``, ``2 items``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def measures(names: Iterable[str]) -> list[str]:
+    """What was measured, each once: "test" first, then the retention tasks by name."""
+    return sorted(set(names), key=lambda name: (name != "test", name))

@@ -1,0 +1,148 @@
+"""A suite's results as the files of its report: page, tables, figures, samples and data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas as pd
+
+from opcd_bench.hashing import canonical
+from opcd_bench.report.analysis import external
+from opcd_bench.report.analysis.comparison import Comparison, compare
+from opcd_bench.report.analysis.headline import headline
+from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.figures import catalogue
+from opcd_bench.report.page import browser, page, published
+from opcd_bench.report.page.folder import PAGE
+from opcd_bench.report.tables import layout, markup, plain_text, rounds
+from opcd_bench.report.tables.layout import Section
+
+DATA = "data"
+PROTOCOLS = ["task", "measured", "split", "protocol_hash"]
+MISSING = ["task", "learning_rate", "method", "state"]
+
+
+def render(results: Results, *, command: str) -> dict[str, bytes]:
+    """Every file of the report by its name relative to the report's folder.
+
+    The same results give the same bytes. ``command``: what to type to make it again, as the page
+    says it. Reads the replies of the stored samples once more, from ``results.root``; StoreError
+    where the cells cannot be compared.
+    """
+    table = headline(results)
+    comparison = compare(results)
+    drawn = catalogue.draw(comparison)
+    samples = browser.shards(results.root)
+    papers, outside = _published(results), results.external
+    chained = rounds.read(results.root)
+    only_rounds = results.cells.empty and not chained.empty
+    by_instruction = external.instructions(results.root)
+    missing = table.loc[table["state"] != "done", MISSING].reset_index(drop=True)
+    if only_rounds:  # its cells are its rounds', whose table says what is missing
+        missing = missing.iloc[:0]
+    protocols = _protocols(results)
+    others = _others(papers, outside)
+    blocks = list(others.values())
+    frames = {
+        **{field.name: getattr(comparison, field.name) for field in dataclasses.fields(Comparison)},
+        "cells": _flat(results.cells),
+        "protocols": protocols,
+        "missing": missing,
+        "published": papers,
+        "external": outside,
+        "external_instructions": by_instruction,
+        "rounds": chained,
+    }
+    written = {
+        "headline.md": markup.as_markdown(table, blocks),
+        "headline.csv": plain_text.as_csv(table),
+        "headline.tex": markup.as_latex(table, blocks),
+        **{
+            f"{DATA}/{name}.csv": plain_text.as_csv(rows)
+            for name, rows in frames.items()
+            if len(rows)
+        },
+    }
+    context = page.PageContext(
+        name=str(results.suite.get("name", results.root.name)),
+        summary=str(results.suite.get("summary", "")),
+        command=command,
+        headline="" if only_rounds else markup.as_html(table),
+        rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
+        comparison=comparison,
+        drawn=drawn,
+        cells=results.cells,
+        protocols=protocols,
+        missing=missing,
+        published=_html(others, published.TITLE),
+        external=_html(others, external.TITLE) + _by_instruction(by_instruction),
+        sample_count=browser.count(samples),
+        downloads={name: name for name in written},
+        notes=[] if only_rounds else _notes(results, missing),
+    )
+    return {
+        PAGE: page.render(context),
+        **{name: text.encode() for name, text in written.items()},
+        **catalogue.render_all(drawn),
+        **samples,
+    }
+
+
+def _flat(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells with their mappings as JSON, so that a table can hold them."""
+    mappings = {
+        name: [canonical(dict(value)) for value in cells[name]]
+        for name in ("settings", "description", "environment")
+    }
+    return cells.assign(**mappings)
+
+
+def _published(results: Results) -> pd.DataFrame:
+    suite = results.suite
+    tasks = {*suite.get("tasks", []), *results.cells["task"]}
+    return published.rows(tasks, str(suite.get("model", "")))
+
+
+def _others(papers: pd.DataFrame, outside: pd.DataFrame) -> dict[str, Section]:
+    """The blocks of rows that were not measured here, by title."""
+    found = {}
+    if len(papers):
+        shown = published.shown(papers)
+        found[published.TITLE] = layout.of_frame(published.TITLE, shown, published.CAPTION)
+    if len(outside):
+        shown = external.shown(outside)
+        found[external.TITLE] = layout.of_frame(external.TITLE, shown, external.CAPTION)
+    return found
+
+
+def _html(others: Mapping[str, Section], title: str) -> str:
+    return markup.sections_html([others[title]]) if title in others else ""
+
+
+def _by_instruction(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    return markup.sections_html([layout.of_frame(external.BY_INSTRUCTION, rows)])
+
+
+def _protocols(results: Results) -> pd.DataFrame:
+    """Under which protocol everything was measured; columns `PROTOCOLS`."""
+    rows = results.evals[PROTOCOLS].drop_duplicates().sort_values(PROTOCOLS)
+    return rows.reset_index(drop=True)
+
+
+def _notes(results: Results, missing: pd.DataFrame) -> list[str]:
+    """What a reader must know before anything else."""
+    cells = results.cells
+    done = int((cells["state"] == "done").sum())
+    if done == 0:
+        return ["No cell of this suite is done yet: there is nothing to compare."]
+    if missing.empty:
+        return []
+    failed = int((cells["state"] == "failed").sum())
+    return [
+        f"The suite is not complete: {done} cells are done"
+        + (f", {failed} failed" if failed else "")
+        + f"; {len(missing)} rows of the comparison lack some (listed under provenance)."
+    ]

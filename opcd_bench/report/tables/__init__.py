@@ -1,0 +1,1 @@
+"""Data frames as tables of text, Markdown, LaTeX and HTML."""

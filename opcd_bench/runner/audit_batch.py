@@ -1,0 +1,79 @@
+"""The stored batch of real trajectories that losses are audited on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation import sampling, scoring
+from opcd_bench.distillation.losses import audit
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method, Teacher
+from opcd_bench.errors import DataError
+from opcd_bench.evaluation.task_scores import contexts_of
+from opcd_bench.hashing import digest
+from opcd_bench.progress import Reporter
+from opcd_bench.runner import registry
+from opcd_bench.runner.grid import describe_task
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.store.suite_dir import SuiteDir
+
+FOLDER = "audit"
+
+
+def rows(
+    suite: Suite, methods: Sequence[Method], items: int, console: Reporter
+) -> list[audit.AuditRow]:
+    """One row a method: its loss's logit gradient against the full reverse KL's.
+
+    The plain student writes replies to the first ``items`` train examples of the suite's first
+    task, once: they are stored under ``results/audit/shared/`` and read from there ever after. The
+    initial teacher reads the task's context. Raises InvalidLoss where k exceeds the vocabulary.
+    """
+    task = registry.task_of(suite, suite.tasks[0])
+    contexts_of(task)
+    root = SuiteDir(Path(suite.output_dir) / FOLDER)
+    bench = Workbench(suite, root, console)
+    bench.check(methods)
+    root.merge({"name": FOLDER, "summary": "Stored batches that losses are audited on."})
+    loaded = bench.initial
+    examples = list(task.examples("train")[:items])
+    slots = [sampling.Slot(0, example, 0) for example in examples]
+    drawn = sampling.write_sampling(suite)
+    key = digest(
+        {
+            "model": bench.identity,
+            "task": describe_task(task),
+            "sampling": drawn.__dict__,
+            "examples": [example.id for example in examples],
+        }
+    )
+    shared = root.shared(task.name, key)
+    if not shared.has("replies"):
+        with console.phase(f"{task.name}: the student writes", None, "replies"):
+            written = sampling.write(slots, task, suite, 0, loaded, bench.engine(loaded), None)
+        shared.put("replies", [sampling.row_of(t) for t in written])
+    batch = sampling.pairs_of(
+        [sampling.of_row(row) for row in shared.get("replies")],
+        examples,
+        Teacher(),
+        task,
+        suite,
+        loaded,
+        seed=0,
+        told_by=loaded,
+        on_policy=[True] * len(examples),
+    )
+    if not batch.pairs:
+        raise DataError(f"task {task.name!r}: no reply could be scored, so nothing can be audited")
+    with torch.no_grad():
+        plain, told = scoring.read_pairs(loaded, loaded, batch.pairs)
+        assert told is not None
+        student_NV = scoring.logits(loaded, plain.states_NH) / suite.temperature
+        teacher_NV = scoring.logits(loaded, told.states_NH) / suite.temperature
+    losses = [method.loss for method in methods]
+    assert all(isinstance(loss, Divergence) for loss in losses), "the command line has checked"
+    return audit.rows(losses, student_NV, teacher_NV, plain.target_N)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""What is asked of every contributed method and task."""

@@ -1,0 +1,172 @@
+"""What `opcd-bench check FILE` and tests/contracts ask of every contributed file."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import MissingData, PluginError, UserError
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts.contract import HEAVY, Contract, ContractBroken, Result, results
+
+
+def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result]:
+    """Every contract of a method or task file, wherever it lies; loads torch for a method.
+
+    A task that reads data is built with ``data_dir``, or reads the Hub without one; if they cannot
+    be had, that is a line that failed, and the last one. Raises PluginError where there is no such
+    Python file.
+    """
+    from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
+    from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
+
+    file = Path(path).resolve()
+    if file.suffix != ".py" or not file.is_file():
+        raise PluginError(f"{path}: is no Python file; type: opcd-bench check path/to/name.py")
+    yield from results(FILE_CONTRACTS, file)
+    try:
+        module = load_file(file)
+        kind = kind_of(module, file)
+        if kind == "method":
+            method: Method = registry.method_in(module, file)
+        else:
+            task: Task = registry.build_task(registry.task_in(module, file), data_dir=data_dir)
+    except UserError as error:
+        yield Result("loads, and holds a METHOD or a TASK of the file's name", False, str(error))
+        return
+    yield Result("loads, and holds a METHOD or a TASK of the file's name", True, f"a {kind}")
+    yield from results(_taken(file, kind), file)
+    if kind == "method":
+        yield from results(METHOD_CONTRACTS, method)
+        return
+    try:
+        task.examples("train")
+    except MissingData as error:
+        yield Result("the data that it reads can be had", False, str(error))
+        return
+    yield from results(TASK_CONTRACTS, task)
+
+
+def load_file(file: Path) -> ModuleType:
+    """The module of a file outside the registry; PluginError names the file and the exception."""
+    name = f"opcd_bench_checked_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{file}: is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+    sys.modules[name] = module  # dataclasses look their module up while it loads
+    try:
+        registry.guarded(file, lambda: loader.exec_module(module))
+    except PluginError:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def kind_of(module: ModuleType, file: Path) -> Literal["method", "task"]:
+    """Whether the file is a method or a task; PluginError if it is neither or both."""
+    has = [name for name in ("METHOD", "TASK") if hasattr(module, name)]
+    if len(has) != 1:
+        found = " and ".join(has) if has else "neither METHOD nor TASK"
+        raise PluginError(f"{file}: has {found}; a plugin file holds exactly one of the two")
+    return "method" if has == ["METHOD"] else "task"
+
+
+def _opens_with_a_sentence(file: Path) -> str:
+    text = ast.get_docstring(_parsed(file)) or ""
+    first = text.strip().split("\n")[0]
+    if not first.endswith("."):
+        raise ContractBroken("the file does not open with one sentence that says what it is for")
+    return first
+
+
+def _imports_at_module_level(file: Path) -> str:
+    for module, line in imported(_parsed(file), nested=False):
+        root = module.partition(".")[0]
+        if root in HEAVY:
+            raise ContractBroken(f"line {line} imports {module}; import it inside the function")
+        if root != "opcd_bench" and root not in sys.stdlib_module_names:
+            raise ContractBroken(
+                f"line {line} imports {module}; at module level a plugin imports the standard "
+                "library and opcd_bench alone"
+            )
+        for package in (registry.METHODS_PACKAGE, registry.TASKS_PACKAGE):
+            if module == package or (
+                module.startswith(f"{package}.") and not module.split(".")[2].startswith("_")
+            ):
+                raise ContractBroken(f"line {line} imports another plugin: {module}")
+    return ""
+
+
+def _loads_without_torch(file: Path) -> str:
+    program = (
+        "import runpy, sys, warnings; warnings.simplefilter('ignore'); "
+        "runpy.run_path(sys.argv[1], run_name='opcd_bench_checked'); "
+        f"print(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ContractBroken(
+            f"does not load: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else '?'}"
+        )
+    if done.stdout.strip():
+        raise ContractBroken(f"importing it loads {done.stdout.strip()}")
+    return ""
+
+
+FILE_CONTRACTS: tuple[Contract[Path], ...] = (
+    Contract("opens with one sentence that says what it is for", _opens_with_a_sentence),
+    Contract("imports nothing heavy and no other plugin", _imports_at_module_level),
+    Contract("loads in a fresh interpreter without torch", _loads_without_torch),
+)
+
+
+def imported(tree: ast.Module, *, nested: bool) -> Iterator[tuple[str, int]]:
+    """(module, line) of every absolute import; ``nested`` also inside functions."""
+    for node in ast.walk(tree) if nested else _at_module_level(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module, node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _at_module_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Every statement that runs on import, those under if / try included, TYPE_CHECKING not."""
+    waiting: list[ast.stmt] = list(tree.body)
+    while waiting:
+        node = waiting.pop(0)
+        yield node
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            waiting += [
+                child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)
+            ]
+
+
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_bytes(), filename=str(file))
+
+
+def _taken(file: Path, kind: str) -> tuple[Contract[Path], ...]:
+    package = registry.METHODS_PACKAGE if kind == "method" else registry.TASKS_PACKAGE
+
+    def name_is_free(file: Path) -> str:
+        owner = registry.plugin_files(package).get(file.stem)
+        if owner is not None and owner.resolve() != file:
+            raise ContractBroken(f"{file.stem!r} is taken by {owner}; choose another name")
+        return "registered" if owner is not None else "not yet in the registry's folder"
+
+    return (Contract("no other file has its name", name_is_free),)

@@ -1,0 +1,215 @@
+"""The contracts of a method: its loss on tiny tensors, and what its run would be known by."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.functional import token_loss
+from opcd_bench.distillation.method import Method
+from opcd_bench.runner.contracts.contract import Contract, ContractBroken
+
+SIZE_B, SIZE_T = 2, 3
+LEAST_VOCABULARY = 64
+
+
+class Batch(NamedTuple):
+    """Tiny logits in float64: student and teacher (B, T, V), written ids (B, T)."""
+
+    student_BTV: Tensor
+    teacher_BTV: Tensor
+    reply_ids_BT: Tensor
+
+
+class Value(NamedTuple):
+    """A loss's two outputs (B, T), and the gradient of the summed surrogate (B, T, V)."""
+
+    surrogate_BT: Tensor
+    divergence_BT: Tensor
+    gradient_BTV: Tensor
+
+
+def vocabulary(method: Method) -> int:
+    """Twice the loss's k, so that a top-k support leaves something outside."""
+    k = method.loss.k if isinstance(method.loss, Divergence) else 256
+    return max(LEAST_VOCABULARY, 2 * (k or 0))
+
+
+def batch(method: Method, seed: int = 0) -> Batch:
+    """A student, a teacher half a nat away from it, and written tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (SIZE_B, SIZE_T, vocabulary(method))
+    student = 2.0 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    teacher = student + 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    ids = torch.randint(shape[-1], shape[:-1], generator=generator)
+    return Batch(student, teacher, ids)
+
+
+def evaluate(method: Method, given: Batch) -> Value:
+    """The method's loss on a batch, with its gradient; ContractBroken if the form is wrong."""
+    student = given.student_BTV.clone().requires_grad_(True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        returned: Any = token_loss(method.loss, student, given.teacher_BTV, given.reply_ids_BT)
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise ContractBroken(
+            f"the loss returned a {type(returned).__name__}; "
+            "return TokenLoss(surrogate, divergence)"
+        )
+    surrogate, divergence = returned
+    for name, value in (("surrogate", surrogate), ("divergence", divergence)):
+        if not isinstance(value, Tensor) or value.shape != given.reply_ids_BT.shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ContractBroken(
+                f"{name} has shape {shape}, not that of the written ids, "
+                f"{tuple(given.reply_ids_BT.shape)}; a loss never reduces and sees no mask"
+            )
+    if not surrogate.requires_grad:
+        raise ContractBroken("the surrogate carries no gradient to the student's logits")
+    if divergence.requires_grad:
+        raise ContractBroken("the divergence is for the log alone; return it detached")
+    (gradient,) = torch.autograd.grad(surrogate.sum(), student)
+    return Value(surrogate.detach(), divergence, gradient)
+
+
+def _shapes(method: Method) -> str:
+    given = batch(method)
+    evaluate(method, given)
+    return f"(..., V) -> (...), V = {given.student_BTV.shape[-1]}"
+
+
+def _finite(method: Method) -> str:
+    given = batch(method)
+    far = given._replace(student_BTV=15.0 * given.student_BTV)
+    for name, case in (("ordinary", given), ("far apart", far)):
+        for field, tensor in evaluate(method, case)._asdict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ContractBroken(f"{field} is not finite for {name} logits")
+    single = Batch(far.student_BTV.float(), far.teacher_BTV.float(), far.reply_ids_BT)
+    if not bool(torch.isfinite(evaluate(method, single).gradient_BTV).all()):
+        raise ContractBroken("the gradient is not finite in float32 for far logits")
+    return "in float64 and float32"
+
+
+def _sums_to_zero(method: Method) -> str:
+    gradient = evaluate(method, batch(method)).gradient_BTV
+    worst = float(gradient.sum(-1).abs().max())
+    if worst > 1e-8 * max(1.0, float(gradient.abs().max())):
+        raise ContractBroken(
+            f"the logit gradient sums to {worst:.2e} at some position; a softmax's sums to 0"
+        )
+    return f"at most {worst:.0e}"
+
+
+def _own_position(method: Method) -> str:
+    given = batch(method)
+    changed = batch(method, seed=1)
+    student, teacher = given.student_BTV.clone(), given.teacher_BTV.clone()
+    student[0, 0], teacher[0, 0] = changed.student_BTV[0, 0], changed.teacher_BTV[0, 0]
+    before = evaluate(method, given)
+    after = evaluate(method, Batch(student, teacher, given.reply_ids_BT))
+    for name, first, second in (
+        ("surrogate", before.surrogate_BT, after.surrogate_BT),
+        ("divergence", before.divergence_BT, after.divergence_BT),
+    ):
+        moved = (first - second).abs().flatten()[1:]
+        if float(moved.max()) > 1e-12:
+            raise ContractBroken(f"new logits at one position changed the {name} at another")
+    return ""
+
+
+def _repeats(method: Method) -> str:
+    first, second = (evaluate(method, batch(method)) for _ in range(2))
+    if not torch.equal(first.gradient_BTV, second.gradient_BTV):
+        raise ContractBroken("two calls on the same tensors give two gradients")
+    return ""
+
+
+def reads_teacher(method: Method) -> bool:
+    """Whether another teacher gives another divergence or another gradient."""
+    given = batch(method)
+    other = given._replace(teacher_BTV=batch(method, seed=1).teacher_BTV)
+    first, second = evaluate(method, given), evaluate(method, other)
+    return not (
+        torch.equal(first.divergence_BT, second.divergence_BT)
+        and torch.equal(first.gradient_BTV, second.gradient_BTV)
+    )
+
+
+def _zero_at_the_teacher(method: Method) -> str:
+    if not reads_teacher(method):
+        return "reads no teacher: does not apply"
+    given = batch(method)
+    value = evaluate(method, given._replace(teacher_BTV=given.student_BTV.clone()))
+    worst = float(value.divergence_BT.abs().max())
+    gradient = float(value.gradient_BTV.abs().max())
+    sharpened = isinstance(method.loss, Divergence) and method.loss.outside == "renormalise_teacher"
+    if worst > 1e-9 and not sharpened:
+        raise ContractBroken(f"the divergence is {worst:.2e} where teacher = student, not 0")
+    if gradient > 1e-9:
+        return f"the gradient is not: {gradient:.1e} (a truncated sum leaks; see rkl_trunc_sg)"
+    return "value and gradient"
+
+
+def _pulls_towards(method: Method) -> str:
+    """Expected gradient over the written token, by enumeration, against both KLs' gradients."""
+    best = max(_cosines(method).items(), key=lambda item: item[1])
+    if method.control:
+        return f"a control: cosine {best[1]:.2f} to {best[0]}"
+    if best[1] <= 0.0:
+        raise ContractBroken(
+            f"in expectation the gradient points away from the teacher (cosine {best[1]:.2f} to "
+            f"the gradient of {best[0]}): is a sign wrong?"
+        )
+    return f"cosine {best[1]:.2f} to the gradient of {best[0]}"
+
+
+def _cosines(method: Method) -> Mapping[str, float]:
+    given = batch(method, seed=2)
+    student_V, teacher_V = given.student_BTV[0, 0], given.teacher_BTV[0, 0]
+    size = student_V.shape[-1]
+    every = Batch(student_V.expand(size, size), teacher_V.expand(size, size), torch.arange(size))
+    p_V, q_V = student_V.softmax(-1), teacher_V.softmax(-1)
+    share = method.writer.teacher_share
+    written_V = share * q_V + (1.0 - share) * p_V
+    gradient_VV = evaluate(method, every).gradient_BTV  # one row a written token
+    expected_V = written_V @ gradient_VV
+    if float(expected_V.norm()) < 1e-9 * float(gradient_VV.norm()):
+        expected_V = torch.zeros_like(expected_V)  # the terms cancel: rounding has no direction
+    ratio_V = p_V.log() - q_V.log()
+    targets = {
+        "the reverse KL": p_V * (ratio_V - (p_V * ratio_V).sum()),
+        "the forward KL": p_V - q_V,
+    }
+    return {
+        name: float(torch.nn.functional.cosine_similarity(expected_V, target, dim=0))
+        for name, target in targets.items()
+    }
+
+
+def _described(method: Method) -> str:
+    told = dict(method.describe())
+    if json.loads(json.dumps(told, allow_nan=False)) != told:
+        raise ContractBroken("describe() is not made of JSON values alone")
+    if isinstance(method.loss, Divergence) and "k" not in told["loss"]:
+        raise ContractBroken("describe() does not hold the loss's k")
+    loss = told["loss"]
+    return str(loss["id"] if "id" in loss else loss["callable"])
+
+
+METHOD_CONTRACTS: tuple[Contract[Method], ...] = (
+    Contract("describes itself in JSON values", _described),
+    Contract("its loss gives two values for each token", _shapes),
+    Contract("its values and gradients are finite", _finite),
+    Contract("its logit gradient sums to zero at every position", _sums_to_zero),
+    Contract("each token's loss reads its own position alone", _own_position),
+    Contract("the same tensors give the same values", _repeats),
+    Contract("its divergence is zero where teacher = student", _zero_at_the_teacher),
+    Contract("its expected gradient pulls towards the teacher", _pulls_towards),
+)

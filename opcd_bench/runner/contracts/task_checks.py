@@ -1,0 +1,182 @@
+"""The contracts of a task: splits, ids, the episode protocol, floors, no leaking context."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from opcd_bench.envs.task import SPLITS, Episode, Example, Message, Task, assert_disjoint
+from opcd_bench.errors import DataError
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts.contract import Contract, ContractBroken
+from opcd_bench.seeds import seed_of
+
+PLAYED = 12
+"""Examples of each split that are opened and played."""
+
+ROLES = ("system", "user", "assistant")
+REPLIES = ("", "I do not know.", "[up]", "Answer: 7", "\u2603 {}[]()\n\n42")
+"""What a student may write that no grader may stumble over; none needs to be right."""
+
+
+def seed(task: Task, example: Example) -> int:
+    """The seed that the checks open an episode with."""
+    return seed_of("check", task.name, example.id)
+
+
+def played_examples(task: Task) -> list[Example]:
+    """The first examples of each split."""
+    return [example for split in SPLITS for example in list(task.examples(split))[:PLAYED]]
+
+
+def _names(task: Task) -> str:
+    if not task.name.isidentifier() or task.name != task.name.lower():
+        raise ContractBroken(f"name {task.name!r}: use lower-case letters, digits and underscores")
+    if type(task.version) is not int or task.version < 1:
+        raise ContractBroken(f"version is {task.version!r}; write a whole number from 1 on")
+    if not task.summary.strip() or "\n" in task.summary:
+        raise ContractBroken("summary is one line, and not empty")
+    if task.max_turns < 1:
+        raise ContractBroken(f"max_turns is {task.max_turns}; an episode takes at least one reply")
+    return f"version {task.version}"
+
+
+def _disjoint(task: Task) -> str:
+    try:
+        assert_disjoint(task)
+    except DataError as error:
+        raise ContractBroken(str(error)) from None
+    sizes = {split: len(task.examples(split)) for split in SPLITS}
+    empty = [split for split, size in sizes.items() if size == 0]
+    if empty:
+        raise ContractBroken(f"no examples in {', '.join(empty)}")
+    return ", ".join(f"{size} {split}" for split, size in sizes.items())
+
+
+def _stable(task: Task) -> str:
+    again = registry.build_task(type(task), data_dir=task.data_dir, **dict(task.options()))
+    for split in SPLITS:
+        ids = [example.id for example in task.examples(split)]
+        if ids != [example.id for example in task.examples(split)]:
+            raise ContractBroken(f"{split}: a second reading has other examples or another order")
+        if ids != [example.id for example in again.examples(split)]:
+            raise ContractBroken(f"{split}: a second instance has other examples or another order")
+    if task.context() != again.context():
+        raise ContractBroken("a second instance tells another context")
+    return ""
+
+
+def _protocol(task: Task) -> str:
+    turns = 0
+    for example in played_examples(task):
+        untouched = task.open(example, seed(task, example))
+        _check_messages(untouched.messages, example)
+        early = untouched.grade()
+        if early.score not in (None, 0.0):
+            raise ContractBroken(
+                f"example {example.id}: without a reply it is graded {early.score}, not lost"
+            )
+        for replies in _scripts(untouched, example):
+            turns = max(turns, len(_play(task, example, replies)) - 1)
+    return f"up to {turns} turn{'s' * (turns != 1)} played"
+
+
+def _scripts(episode: Episode, example: Example) -> list[tuple[str, ...]]:
+    """What is answered, turn by turn and then over again: junk, the reference, listed actions."""
+    actions = dict.fromkeys(re.findall(r"\[\w+\]", episode.messages[-1]["content"]))
+    known = () if example.reference is None else (f"Answer: {example.reference}",)
+    return [(reply,) for reply in (*REPLIES, *known, *actions)] + [tuple(actions)] * bool(actions)
+
+
+def _play(task: Task, example: Example, replies: Sequence[str]) -> list[object]:
+    """Answer with ``replies`` in a circle; returns all that was seen, the grade last."""
+    episode: Episode = task.open(example, seed(task, example))
+    seen: list[object] = []
+    for turn_number in range(1, task.max_turns + 1):
+        turn = episode.step(replies[(turn_number - 1) % len(replies)])
+        seen.append((turn, episode.feedback()))
+        if turn.done:
+            break
+        _check_messages(turn.messages, example)
+        if tuple(episode.messages) != tuple(turn.messages):
+            raise ContractBroken(f"example {example.id}: step() did not set the episode's messages")
+        if turn_number == task.max_turns:
+            raise ContractBroken(
+                f"example {example.id}: not over after max_turns = {task.max_turns} replies"
+            )
+    grade = episode.grade()
+    if not grade.why.strip():
+        raise ContractBroken(f"example {example.id}: a grade without a reason (why is empty)")
+    if grade.score is not None and not math.isfinite(grade.score):
+        raise ContractBroken(f"example {example.id}: score {grade.score}")
+    return [*seen, grade]
+
+
+def _check_messages(messages: Sequence[Message], example: Example) -> None:
+    if not messages:
+        raise ContractBroken(f"example {example.id}: an open episode has no messages")
+    for message in messages:
+        if set(message) != {"role", "content"} or message["role"] not in ROLES:
+            raise ContractBroken(f"example {example.id}: a message is {message!r}")
+    if messages[-1]["role"] != "user":
+        raise ContractBroken(
+            f"example {example.id}: the messages end with {messages[-1]['role']!r}, not 'user'"
+        )
+
+
+def _deterministic(task: Task) -> str:
+    for example in played_examples(task)[:: max(1, PLAYED // 4)]:
+        for replies in _scripts(task.open(example, seed(task, example)), example):
+            if _play(task, example, replies) != _play(task, example, replies):
+                raise ContractBroken(
+                    f"example {example.id}: the same seed and replies gave two episodes"
+                )
+    return ""
+
+
+def _bounds(task: Task) -> str:
+    told = []
+    for split in SPLITS:
+        ceiling, floors = task.ceiling(split), task.floors(split)
+        for name, value in [("ceiling", ceiling.value), *((f.name, f.value) for f in floors)]:
+            if not 0.0 <= value <= 1.0:
+                raise ContractBroken(f"{split}: {name} is {value}, outside 0 … 1")
+        above = [floor.name for floor in floors if floor.value > ceiling.value + 1e-9]
+        if above:
+            raise ContractBroken(f"{split}: {', '.join(above)} lies above the ceiling")
+        if not floors:
+            raise ContractBroken(f"{split}: no floor; say what a policy that reads nothing scores")
+        if any(not how.strip() for how in (ceiling.how, *(floor.how for floor in floors))):
+            raise ContractBroken(
+                f"{split}: a floor or the ceiling does not say how it was computed"
+            )
+        told.append(f"{split} {max(f.value for f in floors):.2f} to {ceiling.value:.2f}")
+    return "; ".join(told)
+
+
+def _no_leak(task: Task) -> str:
+    parts = re.split(r"[\n.;]", task.context().text)
+    telling = [line for line in (" ".join(part.split()) for part in parts) if line.count(" ") >= 2]
+    for example in played_examples(task):
+        episode = task.open(example, seed(task, example))
+        plain = [" ".join(message["content"].split()) for message in episode.messages]
+        for line in telling:
+            if any(line in content for content in plain):
+                raise ContractBroken(
+                    f"example {example.id}: the plain prompt holds the context's words {line!r}"
+                )
+        if example.hint and any(example.hint in content for content in plain):
+            raise ContractBroken(f"example {example.id}: the plain prompt holds the hint")
+    return f"{len(telling)} sentence{'s' * (len(telling) != 1)} of context looked for"
+
+
+TASK_CONTRACTS: tuple[Contract[Task], ...] = (
+    Contract("has a name, a version and a summary", _names),
+    Contract("its splits are disjoint by content and not empty", _disjoint),
+    Contract("its examples keep their ids and their order", _stable),
+    Contract("its episodes keep the protocol for any reply", _protocol),
+    Contract("the same seed and replies give the same episode", _deterministic),
+    Contract("its floors and ceiling lie in 0 … 1, and say how computed", _bounds),
+    Contract("no sentence of its context is in a plain prompt", _no_leak),
+)

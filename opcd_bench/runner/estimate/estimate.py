@@ -1,0 +1,202 @@
+"""What a suite will come to before it runs: tokens, memory, and time where it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import DataError, ModelError
+from opcd_bench.models import loading, prompts
+from opcd_bench.models.loaded import PromptReader
+from opcd_bench.progress import Reporter
+from opcd_bench.runner import grid, registry
+from opcd_bench.runner.estimate import memory, workload
+from opcd_bench.runner.estimate import step_time as paces_of
+from opcd_bench.runner.estimate.memory import Lengths, Part, Shape
+from opcd_bench.runner.estimate.workload import Seconds, Tokens, Work
+from opcd_bench.runner.rounds.chain import experience_of, untold
+
+SAMPLED = 64
+"""Train examples whose prompts are rendered to learn how long prompts are."""
+
+
+@dataclass(frozen=True)
+class TaskEstimate:
+    """One task's share; ``lengths`` is None and ``parts`` () where the model is not at hand."""
+
+    work: Work
+    lengths: Lengths | None
+    parts: tuple[Part, ...]
+    seconds: Seconds | None
+    peak_seen: int | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The whole suite. ``source`` says where expectations come from; ``notes`` what is left out."""
+
+    tasks: tuple[TaskEstimate, ...]
+    model: Shape | None
+    larger: Shape | None
+    at_most: Tokens
+    expected: Tokens | None
+    seconds: float | None
+    source: str
+    notes: tuple[str, ...]
+
+
+def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
+    """Tokens, memory and time of a suite.
+
+    ``measure`` > 0: that many real optimiser steps of every task and method are taken now, in a
+    folder that is then removed, after one step that is not counted. Otherwise expectations come
+    from the runs of this suite that are stored, if there are any. No weight is loaded unless steps
+    are taken. Raises UserError subclasses as a run does.
+    """
+    methods, tasks = registry.plugins_of(untold(suite) if suite.chained else suite)
+    for method in methods.values():
+        grid.refuse_unservable(suite, method)
+    notes = _notes(suite)
+    shapes: list[Shape | None] = []
+    for name in (suite.model, suite.teacher_model):
+        try:
+            shapes.append(None if name is None else _shape(suite, name))
+        except ModelError as error:
+            shapes.append(None)
+            notes.append(f"memory is not told: {error}")
+    student, larger = shapes
+    if measure:
+        paces = paces_of.rehearsed(suite, methods, tasks, measure, console)
+        source = f"{measure} step{'s' * (measure > 1)} of each task and method, taken now"
+    else:
+        paces = paces_of.stored(suite, tasks)
+        source = f"the runs stored in {Path(suite.output_dir) / suite.name}"
+    reader = None
+    if student is not None and suite.max_prompt_length is None:
+        reader = _reader(suite, student)
+    found = []
+    for name, task in tasks.items():
+        lengths, parts = None, tuple[Part, ...]()
+        if student is not None:
+            lengths = _lengths(suite, task, reader)
+            parts = _parts(suite, task, methods, student, larger, lengths)
+        pace = paces.get(name, {})
+        found.append(
+            TaskEstimate(
+                work=workload.work(suite, task, methods, pace),
+                lengths=lengths,
+                parts=parts,
+                seconds=workload.seconds(suite, task, methods, pace),
+                peak_seen=max((p.peak_bytes for p in pace.values()), default=None),
+            )
+        )
+    # One measurement of the base for all cells; every round of a chain has counted its own.
+    base = Tokens(evaluated=0 if suite.chained else workload.retention_tokens(suite))
+    expected = [one.work.expected for one in found]
+    seconds = [one.seconds for one in found]
+    return Estimate(
+        tasks=tuple(found),
+        model=student,
+        larger=larger,
+        at_most=sum((one.work.at_most for one in found), base),
+        expected=None if None in expected else sum((e for e in expected if e), Tokens()),
+        seconds=None if None in seconds else sum(s.total for s in seconds if s),
+        source=source if paces else "",
+        notes=tuple(notes),
+    )
+
+
+def _notes(suite: Suite) -> list[str]:
+    """What the numbers leave out."""
+    notes = []
+    if suite.retention and suite.retention_items is None:
+        notes.append(
+            f"retention on all items of {', '.join(suite.retention)} is not counted; "
+            "retention_items limits and counts it"
+        )
+    if "vllm" in (suite.engine, suite.teacher_engine):
+        notes.append("what vLLM keeps for itself is not counted: it takes the share it is given")
+    if suite.chained:
+        notes.append(
+            "rounds are counted as cells; what a round writes to make its context is among the "
+            "tokens written, and what the choice of a context scores among those evaluated"
+        )
+    return notes
+
+
+def _shape(suite: Suite, name: str) -> Shape:
+    own = name == suite.model
+    config = loading.config_of(
+        name,
+        revision=suite.revision if own else None,
+        trust_remote_code=suite.trust_remote_code,
+    )
+    rank = suite.lora_rank if own else None
+    return memory.shape_of(
+        name,
+        config,
+        rank=rank,
+        targets=suite.lora_target_modules,
+        trust_remote_code=suite.trust_remote_code,
+    )
+
+
+def _reader(suite: Suite, student: Shape) -> PromptReader:
+    """How the student reads prompts, without its weights."""
+    tokenizer = loading.tokenizer_of(
+        suite.model, revision=suite.revision, trust_remote_code=suite.trust_remote_code
+    )
+    return PromptReader(
+        name=suite.model,
+        tokenizer=tokenizer,
+        eos_ids=(),  # nothing is written here
+        vocab_size=max(tokenizer.get_vocab().values()) + 1,
+        max_length=student.window,
+        thinking=suite.enable_thinking,
+    )
+
+
+def _lengths(suite: Suite, task: Task, reader: PromptReader | None) -> Lengths:
+    """The longest prompts of the first train examples; without a reader the suite's own limit."""
+    if reader is None:
+        assert suite.max_prompt_length is not None
+        return Lengths(suite.max_prompt_length, suite.max_prompt_length, "max_prompt_length")
+    try:
+        examples = task.examples("train")[:SAMPLED]
+    except DataError:
+        room = reader.max_length - suite.for_task(task.name).max_completion_length
+        return Lengths(room, room, "the model's window, since the data are not at hand")
+    plain = told = 0
+    for example in examples:
+        messages = list(task.open(example, 0).messages)
+        context = task.contexts().of(task.name, 0, example.id)
+        plain = max(plain, len(prompts.prompt_ids(reader, messages)))
+        told = max(told, len(prompts.prompt_ids(reader, context.tell(messages))))
+    if suite.history == "full" and task.max_turns > 1:
+        more = (task.max_turns - 1) * (plain + suite.for_task(task.name).max_completion_length)
+        plain, told = plain + more, told + more
+    source = f"the first {len(examples)} train examples"
+    if suite.chained:  # a round tells what it makes, in place of the task's own context
+        most = experience_of(suite).max_context_tokens
+        told, source = max(told, plain + most), f"{source}, and max_context_tokens"
+    return Lengths(plain, told, source)
+
+
+def _parts(
+    suite: Suite,
+    task: Task,
+    methods: Mapping[str, Method],
+    student: Shape,
+    larger: Shape | None,
+    lengths: Lengths,
+) -> tuple[Part, ...]:
+    import torch
+
+    on_gpu = torch.cuda.is_available() if suite.device == "auto" else "cuda" in suite.device
+    own = suite.for_task(task.name)
+    found = memory.parts(own, methods.values(), student, larger, lengths, on_gpu=on_gpu)
+    return tuple(found)

@@ -1,0 +1,264 @@
+"""Bytes that a run keeps and passes through, from a model's config alone: no weight is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.scoring import head_chunk
+from opcd_bench.errors import ModelError
+
+When = Literal["always", "writing", "training"]
+
+DRAW_BYTES = 88
+"""A written token's logits, in all their copies: float32 ones, and float64 ones for exact draws."""
+BLOCK_8BIT = 256
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A causal LM by its numbers; ``adapter``: parameters of a LoRA adapter, 0 without."""
+
+    name: str
+    parameters: int
+    adapter: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    head_rows: int
+    window: int
+
+    @property
+    def kv_entries(self) -> int:
+        """Entries of the keys and values of one token."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class Part:
+    """Memory of one kind, while ``when``; ``how`` says in words what it is made of."""
+
+    name: str
+    bytes: int
+    when: When
+    how: str
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The longest prompts in tokens, plain and told, and where the numbers come from."""
+
+    plain: int
+    told: int
+    source: str
+
+
+def shape_of(
+    name: str,
+    config: Any,
+    *,
+    rank: int | None = None,
+    targets: str = "all-linear",
+    trust_remote_code: bool = False,
+) -> Shape:
+    """The shape of the model that a transformers ``config`` describes, built on the meta device.
+
+    ``trust_remote_code`` lets a model's own Python code run. Raises ModelError for a config that
+    describes no causal LM.
+    """
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            model = auto.from_config(config, trust_remote_code=trust_remote_code)
+    except ValueError as error:
+        raise ModelError(f"model {name!r}: {error}") from error
+    text = config.get_text_config()
+    heads = int(text.num_attention_heads)
+    return Shape(
+        name=name,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        adapter=_adapter_parameters(model, rank, targets),
+        layers=int(text.num_hidden_layers),
+        hidden=int(text.hidden_size),
+        intermediate=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
+        heads=heads,
+        kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
+        head_dim=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
+        head_rows=int(model.get_output_embeddings().weight.shape[0]),
+        window=int(text.max_position_embeddings),
+    )
+
+
+def _adapter_parameters(model: Any, rank: int | None, targets: str) -> int:
+    """A of (rank, inputs) and B of (outputs, rank) for each adapted layer."""
+    if rank is None:
+        return 0
+    head = model.get_output_embeddings()
+    names = None if targets == "all-linear" else {name.strip() for name in targets.split(",")}
+    return sum(
+        rank * (module.in_features + module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and (names is None or name.rpartition(".")[2] in names)
+    )
+
+
+def parts(
+    suite: Suite,
+    methods: Iterable[Method],
+    student: Shape,
+    larger: Shape | None,
+    lengths: Lengths,
+    *,
+    on_gpu: bool,
+) -> list[Part]:
+    """All that is in memory at some time; activations and logits are upper bounds.
+
+    ``suite`` is one task's. What PyTorch and the GPU keep for themselves is not counted.
+    """
+    methods = list(methods)
+    weight = 2 if suite.dtype == "bfloat16" else 4
+    trained = student.adapter or student.parameters
+    per_trained = 4 if student.adapter else weight
+    found = [Part("student", student.parameters * weight, "always", f"{_bits(weight)} weights")]
+    if student.adapter:
+        found.append(
+            Part(
+                "adapter", student.adapter * 4, "always", "the frozen teacher is the student's own"
+            )
+        )
+    else:
+        found.append(Part("frozen teacher", student.parameters * weight, "always", "a second copy"))
+    if any(method.teacher.weights == "ema" for method in methods):
+        found.append(Part("ema teacher", student.parameters * weight, "always", "a third copy"))
+    if larger is not None:
+        size = 2 if suite.dtype == "bfloat16" or (suite.dtype == "auto" and on_gpu) else 4
+        found.append(Part("larger teacher", larger.parameters * size, "always", _bits(size)))
+    if suite.optim == "adamw_8bit":
+        moments, how = 2 * (trained + 4 * math.ceil(trained / BLOCK_8BIT)), "two 8-bit moments"
+    else:
+        moments, how = 2 * trained * per_trained, f"two {_bits(per_trained)} moments"
+    found.append(Part("optimiser", moments, "always", how))
+    found += _writing(suite, student, larger, lengths, weight)
+    found.append(Part("gradients", trained * per_trained, "training", _bits(per_trained)))
+    found += _training(suite, methods, student, lengths, weight, on_gpu)
+    return found
+
+
+def _bits(size: int) -> str:
+    return f"{8 * size}-bit"
+
+
+def _writing(
+    suite: Suite, student: Shape, larger: Shape | None, lengths: Lengths, weight: int
+) -> list[Part]:
+    rows = suite.rollout_batch_size
+    token = weight * max(shape.kv_entries for shape in (student, larger) if shape is not None)
+    plain, told = lengths.plain + suite.max_completion_length, lengths.told - lengths.plain
+    return [
+        Part(
+            "keys and values",
+            rows * plain * token,
+            "writing",
+            f"{rows} plain prompts with replies, {plain} tokens each",
+        ),
+        Part(
+            "those of the told context",
+            rows * told * token,
+            "writing",
+            f"{rows} rows of {told} tokens ({told * token} bytes for the context itself)",
+        ),
+        Part(
+            "logits to draw from", rows * student.head_rows * DRAW_BYTES, "writing", f"{rows} rows"
+        ),
+    ]
+
+
+def _training(
+    suite: Suite,
+    methods: list[Method],
+    student: Shape,
+    lengths: Lengths,
+    weight: int,
+    on_gpu: bool,
+) -> list[Part]:
+    rows = suite.micro_batch_size
+    length = lengths.plain + suite.max_completion_length
+    saved = "recomputed layer by layer" if suite.gradient_checkpointing else "kept for backward"
+    found = [
+        Part(
+            "activations",
+            rows * activation_bytes(student, length, suite, on_gpu),
+            "training",
+            f"{rows} replies of {length} tokens, {saved}",
+        )
+    ]
+    if suite.bf16 and weight == 4:
+        found.append(
+            Part("bfloat16 weights", 2 * student.parameters, "training", "autocast's copies")
+        )
+    positions = min(head_chunk(student.head_rows), rows * suite.max_completion_length)
+    copies = max((head_copies(method) for method in methods), default=0)
+    found.append(
+        Part(
+            "logits in the loss",
+            positions * student.head_rows * 4 * copies,
+            "training",
+            f"{positions} positions, {copies} 32-bit copies",
+        )
+    )
+    return found
+
+
+def activation_bytes(shape: Shape, length: int, suite: Suite, on_gpu: bool) -> int:
+    """At most, of one sequence: what a decoder of gated layers keeps for its backward pass.
+
+    A layer keeps, a token: both norms' inputs, scaled inputs and outputs; queries, keys and values
+    before and after their norms and rotation; the attention's output; four times the width of the
+    gated MLP. Norms compute in float32. On a CPU the attention's weights are kept too.
+    """
+    compute = 2 if suite.bf16 or suite.dtype == "bfloat16" else 4
+    q, k = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    exact, native = 6 * shape.hidden + 3 * (q + k), 2 * (q + k) + 4 * shape.intermediate
+    scores = 0 if on_gpu else shape.heads * length
+    layer = length * (4 * exact + compute * native + 4 * scores)
+    if suite.gradient_checkpointing:
+        return shape.layers * length * shape.hidden * compute + layer
+    return shape.layers * layer
+
+
+def head_copies(method: Method) -> int:
+    """Float32 copies of a chunk's logits at the peak, forward and backward, metrics included.
+
+    As measured (opcd 10.3, full vocabulary 12.5, JSD 16.0, likelihood 4.8) and rounded up.
+    """
+    loss = method.loss
+    if isinstance(loss, Divergence) and loss.teacher_needs == "none":
+        return 5
+    listed = isinstance(loss, Divergence) and loss.teacher_needs != "F"
+    if isinstance(loss, Divergence) and listed and loss.direction in ("reverse_kl", "forward_kl"):
+        return 11
+    return 17
+
+
+def peak(found: Iterable[Part]) -> dict[str, int]:
+    """Phase -> bytes: what is always there, and what is there while writing or while training."""
+    found = list(found)
+    always = sum(part.bytes for part in found if part.when == "always")
+    return {
+        phase: always + sum(part.bytes for part in found if part.when == phase)
+        for phase in ("writing", "training")
+    }

@@ -1,0 +1,279 @@
+"""How many tokens a suite's cells write, score and train on: bounds, and what stored runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
+from opcd_bench.experience.select import Selection
+from opcd_bench.runner import registry
+from opcd_bench.runner.grid import rates_and_seeds
+from opcd_bench.runner.rounds.chain import experience_of
+
+KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Reply tokens by what is done with them.
+
+    ``written`` by students as they train, or attempt and reflect for a round's context;
+    ``told_written`` by told teachers, once for all the cells that share them; ``teacher_scored``
+    and ``trained`` in optimiser steps; ``evaluated``: written by models that are scored, on dev
+    (candidates for a round's context too), on test and for retention.
+    """
+
+    written: int = 0
+    told_written: int = 0
+    teacher_scored: int = 0
+    trained: int = 0
+    evaluated: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(*(getattr(self, kind) + getattr(other, kind) for kind in KINDS))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a stored or rehearsed run of one task and method took, by optimiser step.
+
+    ``written`` are the student's own tokens, ``trained`` all of the step's. ``other_seconds`` is
+    what the whole cell took beside its steps (evaluation, checkpoints, shared scores), None where
+    none ended in one sitting. ``peak_bytes`` is that of the process (of the GPU, where it ran on
+    one).
+    """
+
+    steps: int
+    trained: float
+    written: float
+    seconds_written: float
+    seconds_trained: float
+    phases: Mapping[str, float]
+    other_seconds: float | None
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one task of a suite comes to. ``cells`` counts those chosen on dev too, and all rounds.
+
+    ``expected`` is None where nothing stored or rehearsed says what replies are like.
+    """
+
+    task: str
+    cells: int
+    steps: int
+    at_most: Tokens
+    expected: Tokens | None
+
+
+def runs_of(suite: Suite) -> list[int]:
+    """The seed of every run of a (task, method): rates x seeds, those chosen on dev included."""
+    seeds = [seed for _, seed in rates_and_seeds(suite)]
+    if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
+        seeds += range(suite.sweep_seeds, suite.seeds)
+    return seeds * suite.rounds
+
+
+def needs_teacher(method: Method) -> bool:
+    """Whether its loss reads a teacher at all."""
+    return not (isinstance(method.loss, Divergence) and method.loss.teacher_needs == "none")
+
+
+def writes_told(method: Method) -> bool:
+    """Whether told replies, stored and shared, are among what it trains on."""
+    return method.writer.kind in ("teacher", "mixture")
+
+
+def work(
+    suite: Suite, task: Task, methods: Mapping[str, Method], paces: Mapping[str, Pace]
+) -> Work:
+    """The work of one task. ``paces``: method -> what a run of it took (those known).
+
+    The bound takes every reply at its full length and every game at its last turn. A method without
+    a pace is expected to be like the mean of those with one; evaluation, attempts and reflections
+    are expected to use as much of their length as training does, in the mean.
+    """
+    own = suite.for_task(task.name)
+    runs = runs_of(suite)
+    replies = own.batch_size * own.num_generations * task.max_turns
+    full = replies * own.max_completion_length
+    bound = expected = Tokens()
+    for method in methods.values():
+        bound += _of_method(method, runs, own.max_steps, full, full)
+        if paces:
+            pace = paces.get(method.name)
+            trained = pace.trained if pace else fmean(p.trained for p in paces.values())
+            share = 1.0 - method.writer.teacher_share
+            written = pace.written if pace else trained * share
+            expected += _of_method(method, runs, own.max_steps, trained, written)
+    told = _told_runs(suite, methods.values(), runs) * own.max_steps
+    context = _experience(suite, task, len(methods))
+    evaluated = _evaluated(suite, task, len(methods), runs) + context.evaluated
+    shared = [p.trained for name, p in paces.items() if writes_told(methods[name])]
+    shared = shared or [pace.trained for pace in paces.values()]
+    if paces:
+        like = fmean(pace.trained for pace in paces.values()) / full
+        expected += Tokens(
+            written=round(context.written * like),
+            told_written=round(told * fmean(shared)),
+            evaluated=round(evaluated * like),
+        )
+    return Work(
+        task=task.name,
+        cells=len(methods) * len(runs),
+        steps=len(methods) * len(runs) * own.max_steps,
+        at_most=bound
+        + Tokens(written=context.written, told_written=told * full, evaluated=evaluated),
+        expected=expected if paces else None,
+    )
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a task's cells take, one after the other; ``other`` is evaluation, mostly."""
+
+    writing: float
+    training: float
+    other: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.writing + self.training + self.other
+
+
+def seconds(
+    suite: Suite, task: Task, methods: Mapping[str, Method], paces: Mapping[str, Pace]
+) -> Seconds | None:
+    """The time of one task; None without any pace.
+
+    A method without one takes the mean of the others. Told replies are written once for all the
+    cells that share them. Beside the steps: as cells took that ended in one sitting, or else what
+    evaluation writes, at the speed at which replies were written for training; so are attempts and
+    reflections of rounds.
+    """
+    if not paces:
+        return None
+    own, runs = suite.for_task(task.name), runs_of(suite)
+    writing = training = 0.0
+    for method in methods.values():
+        known = [paces[method.name]] if method.name in paces else list(paces.values())
+        training += len(runs) * own.max_steps * fmean(p.seconds_trained for p in known)
+        if not writes_told(method):
+            writing += len(runs) * own.max_steps * fmean(p.seconds_written for p in known)
+    told = [p.seconds_written for name, p in paces.items() if writes_told(methods[name])]
+    writers = max(paces.values(), key=lambda pace: pace.seconds_written)
+    shared = max(told, default=writers.seconds_written)  # the one of them that wrote
+    writing += _told_runs(suite, methods.values(), runs) * own.max_steps * shared
+    speed = writers.seconds_written / writers.trained
+    full = own.batch_size * own.num_generations * task.max_turns * own.max_completion_length
+    like = fmean(pace.trained for pace in paces.values()) / full
+    writing += _experience(suite, task, len(methods)).written * like * speed
+    whole = [p.other_seconds for p in paces.values() if p.other_seconds is not None]
+    if whole:
+        other = len(methods) * len(runs) * fmean(whole)
+    else:
+        expected = work(suite, task, methods, paces).expected
+        assert expected is not None
+        other = expected.evaluated * speed
+    return Seconds(writing, training, other)
+
+
+def _of_method(
+    method: Method, runs: Sequence[int], steps: int, trained: float, written: float
+) -> Tokens:
+    """Of all its cells; ``trained`` and ``written`` are tokens of one step."""
+    count = len(runs) * steps
+    own = 0.0 if method.writer.kind in ("teacher", "stored") else written
+    return Tokens(
+        written=round(count * own),
+        teacher_scored=round(count * trained) if needs_teacher(method) else 0,
+        trained=round(count * trained),
+    )
+
+
+def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
+    """How many runs' worth of told replies are written: one a seed and teacher.
+
+    Every round of a chain has a folder of its own, and a student and a context: it shares none.
+    """
+    larger = [method.teacher.weights == "larger" for method in methods if writes_told(method)]
+    if suite.chained:
+        return len(larger) * len(runs)
+    return len(set(larger)) * len(set(runs))
+
+
+def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
+    """At most: on dev and on test, by students, the base and told teachers.
+
+    A round of a chain shares none of it, and scores the retention of its own base too.
+    """
+    own = suite.for_task(task.name)
+    reply = task.max_turns * own.max_completion_length
+    cells = methods * len(runs)
+    dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
+    if suite.chained:
+        bases = cells
+    else:
+        bases = 1 if suite.eval_temperature == 0 else len(set(runs))
+    told = 2 if suite.teacher_model is not None else 1
+    scored = (len(own.evaluated_steps()) - 1) * cells  # step 0 is the base
+    retained = scored * suite.eval_retention + cells + bases * suite.chained
+    return (
+        scored * dev
+        + cells * test
+        + bases * (dev + (1 + told) * test)
+        + retained * retention_tokens(suite)
+    )
+
+
+def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
+    """At most: attempts and reflections of all rounds as written, choices of contexts as evaluated.
+
+    Chains that begin alike share them: those of one seed in the first round.
+    """
+    if not suite.chained:
+        return Tokens()
+    own, recipe = suite.for_task(task.name), experience_of(suite)
+    chains = methods * len(rates_and_seeds(suite))
+    seeds = len({seed for _, seed in rates_and_seeds(suite)})
+    made = seeds + (suite.rounds - 1) * chains
+    reply = task.max_turns * own.max_completion_length
+    reflection = 0 if recipe.variant == "raw-traces" else recipe.max_reflection_length
+    samples = _halving(recipe.seeds, own.dev_items) if recipe.select == "best" else 0
+    return Tokens(
+        written=made * recipe.items * recipe.seeds * (reply + reflection),
+        evaluated=made * samples * reply,
+    )
+
+
+def _halving(candidates: int, dev_items: int) -> int:
+    """The samples that `experience.select.best` scores at most, the plain ones included."""
+    items, before, samples = min(Selection.first_items, dev_items), 0, 0
+    while True:
+        samples += candidates * (items - before)
+        if candidates == 1 or items == dev_items:
+            return samples + items
+        candidates, before = (candidates + 1) // 2, items
+        items = min(2 * items, dev_items)
+
+
+def retention_tokens(suite: Suite) -> int:
+    """At most, of one measurement of all retention tasks; 0 where their items are not limited."""
+    if suite.retention_items is None:
+        return 0
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    length = 0
+    for name in suite.retention:
+        if name in ours:
+            task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
+            length += task.max_turns * suite.max_completion_length
+        else:
+            length += suite.retention_max_completion_length
+    return suite.retention_items * length

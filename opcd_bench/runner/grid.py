@@ -1,0 +1,175 @@
+"""The cells of a suite: pure values, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import ConfigError, InvalidLoss
+from opcd_bench.hashing import digest
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task at one learning rate and one seed.
+
+    ``config`` is all that its numbers depend on, as JSON values; ``hash10`` is its digest.
+    """
+
+    task: str
+    method: str
+    learning_rate: float
+    seed: int
+    config: Mapping[str, Any]
+
+    @property
+    def hash10(self) -> str:
+        """Ten hex digits of the SHA-256 of ``config``."""
+        return digest(self.config)
+
+    @property
+    def name(self) -> str:
+        """The run folder's name, ``<task>--<method>--lr<rate>--s<seed>--<hash10>``."""
+        return folder_name(self.task, self.method, self.learning_rate, self.seed, self.config)
+
+
+def folder_name(
+    task: str, method: str, learning_rate: float, seed: int, config: Mapping[str, Any]
+) -> str:
+    """What a cell, or a chain of them, is called on the disk; ``config`` by its digest."""
+    return f"{task}--{method}--lr{rate_text(learning_rate)}--s{seed}--{digest(config)}"
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as ``1e-04`` or ``2.5e-05``: every digit that it has, and no more."""
+    mantissa, exponent = f"{Decimal(repr(rate)).normalize():e}".split("e")
+    return f"{mantissa}e{int(exponent):+03d}"
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """All of a task that numbers depend on, as JSON values.
+
+    What its teachers are told enters by the hash of its content: no file's name does.
+    """
+    return {
+        "name": task.name,
+        "version": task.version,
+        "options": dict(task.options()),
+        "context_hash": task.contexts().hash,
+        **({"training": dict(training)} if (training := task.training()) else {}),
+    }
+
+
+def rates_and_seeds(suite: Suite) -> tuple[tuple[float, int], ...]:
+    """Every (learning rate, seed) known before anything has run: the headline rate first.
+
+    The headline rate has all the seeds, the others ``sweep_seeds``; with a headline rate of
+    ``dev`` all have ``sweep_seeds``, and `headline_cells` gives the rest.
+    """
+    headline = suite.headline_learning_rate
+    rates = sorted(suite.learning_rate, key=lambda rate: rate != headline)
+    pairs = []
+    for rate in rates:
+        swept = headline is not None and rate != headline
+        seeds = suite.sweep_seeds if swept and suite.sweep_seeds is not None else suite.seeds
+        pairs += [(rate, seed) for seed in range(seeds)]
+    return tuple(pairs)
+
+
+def cells(
+    suite: Suite, methods: Mapping[str, Method], tasks: Mapping[str, Task]
+) -> tuple[Cell, ...]:
+    """The suite's cells: by task, rate (headline first), seed, then method.
+
+    Methods come innermost, so that an interrupted grid holds complete comparisons. Raises
+    ConfigError or InvalidLoss for a method that the suite's settings cannot serve.
+    """
+    for name in suite.methods:
+        refuse_unservable(suite, methods[name])
+    return tuple(
+        cell(suite, methods[method], tasks[task], rate, seed)
+        for task in suite.tasks
+        for rate, seed in rates_and_seeds(suite)
+        for method in suite.methods
+    )
+
+
+def headline_rates(
+    suite: Suite, dev: Mapping[tuple[str, str, float], float]
+) -> dict[tuple[str, str], float]:
+    """The headline rate of each (task, method), by the rule written here before anything ran.
+
+    ``dev``: (task, method, rate) -> dev accuracy at the chosen step, averaged over the sweep's
+    seeds. The highest wins; of equals the smallest rate. A pair without any score is left out.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for task in suite.tasks:
+        for method in suite.methods:
+            scored = [(dev[key], -key[2]) for key in dev if key[:2] == (task, method)]
+            if scored:
+                found[task, method] = -max(scored)[1]
+    return found
+
+
+def headline_cells(
+    suite: Suite,
+    methods: Mapping[str, Method],
+    tasks: Mapping[str, Task],
+    rates: Mapping[tuple[str, str], float],
+) -> tuple[Cell, ...]:
+    """The seeds that the sweep left out, each (task, method) at its headline rate."""
+    first = suite.sweep_seeds or suite.seeds
+    return tuple(
+        cell(suite, methods[method], tasks[task], rates[task, method], seed)
+        for task in suite.tasks
+        for seed in range(first, suite.seeds)
+        for method in suite.methods
+        if (task, method) in rates
+    )
+
+
+def cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Cell:
+    """One cell, with all that its numbers depend on."""
+    return Cell(
+        task=task.name,
+        method=method.name,
+        learning_rate=rate,
+        seed=seed,
+        config={
+            "suite": suite.for_task(task.name).shared_identity(),
+            "task": describe_task(task),
+            "method": dict(method.describe()),
+            "learning_rate": rate,
+            "seed": seed,
+        },
+    )
+
+
+def refuse_unservable(suite: Suite, method: Method) -> None:
+    """Raise for a method that needs a setting which the suite does not have."""
+    if method.teacher.weights == "larger" and suite.teacher_model is None:
+        raise ConfigError(
+            f"method {method.name!r} learns from a larger teacher, and the suite names none; "
+            'add --teacher-model ID_OR_FOLDER (in TOML: teacher_model = "…")'
+        )
+    if method.teacher.weights == "ema" and suite.lora_rank is not None:
+        raise ConfigError(
+            f"method {method.name!r}: its teacher follows the student's weights, and with LoRA the "
+            "mean of two adapters is not the adapter of the mean weights, so it would not be the "
+            "teacher that its name says. Drop the method with --methods, or train all weights: "
+            "--set lora_rank=none"
+        )
+    filtered = suite.top_p < 1.0 or suite.top_k > 0
+    if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
+        raise InvalidLoss(
+            f"method {method.name!r}: {method.loss.id} needs replies drawn from the student's "
+            "whole distribution, and the suite's writer is filtered (top_p = "
+            f"{suite.top_p}, top_k = {suite.top_k}), which biases its gradient; "
+            "add --set top_p=1.0 --set top_k=0"
+        )

@@ -1,0 +1,275 @@
+"""The model card: everything that is claimed of the built-in model, measured, with intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opcd_bench.envs.task import Context, Task
+from opcd_bench.errors import DataError
+from opcd_bench.models.micro import leak, mixture
+from opcd_bench.runner import registry
+from opcd_bench.seeds import seed_of
+
+if TYPE_CHECKING:
+    from opcd_bench.models.loaded import LoadedModel
+    from opcd_bench.rollout.engine import Engine, Sampling
+    from opcd_bench.rollout.trajectory import Trajectory
+
+LIMIT = 160
+"""Most tokens of a reply on the card."""
+
+
+ATTEMPTS = 40
+"""Attempts that are reflected on."""
+
+HISTORY = f"""\
+Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/` decides the text
+and its order. The run was watched, and two things were changed at chunk boundaries that the recipe
+keeps (`mixture.py`): the shares at chunks {mixture.LATER_CHUNK} and {mixture.FINAL_CHUNK}, the
+wording of controls at chunks {mixture.BRACKET_CHUNK} and {mixture.LETTER_CHUNK} (a letter one or
+two tokens away from its direction was never found in 24 M tokens, right behind it within 2 M). A
+rebuild meets the same text in the same order; its weights agree to rounding, not to the byte: the
+first 3 M tokens were computed before micro-batches were halved for two threads."""
+"""What a reader of the recipe should know of the run that the shipped weights came from."""
+
+
+def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share of ``right`` in ``n``."""
+    if n == 0:
+        return 0.0, 1.0
+    share, square = right / n, z * z / n
+    middle = (share + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share(right: int, n: int) -> dict[str, Any]:
+    """A measured share as the card holds it."""
+    low, high = wilson(right, n)
+    return {"value": right / n, "low": low, "high": high, "n": n}
+
+
+def _played(
+    task: Task,
+    split: str,
+    items: int,
+    loaded: LoadedModel,
+    engine: Engine,
+    sampling: Sampling,
+    context: Context | None,
+    skip: int = 0,
+) -> list[Trajectory]:
+    from opcd_bench.rollout.episodes import play
+    from opcd_bench.rollout.trajectory import Skipped
+
+    examples = task.examples(split)[skip : skip + items]  # type: ignore[arg-type]
+    seeds = [seed_of("card", task.name, example.id) for example in examples]
+    played = play(
+        task, examples, engine, loaded, sampling, seeds=seeds, env_seeds=seeds, context=context
+    )
+    for result in played:
+        if isinstance(result, Skipped) or result.outcome == "failed":
+            raise DataError(f"the card of {task.name}: {result.example_id} could not be played")
+    return [result for result in played if not isinstance(result, Skipped)]
+
+
+def _won(played: Sequence[Trajectory]) -> dict[str, Any]:
+    right = sum(round(result.grade.score or 0.0) for result in played)
+    parsed = sum(result.grade.score is not None for result in played)
+    tokens = sum(len(turn.reply.ids) for result in played for turn in result.turns)
+    turns = sum(len(result.turns) for result in played)
+    return {
+        **share(right, len(played)),
+        "parsed": parsed / len(played),
+        "reply_tokens": tokens / turns,
+        "turns": turns / len(played),
+    }
+
+
+def _task(name: str, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling) -> Any:
+    task = registry.task(name)
+    context = task.context()
+    row: dict[str, Any] = {
+        "floors": {floor.name: floor.value for floor in task.floors("test")},
+        "ceiling": task.ceiling("test").value,
+    }
+    if context.text:
+        row["told"] = _won(_played(task, "test", items, loaded, engine, sampling, context))
+    row["plain"] = _won(_played(task, "test", items, loaded, engine, sampling, None))
+    return row
+
+
+def _reflection(
+    name: str, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling
+) -> dict[str, Any]:
+    """Lessons of ``items`` plain attempts on train; then test told the best of these alone.
+
+    Attempts are sampled at temperature 1 (a greedy player repeats one mistake), reflections are
+    greedy. Contradictions are settled by what was seen more often (`items.consensus`).
+    """
+    from opcd_bench.experience.items import consensus
+    from opcd_bench.experience.prompts import MicroPrompts
+    from opcd_bench.experience.reflect import Asked, reflections
+
+    task, prompts = registry.task(name), MicroPrompts()
+    bold = replace(sampling, temperature=1.0)
+    attempts = _played(task, "train", items, loaded, engine, bold, None)
+    asked = [
+        Asked(attempt, example, seed_of("card", example.id))
+        for attempt, example in zip(attempts, task.examples("train"), strict=False)
+    ]
+    found = reflections(asked, prompts, loaded, engine, sampling)
+    written = [lesson for one in found for lesson in one.items]
+    truth = task.context().text
+    kept = consensus(written)
+    gained = _won(_played(task, "test", 200, loaded, engine, sampling, prompts.told(kept)))
+    return {
+        "attempts": items,
+        "withheld": sum(one.status == "withheld" for one in found),
+        "lessons": len(written),
+        "different": len(set(written)),
+        "kept": kept,
+        "stated_in_the_context": sum(lesson in truth for lesson in written) / max(1, len(written)),
+        "told_the_lessons": gained,
+    }
+
+
+def measure(
+    folder: Path,
+    *,
+    items: int = 500,
+    device: str = "auto",
+    pretraining: Path | None = None,
+    tasks: Sequence[str] = ("rule_math", "frozen_lake", "sokoban", "told_other"),
+    reflection: Sequence[str] = ("rule_math", "frozen_lake", "sokoban"),
+) -> dict[str, Any]:
+    """Measure the model in ``folder`` (greedy) and write ``card.json`` and ``CARD.md`` into it.
+
+    ``pretraining`` is the folder of the run that made it (``recipe.json``, ``log.jsonl``).
+    """
+    from opcd_bench.evaluation import retention
+    from opcd_bench.models import loading
+    from opcd_bench.rollout.engine import Sampling
+    from opcd_bench.rollout.hf import HFEngine
+
+    began = time.perf_counter()
+    loaded = loading.load(str(folder), device=device)
+    engine = HFEngine(loaded, batch_size=128)
+    sampling = Sampling(temperature=0.0, max_completion_length=LIMIT)
+    card: dict[str, Any] = {"parameters": sum(p.numel() for p in loaded.model.parameters())}
+    if pretraining is not None:
+        card["pretraining"] = _pretraining(pretraining)
+    card["tasks"] = {name: _task(name, items, loaded, engine, sampling) for name in tasks}
+    (result,) = retention.measure(
+        loaded.model, loaded.tokenizer, ["ifeval_micro"], decoding=sampling, engine=engine
+    )
+    strict = result.metrics["prompt_level_strict_acc"]
+    card["ifeval_micro"] = {
+        **share(round(strict * result.n), result.n),
+        "by_instruction": {k: dict(v) for k, v in result.by_instruction.items()},
+        "lm_eval": result.lm_eval_version,
+    }
+    card["reflection"] = {
+        name: _reflection(name, ATTEMPTS, loaded, engine, sampling) for name in reflection
+    }
+    card["leak"] = {"rule_math": asdict(leak.of_rule_math())}
+    card["seconds"] = time.perf_counter() - began
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (folder / "CARD.md").write_text(render(card), encoding="utf-8")
+    return card
+
+
+def _pretraining(out: Path) -> dict[str, Any]:
+    recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+    steps = [row for row in rows if "loss" in row]
+    # A run that was killed and resumed wrote the rows after its checkpoint twice: the last count.
+    curve = {round(row["seen"] / 1e6): row for row in rows if "rule_math_plain" in row}
+    last = steps[-1]
+    return {
+        "recipe": recipe,
+        "tokens": last["seen"],
+        "steps": last["step"],
+        "seconds": last["seconds"],
+        "tokens_per_second": last["seen"] / last["seconds"],
+        "final_loss": last["loss"],
+        "curve": [curve[key] for key in sorted(curve)],
+    }
+
+
+def _percent(figure: Mapping[str, Any]) -> str:
+    low, high = 100 * figure["low"], 100 * figure["high"]
+    return f"{100 * figure['value']:.1f} % [{low:.1f}, {high:.1f}] (n = {figure['n']})"
+
+
+def render(card: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    lines = [
+        "# The built-in model `micro`",
+        "",
+        "A Qwen3 of "
+        f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
+        "`opcd-bench micro pretrain`",
+        "on text that `opcd_bench/envs/worlds/` draws. Greedy decoding unless said otherwise;",
+        "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
+        "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
+        "Measured by `opcd-bench micro card --measure`.",
+        "",
+        "| task | told | plain | floors | ceiling |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in card["tasks"].items():
+        told = _percent(row["told"]) if "told" in row else "(its own messages tell)"
+        floors = ", ".join(f"{k} {100 * v:.1f} %" for k, v in row["floors"].items())
+        ceiling = f"{100 * row['ceiling']:.0f} %"
+        lines.append(f"| {name} | {told} | {_percent(row['plain'])} | {floors} | {ceiling} |")
+    lines += ["", f"`ifeval_micro`, prompt-level strict: {_percent(card['ifeval_micro'])}.", ""]
+    for name, row in card["reflection"].items():
+        lines.append(
+            f"* Reflection on {row['attempts']} plain attempts at `{name}` with feedback"
+            + f" ({row['withheld']} withheld: it holds the answer)" * bool(row["withheld"])
+            + ": "
+            f"{row['lessons']} lessons, {100 * row['stated_in_the_context']:.0f} % of them lines "
+            f"of the task's own context; told only the most frequent on each subject "
+            f"({len(row['kept'])} of {row['different']} different): "
+            f"{_percent(row['told_the_lessons'])} on test."
+        )
+    for name, row in card["leak"].items():
+        lines.append(
+            f"\nWhat `{name}`'s prompt gives away: guessing the form of the hidden rule from the "
+            f"best single feature ({row['feature']}) is right in {100 * row['informed']:.1f} %, "
+            f"blind in {100 * row['blind']:.1f} % of {row['draws'] // 2} unseen draws."
+        )
+    if "pretraining" in card:
+        made = card["pretraining"]
+        lines += [
+            "",
+            "## Pre-training",
+            "",
+            f"{made['tokens'] / 1e6:.1f} million tokens without padding in {made['steps']} steps "
+            f"and {made['seconds'] / 60:.0f} minutes on two CPU cores "
+            f"({made['tokens_per_second']:.0f} tokens a second).",
+            "",
+            *HISTORY.splitlines(),
+            "",
+            "Recipe:",
+            "",
+            "```json",
+            json.dumps(made["recipe"], indent=1),
+            "```",
+            "",
+            "| tokens (M) | told, one operator | told, two | plain |",
+            "|---|---|---|---|",
+            *(
+                f"| {row['seen'] / 1e6:.1f} | {row['rule_math_told_1']:.2f} | "
+                f"{row['rule_math_told_2']:.2f} | {row['rule_math_plain']:.2f} |"
+                for row in made["curve"]
+            ),
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Rounds of extract, deploy and consolidate: chains of suites."""

@@ -1,0 +1,251 @@
+"""One round of a chain: the student deploys, learns what to tell, and is taught it."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation import sampling
+from opcd_bench.envs import context_file
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
+from opcd_bench.evaluation import task_scores
+from opcd_bench.experience.extract import Extraction
+from opcd_bench.experience.folder import ExperienceDir
+from opcd_bench.experience.prompts import Prompts, prompts_for
+from opcd_bench.experience.reader import Reader, identity_of
+from opcd_bench.experience.recipe import Extracted, Recipe
+from opcd_bench.experience.replay import Replay, states_of
+from opcd_bench.experience.select import Selection
+from opcd_bench.experience.solve import drawn_examples, limited
+from opcd_bench.hashing import digest
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import Reporter
+from opcd_bench.rollout.engine import Sampling
+from opcd_bench.rollout.trajectory import Trajectory
+from opcd_bench.runner import grid, suite_runner
+from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.rounds import chain as chains
+from opcd_bench.runner.rounds.chain import Begin, Chain
+from opcd_bench.store import checkpoints
+from opcd_bench.store.chain_dir import EXPERIENCE
+from opcd_bench.store.files import Lock, explained
+from opcd_bench.store.jsonl import Row
+from opcd_bench.store.suite_dir import SuiteDir
+
+
+class Round:
+    """Round ``number`` of a chain, which begins from ``begin``; from wherever it was stopped."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        suite_dir: SuiteDir,
+        chain: Chain,
+        number: int,
+        begin: Begin,
+        console: Reporter,
+    ) -> None:
+        self.suite, self.suite_dir, self.chain = suite, suite_dir, chain
+        self.number, self.begin, self.console = number, begin, console
+        self.folder = chain.folder(suite)
+        self.plain = chains.settings(suite, chain, number, begin)
+        self.experience = chains.experience_of(suite)
+        # What is too long to be trained on is skipped, and counted, where it is attempted.
+        own = self.plain.for_task(chain.task.name)
+        length = self.experience.max_reflection_length
+        self.recipe = Recipe(
+            items=self.experience.items,
+            seeds=self.experience.seeds,
+            variant=self.experience.variant,
+            accumulate=self.experience.accumulate,
+            max_context_tokens=self.experience.max_context_tokens,
+            solving=limited(sampling.write_sampling(own), own.max_prompt_length),
+            reflecting=Sampling(0.0, max_completion_length=length),
+            batch=suite.rollout_batch_size,
+            stream=("chain", chain.seed, "round", number),
+        )
+
+    def run(self) -> str | None:
+        """Everything that is left of the round; what went wrong in one line, or None.
+
+        What goes wrong before the cell is stored in the chain's folder, what goes wrong in the cell
+        in its run. A model that cannot be loaded, and settings that cannot be used, raise.
+        """
+        record = self._record()
+        if record is not None and suite_runner.sealed(self._run_dir(record)):
+            return None
+        self.folder.describe(self.chain.config)
+        self.folder.forget_failure()
+        self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
+        if self.begin.checkpoint is not None:
+            checkpoints.checked(self.begin.checkpoint)
+        bench = Workbench(self.plain, self.folder.round(self.number), self.console)
+        bench.check([self.chain.method])
+        if self.number == 1:
+            suite_runner.refuse_other_weights(bench, self.suite_dir)
+            self.suite_dir.merge(suite_runner.weights(bench))
+        try:
+            if record is None:
+                with named_knob("writing", self.suite):
+                    record = self._learn(bench)
+            return self._consolidate(bench, record)
+        except EngineDied:  # without an engine no other chain would go on either
+            raise
+        except (CellFailed, UserError) as error:
+            problem = str(error)
+        except Exception as error:  # the chain's edge: recorded whole and counted as failed
+            problem = f"{type(error).__name__}: {error}"
+        self.folder.fail(self.number, problem, traceback.format_exc())
+        return problem
+
+    def run_dir(self) -> Path:
+        """Where the round's run lies; its context must have been made."""
+        record = self._record()
+        assert record is not None, "a round has its context before it is run"
+        return self._run_dir(record)
+
+    def _run_dir(self, record: Row) -> Path:
+        return self.folder.round(self.number).run(self._cell(record)[0].name)
+
+    def _record(self) -> Row | None:
+        """How the context was made; StoreError where it was by another student."""
+        record = self.folder.record(self.number)
+        if record is not None and record["begin_weights"] != self.begin.weights:
+            raise StoreError(
+                f"{self.folder.path}: round {self.number} began from a checkpoint that round "
+                f"{self.number - 1} does not have any more, so it is no round of this chain. Run "
+                "the chain anew with another --name or --output-dir"
+            )
+        return record
+
+    # --- what is told -------------------------------------------------------------------------
+
+    def _learn(self, bench: Workbench) -> Row:
+        """Deploy, reflect, accumulate, select; the record of it, stored last."""
+        task, loaded = self.chain.task, bench.initial
+        own = self.plain.for_task(task.name)
+        identity = {**identity_of(self.suite.model, loaded), **bench.computed(), **_weights(bench)}
+        reader = Reader(loaded, bench.engine(loaded), identity)
+        prompts = prompts_for(task, self.suite.model, self.experience.prompts)
+        folder = self._experience_folder(task, identity, prompts)
+        with explained(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        # Chains that begin alike share their attempts; whoever comes second waits, and reads them.
+        with Lock(folder.with_name(f"{folder.name}.lock"), wait=True):
+            extraction = Extraction(task, self.recipe, prompts, reader, folder, self.console)
+            extracted = extraction.run()
+            chosen, paths = Selection(
+                task,
+                folder / self.recipe.variant,
+                self.experience.select,
+                self.chain.seed,
+                limited(task_scores.eval_sampling(own), own.max_prompt_length),
+                dev_items=own.dev_items,
+            ).run(self.folder.context(self.number), lambda: reader, self.console)
+        return self.folder.put_record(
+            self.number,
+            {
+                "round": self.number,
+                "begin_weights": self.begin.weights,
+                "experience": folder.name,
+                **_attempted(extraction, extracted),
+                "chosen": list(chosen.names),
+                "contexts": [_described(path, loaded) for path in paths],
+            },
+        )
+
+    def _experience_folder(self, task: Task, identity: Any, prompts: Prompts) -> Path:
+        recipe = {k: v for k, v in asdict(self.recipe).items() if k != "batch"}
+        key = digest(
+            {
+                "task": [task.name, task.version, dict(task.options())],
+                "model": dict(identity),
+                "recipe": recipe,
+                "prompts": prompts.describe(),
+            }
+        )
+        return self.suite_dir.path / EXPERIENCE / f"{task.name}--{key}"
+
+    # --- how it is taught ---------------------------------------------------------------------
+
+    def _consolidate(self, bench: Workbench, record: Row) -> str | None:
+        """The round's cell, as any other; what went wrong in it, or None."""
+        cell, planned = self._cell(record)
+        round_dir = bench.suite_dir
+        suite_runner.refuse_other_settings([cell], round_dir)
+        suite_runner.refuse_other_weights(bench, round_dir)
+        round_dir.merge({**planned.suite.model_dump(mode="json"), **suite_runner.weights(bench)})
+        outcome = suite_runner.run_cell(cell, planned, bench, self.console)
+        round_dir.merge({"floors": {self.chain.task.name: suite_runner.floors(self.chain.task)}})
+        return outcome.problem
+
+    def _cell(self, record: Row) -> tuple[Cell, suite_runner.Plan]:
+        """The round's cell, and the plan that it is run by."""
+        chain = self.chain
+        names = tuple(str(self.folder.path / one["file"]) for one in record["contexts"])
+        told = chains.settings(self.suite, chain, self.number, self.begin, names)
+        own = told.for_task(chain.task.name)
+        task = context_file.told(chain.task, own.context, own.context_placement)
+        if self.suite.consolidate == "replay":
+            task = self._replay(task, record)
+        cell = grid.cell(told, chain.method, task, chain.learning_rate, chain.seed)
+        return cell, suite_runner.Plan(told, {chain.method.name: chain.method}, {task.name: task})
+
+    def _replay(self, task: Task, record: Row) -> Task:
+        """The task, trained on the states that the round's attempts visited."""
+        folder = ExperienceDir(
+            self.suite_dir.path / EXPERIENCE / record["experience"], self.recipe.variant
+        )
+        visited = []
+        for seed in range(self.recipe.seeds):
+            drawn = drawn_examples(task, seed, self.recipe.items, self.recipe.stream)
+            for place, (attempt, example) in enumerate(
+                zip(folder.attempts(seed), drawn, strict=True)
+            ):
+                if isinstance(attempt, Trajectory):
+                    visited.append((f"s{seed:03d}/{place}", attempt, example))
+        return Replay(task, states_of(visited))
+
+
+def _weights(bench: Workbench) -> dict[str, str]:
+    """The hash of the entering student's weights, whatever adapter lies beside them."""
+    return {"weights": bench.identity["weights"]}
+
+
+def _attempted(extraction: Extraction, extracted: Sequence[Extracted]) -> dict[str, Any]:
+    """What became of a round's attempts: their mean score plain, and what they cost."""
+    statuses: Counter[str] = Counter()
+    for one in extracted:
+        statuses.update(one.statuses)
+    played = [
+        attempt
+        for seed in extraction.drawn
+        for attempt in extraction.folder.attempts(seed)
+        if isinstance(attempt, Trajectory)
+    ]
+    scores = [one.grade.score or 0.0 for one in played if one.outcome != "failed"]
+    replies = [turn.reply for one in played for turn in one.turns]
+    reflected = [row for seed in extraction.drawn for row in extraction.folder.reflected(seed)]
+    return {
+        "attempts": dict(statuses),
+        "deployed": sum(scores) / len(scores) if scores else None,
+        "turns": len(replies),
+        "tokens_attempted": sum(len(reply.ids) for reply in replies),
+        "tokens_reflected": sum(row["reply_tokens"] for row in reflected),
+        "lessons": sum(one.items for one in extracted),
+    }
+
+
+def _described(path: Path, loaded: LoadedModel) -> dict[str, Any]:
+    """A context that a round tells, by file name; tokens are of its text alone."""
+    made = context_file.read(path)
+    ids = loaded.tokenizer(made.text, add_special_tokens=False)["input_ids"]
+    return {"file": path.name, "items": len(made.items), "tokens": len(ids)}

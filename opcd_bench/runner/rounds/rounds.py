@@ -1,0 +1,115 @@
+"""Rounds of extract, deploy and consolidate: every chain of a suite, as far as it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from opcd_bench.config import rules
+from opcd_bench.config.suite import Suite
+from opcd_bench.hashing import canonical
+from opcd_bench.progress import QuietReporter, Reporter
+from opcd_bench.report.tables import rounds as tables
+from opcd_bench.runner import suite_runner
+from opcd_bench.runner.rounds import chain as chains
+from opcd_bench.runner.rounds.chain import Begin, Chain
+from opcd_bench.runner.rounds.round import Round
+from opcd_bench.runner.suite_runner import Outcome, RunSummary
+from opcd_bench.store import chain_dir
+from opcd_bench.store.jsonl import Row
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+
+
+def run(suite: Suite, *, console: Reporter) -> RunSummary:
+    """Run every round that is not sealed yet (Online Experiential Learning, arXiv 2603.16856).
+
+    In each round the student as it is attempts train examples plain, writes lessons from its own
+    attempts, and is taught, by the suite's method, what it does when it is told them: an ordinary
+    cell, whose frozen teacher is the student that entered the round. The next round begins from
+    the checkpoint that the cell chose. The same call goes on where an earlier one stopped; more
+    rounds may follow. A chain that fails ends there, with its reason in its folder, and the others
+    go on. ``done`` and ``failed`` of the summary count rounds, those that were not reached too.
+    Bad input raises before anything is written.
+    """
+    planned = suite_runner.plugins(chains.untold(suite))
+    every = chains.chains_of(suite, planned.methods, planned.tasks)
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    refuse_other_settings(every, suite_dir)
+    suite_dir.merge(suite.model_dump(mode="json"))
+    if rounding := rules.rounding_warning(suite):
+        console.warn(rounding)
+    with (
+        console.phase(suite.name, len(every), "chains") as phase,
+        closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
+    ):
+        for outcome in outcomes:
+            if outcome.problem is not None:
+                console.warn(f"{outcome.cell} failed: {outcome.problem}")
+            phase.advance(1)
+    runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
+    done = sum(RunReader(run).sealed for run in runs)
+    total = len(every) * suite.rounds
+    return RunSummary(
+        suite_dir.path, done, total - done, total, tables.as_text(tables.read(suite_dir.path))
+    )
+
+
+def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where stored chains with numbers could not stand in a table with these.
+
+    Before any work: the table would refuse them after it.
+    """
+    asked: dict[tuple[str, ...], Row] = {}
+    for one in every:
+        now = json.loads(canonical(dict(one.config)))
+        asked |= {key: now for key in chain_dir.compared(now)}
+    for stored in chain_dir.chains(suite_dir.path):
+        if not stored.counts:
+            continue
+        before = stored.config()
+        for key in chain_dir.compared(before):
+            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
+                raise suite_runner.mixed(stored.path, f"chain of {before['task']['name']}", changed)
+
+
+def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> Outcome:
+    """A chain to its last round, or to the first that fails."""
+    begin = Begin()
+    for number in range(1, suite.rounds + 1):
+        current = Round(suite, suite_dir, one, number, begin, console)
+        problem = current.run()
+        if problem is not None:
+            return Outcome(one.name, f"round {number}: {problem}")
+        begin = chains.after(current.run_dir(), begin)
+    return Outcome(one.name, None)
+
+
+def _outcomes(
+    every: Sequence[Chain], suite: Suite, suite_dir: SuiteDir, console: Reporter
+) -> Generator[Outcome, None, None]:
+    """How each chain ended, one after the other or as they end, ``jobs`` at a time."""
+    jobs = min(suite.jobs, len(every))
+    if jobs <= 1:
+        for one in every:
+            yield run_chain(one, suite, suite_dir, console)
+        return
+    with suite_runner.worker_pool(suite, jobs, _start_worker) as pool:
+        for ended in suite_runner.ended_by_turns(pool, jobs, _work, range(len(every))):
+            yield from ended
+
+
+_WORKER: dict[str, tuple[Suite, Sequence[Chain]]] = {}
+
+
+def _start_worker(suite: Suite) -> None:
+    suite_runner.serve_parent()
+    _WORKER["here"] = suite, chains.chains(suite)
+
+
+def _work(place: int) -> Outcome:
+    suite, every = _WORKER["here"]
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    return run_chain(every[place], suite, suite_dir, QuietReporter())

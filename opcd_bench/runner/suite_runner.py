@@ -1,0 +1,362 @@
+"""Runs the cells of a suite; a cell that fails is recorded, and the others go on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from opcd_bench.config import rules
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task, assert_disjoint
+from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError, WorkerDied
+from opcd_bench.evaluation import retention
+from opcd_bench.evaluation.task_scores import contexts_of
+from opcd_bench.hashing import canonical
+from opcd_bench.progress import QuietReporter, Reporter
+from opcd_bench.report.tables import plain_text
+from opcd_bench.runner import grid, registry
+from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.tracker import tracker
+from opcd_bench.store import environment
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.run_reader import CONFIG, RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to: cells done and failed of all, and the comparison as text."""
+
+    suite_dir: Path
+    done: int
+    failed: int
+    total: int
+    table: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Methods and tasks of a suite, loaded and checked."""
+
+    suite: Suite
+    methods: Mapping[str, Method]
+    tasks: Mapping[str, Task]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended: ``problem`` is None, or what went wrong in one line."""
+
+    cell: str
+    problem: str | None
+
+
+def plan(suite: Suite) -> Plan:
+    """The suite's methods and tasks, checked as far as can be without loading a model.
+
+    Raises UserError subclasses for unknown names (of retention tasks too), tasks whose splits
+    overlap, and empty contexts.
+    """
+    planned = plugins(suite)
+    for task in planned.tasks.values():
+        contexts_of(task)
+    return planned
+
+
+def plugins(suite: Suite) -> Plan:
+    """As `plan`, but for contexts, which need not be there yet."""
+    methods, tasks = registry.plugins_of(suite)
+    for task in tasks.values():
+        assert_disjoint(task)
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    retention.check_names([name for name in suite.retention if name not in ours])
+    return Plan(suite, methods, tasks)
+
+
+def run(suite: Suite, *, console: Reporter) -> RunSummary:
+    """Run every cell that is not sealed yet; the same call goes on where an earlier one stopped.
+
+    Bad input raises before anything is written. A failing cell leaves its reason in its run
+    directory, and the others go on. KeyboardInterrupt leaves everything resumable.
+    """
+    planned = plan(suite)
+    cells = grid.cells(suite, planned.methods, planned.tasks)
+    root = Path(suite.output_dir) / suite.name
+    suite_dir = SuiteDir(root)
+    refuse_other_settings(cells, suite_dir)
+    bench = Workbench(suite, suite_dir, console)
+    bench.check(list(planned.methods.values()))
+    refuse_other_weights(bench, suite_dir)
+    suite_dir.merge({**suite.model_dump(mode="json"), **weights(bench)})
+    if rounding := rules.rounding_warning(suite):
+        console.warn(rounding)
+    _run_all(cells, planned, bench, console)
+    if suite.headline_learning_rate == "dev":
+        rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
+        more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
+        _run_all(more, planned, bench, console)
+        cells += more
+    suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
+    done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
+    return RunSummary(
+        suite_dir=root,
+        done=done,
+        failed=len(cells) - done,
+        total=len(cells),
+        table=plain_text.headline_text(root),
+    )
+
+
+def floors(task: Task) -> dict[str, float]:
+    """What policies that read nothing score on test, and the most that any policy can."""
+    found = {floor.name: floor.value for floor in task.floors("test")}
+    return {**found, "best possible": task.ceiling("test").value}
+
+
+def refuse_other_weights(bench: Workbench, suite_dir: SuiteDir) -> None:
+    """Raise StoreError where the folder's runs began from other weights of the same name."""
+    stored = suite_dir.read()
+    names = {"weights": bench.suite.model, "teacher_weights": bench.suite.teacher_model}
+    for key, now in weights(bench).items():
+        before = stored.get(key)
+        if before is not None and before != now:
+            raise StoreError(
+                f"{suite_dir.path}: its runs were made with other weights of {names[key]!r} "
+                f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with "
+                "new ones. Give another suite name with --name, or another folder with "
+                "--output-dir, or the model as it was"
+            )
+
+
+def weights(bench: Workbench) -> dict[str, str]:
+    """The hashes of the weights that a suite's runs begin from and are taught by."""
+    found = {"weights": bench.identity["weights"]}
+    if bench.larger_identity is not None:
+        larger = bench.larger_identity
+        found["teacher_weights"] = larger.get("weights") or str(larger["served"])
+    return found
+
+
+def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where finished cells of the folder could not stand in a table with these.
+
+    Before any work: the comparison would refuse them after it.
+    """
+    configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
+    shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
+    own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
+    for path in filter(sealed, suite_dir.runs()):
+        stored = RunReader(path).config
+        task = stored["task"]["name"]
+        now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
+        if changed := environment.differences({key: stored[key] for key in now}, now):
+            raise mixed(path, f"run of {task}", changed)
+
+
+def mixed(path: Path, finished: str, changed: Sequence[str]) -> StoreError:
+    """The refusal of settings: ``changed`` are those that what is ``finished`` has otherwise."""
+    return StoreError(
+        f"{path}: a finished {finished} has other settings than are asked for now, and one table "
+        "must not mix them (stored -> now):\n"
+        + "\n".join(f"  {line}" for line in changed)
+        + "\nGive another --name or --output-dir"
+    )
+
+
+def dev_scores(
+    cells: Sequence[grid.Cell], suite_dir: SuiteDir
+) -> dict[tuple[str, str, float], float]:
+    """(task, method, rate) -> dev accuracy at the chosen step, averaged over the sealed seeds."""
+    found: dict[tuple[str, str, float], list[float]] = {}
+    for cell in cells:
+        path = suite_dir.run(cell.name)
+        if not sealed(path):
+            continue
+        reader = RunReader(path)
+        chosen = reader.summary["chosen_step"]
+        for row in reader.read("evals"):
+            if row["split"] != "dev" or row["value"] is None:
+                continue
+            if row["primary"] and row["step"] == chosen:
+                key = (cell.task, cell.method, cell.learning_rate)
+                found.setdefault(key, []).append(row["value"])
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def _run_all(
+    cells: Sequence[grid.Cell], planned: Plan, bench: Workbench, console: Reporter
+) -> None:
+    waiting = [cell for cell in cells if not sealed(bench.suite_dir.run(cell.name))]
+    jobs = min(planned.suite.jobs, len(waiting))
+    if jobs > 1:
+        _run_in_processes(waiting, planned.suite, bench.suite_dir, jobs, console)
+        return
+    with console.phase(planned.suite.name, len(cells), "cells") as phase:
+        phase.advance(len(cells) - len(waiting))
+        for cell in waiting:
+            _tell(run_cell(cell, planned, bench, console), console)
+            phase.advance(1)
+
+
+def _tell(outcome: Outcome, console: Reporter) -> None:
+    if outcome.problem is not None:
+        console.warn(f"{outcome.cell} failed: {outcome.problem}")
+
+
+def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter) -> Outcome:
+    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
+    folder = bench.suite_dir.path / "trackers" / cell.name
+    described = environment.describe(device=str(bench.initial.device))
+    with RunDir.open(bench.suite_dir.run(cell.name), cell.config, described) as run_dir:
+        if run_dir.sealed:
+            return Outcome(cell.name, None)
+        live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
+        method, task = planned.methods[cell.method], planned.tasks[cell.task]
+        try:
+            with named_knob("loading", planned.suite):
+                started = CellRun(cell, method, task, bench, run_dir, console, live)
+            started.run()
+        except EngineDied as error:  # without an engine no other cell would go on either
+            run_dir.fail(str(error), traceback.format_exc())
+            raise
+        except (CellFailed, UserError) as error:
+            run_dir.fail(str(error), traceback.format_exc())
+            return Outcome(cell.name, str(error))
+        except Exception as error:  # the grid's edge: recorded whole and counted as failed
+            run_dir.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return Outcome(cell.name, f"{type(error).__name__}: {error}")
+        finally:
+            live.close()
+    return Outcome(cell.name, None)
+
+
+# --- several cells at a time ---------------------------------------------------------------
+
+_WORKER: dict[str, tuple[Plan, Workbench]] = {}
+
+
+def _run_in_processes(
+    cells: Sequence[grid.Cell], suite: Suite, suite_dir: SuiteDir, jobs: int, console: Reporter
+) -> None:
+    """Cells in ``jobs`` processes, which share the threads; progress is read off their rows."""
+    total = sum(suite.for_task(cell.task).max_steps for cell in cells)
+    with (
+        console.phase(
+            f"{suite.name}: {len(cells)} cells, {jobs} at a time", total, "steps"
+        ) as phase,
+        worker_pool(suite, jobs, _start_worker) as pool,
+    ):
+        paths = [suite_dir.run(cell.name) for cell in cells]
+        shown = 0
+        for ended in ended_by_turns(pool, jobs, _work, cells):
+            for outcome in ended:
+                _tell(outcome, console)
+            steps = sum(map(_steps_of, paths))
+            phase.advance(steps - shown, cells=sum(map(sealed, paths)))
+            shown = steps
+
+
+@contextmanager
+def worker_pool(
+    suite: Suite, jobs: int, start: Callable[[Suite], None]
+) -> Iterator[ProcessPoolExecutor]:
+    """``jobs`` processes that share the threads; each calls ``start``, with the suite that says so.
+
+    Left by an error, it waits for what runs, and for nothing more. Raises WorkerDied where a
+    process was killed.
+    """
+    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
+    shared = suite.model_copy(update={"threads": threads})
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, (shared,))
+    with one_thread_library(threads):
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise WorkerDied(
+                "a worker process ended before its work did: killed from outside, perhaps for want "
+                "of memory, unless its own error stands above. Nothing is lost: type the same "
+                "command again, with fewer --jobs if it happens again"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def ended_by_turns(
+    pool: ProcessPoolExecutor, jobs: int, work: Callable[[T], Outcome], todo: Iterable[T]
+) -> Iterator[list[Outcome]]:
+    """What ``work`` says of all that is to be done, as it ends; every two seconds, if only []."""
+    waiting, running = deque(todo), set[Future[Outcome]]()
+    while waiting or running:
+        # No more than run at once: a pool's own queue cannot be cancelled, and an engine may die.
+        while waiting and len(running) < jobs:
+            running.add(pool.submit(work, waiting.popleft()))
+        ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
+        yield [future.result() for future in ended]
+
+
+def _steps_of(path: Path) -> int:
+    """Optimiser steps that a run has stored so far."""
+    file = path / "train.jsonl"
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+@contextmanager
+def one_thread_library(threads: int) -> Iterator[None]:
+    """The environment that worker processes inherit: OpenMP pools that fit the machine."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def serve_parent() -> None:
+    """Make this process a worker, which goes when its parent does or when ctrl-C is typed."""
+    # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _start_worker(suite: Suite) -> None:
+    serve_parent()
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
+
+
+def _end_with_parent() -> None:
+    """End this worker when the run that it serves is gone: killed, it can send no word of it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _work(cell: grid.Cell) -> Outcome:
+    planned, bench = _WORKER["here"]
+    return run_cell(cell, planned, bench, QuietReporter())
+
+
+def sealed(path: Path) -> bool:
+    """Whether a run is there, and done."""
+    return (path / CONFIG).is_file() and RunReader(path).sealed

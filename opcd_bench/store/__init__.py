@@ -1,0 +1,1 @@
+"""Run and suite directories: seal, checkpoints, atomic files."""

@@ -1,0 +1,300 @@
+"""The run directory: one writer, rows that survive a kill, checkpoints, and a seal at the end."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.errors import StoreError
+from opcd_bench.hashing import canonical
+from opcd_bench.store import checkpoints
+from opcd_bench.store.environment import differences
+from opcd_bench.store.files import (
+    LOCK,
+    Lock,
+    explained,
+    is_temporary,
+    removal,
+    remove_folder,
+    remove_temporaries,
+    sync,
+    write_atomic,
+)
+from opcd_bench.store.jsonl import (
+    Row,
+    append_row,
+    canonical_row,
+    joined,
+    object_text,
+    parse,
+    read_lines,
+    read_object,
+    repair,
+)
+from opcd_bench.store.run_reader import (
+    CHECKPOINTS,
+    CONFIG,
+    DONE,
+    ENVIRONMENT,
+    FAILED,
+    ROWS,
+    STEPPED,
+    RunReader,
+)
+from opcd_bench.store.suite_dir import checked_name
+from opcd_bench.store.verification import contents
+
+# A clock in these rows would make the resumed file differ from the uninterrupted one.
+_CLOCK = {"time", "timestamp", "wall_time", "seconds", "elapsed", "date"}
+
+
+class RunDir(RunReader):
+    """One cell's folder, opened by ``open`` for its one writer; ``RunReader`` only reads.
+
+    The order that makes a kill harmless: write all rows of step N (train, timing, evals, samples),
+    then ``checkpoint(N)``; on resuming ``rewind(last.step)``, or ``rewind(-1)`` without one; at
+    the end ``seal``. Use it in a ``with``, or call ``close``.
+    """
+
+    def __init__(self, path: Path, lock: Lock | None) -> None:
+        super().__init__(path)
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
+        """Create the run, or resume it; a sealed one is opened for reading.
+
+        ``config`` holds what the run's numbers depend on and nothing else (runtime settings go
+        into ``environment`` or an event): resuming needs it equal. StoreError for other settings,
+        a foreign folder, one that another process writes, or one that cannot be written.
+        """
+        wanted = json.loads(canonical(dict(config)))
+        _refuse_other(path, wanted)
+        if (path / DONE).exists():
+            return cls(path, None)
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        lock = Lock(path / LOCK)
+        try:
+            _refuse_other(path, wanted)  # again: somebody may have come between
+            if not (path / CONFIG).exists():
+                remove_temporaries(path)
+                write_atomic(path / CONFIG, object_text(wanted))
+            run = cls(path, lock)
+            if run.sealed:
+                run.close()
+            else:
+                run._begin(json.loads(canonical_row(environment)))
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    def _begin(self, environment: Row) -> None:
+        for folder in (self.path, self.path / "samples"):
+            remove_temporaries(folder)
+        for name in ROWS:
+            if self._file(name).exists():
+                repair(self._file(name))
+        removed = checkpoints.remove_unfinished(self.path / CHECKPOINTS)
+        if not (self.path / ENVIRONMENT).exists():
+            write_atomic(self.path / ENVIRONMENT, object_text(environment))
+            self.event("started")
+            return
+        former = self.failure()
+        changed = differences(self.environment, environment)
+        self.event(
+            "resumed",
+            environment=environment,
+            changed=changed,
+            removed=removed,
+            after_failure=former,
+        )
+        with explained(self.path):
+            (self.path / FAILED).unlink(missing_ok=True)
+
+    # Rows ---------------------------------------------------------------------------------------
+
+    def train(self, row: Mapping[str, Any]) -> None:
+        """A row of train.jsonl: needs ``step``, and nothing that the clock touches."""
+        self._append("train", row)
+
+    def eval(self, row: Mapping[str, Any]) -> None:
+        """A row of evals.jsonl: needs ``step``; rows of the final test say ``"final": true``."""
+        self._append("evals", row)
+
+    def timing(self, row: Mapping[str, Any]) -> None:
+        """A row of timing.jsonl, where all that the clock touches goes: needs ``step``."""
+        self._append("timing", row)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """A row of events.jsonl, with the time."""
+        self._need_lock()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        append_row(self._file("events"), {**fields, "kind": kind, "time": now})
+
+    def samples(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write samples/<name>.jsonl whole, in place of one that is there.
+
+        Names say where they belong, for ``rewind``: ``dev-step_000050`` to a step, those without
+        a step (``test``) to the end of the run.
+        """
+        self._need_lock()
+        write_atomic(self._file(f"samples/{checked_name(name)}"), joined(rows))
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        self._need_lock()
+        if not isinstance(row.get("step"), int):
+            raise ValueError(f"a row of {name}.jsonl needs an integer 'step' (rewind goes by it)")
+        clock = sorted(_CLOCK & row.keys())
+        if clock and name != "timing":
+            raise ValueError(f"{clock} in {name}.jsonl: the clock belongs in timing.jsonl")
+        append_row(self._file(name), row)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was written past ``step`` (-1: everything), and the end's results in any case.
+
+        Checkpoints go first, so that after a kill in between none is ahead of its rows.
+        """
+        self._need_lock()
+        dropped: dict[str, Any] = {}
+        for checkpoint in self.checkpoints():
+            if checkpoint.step > step:
+                remove_folder(checkpoint.path)
+                dropped[f"{CHECKPOINTS}/{checkpoint.path.name}"] = 1
+        for name in self.sample_names():
+            match = re.search(r"-step_(\d+)", name)
+            if match is None or int(match[1]) > step:
+                self._file(f"samples/{name}").unlink()
+                dropped[f"samples/{name}"] = 1
+        for name in STEPPED:
+            if count := self._drop_rows(self._file(name), step):
+                dropped[name] = count
+        if dropped:
+            self.event("rewound", step=step, dropped=dropped)
+
+    def _drop_rows(self, path: Path, step: int) -> int:
+        lines = read_lines(path) if path.exists() else []
+        rows = [parse(line, path, number) for number, line in enumerate(lines, 1)]
+        kept = [
+            line
+            for line, row in zip(lines, rows, strict=True)
+            if row["step"] <= step and not row.get("final")
+        ]
+        if not kept and path.exists():
+            path.unlink()
+        elif len(kept) < len(lines):
+            write_atomic(path, b"".join(line + b"\n" for line in kept))
+        return len(lines) - len(kept)
+
+    # Checkpoints --------------------------------------------------------------------------------
+
+    @contextmanager
+    def checkpoint(self, step: int) -> Iterator[Path]:
+        """A folder to fill, which becomes the checkpoint of ``step`` if the block succeeds.
+
+        It promises that the rows up to ``step`` are stored: write them before.
+        """
+        self._need_lock()
+        with checkpoints.writing(self.path / CHECKPOINTS, step) as folder:
+            yield folder
+            self._sync_rows()
+
+    def drop_checkpoints(self, keep: Collection[int]) -> None:
+        """Remove all checkpoints but those of the steps in ``keep``."""
+        self._need_lock()
+        for checkpoint in self.checkpoints():
+            if checkpoint.step not in keep:
+                remove_folder(checkpoint.path)
+
+    # The end ------------------------------------------------------------------------------------
+
+    def seal(self, summary: Mapping[str, Any], keep: Collection[int] | None = None) -> None:
+        """Finish: DONE, written last, holds ``summary`` and the SHA-256 of every file.
+
+        ``keep`` names the checkpoints to keep (None: all). The others go only after the seal, so
+        that a kill before it can still resume from them.
+        """
+        self._need_lock()
+        if (self.path / FAILED).exists():
+            raise ValueError(f"{self.path}: a failed attempt is not sealed; open the run again")
+        kept = [c for c in self.checkpoints() if keep is None or c.step in keep]
+        if keep is not None and len(kept) < len(set(keep)):
+            raise ValueError(f"keep = {sorted(keep)}, but not all of these checkpoints are there")
+        self.event("finished")
+        with explained(self.path):
+            self._sync_rows()
+        files = {name: asdict(file) for name, file in contents(self.path).items()}
+        hashes = {c.path.name: checkpoints.manifest_hash(c) for c in kept}
+        clean = json.loads(canonical_row(summary))
+        seal = {"summary": clean, "files": files, "checkpoints": hashes}
+        write_atomic(self.path / DONE, object_text(seal))
+        for checkpoint in self.checkpoints():
+            if checkpoint not in kept:
+                remove_folder(checkpoint.path)
+        self.close()
+
+    def fail(self, reason: str, traceback: str) -> None:
+        """Record why the attempt ended; the next ``open`` moves it into the events."""
+        self._need_lock()
+        write_atomic(self.path / FAILED, object_text({"reason": reason, "traceback": traceback}))
+        self.event("failed", reason=reason)
+
+    def close(self) -> None:
+        """Give the folder to the next writer; reading goes on to work."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _sync_rows(self) -> None:
+        for name in ROWS:
+            if self._file(name).exists():
+                sync(self._file(name))
+
+    def _need_lock(self) -> None:
+        if self.sealed:
+            raise StoreError(
+                f"{self.path}: the run is sealed ({DONE} is there) and is never written again. To "
+                "run it anew give another --name or --output-dir, or remove it: "
+                f"{removal(self.path)}"
+            )
+        if self._lock is None:
+            raise StoreError(f"{self.path}: opened for reading; RunDir.open opens it for writing")
+
+
+def _refuse_other(path: Path, config: Row) -> None:
+    """Raise StoreError where ``path`` holds anything but a run with ``config``."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(
+            f"{path}: is a file, and the run needs a folder of that name. Move the file away, or "
+            "give another folder with --output-dir"
+        )
+    with explained(path):
+        there = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    names = [name for name in there if not is_temporary(name)]
+    ways = f"Give another --name or --output-dir, or remove it: {removal(path)}"
+    if not names:
+        return
+    if names != [CONFIG] and (CONFIG not in names or ENVIRONMENT not in names):
+        raise StoreError(
+            f"{path}: has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but no "
+            f"{CONFIG} with an {ENVIRONMENT}, so it is no run of opcd-bench and nothing is "
+            f"written into it. {ways}"
+        )
+    if changed := differences(read_object(path / CONFIG), config):
+        listing = "\n".join(f"  {line}" for line in changed)
+        raise StoreError(
+            f"{path}: holds a run with other settings (stored -> now):\n{listing}\n{ways}"
+        )

@@ -1,0 +1,490 @@
+"""The command line: what it prints, on which stream, and with which exit code."""
+
+import io
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import opcd_bench.baselines
+import pytest
+from small_data import write_gsm8k
+
+from opcd_bench.cli import settings, suites
+from opcd_bench.errors import ConfigError, StoreError
+from opcd_bench.runner import registry
+from opcd_bench.version import __version__
+
+THE_ISSUES = [
+    "run", "--methods", "sft_context,forward_kl,opcd,opcd_stop_gradient",
+    "--tasks", "rule_math,frozen_lake", "--seeds", "2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def runner(monkeypatch):
+    """A runner that runs nothing: it records what it was asked for."""
+    fake = types.ModuleType("opcd_bench.runner.suite_runner")
+    fake.asked = []
+    fake.summary = types.SimpleNamespace(
+        suite_dir=Path("results/x"), done=4, failed=0, total=4, table="the table"
+    )
+
+    def run(suite, *, console):
+        fake.asked.append(suite)
+        return fake.summary
+
+    fake.run = run
+    monkeypatch.setitem(sys.modules, "opcd_bench.runner.suite_runner", fake)
+    monkeypatch.setattr("opcd_bench.runner.suite_runner", fake, raising=False)
+    return fake
+
+
+def dropped(monkeypatch, tmp_path, **files):
+    """A copy of baselines/ with more files in it, in the package's place."""
+    folder = tmp_path / "baselines"
+    shutil.copytree(Path(opcd_bench.baselines.__path__[0]), folder)
+    for stem, text in files.items():
+        (folder / f"{stem}.py").write_text(text)
+    monkeypatch.setattr(opcd_bench.baselines, "__path__", [str(folder)])
+
+
+# --- listings ---------------------------------------------------------------------------------
+
+
+def test_the_version_is_printed(opcd):
+    assert opcd("--version").out == f"opcd-bench {__version__}\n"
+
+
+def test_without_a_word_the_subcommands_are_listed(opcd):
+    told = opcd()
+    for name in ("run", "methods", "tasks", "suites", "show", "verify", "check", "new", "audit",
+                 "doctor", "micro"):  # fmt: skip
+        assert name in told.out + told.err
+
+
+def test_methods_are_listed_with_their_choices(opcd):
+    told = opcd("methods")
+    assert told.code == 0
+    line = next(line for line in told.out.splitlines() if line.startswith("opcd "))
+    for word in (
+        "plain student", "rkl_trunc_naive", "student top k = 256", "initial, reads context",
+        "arXiv:2602.12275",
+    ):  # fmt: skip
+        assert word in line
+    rows = {row["name"]: row for row in json.loads(opcd("methods", "--json").out)["methods"]}
+    assert rows["opcd"]["describe"]["loss"]["k"] == 256
+    assert rows["control_null"]["control"] is True
+
+
+def test_tasks_are_listed_with_version_and_sizes(opcd):
+    rows = {row["name"]: row for row in json.loads(opcd("tasks", "--json").out)["tasks"]}
+    assert set(rows["frozen_lake"]["sizes"]) == {"train", "dev", "test"}
+    assert rows["frozen_lake"]["sizes"]["test"] >= 300
+    assert rows["frozen_lake"]["version"] >= 1
+    assert "frozen_lake" in opcd("tasks").out
+
+
+def test_a_task_whose_data_are_on_the_hub_is_listed_without_asking_for_them(
+    opcd, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked the Hub"))
+    told = opcd("tasks")
+    assert told.code == 0
+    assert "from a folder with --data-dir: dapo_math, gsm8k, medmcqa, safety" in told.out
+    write_gsm8k(tmp_path)
+    rows = {
+        row["name"]: row
+        for row in json.loads(opcd("tasks", "--json", "--data-dir", str(tmp_path)).out)["tasks"]
+    }
+    assert rows["gsm8k"]["sizes"] == {"train": 15, "dev": 45, "test": 20}
+    assert (rows["gsm8k"]["missing"], rows["gsm8k"]["on_hub"]) == (None, False)
+    assert rows["medmcqa"]["on_hub"] and "hf download" in rows["medmcqa"]["missing"]
+    (tmp_path / "medmcqa").mkdir()
+    (tmp_path / "medmcqa" / "train.jsonl").write_text("{")
+    (tmp_path / "medmcqa" / "validation.jsonl").write_text("{}")
+    told = opcd("tasks", "--data-dir", str(tmp_path))
+    assert "--data-dir: dapo_math, safety\n" in told.out
+    assert "train.jsonl, line 1: not valid JSON" in told.out
+
+
+def test_suites_are_listed_with_their_cells(opcd):
+    rows = {row["name"]: row for row in json.loads(opcd("suites", "--json").out)["suites"]}
+    assert rows["quick"]["cells"] == len(rows["quick"]["methods"]) * len(rows["quick"]["tasks"])
+    assert "micro" in opcd("suites").out
+
+
+def test_a_broken_method_is_shown_with_its_reason_and_the_others_are_still_listed(
+    opcd, monkeypatch, tmp_path
+):
+    dropped(monkeypatch, tmp_path, sick="1 / 0\n")
+    told = opcd("methods")
+    assert told.code == 1
+    assert "opcd_full" in told.out
+    assert "broken: sick:" in told.err and "ZeroDivisionError" in told.err
+    assert "sick" in json.loads(opcd("methods", "--json").out)["broken"]
+
+
+# --- run --------------------------------------------------------------------------------------
+
+
+def test_the_issues_command_names_its_cells(opcd):
+    told = opcd(*THE_ISSUES, "--dry-run", "--json")
+    assert told.code == 0
+    answer = json.loads(told.out)
+    assert len(answer["cells"]) == 4 * 2 * 2 * len(answer["suite"]["learning_rate"])
+    assert answer["suite"]["name"].startswith("custom-")
+    assert [cell["method"] for cell in answer["cells"][:4]] == THE_ISSUES[2].split(",")
+    table = opcd(*THE_ISSUES, "--dry-run").out
+    assert answer["cells"][0]["name"] in table
+
+
+def test_a_dry_run_writes_nothing(opcd, tmp_path):
+    opcd(*THE_ISSUES, "--dry-run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_prints_its_table_and_exits_with_0(opcd, runner):
+    told = opcd(*THE_ISSUES)
+    assert told.code == 0
+    assert "the table" in told.out and "4 of 4 cells done, 0 failed" in told.out
+    assert runner.asked[0].seeds == 2
+    assert json.loads(opcd(*THE_ISSUES, "--json").out)["done"] == 4
+
+
+def test_a_failed_cell_gives_exit_code_1(opcd, runner):
+    runner.summary.done, runner.summary.failed = 3, 1
+    told = opcd(*THE_ISSUES)
+    assert told.code == 1
+    assert "3 of 4 cells done, 1 failed" in told.out
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(opcd, runner):
+    def run(suite, *, console):
+        raise KeyboardInterrupt
+
+    runner.run = run
+    told = opcd(*THE_ISSUES, "--set", "summary=two words")
+    assert told.code == 130
+    assert f"opcd-bench {' '.join(THE_ISSUES)} --set 'summary=two words'" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_an_error_of_the_user_is_one_message_and_one_of_ours_keeps_its_traceback(opcd, runner):
+    def refuse(suite, *, console):
+        raise StoreError("results/x: dirty")
+
+    runner.run = refuse
+    told = opcd(*THE_ISSUES)
+    assert (told.code, told.err, told.out) == (2, "opcd-bench: results/x: dirty\n", "")
+
+    def fail(suite, *, console):
+        raise RuntimeError("a bug")
+
+    runner.run = fail
+    with pytest.raises(RuntimeError, match="a bug"):
+        opcd(*THE_ISSUES)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--suite", "quik"], "unknown suite 'quik'. Did you mean 'quick'?"),
+        (["--suite", "quick", "--methods", "opdc"], "unknown method 'opdc'. Did you mean 'opcd'?"),
+        (
+            ["--methods", "opcd", "--tasks", "frozenlake"],
+            "Did you mean 'frozen_lake' or 'frozen_lake_paper'?",
+        ),
+        (["--suite", "quick", "--seeds", "0"], "seeds: Input should be greater than or equal to 1"),
+        (["--suite", "quick", "--set", "batch_sise=4"], "Did you mean 'batch_size'"),
+        (["--suite", "quick", "--set", "batch_size"], "write --set key=value"),
+        (["--suite", "quick", "--set", "bf16=True"], "bf16: Input should be a valid boolean"),
+        (["--suite", "quick", "--learning-rate", "fast"], "'fast' is no number"),
+        (["--suite", "quick", "--history", "none"], "history: Input should be 'last' or 'full'"),
+        (["--suite", "absent.toml"], "absent.toml: cannot be read: No such file"),
+        (["--suite", "latin.toml"], "latin.toml: not UTF-8 (byte 12)"),
+        (["--suite", "key.toml"], "sedes: no such setting; did you mean 'seeds'?"),
+        ([], "nothing to run; name a suite"),
+        (["--suite", "quick", "--methods", "opcd,opcd"], "a name is there twice"),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(opcd, tmp_path, words, told):
+    (tmp_path / "latin.toml").write_bytes('summary = "für"\n'.encode("latin-1"))
+    (tmp_path / "key.toml").write_text('methods = ["opcd"]\ntasks = ["frozen_lake"]\nsedes = 1\n')
+    before = sorted(tmp_path.iterdir())
+    answer = opcd("run", *words, "--dry-run")
+    assert answer.code == 2
+    assert told in answer.err
+    assert answer.err.startswith("opcd-bench: ") and answer.out == ""
+    assert "Traceback" not in answer.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_method_that_does_not_load_stops_only_a_run_that_needs_it(opcd, monkeypatch, tmp_path):
+    dropped(monkeypatch, tmp_path, sick="1 / 0\n")
+    words = ["run", "--tasks", "frozen_lake", "--dry-run", "--methods"]
+    assert opcd(*words, "opcd").code == 0
+    told = opcd(*words, "opcd,sick")
+    assert told.code == 2 and "sick.py" in told.err and "ZeroDivisionError" in told.err
+
+
+# --- from words to a suite --------------------------------------------------------------------
+
+
+def test_a_suite_without_words_is_itself():
+    assert settings.make("quick", {}) == registry.suite("quick")
+
+
+def test_runtime_words_and_a_larger_grid_keep_the_suites_folder():
+    words = {"output_dir": "elsewhere", "seeds": 3, "methods": "opcd", "tasks": "frozen_lake"}
+    made = settings.make("quick", words)
+    assert (made.name, made.seeds, made.output_dir) == ("quick", 3, "elsewhere")
+
+
+def test_a_suite_narrowed_to_one_task_drops_the_others_own_settings_and_keeps_its_folder():
+    made = settings.make("micro", {"tasks": "rule_math"})
+    assert made.task_settings == {} and made.name == "micro"
+    assert made.for_task("rule_math").shared_identity() == (
+        settings.make("micro", {}).for_task("rule_math").shared_identity()
+    )
+
+
+def test_other_shared_settings_get_a_folder_of_their_own_that_repeats():
+    made = settings.make("quick", {"max_steps": 33, "tasks": "frozen_lake"})
+    assert made.name.startswith("quick-")
+    assert made == settings.make("quick", {"max_steps": 33, "tasks": "frozen_lake"})
+    assert settings.make("quick", {"max_steps": 33, "name": "mine"}).name == "mine"
+
+
+def test_assignments_take_toml_values_and_bare_words():
+    assert settings.assigned(
+        ["bf16=true", "learning_rate = [1e-4, 1e-3]", "model=Qwen/Qwen3-0.6B", "choose=20",
+         "retention_items=none", "report_to=none"]
+    ) == {
+        "bf16": True, "learning_rate": [1e-4, 1e-3], "model": "Qwen/Qwen3-0.6B", "choose": 20,
+        "retention_items": None, "report_to": "none",
+    }  # fmt: skip
+
+
+def test_rates_without_the_headline_rate_run_with_all_seeds(tmp_path):
+    file = tmp_path / "swept.toml"
+    least = 'methods = ["opcd"]\ntasks = ["rule_math"]\nlearning_rate = [1e-5, 1e-4]\nseeds = 3\n'
+    file.write_text(f"{least}headline_learning_rate = 1e-4\nsweep_seeds = 1\n")
+    made = settings.make(str(file), {"learning_rate": "7e-5"})
+    assert made.learning_rate == (7e-5,)
+    assert made.headline_learning_rate is None and made.sweep_seeds is None
+    kept = settings.make(str(file), {"learning_rate": "1e-4,7e-5"})
+    assert (kept.headline_learning_rate, kept.sweep_seeds) == (1e-4, 1)
+    file.write_text(f'{least}headline_learning_rate = "dev"\nsweep_seeds = 1\n')
+    chosen = settings.make(str(file), {"learning_rate": "7e-5,3e-4"})
+    assert (chosen.headline_learning_rate, chosen.sweep_seeds) == ("dev", 1)
+    assert suites.cell_count(chosen) == 2 * 1 + 2
+
+
+def test_no_retention_is_said_by_none():
+    assert settings.make("quick", {"retention": "none", "tasks": "frozen_lake"}).retention == ()
+
+
+def test_neither_methods_nor_tasks_nor_a_suite_is_nothing_to_run():
+    with pytest.raises(ConfigError, match="nothing to run"):
+        settings.make(None, {"seeds": 3})
+
+
+# --- files of one's own -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["method", "task"])
+def test_a_scaffold_passes_its_check_as_it_is(opcd, tmp_path, kind):
+    told = opcd("new", kind, "mine")
+    assert told.code == 0
+    assert f"wrote {tmp_path / 'mine.py'}" in told.out
+    checked = opcd("check", "mine.py")
+    assert checked.code == 0, checked.out
+    assert "FAIL" not in checked.out
+    if kind == "method":
+        assert len((tmp_path / "mine.py").read_text().splitlines()) <= 20
+
+
+def test_a_scaffold_goes_into_the_folder_of_a_source_checkout(opcd, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "opcd-bench"\n')
+    (tmp_path / "baselines").mkdir()
+    opcd("new", "method", "mine")
+    assert (tmp_path / "baselines" / "mine.py").is_file()
+
+
+def test_a_scaffold_overwrites_nothing(opcd, tmp_path):
+    (tmp_path / "mine.py").write_text("precious\n")
+    told = opcd("new", "method", "mine")
+    assert told.code == 2 and "exists" in told.err
+    assert (tmp_path / "mine.py").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("name", ["Mine", "my-way", "_mine", "2nd", "class", "opcd"])
+def test_a_scaffold_with_an_unusable_name_is_refused(opcd, tmp_path, name):
+    assert opcd("new", "method", name).code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_breaks_its_contract_gives_exit_code_1(opcd, tmp_path):
+    (tmp_path / "mine.py").write_text('"""Nothing."""\nimport torch\nMETHOD = 3\n')
+    told = opcd("check", "mine.py")
+    assert told.code == 1
+    assert "FAIL  imports nothing heavy and no other plugin: line 2 imports torch" in told.out
+    answer = json.loads(opcd("check", "mine.py", "--json").out)
+    assert answer["failed"] == sum(not r["passed"] for r in answer["results"]) > 0
+
+
+def test_a_file_that_is_not_there_is_an_error_of_the_user(opcd):
+    assert opcd("check", "absent.py").code == 2
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_not_there_is_named(opcd, tmp_path):
+    told = opcd("show", "results/none")
+    assert told.code == 2 and "unknown run or suite 'results/none'" in told.err
+    (tmp_path / "empty").mkdir()
+    assert "neither a run" in opcd("show", "empty").err
+    assert opcd("verify", "empty").code == 2
+
+
+def suite_with_a_run(root, suite="mine", seed=0):
+    """A suite folder with one unfinished run, written by the store itself."""
+    from opcd_bench.store.run_dir import RunDir
+    from opcd_bench.store.suite_dir import SuiteDir
+
+    folder = SuiteDir(root / suite)
+    folder.merge({"name": suite})
+    config = {"learning_rate": 1e-4, "seed": seed, "task": {"name": "t"}, "method": {"name": "m"}}
+    with RunDir.open(folder.run(f"t--m--lr1e-04--s{seed}--abc"), config, {}) as run:
+        run.train({"step": 1, "divergence": 0.5})
+        run.eval({"step": 0, "task": "t", "split": "dev", "metric": "accuracy", "value": 0.25,
+                  "n": 8, "n_unscored": 0})  # fmt: skip
+    return folder
+
+
+def test_a_run_is_shown_by_path_by_name_and_by_the_start_of_its_name(opcd, tmp_path):
+    folder = suite_with_a_run(tmp_path / "results")
+    path = folder.runs()[0]
+    for word in (str(path), path.name, "t--m"):
+        told = opcd("show", word)
+        assert told.code == 0, told.err
+        assert "state: unfinished, 1 steps trained" in told.out
+        assert "learning_rate = 0.0001" in told.out
+        assert "0.25" in told.out
+    answer = json.loads(opcd("show", "t--m", "--json").out)
+    assert answer["scores"][0]["value"] == 0.25
+    assert answer["config"]["method"] == {"name": "m"}
+
+
+def test_a_name_of_two_runs_is_refused_with_both(opcd, tmp_path):
+    suite_with_a_run(tmp_path / "results", "one")
+    suite_with_a_run(tmp_path / "results", "two")
+    told = opcd("show", "t--m")
+    assert told.code == 2 and "results/one/" in told.err and "results/two/" in told.err
+
+
+def test_an_unfinished_run_is_no_damage_and_a_changed_file_is(opcd, tmp_path):
+    folder = suite_with_a_run(tmp_path / "results")
+    told = opcd("verify", "mine")
+    assert told.code == 0 and "not finished" in told.out
+    from opcd_bench.store.run_dir import RunDir
+
+    path = folder.runs()[0]
+    config = json.loads((path / "config.json").read_text())
+    with RunDir.open(path, config, {}) as run:
+        run.seal({"chosen_step": 0})
+    assert opcd("verify", str(path)).code == 0
+    rows = (path / "evals.jsonl").read_text()
+    (path / "evals.jsonl").write_text(rows.replace("0.25", "0.95"))
+    told = opcd("verify", "mine")
+    assert told.code == 1 and "evals.jsonl" in told.out
+    assert json.loads(opcd("verify", "mine", "--json").out)["damaged"] == 1
+
+
+def test_doctor_finds_what_is_required_and_says_what_to_type(opcd, monkeypatch):
+    told = opcd("doctor", "--json")
+    answer = json.loads(told.out)
+    assert told.code == 0 and answer["ok"] is True
+    by_name = {finding["what"]: finding for finding in answer["findings"]}
+    assert by_name["torch"]["state"] == "ok"
+    assert by_name["results folder"]["state"] == "ok"
+    from opcd_bench.cli import doctor
+
+    real = doctor.version
+
+    def version(name):
+        if name == "textarena":
+            raise doctor.PackageNotFoundError(name)
+        return "0.0.1" if name == "scipy" else real(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    told = opcd("doctor")
+    assert told.code == 1
+    assert "pip install 'textarena" in told.out and "pip install 'scipy" in told.out
+
+
+def test_audit_prints_a_row_for_each_loss(opcd, monkeypatch):
+    import dataclasses
+
+    @dataclasses.dataclass
+    class Row:
+        id: str
+        averaged: str = "exact"
+        cosine: float = 0.98765
+        norm_ratio: float = 1.0
+        bias_ratio: float = 0.125
+        student_mass_outside: float = 0.01
+        teacher_mass_outside: float | None = None
+        no_gradient_share: float = 0.0
+        positions: int = 40
+
+    def rows(suite, methods, items, console):
+        assert (suite.tasks, items) == (("frozen_lake",), 4)
+        return [Row(method.loss.id) for method in methods]
+
+    fake = types.ModuleType("opcd_bench.runner.audit_batch")
+    fake.rows = rows
+    monkeypatch.setitem(sys.modules, "opcd_bench.runner.audit_batch", fake)
+    monkeypatch.setattr("opcd_bench.runner.audit_batch", fake, raising=False)
+    words = ["audit", "--method", "opcd,opcd_full", "--method", "jsd", "--task", "frozen_lake",
+             "--items", "4"]  # fmt: skip
+    told = opcd(*words)
+    assert told.code == 0, told.err
+    lines = told.out.splitlines()
+    assert [line.split()[0] for line in lines[2:5]] == ["opcd", "opcd_full", "jsd"]
+    assert "0.9877" in told.out and "40 reply positions" in told.out
+    assert len(json.loads(opcd(*words, "--json").out)["rows"]) == 3
+
+
+def test_output_that_nobody_reads_is_no_error(opcd, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert opcd("suites").code in (0, 1)
+
+
+def test_the_card_of_a_model_is_printed_or_said_to_be_missing(opcd, tmp_path):
+    told = opcd("micro", "card", str(tmp_path))
+    assert told.code == 2 and "--measure" in told.err
+    (tmp_path / "CARD.md").write_text("# A card\n")
+    assert opcd("micro", "card", str(tmp_path)).out == "# A card\n"
+
+
+def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
+    fake = types.ModuleType("opcd_bench.models.micro.pretrain")
+
+    def pretrain(out, **settings):
+        assert settings == {"seed": 3, "tokens": 5, "resume": False, "device": "auto"}
+        raise KeyboardInterrupt
+
+    fake.pretrain = pretrain
+    monkeypatch.setitem(sys.modules, "opcd_bench.models.micro.pretrain", fake)
+    monkeypatch.setattr("opcd_bench.models.micro.pretrain", fake, raising=False)
+    told = opcd("micro", "pretrain", "--seed", "3", "--tokens", "5", "--fresh")
+    assert told.code == 130
+    assert told.err.endswith("opcd-bench micro pretrain --seed 3 --tokens 5\n")

@@ -1,0 +1,45 @@
+"""`opcd-bench estimate`: the options of run, tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+from opcd_bench.cli import estimate, run
+from opcd_bench.config.suite import Suite
+
+QUICK = ("estimate", "--suite", "quick")
+
+
+def test_its_options_are_those_of_run():
+    theirs = set(inspect.signature(run.run).parameters) - {"dry_run", "report"}
+    assert set(inspect.signature(estimate.estimate).parameters) == theirs | {"measure"}
+    apart = {"context", "suite", "size", "assignments", "contexts", "json"}
+    unknown = theirs - apart - set(Suite.model_fields)
+    assert not unknown, f"{unknown}: suite_of takes an option of run for a setting of its name"
+
+
+def test_it_prints_tokens_memory_and_how_to_get_the_time(opcd):
+    shown = opcd(*QUICK)
+    assert shown.code == 0, shown.err
+    assert "micro: 3,706,240 parameters, trained: all" in shown.out
+    row = next(line for line in shown.out.splitlines() if "at most  4" in line)
+    # 20 steps of 32 replies of 128 tokens; two methods write themselves, three read a teacher
+    assert row.split()[-6:-1] == ["80", "163,840", "81,920", "245,760", "327,680"]
+    for words in ("those of the told context", "at most while training: ", "add --measure 3"):
+        assert words in shown.out
+
+
+def test_json_has_the_same_numbers_and_settings_are_taken_as_run_takes_them(opcd):
+    shown = opcd(*QUICK, "--json", "--max-steps", "10", "--set", "lora_rank=4", "--methods", "opcd")
+    found = json.loads(shown.out)
+    assert found["at_most"]["trained"] == 10 * 32 * 128
+    assert found["model"]["adapter"] > 0 and found["seconds"] is None
+    names = [part["name"] for part in found["tasks"][0]["parts"]]
+    assert "adapter" in names and "frozen teacher" not in names
+
+
+def test_a_word_that_run_refuses_is_refused_alike(opcd):
+    told = [opcd(*words, "--set", "batch_sise=3") for words in (QUICK, ("run", *QUICK[1:]))]
+    assert told[0].code == 2 and told[0].err == told[1].err
+    assert opcd("estimate").code == 2

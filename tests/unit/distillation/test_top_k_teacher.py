@@ -1,0 +1,126 @@
+"""A teacher behind vLLM: the gradients of a local one, or a refusal that says what would do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from vllm_fake import FakeVLLM
+
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.losses.served import served
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.errors import DataError, InvalidLoss
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import copy_frozen
+
+SUITE = make_suite({"methods": "opcd", "tasks": "rule_math", "micro_batch_size": 3}, "test")
+
+
+def teacher(tiny: LoadedModel) -> LoadedModel:
+    other = copy_frozen(tiny)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return other
+
+
+def pairs(vocabulary: int) -> list[Pair]:
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(5, vocabulary, (n,), generator=generator).tolist())
+
+    return [Pair(f"e{i}", 0, ids(3 + i), ids(9 - i), ids(1 + (3 * i) % 5)) for i in range(5)]
+
+
+def stepped(tiny: LoadedModel, loss, taught, suite=SUITE):
+    """The student's weights after one plain gradient step, and the report."""
+    module = copy.deepcopy(tiny.model).requires_grad_(True)
+    core = TrainingCore(dataclasses.replace(tiny, model=module), suite, 1e-3)
+    core.optimiser = torch.optim.SGD(core.parameters, lr=1.0)
+    report = core.step(pairs(tiny.vocab_size), loss, taught, shuffle=None)
+    return torch.cat([p.detach().flatten() for p in core.parameters]), report
+
+
+def listed(tiny: LoadedModel, *, arbitrary_ids: bool = False) -> ListedTeacher:
+    weights = teacher(tiny)
+    fake = FakeVLLM(tiny, arbitrary_ids=arbitrary_ids)
+    return ListedTeacher(fake, weights, weights.max_length)
+
+
+TEACHERS_OWN = [
+    named("fkl_gen", k=7),
+    named("fkl_tail", k=7),
+    named("rkl_hybrid", k=7),
+    named("k2_loss"),
+]
+
+
+@pytest.mark.parametrize("loss", TEACHERS_OWN, ids=lambda loss: loss.id)
+def test_losses_on_the_teachers_own_list_move_the_student_as_a_local_teacher_does(
+    tiny_loaded, loss
+):
+    local, a = stepped(tiny_loaded, loss, teacher(tiny_loaded))
+    served, b = stepped(tiny_loaded, loss, listed(tiny_loaded))
+    assert torch.allclose(local, served, atol=2e-5)
+    assert not torch.allclose(local, stepped(tiny_loaded, loss, copy_frozen(tiny_loaded))[0])
+    assert b.divergence == pytest.approx(a.divergence, rel=1e-4)
+    assert b.metrics["coverage"] == 1.0
+    assert "reverse_kl" not in b.metrics and "teacher_entropy" not in b.metrics
+
+
+@pytest.mark.parametrize("support", ["student_top_k", "union"])
+def test_student_chosen_ids_are_asked_where_the_engine_scores_any_id(tiny_loaded, support):
+    loss = named("rkl_gen", k=6, support=support)
+    local, _ = stepped(tiny_loaded, loss, teacher(tiny_loaded))
+    served, report = stepped(tiny_loaded, loss, listed(tiny_loaded, arbitrary_ids=True))
+    assert torch.allclose(local, served, atol=2e-5)
+    assert report.metrics["coverage"] == 1.0
+    assert ("top_k_overlap" in report.metrics) == (support == "union")
+
+
+def test_a_named_policy_for_missing_ids_runs_and_logs_its_coverage(tiny_loaded):
+    loss = served(
+        named("rkl_gen", k=6, support="student_top_k"), "T", missing_ids="drop", temperature=1.0
+    )
+    assert loss.missing_ids == "drop"
+    _, report = stepped(tiny_loaded, loss, listed(tiny_loaded))
+    assert 0.0 < report.metrics["coverage"] < 1.0
+
+
+def test_what_a_listed_teacher_cannot_serve_is_refused_with_what_would_do():
+    student_top = named("rkl_gen", k=6, support="student_top_k")
+    with pytest.raises(InvalidLoss, match=r"whole distribution.*teacher_engine = 'hf'"):
+        served(named("rkl_full"), "I", missing_ids="drop", temperature=1.0)
+    with pytest.raises(InvalidLoss, match="missing_ids = 'drop' or 'floor'"):
+        served(student_top, "T", missing_ids="refuse", temperature=1.0)
+    with pytest.raises(InvalidLoss, match=r"or 'floor'\. It also needs temperature = 1"):
+        served(student_top, "T", missing_ids="refuse", temperature=0.6)
+    assert served(student_top, "I", missing_ids="refuse", temperature=1.0) is student_top
+    with pytest.raises(InvalidLoss, match="Set temperature = 1"):
+        served(named("fkl_tail", k=6), "T", missing_ids="refuse", temperature=0.7)
+    assert (
+        served(named("fkl_renorm", k=6), "T", missing_ids="refuse", temperature=0.7).id
+        == "fkl_renorm"
+    )
+
+
+def test_a_renormalised_loss_is_exact_at_another_temperature(tiny_loaded):
+    suite = make_suite({"methods": "opcd", "tasks": "rule_math", "temperature": 0.5}, "test")
+    loss = named("fkl_renorm", k=7)
+    local, _ = stepped(tiny_loaded, loss, teacher(tiny_loaded), suite)
+    served, _ = stepped(tiny_loaded, loss, listed(tiny_loaded), suite)
+    assert torch.allclose(local, served, atol=2e-5)
+
+
+def test_a_told_prompt_that_fills_the_window_is_refused(tiny_loaded):
+    short = ListedTeacher(FakeVLLM(tiny_loaded), None, 10)
+    with pytest.raises(DataError, match="leave no room in fake vLLM, which reads 10"):
+        stepped(tiny_loaded, named("fkl_gen", k=3), short)

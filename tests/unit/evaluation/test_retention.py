@@ -1,0 +1,308 @@
+"""Retention: lm-eval on a model in memory, offline, leaving everything as it was found."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from fixtures import tiny_tokenizer, write_tiny_model
+
+from opcd_bench.errors import DataError, MissingPackage, UnknownName
+from opcd_bench.evaluation import retention
+from opcd_bench.evaluation.retention_tasks import OURS
+from opcd_bench.rollout.engine import Reply, Sampling
+from opcd_bench.rollout.hf import HFEngine
+
+GREEDY = Sampling(0.0, max_completion_length=12)
+WARM = Sampling(0.7, top_p=0.8, top_k=20, max_completion_length=12)
+REAL = Path("/work/shared/data")
+needs_real = pytest.mark.skipif(
+    not (REAL / "ifeval" / "input_data.jsonl").is_file(),
+    reason=f"needs IFEval's records in {REAL}/ifeval/input_data.jsonl",
+)
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory):
+    """A tiny model whose head is not its embedding: it does not repeat the prompt's last token."""
+    from opcd_bench.models.loading import load
+
+    folder = tmp_path_factory.mktemp("models") / "talkative"
+    return load(str(write_tiny_model(folder, tie_word_embeddings=False)), device="cpu")
+
+
+class Parrot:
+    """An engine that gives the replies it was made with, in turn."""
+
+    protocol_name = "Parrot"
+
+    def __init__(self, *texts):
+        self.texts = texts
+        self.requests = []
+
+    def generate(self, requests, sampling):
+        self.requests += requests
+        self.sampling = sampling
+        texts = [self.texts[i % len(self.texts)] for i in range(len(requests))]
+        return [Reply((2,), (0.0,), text, "stop") for text in texts]
+
+
+def measure(loaded, tasks=("ifeval_micro",), decoding=GREEDY, **settings):
+    return retention.measure(loaded.model, loaded.tokenizer, tasks, decoding=decoding, **settings)
+
+
+def ifeval_folder(folder, *records):
+    (folder / "ifeval").mkdir()
+    lines = [
+        json.dumps(
+            {"key": key, "prompt": "Say it.", "instruction_id_list": [name], "kwargs": [kwargs]}
+        )
+        for key, (name, kwargs) in enumerate(records)
+    ]
+    (folder / "ifeval" / "input_data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+NO_COMMA = ("punctuation:no_comma", {})
+SENTENCES = ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"})
+
+
+def test_known_replies_get_known_scores(tiny_loaded, tmp_path):
+    data = ifeval_folder(tmp_path, NO_COMMA, NO_COMMA, ("startend:quotation", {}), NO_COMMA)
+    engine = Parrot("One, two.", "One two.", '"Quoted, yes"', "first, line\nsecond line")
+    (result,) = measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine)
+    assert result.n == 4
+    assert result.metrics == {
+        "prompt_level_strict_acc": 0.5,
+        "inst_level_strict_acc": 0.5,
+        "prompt_level_loose_acc": 0.75,
+        "inst_level_loose_acc": 0.75,
+    }
+    assert result.by_instruction == {
+        "punctuation:no_comma": {"n": 3, "strict": 1 / 3, "loose": 2 / 3},
+        "startend:quotation": {"n": 1, "strict": 1.0, "loose": 1.0},
+    }
+    assert [s["reply"] for s in result.samples] == list(engine.texts)
+    assert [s["values"]["prompt_level_strict_acc"] for s in result.samples] == [0, 1, 1, 0]
+    assert [s["instruction_ids"] for s in result.samples][2] == ["startend:quotation"]
+    assert {s["finish"] for s in result.samples} == {"stop"}
+    assert result.task_version == "4.0"
+    assert result.lm_eval_version == importlib.metadata.version("lm_eval")
+    prompt = "<|im_start|>user\nSay it.<|im_end|>\n<|im_start|>assistant\n"
+    assert result.samples[0]["prompt"] == prompt
+    assert tiny_loaded.tokenizer.decode(engine.requests[0].prompt_ids) == prompt
+
+
+def test_thinking_is_stripped_before_grading_and_kept_in_the_sample(tiny_loaded, tmp_path):
+    data = ifeval_folder(tmp_path, NO_COMMA, NO_COMMA, NO_COMMA, NO_COMMA)
+    engine = Parrot(
+        "<think>well, so</think>\n\nNo commas.",
+        "left, open</think> Fine.",
+        "<think>never, ends",
+        "<think>a, b</think> c, d",
+    )
+    (result,) = measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine)
+    assert [s["values"]["prompt_level_strict_acc"] for s in result.samples] == [1, 1, 0, 0]
+    assert [s["graded"] for s in result.samples] == ["No commas.", "Fine.", "", "c, d"]
+    assert result.samples[0]["reply"].startswith("<think>")
+
+
+def test_our_engine_and_lm_evals_own_generation_write_the_same_greedy_replies(talkative):
+    ours = measure(talkative, engine=HFEngine(talkative), limit=24)[0]
+    stock = measure(talkative, limit=24, batch_size=7)[0]
+    assert [s["reply"] for s in ours.samples] == [s["reply"] for s in stock.samples]
+    assert len({s["reply"] for s in ours.samples}) > 5
+    assert ours.metrics == stock.metrics
+    assert (ours.protocol["engine"], stock.protocol["engine"]) == ("HFEngine", "HFLM")
+
+
+def test_sampled_replies_depend_on_the_seed_and_not_on_the_batch(talkative):
+    def replies(limit, **settings):
+        (result,) = measure(talkative, decoding=WARM, limit=limit, **settings)
+        return [s["reply"] for s in result.samples]
+
+    one = replies(8, engine=HFEngine(talkative, batch_size=8), seed=1)
+    assert one == replies(8, engine=HFEngine(talkative, batch_size=3), seed=1)
+    assert one[:5] == replies(5, engine=HFEngine(talkative), seed=1)
+    assert one != replies(8, engine=HFEngine(talkative), seed=2)
+    assert replies(4, seed=1) == replies(4, seed=1) != replies(4, seed=2)
+
+
+def test_decoding_reaches_the_engine(tiny_loaded):
+    for decoding in (GREEDY, WARM):
+        engine = Parrot("x")
+        measure(tiny_loaded, decoding=decoding, engine=engine, limit=1)
+        assert engine.sampling == decoding
+
+
+@pytest.mark.parametrize("own_engine", [True, False])
+def test_random_states_modes_and_the_tokenizer_are_left_as_they_were(tiny_loaded, own_engine):
+    model, tokenizer = tiny_loaded.model, tiny_loaded.tokenizer
+    model.train()
+    model.model.layers[0].eval()
+    tokenizer.padding_side = "right"
+    modes = [module.training for module in model.modules()]
+    states = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    engine = HFEngine(tiny_loaded) if own_engine else None
+    measure(tiny_loaded, decoding=WARM, limit=3, engine=engine)
+    assert [module.training for module in model.modules()] == modes
+    assert random.getstate() == states[0]
+    assert numpy.random.get_state()[1].tolist() == states[1]
+    assert torch.get_rng_state().tolist() == states[2]
+    assert tokenizer.padding_side == "right"
+    assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_dropout_does_not_reach_the_replies_of_a_model_in_training(tiny_loaded):
+    resting = [s["reply"] for s in measure(tiny_loaded, limit=6)[0].samples]
+    tiny_loaded.model.train()
+    assert [s["reply"] for s in measure(tiny_loaded, limit=6)[0].samples] == resting
+
+
+def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(
+    tiny_loaded, tmp_path
+):
+    engine = Parrot("x")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = ifeval_folder(tmp_path / "a", NO_COMMA, NO_COMMA)
+    other = ifeval_folder(tmp_path / "b", NO_COMMA, ("startend:quotation", {}))
+
+    def hashed(data, **settings):
+        return measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine, **settings)[
+            0
+        ].task_hash
+
+    assert hashed(one) == hashed(one, limit=1) == hashed(one, decoding=WARM)
+    assert hashed(one) != hashed(other)
+
+
+def test_an_instruction_that_needs_punkt_says_what_to_install(tiny_loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr("opcd_bench.evaluation.ifeval.has_punkt", lambda: False)
+    data = ifeval_folder(tmp_path, NO_COMMA, SENTENCES)
+    engine = Parrot("x")
+    with pytest.raises(MissingPackage, match=r"number_sentences.*nltk\.download\('punkt_tab'\)"):
+        measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine)
+    assert engine.requests == []
+    # The first document needs none, so it is scored.
+    assert measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine, limit=1)[0].n == 1
+
+
+def test_punkt_data_may_lie_in_the_data_folder(tiny_loaded, tmp_path):
+    import nltk
+
+    data = ifeval_folder(tmp_path, SENTENCES, SENTENCES)
+    folder = data / "nltk_data" / "tokenizers" / "punkt_tab" / "english"
+    folder.mkdir(parents=True)
+    for name in ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab"):
+        (folder / name).write_text("", encoding="utf-8")
+    paths = list(nltk.data.path)
+    engine = Parrot("One is here. Two is there.", "Only one.")
+    (result,) = measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine)
+    assert [s["values"]["prompt_level_strict_acc"] for s in result.samples] == [1, 0]
+    assert nltk.data.path == paths
+
+
+def test_a_prompt_that_would_be_cut_is_refused(tiny_loaded):
+    long = Sampling(0.0, max_completion_length=2000)
+    with pytest.raises(DataError, match="retention_max_completion_length"):
+        measure(tiny_loaded, decoding=long, limit=2)
+
+
+def test_a_data_folder_without_a_file_and_a_broken_file_are_named(tiny_loaded, tmp_path):
+    (tmp_path / "ifeval").mkdir()
+    with pytest.raises(DataError, match=r"no \.jsonl"):
+        measure(tiny_loaded, ["ifeval"], data_dir=tmp_path)
+    (tmp_path / "ifeval" / "input_data.jsonl").write_text('{"key": 1,', encoding="utf-8")
+    with pytest.raises(DataError, match=r"input_data\.jsonl: cannot be read"):
+        measure(tiny_loaded, ["ifeval"], data_dir=tmp_path)
+
+
+def test_an_unknown_task_gets_near_names_and_a_group_is_refused(monkeypatch):
+    class Index:
+        all_subtasks = ("ifeval", "gsm8k", "mmlu_anatomy")
+        all_tasks = (*all_subtasks, "mmlu")
+
+    monkeypatch.setattr("opcd_bench.evaluation.retention_tasks._whole_index", Index)
+    with pytest.raises(UnknownName, match="'ifeval'"):
+        retention.check_names(["ifeval_micro", "ifevall"])
+    with pytest.raises(DataError, match="group"):
+        retention.check_names(["mmlu"])
+
+
+@needs_real
+def test_the_real_ifeval_runs_offline_from_a_data_folder(tiny_loaded):
+    (result,) = measure(
+        tiny_loaded, ["ifeval"], data_dir=REAL, engine=Parrot("no commas here"), limit=3
+    )
+    assert result.n == 3
+    assert result.task_version == "4.0"
+    assert result.by_instruction["punctuation:no_comma"]["strict"] == 1.0
+
+
+def test_grading_opens_no_socket():
+    script = """
+        import socket, sys
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("a socket was opened")
+
+        socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+        import nltk
+        nltk.data.path[:] = []
+        from opcd_bench.ifeval import checkers
+
+        download = nltk.download
+        example = checkers().InputExample(0, ["punctuation:no_comma"], "p", [{}])
+        print(checkers().test_instruction_following_strict(example, "a b").follow_all_instructions)
+        assert nltk.download is download and "urllib" not in repr(download)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+def test_probe_lists_what_is_missing_and_what_to_type(monkeypatch):
+    monkeypatch.setattr("opcd_bench.evaluation.ifeval.has_punkt", lambda: False)
+    rows = {name: (ok, hint) for name, ok, hint in retention.probe()}
+    assert rows["langdetect"] == (True, "pip install langdetect")
+    assert rows["nltk punkt_tab data (ifeval only)"][0] is False
+    assert {"lm-eval", "immutabledict", "accelerate", "nltk"} <= set(rows)
+
+
+@pytest.mark.slow
+def test_a_stock_lm_eval_command_runs_our_task(tiny_model_folder, tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "lm_eval", "--include_path", str(OURS)),
+            *("--tasks", "ifeval_micro", "--model", "hf", "--device", "cpu", "--limit", "3"),
+            *("--model_args", f"pretrained={tiny_model_folder}", "--apply_chat_template"),
+            *("--gen_kwargs", "max_gen_toks=8", "--output_path", str(tmp_path / "out")),
+        ],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (written,) = (tmp_path / "out").rglob("results_*.json")
+    results = json.loads(written.read_text(encoding="utf-8"))
+    assert results["n-samples"]["ifeval_micro"] == {"original": 400, "effective": 3}
+    assert 0 <= results["results"]["ifeval_micro"]["prompt_level_strict_acc,none"] <= 1
+
+
+def test_a_tokenizer_without_a_pad_token_is_not_given_one(tiny_loaded):
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    retention.measure(
+        tiny_loaded.model, tokenizer, ["ifeval_micro"], decoding=GREEDY, limit=2, engine=Parrot("x")
+    )
+    assert tokenizer.pad_token is None

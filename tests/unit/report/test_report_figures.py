@@ -1,0 +1,488 @@
+"""What the figures draw, and their files."""
+
+import io
+import re
+import subprocess
+import sys
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from report_comparison import NAMES, TASK, comparison, empty, interval
+
+from opcd_bench.report.analysis.curves import METRICS
+from opcd_bench.report.figures import (
+    catalogue,
+    curves,
+    factorial,
+    files,
+    forgetting,
+    frontier,
+    instructions,
+    pairwise,
+    plane,
+    steps,
+    style,
+    tiles,
+)
+
+MANY = tuple(f"method_with_a_long_name_{i:02d}" for i in range(12))
+KINDS = (
+    "frontier", "forgetting", "retention-steps", "curves-steps", "curves-tokens", "factorial",
+    "pairwise", "instructions",
+)  # fmt: skip
+SUFFIXES = {".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".png", ".csv"}
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return {one.kind: one for one in catalogue.draw(comparison())}
+
+
+# --- marks and numbers --------------------------------------------------------------------------
+
+
+def test_a_method_has_the_same_mark_whatever_the_order():
+    assert style.palette(["b", "a"]) == style.palette(("a", "b", "a"))
+
+
+def test_no_two_of_many_methods_share_colour_and_marker():
+    marks = style.palette(f"{i:03d}" for i in range(60))
+    assert len(set(marks.values())) == 60
+
+
+def luminance(colour):
+    channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear, float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(a, b):
+    low, high = sorted((luminance(a)[1], luminance(b)[1]))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colour", [*style.COLOURS, style.INK, style.MUTED])
+def test_every_line_stands_out_from_a_light_and_a_dark_page(colour):
+    assert contrast(colour, "#ffffff") >= 3
+    assert contrast(style.DARK[colour], "#14171a") >= 3
+
+
+def test_text_on_tiles_can_be_read_on_both_pages():
+    for value in (-0.3, -0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3):
+        fill, ink = tiles.tint(value)
+        dark = style.DARK
+        assert min(contrast(fill, ink), contrast(dark[fill], dark[ink])) >= 4.5
+
+
+SEEN = {  # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "all": np.eye(3),
+}  # fmt: skip
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+def seen(colour, eye):
+    """CIELAB of a colour as such an eye sees it."""
+    light = np.array(XYZ) @ np.clip(np.array(SEEN[eye]) @ luminance(colour)[0], 0, 1)
+    x, y, z = np.cbrt(np.maximum(light / [0.9505, 1, 1.089], 0.008856))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eye", SEEN)
+def test_eight_methods_can_be_told_apart_without_red_or_green(eye):
+    light = style.COLOURS[:8]
+    for colours in (light, [style.DARK[colour] for colour in light]):
+        for a, b in combinations(colours, 2):
+            assert np.linalg.norm(seen(a, eye) - seen(b, eye)) > 12, (a, b)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.25, "25"), (-0.125, "−12.5"), (0.0, "0"), (-0.0, "0"), (1e-9, "0"), (0.1 + 0.2, "30")],
+)
+def test_shares_are_printed_as_points_with_a_real_minus(share, text):
+    assert style.points(share) == text
+
+
+def test_a_sign_and_decimals_on_request():
+    assert style.points(0.0126, signed=True, decimals=1) == "+1.3"
+    assert style.points(-0.0004, signed=True, decimals=1) == "0.0"
+
+
+# --- data first ---------------------------------------------------------------------------------
+
+
+def point(method, gain, change, *, rate=1e-3, step=10, chosen=False):
+    return {"task": TASK, "measured": "keep", "method": method, "learning_rate": rate,
+            "step": step, "seeds": (0,), "gain": interval(gain), "change": interval(change),
+            "pareto": False, "chosen": chosen}  # fmt: skip
+
+
+def test_the_frontier_of_a_method_is_what_none_of_its_own_points_dominates():
+    rows = [point("a", 0.0, 0.0, step=0), point("a", 0.3, -0.1), point("a", 0.5, -0.2, step=20),
+            point("a", 0.4, -0.3, step=30), point("b", 0.9, 0.0)]  # fmt: skip
+    areas = pd.DataFrame(
+        [{"task": TASK, "measured": "keep", "method": name, "rates": (1e-3,)} for name in "ab"]
+    )
+    flat = frontier.data(pd.DataFrame(rows), areas, TASK)
+    mine = flat[flat["method"] == "a"]
+    assert mine["frontier"].tolist() == [False, True, True, False]
+    assert mine["counts"].tolist() == [False, True, True, True]
+    assert frontier.staircase(mine) == (
+        [0.0, 0.0, 0.3, 0.3, 0.5], [-0.1, -0.1, -0.1, -0.2, -0.2],
+    )  # fmt: skip
+
+
+def test_a_rate_that_some_method_lacks_is_drawn_but_bounds_no_area():
+    rows = [point("a", 0.3, -0.1), point("a", 0.9, 0.0, rate=3e-3)]
+    areas = pd.DataFrame([{"task": TASK, "measured": "keep", "method": "a", "rates": (1e-3,)}])
+    flat = frontier.data(pd.DataFrame(rows), areas, TASK)
+    assert flat["counts"].tolist() == [True, False]
+    assert flat["frontier"].tolist() == [True, False]
+
+
+def test_points_that_lose_on_dev_bound_nothing():
+    rows = pd.DataFrame([point("a", -0.2, 0.1)])
+    areas = pd.DataFrame([{"task": TASK, "measured": "keep", "method": "a", "rates": (1e-3,)}])
+    flat = frontier.data(rows, areas, TASK)
+    assert frontier.staircase(flat) == ([], [])
+
+
+def test_the_forgetting_plot_has_a_row_a_method_and_a_row_a_seed():
+    flat = forgetting.data(comparison().forgetting, TASK)
+    mine = flat[(flat["measured"] == "keep") & (flat["method"] == "opcd")]
+    assert mine["seed"].fillna(-1).tolist() == [-1, 0, 1]
+    assert mine["gain"].tolist() == pytest.approx([0.6, 0.58, 0.62])
+    assert mine["change_low"].tolist() == pytest.approx([-0.07, -0.09, -0.05])
+
+
+def test_methods_far_from_the_base_and_near_each_other_are_drawn_close_up():
+    near = pd.DataFrame({"gain": [0.97, 0.98], "gain_low": [0.95, 0.96], "gain_high": [1.0, 1.0]})
+    assert plane.clustered(near)
+    spread = pd.DataFrame({"gain": [0.2, 0.9], "gain_low": [0.1, 0.8], "gain_high": [0.3, 1.0]})
+    assert not plane.clustered(spread)
+
+
+def test_the_mean_over_seeds_stands_only_where_every_seed_was_evaluated():
+    rows = comparison(("a",), ("keep",)).by_step
+    rows = rows[~((rows["seed"] == 1) & (rows["step"] == 20))]
+    flat = steps.data(rows, TASK)
+    mean = flat[flat["seed"].isna()]
+    assert mean["step"].tolist() == [0, 10]
+    assert mean["value"].tolist() == pytest.approx([0.8, 0.8 - 0.05 - 0.002])
+
+
+def test_curves_are_of_the_compared_rates_with_their_means_first():
+    flat = curves.data(comparison().curves, TASK)
+    assert set(flat["learning_rate"]) == {1e-3}
+    mine = flat[(flat["metric"] == "leak") & (flat["method"] == "opcd") & (flat["step"] == 2)]
+    assert mine["seed"].fillna(-1).tolist() == [-1, 0, 1]
+    assert mine["value"].tolist() == pytest.approx([0.5, 0.25, 0.75])
+    assert mine["tokens"].tolist() == pytest.approx([200.5, 200.0, 201.0])
+
+
+def test_the_kinds_of_divergence_are_named_below_the_curves(drawn):
+    assert "opcd opcd kind" in drawn["curves-steps"].caption
+
+
+def test_effects_keep_their_place_over_the_panels():
+    flat = factorial.data(comparison().effects, TASK)
+    assert flat.groupby("measured")["row"].apply(list).tolist() == [[0, 1, 2]] * 3
+    assert flat["methods"].iloc[0] == "forward_kl, opcd"
+
+
+def test_an_effect_is_labelled_by_its_levels_and_an_interaction_by_its_factors():
+    assert factorial.label("direction", "reverse_kl - forward_kl") == (
+        "direction: reverse kl − forward kl"
+    )
+    assert factorial.label("writer x direction", "(a - b) under c") == "writer × direction"
+
+
+def test_the_matrix_is_row_minus_column_both_ways_round():
+    flat = pairwise.data(comparison().matrix, TASK).set_index(["measured", "row", "column"])
+    there, back = flat.loc[("test", "forward_kl", "opcd")], flat.loc[("test", "opcd", "forward_kl")]
+    assert (there["difference"], back["difference"]) == pytest.approx((-0.1, 0.1))
+    assert (back["difference_low"], back["difference_high"]) == pytest.approx((0.08, 0.12))
+    assert len(flat) == 3 * 6
+
+
+def test_only_differences_that_survive_the_correction_are_bold(drawn):
+    part = drawn["pairwise"].data
+    part = part[part["measured"] == "test"].set_index(["row", "column"])
+    assert pairwise.tile_of(part, "forward_kl", "sft_context", 1).bold
+    assert not pairwise.tile_of(part, "forward_kl", "opcd", 1).bold
+    assert "forward_kl minus sft_context on test: −20.0." in drawn["pairwise"].alt
+
+
+def test_the_most_forgotten_instruction_stands_first():
+    flat = instructions.data(comparison().instructions, TASK)
+    assert flat["instruction"].drop_duplicates().tolist() == [
+        "keywords:existence", "startend:quotation", "punctuation:no_comma",
+    ]  # fmt: skip
+
+
+def test_captions_say_how_many_seeds_and_which_interval(drawn):
+    assert "2 seeds: the spread between trainings is in no interval" in drawn["frontier"].caption
+    assert "95% intervals (percentile bootstrap over 40 dev items and 30 retention items)" in (
+        drawn["frontier"].caption
+    )
+    assert "Solid: mean over seeds. Faint: a seed each." in drawn["retention-steps"].caption
+    assert "mind the gap" in drawn["factorial"].caption
+
+
+def test_one_seed_says_one_seed():
+    frames = comparison()
+    one = frames.forgetting[frames.forgetting["seed"].isin([None, 0])]
+    marks = style.palette(NAMES)
+    caption = forgetting.drawn(one, TASK, marks).caption
+    assert "One seed" in caption and "Faint" not in caption
+
+
+# --- what is drawn is the data ------------------------------------------------------------------
+
+
+def figure_of(kind, names=NAMES, kept=("keep", "obey"), *, narrow=False):
+    """The figure itself, as `figures.draw` would make it."""
+    frames, marks = comparison(names, kept), style.palette(names)
+    with style.style():
+        if kind == "frontier":
+            flat = frontier.data(frames.frontier, frames.areas, TASK)
+            return frontier._draw(flat, marks, narrow=narrow)
+        if kind == "forgetting":
+            flat = forgetting.data(frames.forgetting, TASK)
+            return forgetting._draw(flat, marks, narrow=narrow)
+        if kind == "retention-steps":
+            flat = steps.data(frames.by_step, TASK)
+            return steps._draw(flat, marks, narrow=narrow)
+        if kind.startswith("curves"):
+            flat = curves.data(frames.curves, TASK)
+            shown, against = list(dict.fromkeys(flat["metric"])), kind.removeprefix("curves-")
+            return curves._draw(flat, shown, against, marks, narrow=narrow)
+        if kind == "factorial":
+            flat = factorial.data(frames.effects, TASK)
+            return factorial._draw(flat, narrow=narrow)
+        if kind == "pairwise":
+            flat = pairwise.data(frames.matrix, TASK)
+            return pairwise._draw(flat, narrow=narrow)
+        flat = instructions.data(frames.instructions, TASK)
+        return instructions._draw(flat, narrow=narrow)
+
+
+def test_the_frontier_draws_every_point_and_a_stepped_line_of_each_method():
+    figure = figure_of("frontier", ("a", "b"))
+    assert [panel.get_title(loc="left") for panel in figure.axes] == [
+        "keep", "keep, close up", "obey", "obey, close up",
+    ]  # fmt: skip
+    colour = style.palette(("a", "b"))["b"].colour
+    lines = [line for line in figure.axes[0].lines if line.get_color() == colour]
+    every = next(line for line in lines if line.get_alpha() == 0.4)
+    assert sorted(every.get_xdata()) == pytest.approx([0.35, 0.35, 0.6, 0.6])
+    step = next(line for line in lines if line.get_alpha() == 0.5)
+    assert list(step.get_ydata()) == pytest.approx([-0.02, -0.02, -0.02, -0.04, -0.04])
+    chosen = next(line for line in lines if line.get_markersize() == 6.5)
+    assert (chosen.get_xdata()[0], chosen.get_ydata()[0]) == pytest.approx((0.6, -0.04))
+
+
+def test_the_forgetting_plot_draws_both_intervals_of_each_method():
+    figure = figure_of("forgetting", ("a", "b"))
+    colour = style.palette(("a", "b"))["b"].colour
+    bars = [
+        (*line.get_xdata(), *line.get_ydata())
+        for line in figure.axes[0].lines
+        if line.get_color() == colour and line.get_linestyle() == "-"
+    ]
+    assert bars == [pytest.approx((0.58, 0.62, -0.05, -0.05)),
+                    pytest.approx((0.6, 0.6, -0.07, -0.03))]  # fmt: skip
+
+
+def test_where_there_is_no_interval_no_bar_is_drawn():
+    frames, marks = comparison(("a",), ("keep",)), style.palette(("a",))
+    bare = [interval(0.5, float("nan")) for _ in range(len(frames.forgetting))]
+    flat = forgetting.data(frames.forgetting.assign(gain=bare, change=bare), TASK)
+    panel = forgetting._draw(flat, marks, narrow=False).axes[0]
+    colour = marks["a"].colour
+    assert not [x for x in panel.lines if x.get_color() == colour and x.get_linestyle() == "-"]
+
+
+def test_where_the_methods_cluster_each_panel_has_a_close_up_of_them():
+    frames, marks = comparison(("a", "b"), ("keep",)), style.palette(("a", "b"))
+    far = frames.forgetting.assign(gain=[interval(0.9 + i / 100) for i in range(6)])
+    with style.style():
+        figure = forgetting._draw(forgetting.data(far, TASK), marks, narrow=False)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["keep", "keep, close up"]
+    wide, near = (panel.get_xlim() for panel in figure.axes)
+    assert wide[0] < 0 and 0.85 < near[0] < 0.88 and 0.95 < near[1] < 0.97
+
+
+@pytest.mark.parametrize(
+    ("shares", "low", "high"), [([0, 0], 0, 0.05), ([1, 1], 0.95, 1), ([0, 1], 0, 1)]
+)
+def test_an_axis_of_shares_shows_no_shares_below_none_or_above_all(shares, low, high):
+    room = 0.05 * (high - low)
+    limits = curves._window(pd.Series(shares, dtype=float))
+    assert limits == pytest.approx((low - room, high + room))
+
+
+def test_tiles_say_what_the_matrix_says():
+    figure = figure_of("pairwise", ("a", "b"))
+    texts = Counter(text.get_text() for text in figure.axes[0].texts)
+    assert texts == {"−10.0": 1, "+10.0": 1}
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("names", [("a", "b"), MANY], ids=["two", "twelve"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_word_of_a_figure_is_cut_off(kind, names, narrow, monkeypatch):
+    with style.style():
+        figure = figure_of(kind, names, narrow=narrow)
+        figure.draw_without_rendering()  # lays it out
+        written = []
+        draw = Text.draw
+        monkeypatch.setattr(Text, "draw", lambda text, *to: (written.append(text), draw(text, *to)))
+        figure.draw_without_rendering()
+        width, height = figure.bbox.width, figure.bbox.height
+        assert len([text for text in written if text.get_text()]) > 5
+        for text in written:
+            box = text.get_window_extent()
+            inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
+            assert inside or not text.get_text(), (text.get_text(), box.bounds, (width, height))
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_titles_of_the_curves_overlap_no_other_panel(narrow):
+    flat = curves.data(comparison(metrics=METRICS).curves, TASK)
+    marks = style.palette(NAMES)
+    with style.style():
+        figure = curves._draw(flat, list(METRICS), "steps", marks, narrow=narrow)
+        figure.draw_without_rendering()
+        titles = [panel._left_title.get_window_extent() for panel in figure.axes]
+        for a, b in combinations(titles, 2):
+            assert not a.overlaps(b)
+        for title, panel in zip(titles, figure.axes, strict=True):
+            for other in figure.axes:
+                assert other is panel or not title.overlaps(other.get_window_extent())
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize("names", [NAMES, MANY], ids=["three", "twelve"])
+@pytest.mark.parametrize("kind", ["pairwise", "instructions"])
+def test_what_a_tile_says_stays_inside_it(kind, names, narrow):
+    with style.style():
+        figure = figure_of(kind, names, narrow=narrow)
+        figure.draw_without_rendering()
+        for panel in figure.axes:
+            columns = panel.get_xlim()[1]
+            tile = panel.get_window_extent().width / columns
+            assert max(text.get_window_extent().width for text in panel.texts) <= tile
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+def test_labels_of_effects_do_not_overlap(narrow):
+    effects = comparison().effects
+    effects = effects.assign(methods=[MANY[:4]] * len(effects))
+    with style.style():
+        figure = factorial._draw(factorial.data(effects, TASK), narrow=narrow)
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 6
+    for a, b in combinations(boxes, 2):
+        assert not a.overlaps(b)
+
+
+def test_figures_have_the_width_of_a_page_or_of_a_column(drawn):
+    assert all(300 < one.narrow[0] <= 322 for one in drawn.values())
+    assert all(one.wide[0] <= 662 for one in drawn.values())
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_every_figure_has_all_its_files(drawn):
+    assert tuple(drawn) == KINDS
+    names = [one.name for one in drawn.values()]
+    assert names == ["frontier-toy", "forgetting-toy", "retention-steps-toy", "curves-toy-steps",
+                     "curves-toy-tokens", "factorial-toy", "pairwise-toy",
+                     "instructions-toy"]  # fmt: skip
+    rendered = catalogue.render_all(list(drawn.values()))
+    assert set(rendered) == {f"figures/{name}{suffix}" for name in names for suffix in SUFFIXES}
+
+
+def test_the_csv_is_the_data_drawn(drawn):
+    for one in drawn.values():
+        again = pd.read_csv(io.BytesIO(one.files[".csv"]))
+        assert list(again.columns) == list(one.data.columns)
+        for column in again.select_dtypes("number"):
+            wanted = one.data[column].astype(float)
+            np.testing.assert_allclose(again[column].astype(float), wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_the_same_data_give_the_same_bytes(drawn):
+    frames = comparison()
+    again = frontier.drawn(
+        frames.frontier, frames.areas, TASK, style.palette(catalogue.methods_of(frames))
+    )
+    assert again.files == drawn["frontier"].files
+
+
+def test_a_matplotlibrc_changes_nothing(drawn):
+    import matplotlib
+
+    frames = comparison()
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "none"}):
+        again = factorial.drawn(frames.effects, TASK)
+    assert again.files == drawn["factorial"].files
+
+
+def test_no_file_carries_a_date_or_asks_for_anything(drawn):
+    for one in drawn.values():
+        text = one.files[".svg"].decode()
+        assert "dc:date" not in text and "<script" not in text
+        links = set(re.findall(r'(?:href|src)="([^#][^"]*)"', text))
+        assert not links, links
+
+
+def test_the_dark_drawing_is_the_light_one_in_other_colours(drawn):
+    for one in drawn.values():
+        light, dark = one.files[".svg"].decode(), one.files["-dark.svg"].decode()
+        colours = re.compile(r": #[0-9a-f]{6}")
+        assert colours.sub("", light) == colours.sub("", dark)
+        used = {found[2:] for found in colours.findall(dark)}
+        assert used <= set(style.DARK.values())
+        assert style.INK not in used
+
+
+def test_a_colour_without_a_dark_one_is_an_error():
+    with pytest.raises(KeyError, match="#123456"):
+        files.dark(b'<path style="fill: #123456"/>')
+
+
+def test_nothing_to_draw_gives_no_figure():
+    assert catalogue.draw(empty()) == []
+
+
+def test_a_task_gets_only_the_figures_that_it_has_data_for():
+    full, none = comparison(), empty()
+    only = type(full)(**{**vars(none), "matrix": full.matrix})
+    assert [one.kind for one in catalogue.draw(only)] == ["pairwise"]
+
+
+def test_drawing_leaves_pyplot_alone(tmp_path):
+    code = (
+        "import sys; from report_comparison import comparison\n"
+        "from opcd_bench.report import figure_factorial\n"
+        "figure_factorial.drawn(comparison().effects, 'toy')\n"
+        "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
+    )
+    here = str(__file__).rpartition("/")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": here, "HOME": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,261 @@
+"""The page: what it shows, what it links to, and that nothing in it can become markup."""
+
+import html.parser
+import json
+import re
+from dataclasses import replace
+from importlib import resources
+
+import pandas as pd
+import pytest
+from report_comparison import NAMES, TASK, comparison, empty, interval
+
+from opcd_bench.report.figures import catalogue
+from opcd_bench.report.page import page, tables
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+VOID = {"meta", "link", "img", "source", "input", "br", "hr"}
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, headings, and the text of everything, in order."""
+
+    def __init__(self, data):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(data.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if "script" not in self.open and "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def ids(self):
+        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+
+
+def cells(*rows):
+    """Results.cells of (run, method, state, reason) of each."""
+    return pd.DataFrame(
+        [
+            {"task": TASK, "method": method, "learning_rate": 1e-3, "seed": 0, "run": run,
+             "state": state, "reason": reason, "settings": {"suite.max_steps": 20},
+             "chosen_step": 10.0 if state == "done" else None, "seconds": 61.4,
+             "peak_memory_bytes": 2e9, "description": {"writer": {"kind": "student"}},
+             "environment": {"device": "cpu"}}
+            for run, method, state, reason in rows
+        ]
+    )  # fmt: skip
+
+
+def context(**changes):
+    runs = cells(
+        *((f"toy--{name}--s0", name, "done", "") for name in NAMES),
+        ("toy--cold--s0", "cold", "failed", "the reactor is cold"),
+    )
+    made = page.PageContext(
+        name="toys",
+        summary="Two toys.",
+        command="opcd-bench report results/toys",
+        headline='<div class="scroll" role="region" aria-label="toy" tabindex="0"><table>'
+        '<tr><th scope="row">opcd</th><td><a href="#run-toy--opcd--s0">1</a></td></tr>'
+        "</table></div>",
+        comparison=comparison(),
+        drawn=[],
+        cells=runs,
+        protocols=pd.DataFrame(
+            [{"task": TASK, "measured": "keep", "split": "retention", "protocol_hash": "abc123"}]
+        ),
+        missing=pd.DataFrame(
+            [{"task": TASK, "learning_rate": rate, "method": "late", "state": "not run"}
+             for rate in (3e-3, 1e-3)]
+        ),
+        sample_count=1600,
+        downloads={"headline.csv": "headline.csv"},
+        notes=["Not complete."],
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return catalogue.draw(comparison())
+
+
+@pytest.fixture(scope="module")
+def whole(drawn):
+    return Page(page.render(context(drawn=drawn)))
+
+
+def test_sections_stand_in_the_order_of_the_comparison(whole):
+    sections = [attributes["id"] for attributes in whole.all("section")]
+    assert sections == ["headline", "frontier", "forgetting", "curves", "factorial", "pairwise",
+                        "instructions", "samples", "provenance"]  # fmt: skip
+    links = [attributes["href"] for attributes in whole.all("a")]
+    assert links[1:10] == [f"#{section}" for section in sections]
+
+
+def test_published_and_external_rows_get_sections_of_their_own():
+    made = page.sections(context(published="<p>theirs</p>", external="<p>others</p>"))
+    assert [one.id for one in made][-4:] == ["published", "external", "samples", "provenance"]
+
+
+def test_every_link_within_the_page_has_its_target_and_no_id_is_there_twice(whole):
+    wanted = {a["href"][1:] for a in whole.all("a") if a.get("href", "").startswith("#")}
+    assert "run-toy--opcd--s0" in wanted
+    assert wanted <= set(whole.ids)
+    assert len(whole.ids) == len(set(whole.ids))
+
+
+def test_every_file_that_is_linked_is_rendered(whole, drawn):
+    there = {*catalogue.render_all(drawn), "headline.csv"}
+    sources = [one["srcset"] for one in whole.all("source")] + [i["src"] for i in whole.all("img")]
+    links = [one["href"] for one in whole.all("a") if not one["href"].startswith("#")]
+    assert len(sources) == 4 * len(drawn)
+    assert {*sources, *links} <= there
+
+
+def test_nothing_is_asked_of_the_network(whole, drawn):
+    text = page.render(context(drawn=drawn)).decode()
+    assert not re.search(r"""(?:src|href|srcset|url\()\s*=?\s*["']?(?:https?:)?//""", text)
+    assert "@import" not in text
+
+
+def test_each_figure_has_its_words_for_those_who_do_not_see_it(whole, drawn):
+    assert [one["alt"] for one in whole.all("img")] == [one.alt for one in drawn]
+    for one in drawn:
+        assert re.sub(r"\s+", " ", one.caption) in whole.text
+
+
+def test_a_section_without_anything_to_show_is_left_out():
+    made = page.sections(context(comparison=empty(), sample_count=0))
+    assert [one.id for one in made] == ["headline", "provenance"]
+
+
+def test_a_page_of_nothing_is_still_a_page():
+    nothing = context(
+        comparison=empty(), headline="", cells=cells(), protocols=pd.DataFrame(),
+        missing=pd.DataFrame(columns=["task", "learning_rate", "method", "state"]),
+        sample_count=0, downloads={}, notes=(), summary="",
+    )  # fmt: skip
+    assert "No cell of the suite is missing." in Page(page.render(nothing)).text
+
+
+def test_names_reasons_and_replies_stay_text(drawn):
+    evil = [replace(one, caption=EVIL, alt=EVIL, task=EVIL) for one in drawn]
+    frames = comparison(("a", EVIL), task=EVIL)
+    made = context(
+        name=EVIL, summary=EVIL, command=EVIL, notes=[EVIL], drawn=evil, comparison=frames,
+        cells=cells((EVIL, EVIL, "failed", EVIL)), downloads={EVIL: EVIL},
+        protocols=pd.DataFrame(
+            [{"task": EVIL, "measured": EVIL, "split": EVIL, "protocol_hash": EVIL}]
+        ),
+        missing=pd.DataFrame(
+            [{"task": EVIL, "learning_rate": 1.0, "method": EVIL, "state": EVIL}]
+        ),
+    )  # fmt: skip
+    found = Page(page.render(made))
+    assert not [one for one in found.tags if "onerror" in one[1]]
+    assert len(found.all("script")) == 2
+    assert len(found.all("img")) == len(drawn)
+    assert found.text.count(EVIL) >= 12
+
+
+@pytest.mark.parametrize("name", ["page.js", "samples.js"])
+def test_the_scripts_write_no_markup(name):
+    text = resources.files("opcd_bench.report").joinpath("templates", name).read_text("utf-8")
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
+                "new Function", "fetch(", "XMLHttpRequest"):  # fmt: skip
+        assert way not in text
+
+
+def test_the_rates_where_methods_are_compared_are_told_to_the_browser(whole):
+    text = page.render(context()).decode()
+    found = re.search(r'<script type="application/json" id="stands">(.*?)</script>', text)
+    assert json.loads(found.group(1)) == {TASK: dict.fromkeys(NAMES, 1e-3)}
+
+
+def test_what_is_missing_is_said_once_a_reason(whole):
+    assert "toy late 0.001, 0.003 not run" in whole.text
+    assert "failed: the reactor is cold" in whole.text
+
+
+def test_what_the_runs_share_is_printed_once(whole):
+    assert whole.text.count('"suite.max_steps": 20') == 1
+    assert whole.text.count('"device": "cpu"') == 1
+    assert "Environments (1)" in whole.text and "Methods (4)" in whole.text
+    assert "abc123" in whole.text and "opcd-bench report results/toys" in whole.text
+
+
+def test_the_same_context_gives_the_same_bytes(drawn):
+    assert page.render(context(drawn=drawn)) == page.render(context(drawn=drawn))
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def only(by_task):
+    (sections,) = by_task.values()
+    return sections
+
+
+def test_areas_stand_beside_their_bias():
+    (table,) = only(tables.areas(comparison().areas))
+    assert table.columns == ("method", "keep: area (%)", "keep: bias", "obey: area (%)",
+                             "obey: bias")  # fmt: skip
+    assert table.groups[0].rows[0][:3] == ("forward_kl", interval(0.8), "1.0")
+    assert "Rates that all methods finished: 0.001." in table.notes[0]
+
+
+def test_a_method_without_an_area_has_an_empty_place():
+    frame = comparison().areas
+    frame = frame[~((frame["method"] == "opcd") & (frame["measured"] == "obey"))]
+    (table,) = only(tables.areas(frame))
+    assert table.groups[0].rows[1] == ("opcd", interval(0.8), "1.0", "", "")
+
+
+def test_area_differences_stand_pair_by_pair():
+    (table,) = only(tables.differences(comparison().area_differences))
+    assert table.groups[0].rows[0] == (
+        "forward_kl", "opcd", interval(-0.1), interval(-0.1),
+    )  # fmt: skip
+
+
+def test_effects_stand_over_all_measures_with_their_note():
+    (table,) = only(tables.effects(comparison().effects))
+    assert table.columns[3:] == ("test (points)", "keep (points)", "obey (points)")
+    assert table.groups[0].rows[0][:4] == (
+        "writer", "student - teacher", "forward_kl, opcd", interval(0.04),
+    )  # fmt: skip
+    assert table.notes == ("Mind: mind the gap.",)
+
+
+def test_pairs_have_a_table_a_measure_and_no_p_of_zero():
+    frame = comparison().matrix
+    frame = frame.assign(p=1e-5)
+    shown = only(tables.pairs(frame))
+    assert [table.title for table in shown] == [
+        f"toy, {name}: method minus other" for name in ("test", "keep", "obey")
+    ]
+    assert shown[0].groups[0].rows[0][3:5] == ("<0.001", "0.500")
+
+
+def test_instruction_types_have_a_column_a_method():
+    (table,) = only(tables.instructions(comparison().instructions))
+    assert table.columns[:3] == ("instruction", "prompts", "before (%)")
+    assert table.groups[0].rows[0][:4] == ("keywords:existence", "12", "75.0", interval(-0.3))

@@ -1,0 +1,335 @@
+"""Intervals are paired, clustered by example, seeded, and cover what they say."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from opcd_bench.report.analysis import statistics
+
+
+def samples(scores, *, first: int = 0, seed: int = 0) -> pd.DataFrame:
+    """One sample an example, in order; ids start at ``first``."""
+    ids = [f"e{i:04d}" for i in range(first, first + len(scores))]
+    return pd.DataFrame({"example_id": ids, "seed": seed, "score": np.asarray(scores, float)})
+
+
+def bernoulli(p: float, n: int, seed: int) -> np.ndarray:
+    return (np.random.default_rng(seed).random(n) < p).astype(float)
+
+
+def test_the_interval_is_what_a_loop_over_resamples_gives():
+    """Against the definition: draw examples with replacement, take the difference of means."""
+    a, b = bernoulli(0.7, 60, 1), bernoulli(0.5, 60, 2)
+    found = statistics.difference(samples(a), samples(b))
+    draw = np.random.default_rng(3)
+    means = [(a - b)[draw.integers(0, 60, 60)].mean() for _ in range(20_000)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert found.value == pytest.approx((a - b).mean())
+    assert found.low == pytest.approx(low, abs=0.02)
+    assert found.high == pytest.approx(high, abs=0.02)
+    assert found.n == 60
+
+
+def test_the_same_data_give_the_same_interval_twice_and_in_any_order():
+    frame = samples(bernoulli(0.4, 50, 0))
+    assert statistics.mean(frame) == statistics.mean(frame.sample(frac=1, random_state=1))
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    """1,000 experiments of 80 examples each; binomial noise of the coverage is 0.7 points."""
+    draw = np.random.default_rng(0)
+    truth = 0.15
+    hits = 0
+    for _ in range(1000):
+        hard = draw.random(80)  # what an example's two scores share: pairing must use it
+        a, b = (hard < 0.55).astype(float), (hard < 0.40).astype(float)
+        flips = draw.random(80) < 0.2
+        a[flips], b[flips] = draw.random(flips.sum()) < 0.55, draw.random(flips.sum()) < 0.40
+        found = statistics.difference(samples(a), samples(b))
+        hits += found.low <= truth <= found.high
+    assert 930 <= hits <= 970
+
+
+def test_seeds_of_one_example_are_no_further_evidence():
+    """Clustering: three copies of every score leave the interval as it was."""
+    scores = bernoulli(0.5, 40, 0)
+    one = samples(scores)
+    three = pd.concat([samples(scores, seed=s) for s in range(3)])
+    assert statistics.mean(three) == statistics.mean(one)
+
+
+def test_pairing_takes_out_what_both_methods_share():
+    hard = bernoulli(0.5, 200, 0)
+    better = hard.copy()
+    better[:10] = 1.0
+    paired = statistics.difference(samples(better), samples(hard))
+    shuffled = samples(np.random.default_rng(1).permutation(hard))
+    apart = statistics.difference(samples(better), shuffled)
+    assert paired.high - paired.low < 0.5 * (apart.high - apart.low)
+
+
+def test_only_examples_that_both_scored_are_compared():
+    a = samples([1.0, 1.0, 0.0, 0.0])
+    b = samples([0.0, 0.0, 0.0], first=1)
+    b.loc[0, "score"] = math.nan  # e0001 was not scored
+    found = statistics.difference(a, b)
+    assert (found.value, found.n) == (0.0, 2)
+
+
+def test_unscored_is_not_zero():
+    frame = samples([1.0, math.nan, 0.0, math.nan])
+    assert statistics.mean(frame).value == 0.5
+    assert statistics.mean(frame).n == 2
+
+
+def test_gap_closed_is_the_share_of_the_way_from_base_to_ceiling():
+    base, method = samples([0, 0, 0, 1.0]), samples([1.0, 0, 0, 1.0])
+    ceiling = samples([1.0, 1.0, 0, 1.0])
+    found = statistics.gap_closed(method, base, ceiling)
+    assert found.value == pytest.approx(0.5)
+
+
+def test_the_interval_of_the_gap_closed_covers_it():
+    draw = np.random.default_rng(5)
+    truth, hits = 0.5, 0
+    for _ in range(300):
+        u = draw.random(150)
+        m, b, c = u < 0.5, u < 0.2, u < 0.8
+        found = statistics.gap_closed(samples(m), samples(b), samples(c))
+        hits += found.low <= truth <= found.high
+    assert 275 <= hits <= 294
+
+
+def test_without_a_gap_there_is_no_share_of_it():
+    base = samples([1.0, 0.0, 1.0])
+    assert math.isnan(statistics.gap_closed(base, base, base).value)
+    assert statistics.gap_closed(base, base, base).points() == "–"
+
+
+def test_a_gap_that_some_resamples_do_not_have_bounds_nothing():
+    base, ceiling = samples([1.0, 0.0] * 10), samples([0.0, 1.0] * 9 + [1.0, 1.0])
+    found = statistics.gap_closed(ceiling, base, ceiling)
+    assert found.value == pytest.approx(1.0)
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_the_detectable_effect_is_the_closed_form():
+    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so 2.8016 * 0.1 / 10."""
+    a = samples([1.0] + [0.0] * 99)
+    b = samples([0.0] * 100)
+    assert statistics.minimum_detectable_effect(a, b) == pytest.approx(0.028016, abs=1e-6)
+
+
+def test_the_detectable_effect_is_found_about_as_often_as_it_says():
+    """A true difference of that size, drawn anew 1,000 times, is significant in 80 % of them."""
+    n, draw = 400, np.random.default_rng(0)
+    sd = 0.5
+    d = draw.standard_normal(n)
+    d = (d - d.mean()) / d.std(ddof=1) * sd
+    effect = statistics.minimum_detectable_effect(samples(d), samples(np.zeros(n)))
+    drawn = effect + sd * draw.standard_normal((1000, n))
+    z = drawn.mean(1) / (drawn.std(1, ddof=1) / math.sqrt(n))
+    assert 0.76 <= (np.abs(z) > 1.96).mean() <= 0.84
+
+
+def test_one_example_has_a_value_and_no_interval():
+    found = statistics.mean(samples([1.0]))
+    assert found.value == 1.0 and math.isnan(found.low) and found.points() == "100.0"
+    assert math.isnan(statistics.minimum_detectable_effect(samples([1.0]), samples([0.0])))
+
+
+def test_no_example_has_no_value():
+    for found in (
+        statistics.mean(samples([])),
+        statistics.mean(samples([math.nan])),
+        statistics.difference(samples([1.0]), samples([1.0], first=1)),
+        statistics.gap_closed(samples([]), samples([1.0]), samples([1.0])),
+    ):
+        assert math.isnan(found.value) and found.n == 0 and found.points() == "–"
+
+
+def test_examples_that_are_all_alike_give_no_interval_of_width_zero():
+    found = statistics.mean(samples([1.0] * 20))
+    assert found.value == 1.0 and math.isnan(found.low)
+    assert found.points() == "100.0"
+
+
+def test_points_are_percent_with_their_interval():
+    assert statistics.Interval(0.62, 0.581, 0.659, 500).points() == "62.0 [58.1, 65.9]"
+
+
+# --- pairing ----------------------------------------------------------------------------------
+
+
+def seeds(*scores) -> pd.DataFrame:
+    """One run of scores a seed, 0, 1, …; None for a seed that did not run."""
+    return pd.concat(
+        [samples(row, seed=seed) for seed, row in enumerate(scores) if row is not None]
+    )
+
+
+def test_only_seeds_that_both_ran_are_compared():
+    """On seed 1, which both ran, they differ by one of four; the others would say more."""
+    a = seeds([1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0], None)
+    b = seeds(None, [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
+    found = statistics.difference(a, b)
+    assert (found.value, found.n) == (0.25, 4)
+
+
+def test_runs_without_a_common_seed_have_no_difference():
+    a, b = seeds([1.0, 0.0]), seeds(None, [1.0, 0.0])
+    assert statistics.difference(a, b).n == 0
+    assert math.isnan(statistics.permutation_p(a, b))
+
+
+def test_a_frame_without_seeds_pairs_with_every_seed():
+    base = samples([0.0, 0.0]).drop(columns="seed")
+    found = statistics.difference(seeds([1.0, 0.0], [1.0, 1.0]), base)
+    assert found.value == pytest.approx(0.75)
+
+
+def test_an_example_counts_on_the_seeds_on_which_both_scored_it():
+    """b failed on e0000 of seed 1, so a's miss there has nothing to stand against."""
+    a = seeds([1.0, 0.0], [0.0, 0.0])
+    b = seeds([1.0, 0.0], [math.nan, 0.0])
+    x, y = statistics.paired(a, b)
+    np.testing.assert_array_equal(x, [1.0, 0.0])
+    np.testing.assert_array_equal(y, [1.0, 0.0])
+
+
+def test_pairs_are_the_same_whatever_the_order_of_the_rows():
+    a, b = seeds(bernoulli(0.5, 30, 1), bernoulli(0.5, 30, 2)), seeds(bernoulli(0.3, 30, 3))
+    mixed = statistics.paired(a.sample(frac=1, random_state=0), b.sample(frac=1, random_state=1))
+    for one, other in zip(statistics.paired(a, b), mixed, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_samples_of_one_example_are_averaged_before_its_seeds():
+    two = pd.DataFrame({"example_id": ["e"] * 3, "seed": [0, 0, 1], "score": [1.0, 0.0, 1.0]})
+    one = pd.DataFrame({"example_id": ["e"] * 2, "seed": [0, 1], "score": [0.0, 0.0]})
+    x, _ = statistics.paired(two, one)
+    np.testing.assert_allclose(x, [0.75])
+
+
+# --- intervals of any statistic ---------------------------------------------------------------
+
+
+def test_the_interval_of_a_ratio_resamples_its_arrays_together():
+    """2x / x is 2 whichever examples are drawn: nothing to give an interval of."""
+    x = bernoulli(0.5, 40, 0) + 1
+    found = statistics.interval_of(lambda a, b, axis: a.mean(axis) / b.mean(axis), 2 * x, x)
+    assert found.value == pytest.approx(2.0) and found.n == 40
+    assert found.high - found.low == pytest.approx(0.0, abs=1e-12) or math.isnan(found.low)
+    y = bernoulli(0.5, 40, 1) + 1
+    apart = statistics.interval_of(lambda a, b, axis: a.mean(axis) / b.mean(axis), 2 * y, x)
+    assert apart.high - apart.low > 0.1
+
+
+def test_a_statistic_that_some_resamples_do_not_have_has_no_interval():
+    rare = np.array([1.0, *[0.0] * 9])  # a third of the resamples lack it
+    found = statistics.interval_of(
+        lambda x, axis: np.where(x.mean(axis) > 0, 1.0 + x.mean(axis), math.nan), rare
+    )
+    assert found.value == pytest.approx(1.1) and math.isnan(found.low)
+
+
+def test_intervals_of_sets_drawn_apart_are_those_of_two_loops():
+    """Difference of the means of two unrelated sets: their variances add."""
+    x, y = bernoulli(0.6, 80, 4), bernoulli(0.4, 50, 5)
+    found = statistics.unpaired_interval(
+        lambda i, j, axis: x[i].mean(axis) - y[j].mean(axis), np.arange(80), np.arange(50)
+    )
+    spread = math.sqrt(x.var() / 80 + y.var() / 50)
+    assert found.value == pytest.approx(x.mean() - y.mean())
+    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.06)
+    assert found.n == 50
+
+
+def test_sets_of_which_one_is_empty_have_no_value():
+    found = statistics.unpaired_interval(
+        lambda i, j, axis: i.mean(axis), np.arange(3), np.arange(0)
+    )
+    assert math.isnan(found.value) and found.n == 0
+
+
+def test_equal_data_of_two_statistics_are_not_mixed_up():
+    x = bernoulli(0.3, 30, 7)
+    assert statistics.interval_of(np.mean, x).value == pytest.approx(x.mean())
+    assert statistics.interval_of(np.max, x).value == 1.0
+    assert statistics.interval_of(np.mean, x.reshape(-1)) == statistics.interval_of(np.mean, x)
+
+
+# --- tests ------------------------------------------------------------------------------------
+
+
+def test_few_differences_are_flipped_in_all_ways():
+    """Differences 1, 1, 1, 0.5, -0.5: 3 of 32 sign patterns sum to 3 or more, 3 to -3 or less."""
+    a = samples([1.0, 1.0, 1.0, 0.5, 0.0, 0.0])
+    b = samples([0.0, 0.0, 0.0, 0.0, 0.5, 0.0])
+    assert statistics.permutation_p(a, b) == pytest.approx(6 / 32)
+    assert statistics.permutation_p(b, a) == pytest.approx(6 / 32)
+
+
+def test_many_differences_agree_with_scipys_own_flips():
+    draw = np.random.default_rng(2)
+    a, b = draw.integers(0, 4, 90) / 3, draw.integers(0, 4, 90) / 3
+    reference = stats.permutation_test(
+        (a - b,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1, vectorized=True
+    ).pvalue
+    assert 0.02 < reference < 0.9, "a p that says something"
+    noise = math.sqrt(reference * (1 - reference) * (1 / 9999 + 1 / 20_000))
+    found = statistics.permutation_p(samples(a), samples(b))
+    assert found == pytest.approx(reference, abs=6 * noise)
+
+
+def test_many_equal_differences_agree_with_the_binomial():
+    """60 examples of which a wins 38 and b 22: the sign test's exact p."""
+    a = samples([1.0] * 38 + [0.0] * 22 + [1.0] * 40)
+    b = samples([0.0] * 38 + [1.0] * 22 + [1.0] * 40)
+    exact = stats.binomtest(38, 60).pvalue
+    assert statistics.permutation_p(a, b) == pytest.approx(exact, abs=0.01)
+
+
+def test_methods_that_never_differ_have_a_p_of_1():
+    same = samples(bernoulli(0.5, 30, 0))
+    assert statistics.permutation_p(same, same) == 1.0
+
+
+def test_a_single_difference_proves_nothing():
+    """Both of its signs are equally far from 0."""
+    a, b = samples([1.0, 1.0, 0.0]), samples([0.0, 1.0, 0.0])
+    assert statistics.permutation_p(a, b) == 1.0
+
+
+def test_the_test_finds_what_is_not_there_as_often_as_it_says():
+    """500 pairs of equally good methods on 50 examples; binomial noise of the rate is 1 point."""
+    draw = np.random.default_rng(0)
+    ids = samples(np.zeros(50))
+    found = 0
+    for _ in range(500):
+        hard = draw.random(50)
+        a, b = (np.where(draw.random(50) < 0.5, hard, draw.random(50)) < 0.5 for _ in range(2))
+        p = statistics.permutation_p(ids.assign(score=a * 1.0), ids.assign(score=b * 1.0))
+        found += p <= 0.05
+    assert 5 <= found <= 35
+
+
+def test_holm_is_the_step_down_rule():
+    """Holm 1979 by hand: 4 x 0.005, then 3 x 0.01, then 2 x 0.03 and never less, then 0.04."""
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert statistics.holm([]) == []
+
+
+def test_holm_keeps_the_family_wise_rate():
+    """2,000 families of ten true nulls: the rate is at most 5 % but for binomial noise (0.5)."""
+    draw = np.random.default_rng(1)
+    wrong = sum(min(statistics.holm(list(draw.random(10)))) <= 0.05 for _ in range(2000))
+    assert 0.035 <= wrong / 2000 <= 0.065
+
+
+def test_a_small_loss_is_not_printed_as_minus_zero():
+    assert statistics.Interval(-0.0001, -0.0002, 0.001, 9).points() == "0.0 [0.0, 0.1]"

@@ -1,0 +1,398 @@
+"""The headline table of a small results folder made by hand, through the store itself."""
+
+import io
+import math
+import re
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, finished
+
+from opcd_bench.errors import StoreError
+from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis.load import load
+from opcd_bench.report.tables import layout, markup, plain_text
+from opcd_bench.store.suite_dir import SuiteDir
+
+
+@pytest.fixture
+def suite(tmp_path):
+    folder = SuiteDir(tmp_path / "toys")
+    folder.merge({"name": "toys", "tasks": ["toy"], "methods": ["good"], "learning_rate": [1e-3],
+                  "seeds": 1})  # fmt: skip
+    return folder
+
+
+def only_row(suite):
+    table = headline.headline(load(suite.path))
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_a_row_stands_beside_base_ceiling_gap_and_retention(suite):
+    finished(suite, cell("good"), GOOD, {**RETAINED, "r0": 0.0, "r1": 0.0}, parse=0.75)
+    row = only_row(suite)
+    assert row["plain"].value == 0.5
+    assert row["base"].value == 0.25
+    assert row["ceiling"].value == 0.75
+    assert row["gap closed"].value == pytest.approx(0.5)
+    assert row["parsed"] == 0.75
+    assert row["keep before"].value == 0.75
+    assert row["keep after"].value == 0.25
+    assert row["keep change"].value == pytest.approx(-0.5)
+    assert (row["state"], row["seeds"], row["steps"]) == ("done", 1, [10])
+    assert (row["tokens written"], row["tokens scored"]) == (1234, 5678)
+
+
+def test_the_text_says_percent_counts_and_one_seed(suite):
+    finished(suite, cell("good"), GOOD, parse=0.75)
+    text = plain_text.headline_text(suite.path)
+    assert "one seed" in text and "±" not in text
+    assert "50.0 [" in text and "1,234" in text and "75.0" in text
+    assert "clustered by example, 2000 resamples" in text
+    assert "One seed says nothing about the spread between trainings" in text
+
+
+def test_seeds_are_averaged_by_example_before_they_are_compared(suite):
+    finished(suite, cell("good", seed=0), GOOD)
+    finished(suite, cell("good", seed=1), CEILING)
+    row = only_row(suite)
+    assert row["seeds"] == 2
+    assert row["plain"].value == pytest.approx(0.625)
+    assert row["plain"].n == 4
+    assert "one seed" not in plain_text.headline_text(suite.path)
+
+
+def test_a_failed_sample_is_in_no_mean(suite):
+    finished(suite, cell("good"), {**GOOD, "t2": None})
+    assert only_row(suite)["plain"].value == pytest.approx(2 / 3)
+
+
+def test_a_failed_cell_prints_its_reason_and_hides_no_other(suite):
+    finished(suite, cell("good"), GOOD)
+    with begin(suite, cell("bad")) as run:  # it failed before its first score
+        run.fail("the reactor is cold", "a traceback")
+    text = plain_text.headline_text(suite.path)
+    assert "failed: the reactor is cold" in text
+    assert "50.0 [" in text
+
+
+def test_a_planned_cell_that_was_never_begun_prints_not_run(suite):
+    suite.merge({"methods": ["good", "late"]})
+    finished(suite, cell("good"), GOOD)
+    table = headline.headline(load(suite.path)).set_index("method")
+    assert table.loc["late", "state"] == "not run"
+    assert table.loc["good", "state"] == "done"
+    assert "not run" in plain_text.headline_text(suite.path)
+
+
+def test_missing_seeds_are_counted(suite):
+    suite.merge({"seeds": 3})
+    finished(suite, cell("good"), GOOD)
+    with begin(suite, cell("good", seed=1)):
+        pass
+    assert only_row(suite)["state"] == "2 of 3 seeds missing (not finished)"
+
+
+def test_rates_of_the_sweep_plan_only_the_sweeps_seeds(suite):
+    suite.merge({"seeds": 3, "learning_rate": [3e-3], "sweep_seeds": 1,
+                 "headline_learning_rate": 1e-3})  # fmt: skip
+    finished(suite, cell("good", rate=3e-3), GOOD)
+    table = headline.headline(load(suite.path)).set_index("learning_rate")
+    assert table.loc[3e-3, "state"] == "done"
+    assert table.loc[1e-3, "state"] == "3 of 3 seeds missing (not run)"
+
+
+def test_a_folder_without_a_run_has_a_table_of_what_is_planned(suite):
+    assert "not run" in plain_text.headline_text(suite.path)
+    assert "No cell is done" in plain_text.headline_text(suite.path)
+
+
+def test_a_folder_without_a_suite_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"no suite\.json.*opcd-bench run"):
+        load(tmp_path)
+
+
+def test_two_protocols_are_refused_with_a_run_of_each(suite):
+    finished(suite, cell("good"), GOOD, protocol="one")
+    finished(suite, cell("fine"), GOOD, protocol="two")
+    with pytest.raises(StoreError, match="toy on test was measured under 2 protocols"):
+        headline.headline(load(suite.path))
+
+
+def test_cells_of_other_settings_are_refused_and_the_setting_named(suite):
+    finished(suite, cell("good"), GOOD)
+    finished(suite, cell("fine", settings={**SETTINGS, "max_steps": 50}), GOOD)
+    with pytest.raises(StoreError, match=r"suite\.max_steps: 20 and 50"):
+        headline.headline(load(suite.path))
+
+
+def test_a_cell_run_twice_under_an_edited_method_is_refused(suite):
+    finished(suite, cell("good", k=1), GOOD)
+    finished(suite, cell("good", k=2), GOOD)
+    with pytest.raises(StoreError, match="one cell run twice"):
+        headline.headline(load(suite.path))
+
+
+def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
+    """The largest over pairs: good and same are alike (0), each differs from far on two of four."""
+    finished(suite, cell("good"), GOOD)
+    finished(suite, cell("same"), GOOD)
+    finished(suite, cell("far"), {"t0": 0.0, "t1": 1.0, "t2": 0.0, "t3": 1.0})
+    finished(suite, cell("other", rate=1e-2), BASE)
+    results = load(suite.path)
+    # differences 1, -1, 0, 0: standard deviation sqrt(2/3), over four examples
+    expected = 2.801585 * math.sqrt(2 / 3) / 2
+    assert headline.detectable(results, "toy", 1e-3, "good") == pytest.approx(expected, rel=1e-5)
+    text = plain_text.headline_text(suite.path)
+    assert "between two methods that would be found with 80 % power" in text
+    assert f"toy {100 * expected:.1f} points" in text
+
+
+def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
+    finished(suite, cell("good"), GOOD)
+    expected = 2.801585 * 0.5 / 2  # differences 1, 0, 0, 0
+    assert only_row(suite)["mde"] == pytest.approx(expected, rel=1e-5)
+    assert "Smallest difference to the base" in plain_text.headline_text(suite.path)
+
+
+def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
+    """A sweep's single seed at a harsh rate says nothing about the headline rate."""
+    for method, scores in (("good", GOOD), ("same", GOOD)):
+        for seed in range(2):
+            finished(suite, cell(method, seed=seed), scores)
+        finished(suite, cell(method, rate=1e-2), BASE if method == "good" else CEILING)
+    results = load(suite.path)
+    assert headline.detectable(results, "toy", 1e-3, "good") == 0.0
+    assert math.isnan(headline.detectable(results, "toy", 1e-2, "good"))
+
+
+@pytest.mark.parametrize("rule", ["dev", None])
+def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on_dev(suite, rule):
+    suite.merge({"headline_learning_rate": rule})
+    finished(suite, cell("good", rate=1e-3), GOOD)
+    finished(suite, cell("far", rate=1e-2), CEILING)
+    differs = 2.801585 * 0.5 / 2  # one of four, to the other method as to the base
+    alone = headline.detectable(load(suite.path), "toy", 1e-2, "far")
+    to_base = 2.801585 * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
+    assert alone == pytest.approx(differs if rule == "dev" else to_base, rel=1e-5)
+
+
+def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
+    """Both have two seeds, one of them in common, and on that one they are alike."""
+    finished(suite, cell("good", seed=0), GOOD)
+    finished(suite, cell("good", seed=1), BASE)
+    finished(suite, cell("far", seed=0), GOOD)
+    finished(suite, cell("far", seed=2), CEILING)
+    assert headline.detectable(load(suite.path), "toy", 1e-3, "far") == 0.0
+
+
+# --- one frame in five forms ------------------------------------------------------------------
+
+NAN = math.nan
+ODD = "a_b|<script>&100%"
+
+
+def shown(**changed):
+    """A frame as `headline` makes it: two methods at their rates, one of them at another too."""
+
+    def row(method, rate, plain, change, **more):
+        interval = statistics.Interval(plain, plain - 0.05, plain + 0.04, 40)
+        kept = {
+            "keep before": statistics.Interval(0.8, 0.7, 0.9, 20),
+            "keep after": statistics.Interval(0.8 + change, 0.6, 0.85, 20),
+            "keep change": statistics.Interval(change, change - 0.1, change + 0.02, 20),
+            "mde keep": 0.071,
+        }
+        return {
+            "task": "toy", "learning_rate": rate, "method": method, "seeds": 2, "state": "done",
+            "headline": True, "steps": [10, 20], "plain": interval, "floor": 0.25,
+            "base": statistics.Interval(0.3, 0.2, 0.4, 40),
+            "ceiling": statistics.Interval(1.0, NAN, NAN, 40), "gap closed": interval,
+            "parsed": 0.995, "mde": 0.043, "tokens written": 61234.5, "tokens scored": 0.0,
+            "seconds": 90.25, **kept, "runs": [f"{method}-s0", f"{method}-s1"], **more,
+        }  # fmt: skip
+
+    rows = [
+        row("opcd", 3e-4, 0.9, -0.125),
+        row(ODD, 3e-4, 0.5, 0.0, **changed),
+        row("opcd", 1e-3, 0.95, -0.3, headline=False, seeds=1, runs=["opcd-s0"]),
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_text_is_this():
+    words = [line for line in plain_text.as_text(shown()).splitlines()[:15]]
+    assert "\n".join(words) == (
+        "toy\n"
+        "method             rate    seeds     accuracy            gap closed         parsed"
+        "  tokens written  tokens scored  seconds\n"
+        "floor                                 25.0\n"
+        "base                                  30.0 [20.0, 40.0]\n"
+        "ceiling                              100.0\n"
+        "opcd               0.0003  2          90.0 [85.0, 94.0]  90.0 [85.0, 94.0]  99.5  "
+        "  61,234          0              90\n"
+        "a_b|<script>&100%  0.0003  2          50.0 [45.0, 54.0]  50.0 [45.0, 54.0]  99.5  "
+        "  61,234          0              90\n"
+        "at other rates of the sweep\n"
+        "opcd               0.001   one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
+        "  61,234          0              90\n"
+        "\n"
+        "toy: retention\n"
+        "method             rate    seeds     keep               keep change\n"
+        "base                                 80.0 [70.0, 90.0]\n"
+        "opcd               0.0003  2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
+        "a_b|<script>&100%  0.0003  2         80.0 [60.0, 85.0]    0.0 [-10.0, 2.0]"
+    )
+
+
+def test_the_markdown_is_this():
+    lines = markup.as_markdown(shown()).splitlines()
+    assert lines[:10] == [
+        "### toy",
+        "",
+        "| method | rate | seeds | accuracy | gap closed | parsed | tokens written "
+        "| tokens scored | seconds |",
+        "| --- | --- | --- | --: | --: | --: | --: | --: | --: |",
+        "| floor |  |  | 25.0 |  |  |  |  |  |",
+        "| base |  |  | 30.0 [20.0, 40.0] |  |  |  |  |  |",
+        "| ceiling |  |  | 100.0 |  |  |  |  |  |",
+        "| opcd | 0.0003 | 2 | 90.0 [85.0, 94.0] | 90.0 [85.0, 94.0] | 99.5 | 61,234 | 0 | 90 |",
+        "| a\\_b\\|&lt;script&gt;&amp;100% | 0.0003 | 2 | 50.0 [45.0, 54.0] | 50.0 [45.0, 54.0] "
+        "| 99.5 | 61,234 | 0 | 90 |",
+        "| *at other rates of the sweep* |  |  |  |  |  |  |  |  |",
+    ]
+    assert lines[12] == "### toy: retention"
+
+
+def test_the_csv_is_this():
+    header, first, *rest = plain_text.as_csv(shown()).splitlines()
+    assert header == (
+        "task,learning_rate,method,seeds,state,headline,steps,plain,plain low,plain high,floor,"
+        "base,base low,base high,ceiling,ceiling low,ceiling high,gap closed,gap closed low,"
+        "gap closed high,parsed,mde,tokens written,tokens scored,seconds,keep before,"
+        "keep before low,keep before high,keep after,keep after low,keep after high,keep change,"
+        "keep change low,keep change high,mde keep,runs"
+    )
+    assert first == (
+        "toy,0.0003,opcd,2,done,true,10 20,0.9,0.85,0.94,0.25,0.3,0.2,0.4,1,,,0.9,0.85,0.94,0.995,"
+        "0.043,61234.5,0,90.25,0.8,0.7,0.9,0.675,0.6,0.85,-0.125,-0.225,-0.105,0.071,"
+        "opcd-s0 opcd-s1"
+    )
+    assert len(rest) == 2
+
+
+def test_the_html_is_this():
+    page = markup.as_html(shown())
+    assert page.startswith(
+        '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
+        "<caption>toy</caption>\n<thead>\n"
+        '<tr><th scope="col">method</th><th scope="col">rate</th><th scope="col">seeds</th>'
+        '<th scope="col">accuracy</th><th scope="col">gap closed</th><th scope="col">parsed</th>'
+        '<th scope="col">tokens written</th><th scope="col">tokens scored</th>'
+        '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
+        '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
+    )
+    assert (
+        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td>0.0003</td><td>2 <small>('
+        '<a href="#run-a_b|&lt;script&gt;&amp;100%-s0" '
+        'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
+    ) in page
+    assert "<td>90.0 <small>[85.0, 94.0]</small></td>" in page
+    assert '<tr><th scope="rowgroup" colspan="9">at other rates of the sweep</th></tr>' in page
+    assert "<script>" not in page
+
+
+def test_the_html_is_well_formed_and_every_row_is_full():
+    page = ElementTree.fromstring(f"<main>{markup.as_html(shown())}</main>")
+    for found in page.iter("table"):
+        width = len(found.findall("thead/tr/th"))
+        for line in found.findall("tbody/tr"):
+            assert sum(int(cell.get("colspan", "1")) for cell in line) == width
+    assert len(page.findall("div/table")) == 2
+
+
+def test_the_latex_has_booktabs_and_full_rows_and_no_open_special_character():
+    text = markup.as_latex(shown())
+    assert r"a\_b\textbar{}\textless{}script\textgreater{}\&100\%" in text
+    assert r"$-$12.5 {\scriptsize [$-$22.5, $-$10.5]}" in text
+    for part in text.split(r"\begin{table*}")[1:]:
+        columns = re.search(r"\\begin{tabular}{([lr]+)}", part).group(1)
+        rules = [part.index(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")]
+        assert rules == sorted(rules)
+        for line in part.splitlines():
+            if line.endswith(r"\\") and "multicolumn" not in line:
+                assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
+    assert r"\multicolumn{9}{l}{\emph{at other rates of the sweep}}" in text
+    assert re.search(r"(?<!\\)[#_~^|<>]", text.replace("{table*}", "")) is None
+    assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
+
+
+def test_a_csv_reads_back_as_the_numbers_that_it_was_written_from():
+    frame = pd.read_csv(io.StringIO(plain_text.as_csv(shown())))
+    assert list(frame["method"]) == ["opcd", ODD, "opcd"]
+    assert list(frame["keep change low"]) == pytest.approx([-0.225, -0.1, -0.4])
+    assert frame["ceiling low"].isna().all()
+    assert list(frame["headline"]) == [True, True, False]
+
+
+def test_what_is_missing_stands_below_the_table_with_its_reason():
+    table = shown(state="1 of 2 seeds missing (failed: cold)", seeds=1, runs=["x"])
+    for form in (
+        plain_text.as_text,
+        markup.as_markdown,
+        markup.as_html,
+        markup.as_latex,
+    ):
+        text = form(table)
+        assert "1 of 2 seeds missing (failed: cold): a" in text
+        assert text.count("seeds missing") == 1
+    assert "Where cells are missing it may change" not in plain_text.as_text(shown())
+
+
+def test_the_caption_has_the_smallest_difference_of_retention_too():
+    text = " ".join(plain_text.as_text(shown()).split())
+    assert "80 % power" in text and "toy 4.3 points, keep 7.1 points" in text
+    assert "compared at the rate with the most seeds" in text
+
+
+def test_a_column_that_no_row_fills_is_left_out():
+    text = plain_text.as_text(shown().assign(seconds=NAN, floor=NAN))
+    assert "seconds" not in text.split("\n\n")[0] and "\nfloor" not in text
+
+
+def test_rows_of_others_stand_apart_and_after_the_measured_ones():
+    rows = pd.DataFrame({"method": ["OPCD"], "accuracy": ["38.3"], "n": [NAN]})
+    other = layout.of_frame("Published by others, not measured here", rows, "As printed.")
+    for form in (
+        plain_text.as_text,
+        markup.as_markdown,
+        markup.as_html,
+        markup.as_latex,
+    ):
+        text = form(shown(), [other])
+        assert text.index("Published by others, not measured here") > text.rindex("keep change")
+        assert text.index("As printed.") > 0 and "nan" not in text
+        assert form(shown()) in text or form is not plain_text.as_text
+    assert "38.3" not in plain_text.as_csv(shown(), [other])
+
+
+def test_many_retention_tasks_stay_within_the_terminal():
+    wide = shown()
+    for name in ("ifeval_of_long_name", "told_other", "mmlu_pro_redux", "gsm8k"):
+        for when in ("before", "after", "change"):
+            wide[f"{name} {when}"] = wide[f"keep {when}"]
+    text = plain_text.as_text(wide)
+    assert max(map(len, text.splitlines())) <= plain_text.WIDTH
+    block = text.split("\n\n")[1]
+    assert block.count("method") == 2, "a part of the columns each, both with the keys"
+    assert all(name in block for name in ("mmlu_pro_redux change", "gsm8k change"))
+
+
+def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
+    finished(suite, cell("good"), GOOD)
+    for form in (plain_text.as_text, markup.as_markdown, plain_text.as_csv, markup.as_latex,
+                 markup.as_html):  # fmt: skip
+        once, again = (form(headline.headline(load(suite.path))) for _ in range(2))
+        assert once == again

@@ -1,0 +1,197 @@
+"""vLLM as an engine: weights that follow the trainer's, replies, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from fixtures import tiny_model, tiny_tokenizer
+from vllm_fake import FakeVLLM
+
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation import scoring
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.errors import CellFailed, DataError, ModelError
+from opcd_bench.models import adapters, loading
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loading import assemble, copy_frozen
+from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.episodes import play
+from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.vllm import Follower, VLLMEngine, Written, probe_gap
+from opcd_bench.runner import registry
+
+GREEDY = Sampling(temperature=0.0, max_completion_length=12)
+REQUESTS = [Request((5, 6, 7 + i), 100 + i) for i in range(4)]
+
+
+def trainable(loaded: LoadedModel) -> LoadedModel:
+    module = copy.deepcopy(loaded.model).requires_grad_(True)
+    return dataclasses.replace(loaded, model=module)
+
+
+def nudge(loaded: LoadedModel) -> None:
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            parameter.mul_(1.05)
+
+
+def test_replies_are_those_of_the_hf_engine_with_log_probs_at_temperature_one(tiny_loaded):
+    engine = VLLMEngine(tiny_loaded, Follower(FakeVLLM(tiny_loaded)))
+    sampling = Sampling(temperature=0.5, max_completion_length=12)
+    mine, theirs = engine.generate(REQUESTS, sampling), HFEngine(tiny_loaded).generate(
+        REQUESTS, sampling
+    )  # fmt: skip
+    assert [(r.ids, r.text, r.finish) for r in mine] == [(r.ids, r.text, r.finish) for r in theirs]
+    assert {r.logprob_temperature for r in mine} == {1.0}
+    forced = scoring.read(tiny_loaded, [REQUESTS[0].prompt_ids], [mine[0].ids])
+    logp = scoring.logits(tiny_loaded, forced.states_NH).log_softmax(-1)
+    own = logp.gather(-1, forced.target_N[:, None])[:, 0].tolist()
+    assert mine[0].logprobs == pytest.approx(own, abs=1e-5)
+
+
+def test_weights_are_pushed_when_they_have_changed_and_only_then(tiny_loaded):
+    student, fake = trainable(tiny_loaded), FakeVLLM(tiny_loaded)
+    engine = VLLMEngine(student, Follower(fake))
+    engine.generate(REQUESTS, GREEDY)
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 1
+    optimiser = torch.optim.AdamW(student.model.parameters(), lr=0.05)
+    student.model(torch.tensor([[5, 6, 7]])).logits.square().mean().backward()
+    optimiser.step()
+    after = engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 2
+    assert [r.ids for r in after] == [r.ids for r in HFEngine(student).generate(REQUESTS, GREEDY)]
+    student.model.load_state_dict(tiny_loaded.model.state_dict())
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 3
+
+
+def test_a_new_model_in_the_place_of_a_dead_one_is_pushed(tiny_loaded):
+    fake = FakeVLLM(tiny_loaded)
+    follower = Follower(fake)
+    for loads in range(1, 6):  # fresh modules, all at version 0, often at one address
+        follower.refresh(trainable(tiny_loaded))
+        assert fake.loads == loads
+
+
+def test_two_models_of_one_kind_take_turns_in_one_vllm(tiny_loaded):
+    student = trainable(tiny_loaded)
+    nudge(student)
+    follower = Follower(FakeVLLM(tiny_loaded))
+    for loaded in (student, tiny_loaded, student):
+        mine = VLLMEngine(loaded, follower).generate(REQUESTS, GREEDY)
+        theirs = HFEngine(loaded).generate(REQUESTS, GREEDY)
+        assert [r.ids for r in mine] == [r.ids for r in theirs]
+    assert follower.backend.loads == 3
+
+
+def test_an_adapter_that_is_off_is_another_state_of_the_same_module(tiny_loaded):
+    student = adapters.attach(trainable(tiny_loaded), rank=2, alpha=4.0, targets="q_proj", seed=0)
+    with torch.no_grad():
+        for parameter in adapters.parameters(student):
+            parameter.add_(0.5)
+
+    class Merged(FakeVLLM):
+        def load(self, loaded):
+            self.loads += 1
+            self.held.model.load_state_dict(adapters.weights(loaded))
+
+    follower = Follower(Merged(tiny_loaded))
+    follower.refresh(student)
+    assert probe_gap(follower.backend, student) < 1e-4
+    follower.refresh(adapters.before(student))
+    assert follower.backend.loads == 2
+    assert probe_gap(follower.backend, student) > 1e-2
+
+
+def test_a_vllm_that_keeps_stale_weights_never_writes_a_reply(tiny_loaded):
+    student = trainable(tiny_loaded)
+    engine = VLLMEngine(student, Follower(FakeVLLM(tiny_loaded, deaf=True)))
+    engine.generate(REQUESTS, GREEDY)
+    nudge(student)
+    with pytest.raises(ModelError, match="does not hold the weights"):
+        engine.generate(REQUESTS, GREEDY)
+
+
+def test_student_and_teacher_with_the_same_weights_are_one_distribution(tiny_loaded):
+    """O-28 through the engine's own path."""
+    fake = FakeVLLM(tiny_loaded)
+    assert probe_gap(fake, copy_frozen(tiny_loaded)) < 1e-5
+    other = trainable(tiny_loaded)
+    nudge(other)
+    assert probe_gap(fake, other) > 1e-2
+
+
+def test_a_token_of_the_padding_is_refused(tiny_loaded):
+    class Padded(FakeVLLM):
+        def write(self, requests, sampling, stop_ids):
+            return [Written((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
+
+    with pytest.raises(CellFailed, match="padding of the LM head"):
+        VLLMEngine(tiny_loaded, Follower(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_as_by_the_hf_engine():
+    small = assemble("small", tiny_model(max_position_embeddings=16), tiny_tokenizer())
+    engine = VLLMEngine(small, Follower(FakeVLLM(small)))
+    with pytest.raises(DataError, match="reads 16 in all"):
+        engine.generate([Request((5,) * 8, 0)], GREEDY)
+
+
+def test_the_sampler_trainer_gap_is_measured_at_the_temperature_of_the_writers_log_probs(
+    tiny_loaded,
+):
+    values = {"methods": "opcd", "tasks": "rule_math", "temperature": 0.5}
+    student = trainable(tiny_loaded)
+    engine = VLLMEngine(student, Follower(FakeVLLM(tiny_loaded)))
+    replies = engine.generate(REQUESTS, Sampling(0.5, max_completion_length=8))
+
+    def gap(written_temperature):
+        pairs = [
+            Pair(f"e{i}", 0, q.prompt_ids, q.prompt_ids, r.ids, r.logprobs, written_temperature)
+            for i, (q, r) in enumerate(zip(REQUESTS, replies, strict=True))
+        ]
+        core = TrainingCore(trainable(tiny_loaded), make_suite(values, "test"), 1e-5)
+        report = core.step(pairs, named("rkl_full"), copy_frozen(tiny_loaded), shuffle=None)
+        return report.metrics["sampler_trainer_gap"]
+
+    assert gap(replies[0].logprob_temperature) < 1e-4
+    assert gap(None) > 0.05
+
+
+def test_games_of_many_turns_are_played_as_by_the_hf_engine():
+    micro = loading.load("micro", device="cpu", dtype="float32")
+    task = registry.task("frozen_lake")
+    examples = list(task.examples("dev")[:2])
+    words = {"seeds": [1, 2], "env_seeds": [3, 4], "context": task.context()}
+    greedy = Sampling(temperature=0.0, max_completion_length=128)
+    engines = VLLMEngine(micro, Follower(FakeVLLM(micro))), HFEngine(micro)
+    mine, theirs = (play(task, examples, engine, micro, greedy, **words) for engine in engines)
+    for one, other in zip(mine, theirs, strict=True):
+        assert [turn.reply.ids for turn in one.turns] == [turn.reply.ids for turn in other.turns]
+        assert one.grade == other.grade
+    assert max(len(one.turns) for one in mine) > 1
+
+
+def test_an_optimiser_that_counts_no_change_still_moves_the_weights_that_write(tiny_loaded):
+    """bitsandbytes changes weights behind autograd's back; the training core counts for it."""
+
+    class Silent(torch.optim.SGD):
+        def step(self, closure=None):
+            for parameter in self.param_groups[0]["params"]:
+                parameter.data.add_(parameter.grad, alpha=-0.5)
+
+    student, fake = trainable(tiny_loaded), FakeVLLM(tiny_loaded)
+    engine = VLLMEngine(student, Follower(fake))
+    core = TrainingCore(student, make_suite({"methods": "opcd", "tasks": "rule_math"}, "t"), 1e-3)
+    core.optimiser = Silent(core.parameters, lr=0.5)
+    reply = engine.generate(REQUESTS[:1], GREEDY)[0]
+    pair = Pair("e", 0, REQUESTS[0].prompt_ids, (9, *REQUESTS[0].prompt_ids), reply.ids)
+    core.step([pair], named("rkl_full"), copy_frozen(tiny_loaded), shuffle=None)
+    engine.generate(REQUESTS[:1], GREEDY)
+    assert fake.loads == 2 and probe_gap(fake, student) < 1e-4
