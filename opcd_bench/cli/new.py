@@ -18,8 +18,8 @@ Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits,
 
 METHOD = '''"""What {name} changes, in one sentence."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method, Teacher
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method, Teacher
 
 METHOD = Method(
     name="{name}",
@@ -33,7 +33,7 @@ METHOD = Method(
 
 TASK = '''"""What {name} asks, in one sentence."""
 
-from opcd_bench.task import Ceiling, Context, Episode, Example, Floor, Grade, Task, Turn
+from opcd_bench.envs.task import Ceiling, Context, Episode, Example, Floor, Grade, Task, Turn
 
 RANGES = {{"train": range(0, 60), "dev": range(60, 80), "test": range(80, 100)}}
 

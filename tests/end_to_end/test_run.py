@@ -31,8 +31,8 @@ SMALL = [
 
 CONTRIBUTED = '''"""A contributed method: half of the replies are the told teacher's."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import Method, mixture
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import Method, mixture
 
 METHOD = Method(
     name="mine",

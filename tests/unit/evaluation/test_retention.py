@@ -260,7 +260,7 @@ def test_grading_opens_no_socket():
         socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
         import nltk
         nltk.data.path[:] = []
-        from opcd_bench.ifeval import checkers
+        from opcd_bench.evaluation.ifeval import checkers
 
         download = nltk.download
         example = checkers().InputExample(0, ["punctuation:no_comma"], "p", [{}])

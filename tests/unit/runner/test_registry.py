@@ -14,8 +14,8 @@ from opcd_bench.runner import registry
 
 MINE = '''"""A method that a contributor dropped in."""
 
-from opcd_bench.divergence import named
-from opcd_bench.method import STUDENT, Method
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import STUDENT, Method
 
 METHOD = Method(
     name="mine",
@@ -28,7 +28,7 @@ METHOD = Method(
 
 TASK = '''"""A task that a contributor dropped in."""
 
-from opcd_bench.task import Ceiling, Context, Task
+from opcd_bench.envs.task import Ceiling, Context, Task
 
 
 class Mine(Task):

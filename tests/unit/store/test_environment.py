@@ -25,7 +25,7 @@ def test_the_environment_is_json_with_machine_versions_and_the_callers_words() -
 
 def test_describing_imports_no_torch() -> None:
     code = (
-        "import sys; from opcd_bench import environment, store; environment.describe();"
+        "import sys; from opcd_bench.store import environment, run_dir; environment.describe();"
         "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
