@@ -8,12 +8,12 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.served import served
 from opcd_bench.distillation.method import Loss, Method
-from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.top_k_teacher import TopKTeacher
 from opcd_bench.errors import InvalidLoss, ModelError
-from opcd_bench.models.loaded import LoadedModel, PromptReader
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import RAW_TEMPERATURE, Follower, ServedEngine, VLLMEngine
+from opcd_bench.rollout.vllm import RAW_TEMPERATURE, ServedEngine, VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm import verify as verify_weights
 from opcd_bench.rollout.vllm_local import started
 from opcd_bench.rollout.vllm_server import VLLMServer
@@ -32,12 +32,12 @@ class Serving:
 
     def __init__(self, suite: Suite, initial: LoadedModel) -> None:
         self.suite, self.initial = suite, initial
-        self._larger: Follower | None = None
-        self._teachers: dict[str, ListedTeacher] = {}
+        self._larger: WeightSync | None = None
+        self._teachers: dict[str, TopKTeacher] = {}
 
     # --- writing ------------------------------------------------------------------------------
 
-    def writer(self, reader: PromptReader, *, larger: bool) -> Engine:
+    def writer(self, reader: PromptFormat, *, larger: bool) -> Engine:
         """The engine that writes as ``reader``: a live model, or the served larger teacher."""
         if not isinstance(reader, LoadedModel):
             return ServedEngine(reader, self.server)
@@ -54,22 +54,22 @@ class Serving:
             _ = self._student
 
     @cached_property
-    def _student(self) -> Follower:
+    def _student(self) -> WeightSync:
         """The vLLM that holds the student, or the model that it was, in turn."""
         if self.suite.vllm_url is None:
             return self._local(self.initial, self.suite.model, "writer")
         server = VLLMServer(self.suite.vllm_url)
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
-        return Follower(server)
+        return WeightSync(server)
 
-    def _of_larger(self, larger: LoadedModel) -> Follower:
+    def _of_larger(self, larger: LoadedModel) -> WeightSync:
         """The larger teacher's own vLLM: ``vllm_url`` is the student's."""
         if self._larger is None:
             source = str(self.suite.teacher_model)
             self._larger = self._local(larger, source, "writer")
         return self._larger
 
-    def _local(self, loaded: LoadedModel, source: str, role: str) -> Follower:
+    def _local(self, loaded: LoadedModel, source: str, role: str) -> WeightSync:
         """A vLLM of this process; weights are pushed, so that ``source`` gives it its shape."""
         revision = self.suite.revision if source == self.suite.model else None
         return started(
@@ -91,7 +91,7 @@ class Serving:
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
         return server
 
-    def served_larger(self) -> PromptReader:
+    def served_larger(self) -> PromptFormat:
         """The larger teacher behind ``teacher_url``, which must serve the suite's teacher_model."""
         name = str(self.suite.teacher_model)
         if self.server.model.rstrip("/") != name.rstrip("/"):
@@ -99,7 +99,7 @@ class Serving:
                 f"{self.server.name} serves {self.server.model!r}, and the suite's teacher_model "
                 f"is {name!r}. Start it with: vllm serve {name}"
             )
-        return PromptReader(
+        return PromptFormat(
             name=name,
             tokenizer=self.initial.tokenizer,
             eos_ids=self.initial.eos_ids,
@@ -108,24 +108,24 @@ class Serving:
             thinking=self.initial.thinking,
         )
 
-    def teacher(self, weights: LoadedModel | None) -> ListedTeacher:
+    def teacher(self, weights: LoadedModel | None) -> TopKTeacher:
         """The vLLM teacher with a frozen model's weights; None: the served larger one."""
         key = "served" if weights is None else weights.name
         if key not in self._teachers:
             self._teachers[key] = self._teacher(weights)
         return self._teachers[key]
 
-    def _teacher(self, weights: LoadedModel | None) -> ListedTeacher:
+    def _teacher(self, weights: LoadedModel | None) -> TopKTeacher:
         if self.suite.teacher_url is not None:
             if weights is not None:
                 verify_weights(self.server, weights, _SERVE_IT)
-            return ListedTeacher(self.server, None, self.server.max_length)
+            return TopKTeacher(self.server, None, self.server.max_length)
         assert weights is not None
         larger = weights.name == self.suite.teacher_model
         source = str(self.suite.teacher_model) if larger else self.suite.model
-        return ListedTeacher(self._local(weights, source, "teacher"), weights, weights.max_length)
+        return TopKTeacher(self._local(weights, source, "teacher"), weights, weights.max_length)
 
-    def loss_of(self, method: Method, teacher: ListedTeacher | None) -> Loss:
+    def loss_of(self, method: Method, teacher: TopKTeacher | None) -> Loss:
         """The method's loss as its teacher serves it; InvalidLoss where it cannot.
 
         ``teacher`` None is one in this process, or a loss that reads none.

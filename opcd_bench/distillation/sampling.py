@@ -15,7 +15,7 @@ from opcd_bench.distillation.method import Teacher, Writer
 from opcd_bench.distillation.scoring import Pair
 from opcd_bench.envs.task import Context, Contexts, Example, Task
 from opcd_bench.errors import DataError
-from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import play
@@ -72,7 +72,7 @@ def write(
     task: Task,
     suite: Suite,
     seed: int,
-    loaded: PromptReader,
+    loaded: PromptFormat,
     engine: Engine,
     contexts: Contexts | None,
 ) -> list[Trajectory | Skipped]:
@@ -175,10 +175,10 @@ def pairs_of(
     teacher: Teacher,
     task: Task,
     suite: Suite,
-    student: PromptReader,
+    student: PromptFormat,
     *,
     seed: int,
-    told_by: PromptReader,
+    told_by: PromptFormat,
     on_policy: Sequence[bool],
 ) -> PairBatch:
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.

@@ -52,7 +52,7 @@ def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenStates:
     """Last hidden states at the positions that predict reply tokens, packed over the replies.
 
     ``states_NH``: N = sum of the reply lengths; ``target_N``: the reply token that each predicts;
@@ -64,9 +64,9 @@ class Hidden:
     reply_N: Tensor
 
 
-def read(
+def hidden_states(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
-) -> Hidden:
+) -> HiddenStates:
     """One forward pass over prompt + reply; only the positions that predict the reply are kept.
 
     Sequences are padded on the right: with causal attention a token never sees what follows it, so
@@ -93,10 +93,10 @@ def read(
     row_N = torch.tensor(rows, device=device)
     column_N = torch.tensor(columns, device=device)
     model: Any = loaded.model
-    with adapters.reading(loaded), cpu.causal_on_cpu(loaded.model, longest):
+    with adapters.active(loaded), cpu.causal_on_cpu(loaded.model, longest):
         backbone = model.get_decoder()
         states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
-    return Hidden(
+    return HiddenStates(
         states_NH=states_BTH[row_N, column_N],
         target_N=torch.tensor(targets, device=device),
         reply_N=row_N,
@@ -105,17 +105,17 @@ def read(
 
 def read_pairs(
     student: LoadedModel, teacher: LoadedModel | None, pairs: Sequence[Pair]
-) -> tuple[Hidden, Hidden | None]:
+) -> tuple[HiddenStates, HiddenStates | None]:
     """The plain student's reading and, without gradient, the told teacher's (None: no teacher).
 
     The two are asserted to be of the same reply tokens in the same order.
     """
     replies = [pair.reply_ids for pair in pairs]
-    plain = read(student, [pair.plain_ids for pair in pairs], replies)
+    plain = hidden_states(student, [pair.plain_ids for pair in pairs], replies)
     if teacher is None:
         return plain, None
     with torch.no_grad():
-        told = read(teacher, [pair.told_ids for pair in pairs], replies)
+        told = hidden_states(teacher, [pair.told_ids for pair in pairs], replies)
     if not torch.equal(plain.target_N.cpu(), told.target_N.cpu()):
         raise AssertionError("told and plain readings are not of the same reply tokens")
     return plain, told

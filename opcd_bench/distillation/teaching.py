@@ -60,7 +60,7 @@ class WholeTeacher:
     """A model in this process: its hidden states at the N reply positions, and so its logits."""
 
     teacher: LoadedModel
-    states: scoring.Hidden
+    states: scoring.HiddenStates
     temperature: float
 
     def loss(

@@ -13,7 +13,7 @@ from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.scoring import Pair
 from opcd_bench.errors import DataError
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.rollout.vllm import Backend, Follower, PromptLogProbs
+from opcd_bench.rollout.vllm import Backend, PromptLogProbs, WeightSync
 
 _EMPTY = -1
 """Id of an unused slot of a list."""
@@ -21,7 +21,7 @@ _EMPTY = -1
 
 @dataclass(frozen=True)
 class Listed:
-    """A teacher's reading of replies, packed as ``scoring.Hidden`` packs them (N positions).
+    """A teacher's reading of replies, packed as ``scoring.HiddenStates`` packs them (N positions).
 
     ``ids_NL`` and ``logp_NL``: up to L listed ids a position (-1: unused slot) with their
     log-probs; ``own_logp_N``: of the reply's own tokens. Floats are float32, at temperature 1.
@@ -34,7 +34,7 @@ class Listed:
     likeliest: bool
 
 
-class ListedTeacher:
+class TopKTeacher:
     """A told teacher that vLLM scores, in process or served (LOSSES.md, section 1.5).
 
     ``vllm`` follows ``weights``, a frozen model in this process; or it is a server that holds its
@@ -42,9 +42,9 @@ class ListedTeacher:
     """
 
     def __init__(
-        self, vllm: Follower | Backend, weights: LoadedModel | None, max_length: int
+        self, vllm: WeightSync | Backend, weights: LoadedModel | None, max_length: int
     ) -> None:
-        self._follower = vllm if isinstance(vllm, Follower) else Follower(vllm)
+        self._follower = vllm if isinstance(vllm, WeightSync) else WeightSync(vllm)
         self._weights, self.max_length = weights, max_length
 
     @property

@@ -19,7 +19,7 @@ from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.scoring import Pair
 from opcd_bench.distillation.stopwatch import Stopwatch
-from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.top_k_teacher import TopKTeacher
 from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.models import adapters, cpu, saving
 from opcd_bench.models.loaded import LoadedModel
@@ -118,7 +118,7 @@ class TrainingCore:
         self,
         pairs: Sequence[Pair],
         loss: Loss,
-        teacher: LoadedModel | ListedTeacher | None,
+        teacher: LoadedModel | TopKTeacher | None,
         *,
         shuffle: int | None,
     ) -> StepReport:
@@ -184,7 +184,7 @@ class TrainingCore:
         pairs: Sequence[Pair],
         weights: Sequence[float],
         loss: Loss,
-        teacher: LoadedModel | ListedTeacher | None,
+        teacher: LoadedModel | TopKTeacher | None,
         shuffle: int | None,
         total: _Means,
     ) -> None:
@@ -198,7 +198,7 @@ class TrainingCore:
         self.clock.lap("teacher")
         with self._autocast():
             plain, _ = scoring.read_pairs(self.student, None, pairs)
-        if isinstance(teacher, ListedTeacher):
+        if isinstance(teacher, TopKTeacher):
             self.clock.lap("student")
             told = self._ask_teacher(pairs, teacher, loss, plain)
             self.clock.lap("teacher")
@@ -236,17 +236,19 @@ class TrainingCore:
         model: Any = teacher.model
         was_training = model.training
         model.eval()
-        told = scoring.read(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
+        told = scoring.hidden_states(
+            teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs]
+        )
         model.train(was_training)
         if shuffle is not None:
             generator = torch.Generator().manual_seed(shuffle)
             order = torch.randperm(len(told.target_N), generator=generator).to(told.target_N)
-            told = scoring.Hidden(told.states_NH[order], told.target_N, told.reply_N)
+            told = scoring.HiddenStates(told.states_NH[order], told.target_N, told.reply_N)
         return teaching.WholeTeacher(teacher, told, self.suite.temperature)
 
     @torch.no_grad()
     def _ask_teacher(
-        self, pairs: Sequence[Pair], teacher: ListedTeacher, loss: Loss, plain: scoring.Hidden
+        self, pairs: Sequence[Pair], teacher: TopKTeacher, loss: Loss, plain: scoring.HiddenStates
     ) -> teaching.ListedReading:
         assert isinstance(loss, Divergence)
 

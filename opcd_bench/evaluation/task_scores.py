@@ -11,7 +11,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Contexts, Example, Split, Task
 from opcd_bench.errors import DataError
 from opcd_bench.hashing import digest
-from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
@@ -74,7 +74,7 @@ def protocol(
     examples: Sequence[Example],
     suite: Suite,
     samples: int,
-    loaded: PromptReader,
+    loaded: PromptFormat,
 ) -> dict[str, Any]:
     """All that a score depends on besides the weights and the reading (told or plain)."""
     template = loaded.tokenizer.chat_template
@@ -116,7 +116,7 @@ def evaluate(
     items: int,
     samples: int,
     told: bool,
-    loaded: PromptReader,
+    loaded: PromptFormat,
     engine: Engine,
     suite: Suite,
     seed: int,

@@ -13,7 +13,7 @@ from opcd_bench.models import loading, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import Follower, VLLMEngine
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm_local import started
 from opcd_bench.rollout.vllm_server import VLLMServer
 
@@ -63,7 +63,7 @@ def opened(
     else:
         server = VLLMServer(vllm_url)
         server.check_tokenizer(loaded.tokenizer, model)
-        follower = Follower(server)
+        follower = WeightSync(server)
     return Reader(loaded, VLLMEngine(loaded, follower), {**identity, "engine": engine})
 
 

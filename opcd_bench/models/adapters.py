@@ -99,7 +99,7 @@ def before(student: LoadedModel) -> LoadedModel:
 
 
 @contextmanager
-def reading(loaded: LoadedModel) -> Iterator[None]:
+def active(loaded: LoadedModel) -> Iterator[None]:
     """Let the module compute as ``loaded`` reads it, and as before after the block.
 
     Outside of any such block the adapter is on.
@@ -144,7 +144,7 @@ def reset(student: LoadedModel, seed: int) -> None:
 
 
 @torch.no_grad()
-def silence(student: LoadedModel) -> None:
+def zero_adapter(student: LoadedModel) -> None:
     """Let the adapter add nothing, as before training."""
     assert student.adapter is not None
     for layer in student.adapter.layers:

@@ -22,7 +22,7 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptReader:
+class PromptFormat:
     """What reading prompts needs to know of a model, wherever its weights are.
 
     ``eos_ids`` end a reply (the tokenizer's own first, then the generation config's).
@@ -39,12 +39,12 @@ class PromptReader:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedModel(PromptReader):
+class LoadedModel(PromptFormat):
     """A model in eval mode in this process, and what it and its tokenizer say about token ids.
 
     The LM head may have ``padded_rows`` more rows than the tokenizer has ids; they are never
     sampled. ``adapter``: low-rank weights on the module, and whether this reading of it has them
-    on; what computes with the module does so within ``adapters.reading``.
+    on; what computes with the module does so within ``adapters.active``.
     """
 
     model: PreTrainedModel

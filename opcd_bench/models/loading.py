@@ -247,7 +247,7 @@ def freeze(loaded: LoadedModel) -> LoadedModel:
     return loaded
 
 
-def settle(loaded: LoadedModel) -> None:
+def reset_modes(loaded: LoadedModel) -> None:
     """Eval mode and no gradients, whatever an attempt that failed half-way left behind."""
     torch.nn.Module.eval(loaded.model)
     loaded.model.zero_grad(set_to_none=True)

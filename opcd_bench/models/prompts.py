@@ -12,7 +12,7 @@ from transformers import (
 
 from opcd_bench.envs.task import Message
 from opcd_bench.errors import DataError
-from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.loaded import PromptFormat
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -26,7 +26,7 @@ _RENDERED_MOST = 50_000
 
 
 def prompt_ids(
-    reader: PromptReader | PreTrainedTokenizerBase, messages: Sequence[Message]
+    reader: PromptFormat | PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> tuple[int, ...]:
     """Token ids of a conversation up to where the reply begins, by the chat template.
 
@@ -35,8 +35,8 @@ def prompt_ids(
     there only if the template writes it. The same messages are rendered once per tokenizer. Raises
     DataError if the template refuses the messages.
     """
-    tokenizer = reader.tokenizer if isinstance(reader, PromptReader) else reader
-    thinking = isinstance(reader, PromptReader) and reader.thinking
+    tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
+    thinking = isinstance(reader, PromptFormat) and reader.thinking
     cache = _RENDERED.setdefault(tokenizer, {})
     said = tuple((message["role"], message["content"]) for message in messages)
     key = (f"{thinking} {tokenizer.chat_template}", said)

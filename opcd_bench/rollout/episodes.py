@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task
 from opcd_bench.errors import CellFailed, DataError, UserError
-from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
@@ -39,7 +39,7 @@ def play(
     task: Task,
     examples: Sequence[Example],
     engine: Engine,
-    reader: PromptReader | PreTrainedTokenizerBase,
+    reader: PromptFormat | PreTrainedTokenizerBase,
     sampling: Sampling,
     *,
     seeds: Sequence[int],
@@ -99,11 +99,11 @@ def play(
 
 
 def _limit(
-    reader: PromptReader | PreTrainedTokenizerBase, sampling: Sampling, most: int | None
+    reader: PromptFormat | PreTrainedTokenizerBase, sampling: Sampling, most: int | None
 ) -> tuple[int, str] | None:
     """The longest prompt in tokens, and the knob that says so."""
     knob = f"max_prompt_length = {most}"
-    if isinstance(reader, PromptReader):
+    if isinstance(reader, PromptFormat):
         room = reader.max_length - sampling.max_completion_length
         if most is None or room < most:
             return room, (

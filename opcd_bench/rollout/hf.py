@@ -174,7 +174,7 @@ def _quiet(loaded: LoadedModel, autocast: bool, plain: bool) -> Iterator[None]:
     try:
         with (
             torch.no_grad(),
-            adapters.reading(loaded),
+            adapters.active(loaded),
             torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast),
             fast_on_cpu(loaded.model, additive_masks=plain),
         ):

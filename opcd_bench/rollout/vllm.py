@@ -12,7 +12,7 @@ import torch
 
 from opcd_bench.errors import CellFailed, EngineDied, ModelError
 from opcd_bench.models import adapters
-from opcd_bench.models.loaded import LoadedModel, PromptReader
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 
 RAW_TEMPERATURE = 1.0
@@ -122,8 +122,8 @@ class VLLMEngine:
 
     protocol_name = "VLLMEngine"
 
-    def __init__(self, loaded: LoadedModel, follower: Follower) -> None:
-        self.loaded, self.follower = loaded, follower
+    def __init__(self, loaded: LoadedModel, sync: WeightSync) -> None:
+        self.loaded, self.sync = loaded, sync
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """One reply a request, in order, from the model's weights as they are now.
@@ -131,7 +131,7 @@ class VLLMEngine:
         Raises DataError for a prompt that is empty or too long, EngineDied for a vLLM that is gone.
         """
         check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
-        return replies(self.follower.refresh(self.loaded), requests, sampling, self.loaded)
+        return replies(self.sync.refresh(self.loaded), requests, sampling, self.loaded)
 
 
 class ServedEngine:
@@ -139,7 +139,7 @@ class ServedEngine:
 
     protocol_name = "ServedEngine"
 
-    def __init__(self, reader: PromptReader, backend: Backend) -> None:
+    def __init__(self, reader: PromptFormat, backend: Backend) -> None:
         self.reader, self.backend = reader, backend
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
@@ -149,7 +149,7 @@ class ServedEngine:
 
 
 def replies(
-    backend: Backend, requests: Sequence[Request], sampling: Sampling, reader: PromptReader
+    backend: Backend, requests: Sequence[Request], sampling: Sampling, reader: PromptFormat
 ) -> list[Reply]:
     """What a backend wrote, checked and decoded by the reader's tokenizer."""
     found = []
@@ -172,7 +172,7 @@ def replies(
 _State = tuple[bool, tuple[int, ...]]
 
 
-class Follower:
+class WeightSync:
     """A backend whose weights follow those of whichever model generates next."""
 
     def __init__(self, backend: Backend) -> None:
@@ -207,7 +207,7 @@ def probe_gap(backend: Backend, loaded: LoadedModel) -> float:
     The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
     """
     ids = tuple(range(min(_PROBE, loaded.vocab_size)))
-    with torch.no_grad(), adapters.reading(loaded), _evaluating(loaded):
+    with torch.no_grad(), adapters.active(loaded), _evaluating(loaded):
         at = torch.tensor([ids], device=loaded.model.device)
         logits_TV = loaded.model(input_ids=at, use_cache=False).logits[0].float()
         own_T = logits_TV.log_softmax(-1)[:-1].gather(-1, at[0, 1:, None])[:, 0]

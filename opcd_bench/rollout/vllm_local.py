@@ -18,7 +18,13 @@ from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line, source_of
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.vllm import Follower, PromptLogProbs, Written, finish_of, sampling_words
+from opcd_bench.rollout.vllm import (
+    PromptLogProbs,
+    WeightSync,
+    Written,
+    finish_of,
+    sampling_words,
+)
 
 SHARE_OF_GPU = 0.4
 """Of the GPU's memory for vLLM's weights and cache, unless the options say otherwise: the trainer
@@ -177,7 +183,7 @@ class LocalVLLM:
             ) from error
 
 
-_STARTED: dict[tuple[Any, ...], Follower] = {}
+_STARTED: dict[tuple[Any, ...], WeightSync] = {}
 
 
 def started(
@@ -188,7 +194,7 @@ def started(
     most_ids: int,
     options: Mapping[str, Any],
     role: str,
-) -> Follower:
+) -> WeightSync:
     """The vLLM of this process for a model and a role, started where there is none yet.
 
     Suites, and rounds of one, that come after each other share it: whoever uses it pushes weights.
@@ -196,7 +202,7 @@ def started(
     shape = (loaded.dtype, str(loaded.device), loaded.max_length, loaded.vocab_size)
     key = (source, revision, role, *shape, repr(sorted(options.items())))
     if key not in _STARTED:
-        _STARTED[key] = Follower(
+        _STARTED[key] = WeightSync(
             LocalVLLM(loaded, source, revision=revision, most_ids=most_ids, options=options)
         )
     return _STARTED[key]

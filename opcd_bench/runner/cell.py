@@ -16,12 +16,12 @@ from opcd_bench.distillation.trainer import EmaTeacher, TrainingCore
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed, ConfigError
 from opcd_bench.models import card, loading
-from opcd_bench.models.loaded import LoadedModel, PromptReader
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.runner.grid import Cell
-from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Measured, Workbench
 from opcd_bench.runner.tracker import Tracker
 from opcd_bench.seeds import seed_of
@@ -122,7 +122,7 @@ class CellRun:
         began = time.perf_counter()
         slots = sampling.schedule(self.task, self.suite, self.cell.seed, step)
         told = sampling.told_by_teacher(self.method.writer, slots, self.task, self.cell.seed)
-        with named_knob("writing", self.suite):
+        with explain_out_of_memory("writing", self.suite):
             trajectories = self._trajectories(slots, told, step)
         batch = sampling.pairs_of(
             trajectories,
@@ -142,7 +142,7 @@ class CellRun:
             )
         written = time.perf_counter()
         shuffled = self.method.teacher.rows == "shuffled"
-        with named_knob("training", self.suite):
+        with explain_out_of_memory("training", self.suite):
             report = self.core.step(
                 batch.pairs,
                 self.loss,
@@ -241,7 +241,7 @@ class CellRun:
             )
         return [by_example[slot.example.id] for slot in slots]
 
-    def _told_by(self) -> PromptReader:
+    def _told_by(self) -> PromptFormat:
         """Whose chat template and window the told prompts meet."""
         if self.listed is None:
             return self.teacher or self.student
@@ -274,7 +274,7 @@ class CellRun:
     def _evaluate(self, step: int) -> None:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
         base = step == 0
-        with named_knob("scoring", self.suite):
+        with explain_out_of_memory("scoring", self.suite):
             dev = (
                 self.bench.base(self.task, "dev", self.cell.seed)
                 if base
@@ -372,7 +372,7 @@ class CellRun:
         self._load_weights(choice.step)
         with (
             self.console.phase(f"{self._title()}: test", None, "samples"),
-            named_knob("scoring", self.suite),
+            explain_out_of_memory("scoring", self.suite),
         ):
             test = self.bench.score(
                 self.task, "test", self.student, self.engine, self.cell.seed, final=True

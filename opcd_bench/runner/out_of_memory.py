@@ -18,7 +18,7 @@ Phase = Literal["loading", "writing", "training", "scoring"]
 
 
 @contextmanager
-def named_knob(phase: Phase, suite: Suite) -> Iterator[None]:
+def explain_out_of_memory(phase: Phase, suite: Suite) -> Iterator[None]:
     """Turn a GPU that is out of memory into CellFailed, with the settings that this phase hangs on.
 
     What the cell has stored stays, and the same command goes on from its last checkpoint.

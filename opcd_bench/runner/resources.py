@@ -18,13 +18,13 @@ from opcd_bench.distillation.engines import Serving, refuse_moving_teacher
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.optimiser import require_eight_bit
-from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.top_k_teacher import TopKTeacher
 from opcd_bench.envs.task import Split, Task
 from opcd_bench.errors import ConfigError, InvalidLoss
 from opcd_bench.evaluation import retention, task_scores
 from opcd_bench.hashing import digest
 from opcd_bench.models import adapters, loading, saving
-from opcd_bench.models.loaded import LoadedModel, PromptReader
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
@@ -87,7 +87,7 @@ class Workbench:
                 seed=seed_of("lora", 0),
             )
             self.initial = adapters.before(self._student)
-        self._larger: PromptReader | None = None
+        self._larger: PromptFormat | None = None
         self.serving = Serving(suite, self.initial)
         self._told: dict[str, list[list[Trajectory | Skipped]]] = {}
         self._measured: dict[tuple[str, ...], Measured] = {}
@@ -129,17 +129,17 @@ class Workbench:
             self.restore(self._student)
         if self._student.adapter is not None:
             adapters.reset(self._student, seed_of("lora", seed))
-        loading.settle(self._student)
+        loading.reset_modes(self._student)
         return self._student
 
     def restore(self, student: LoadedModel) -> None:
         """Give the student its weights before training."""
         if student.adapter is not None:
-            adapters.silence(student)
+            adapters.zero_adapter(student)
             return
         student.model.load_state_dict(self.initial.model.state_dict())
 
-    def larger(self) -> PromptReader:
+    def larger(self) -> PromptFormat:
         """The suite's larger teacher, frozen or served; refused if its vocabulary is another."""
         if self._larger is None:
             if self.suite.teacher_model is None:
@@ -172,11 +172,11 @@ class Workbench:
             **self.computed(),
         }
 
-    def engine(self, loaded: PromptReader) -> Engine:
+    def engine(self, loaded: PromptFormat) -> Engine:
         """The suite's rollout engine on a model's live weights (a served teacher's own)."""
         return self.serving.writer(loaded, larger=loaded is self._larger)
 
-    def listed_teacher(self, method: Method) -> ListedTeacher | None:
+    def listed_teacher(self, method: Method) -> TopKTeacher | None:
         """The vLLM that scores for a method's teacher; None: a model in this process does, or none.
 
         Raises InvalidLoss for a teacher that vLLM cannot be.
@@ -213,7 +213,7 @@ class Workbench:
         self,
         task: Task,
         split: Split,
-        loaded: PromptReader,
+        loaded: PromptFormat,
         engine: Engine,
         seed: int,
         *,
@@ -338,7 +338,7 @@ class Workbench:
     def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
         suite = self.suite
         decoding = task_scores.retention_sampling(suite)
-        with adapters.reading(loaded):  # tasks that score given answers compute with the module
+        with adapters.active(loaded):  # tasks that score given answers compute with the module
             result = retention.measure(
                 loaded.model,
                 loaded.tokenizer,

@@ -29,7 +29,7 @@ from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report.tables import plain_text
 from opcd_bench.runner import grid, registry
 from opcd_bench.runner.cell import CellRun
-from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Workbench
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
@@ -230,7 +230,7 @@ def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
-            with named_knob("loading", planned.suite):
+            with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, bench, run_dir, console, live)
             started.run()
         except EngineDied as error:  # without an engine no other cell would go on either

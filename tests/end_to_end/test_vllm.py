@@ -24,14 +24,14 @@ from fixtures import write_tiny_model
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.scoring import Pair
-from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.top_k_teacher import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import Follower, VLLMEngine, probe_gap
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync, probe_gap
 from opcd_bench.rollout.vllm_local import LocalVLLM
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.runner import registry
@@ -83,7 +83,7 @@ def trained(loaded: LoadedModel, scale: float) -> LoadedModel:
 def test_greedy_replies_are_those_of_hf_with_log_probs_within_a_thousandth(
     micro, backend, requests
 ):
-    mine = VLLMEngine(micro, Follower(backend)).generate(requests, GREEDY)
+    mine = VLLMEngine(micro, WeightSync(backend)).generate(requests, GREEDY)
     theirs = HFEngine(micro).generate(requests, GREEDY)
     assert [(r.ids, r.text, r.finish) for r in mine] == [(r.ids, r.text, r.finish) for r in theirs]
     assert {r.finish for r in mine} == {"stop", "length"}
@@ -96,7 +96,7 @@ def test_greedy_replies_are_those_of_hf_with_log_probs_within_a_thousandth(
 
 
 def test_weights_follow_the_trainer_without_a_new_engine(micro, backend, requests):
-    follower = Follower(backend)
+    follower = WeightSync(backend)
     for scale in (0.02, 0.1):
         student = trained(micro, scale)
         mine = VLLMEngine(student, follower).generate(requests[:4], GREEDY)
@@ -106,7 +106,7 @@ def test_weights_follow_the_trainer_without_a_new_engine(micro, backend, request
 
 
 def test_each_reply_depends_on_its_own_seed_alone(micro, backend, requests):
-    engine = VLLMEngine(micro, Follower(backend))
+    engine = VLLMEngine(micro, WeightSync(backend))
     sampling = Sampling(temperature=1.0, max_completion_length=24)
     together = engine.generate(requests, sampling)
     alone = engine.generate(requests[3:4], sampling)
@@ -116,7 +116,7 @@ def test_each_reply_depends_on_its_own_seed_alone(micro, backend, requests):
 
 
 def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, requests):
-    teacher = ListedTeacher(backend, copy_frozen(micro), micro.max_length)
+    teacher = TopKTeacher(backend, copy_frozen(micro), micro.max_length)
     assert teacher.tier == ("I" if backend.arbitrary_ids else "T")
     sequence = (*requests[1].prompt_ids, 50, 60, 70)
     scored = backend.score([sequence], 8)[0].last(3)
@@ -132,7 +132,7 @@ def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, 
     """O-28 through the real serving path, against the same teacher told something else."""
     student = dataclasses.replace(micro, model=copy.deepcopy(micro.model).requires_grad_(True))
     replies = HFEngine(micro).generate(requests[:4], GREEDY)
-    teacher = ListedTeacher(Follower(backend), copy_frozen(micro), micro.max_length)
+    teacher = TopKTeacher(WeightSync(backend), copy_frozen(micro), micro.max_length)
     suite = make_suite({"methods": "opcd", "tasks": "rule_math"}, "a test")
 
     def step(shift: int):
@@ -151,7 +151,7 @@ def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, 
 def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend, requests):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    VLLMEngine(micro, Follower(backend)).generate(requests[:2], GREEDY)
+    VLLMEngine(micro, WeightSync(backend)).generate(requests[:2], GREEDY)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -251,7 +251,7 @@ def test_a_server_writes_teaches_and_takes_weights(served):
     student = loading.load(str(folder), device="cpu", dtype="float32")
     server.check_tokenizer(student.tokenizer, "tiny")
     requests = [Request((5, 6, 7 + i), i) for i in range(4)]
-    follower = Follower(server)
+    follower = WeightSync(server)
     for loaded in (student, trained(student, 0.1)):
         mine = VLLMEngine(loaded, follower).generate(requests, GREEDY)
         theirs = HFEngine(loaded).generate(requests, GREEDY)

@@ -15,7 +15,7 @@ from opcd_bench.errors import CellFailed, ModelError
 from opcd_bench.models import loading
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.runner import resources
-from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Workbench
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -76,7 +76,7 @@ def test_writing_through_the_engine_is_where_a_rollout_runs_out(
 
 def knobs(tmp_path, **values) -> str:
     suite = toy_suite(tmp_path, tmp_path, micro_batch_size=8, **values)
-    with pytest.raises(CellFailed) as caught, named_knob("training", suite):
+    with pytest.raises(CellFailed) as caught, explain_out_of_memory("training", suite):
         raise OOM
     return str(caught.value)
 
@@ -93,7 +93,7 @@ def test_a_knob_that_is_turned_already_is_not_named_again(tmp_path):
 
 def told(phase, tmp_path, **values) -> str:
     suite = toy_suite(tmp_path, tmp_path, **values)
-    with pytest.raises(CellFailed) as caught, named_knob(phase, suite):
+    with pytest.raises(CellFailed) as caught, explain_out_of_memory(phase, suite):
         raise OOM
     return str(caught.value)
 
@@ -130,7 +130,7 @@ def test_processes_that_share_the_gpu_are_named_first(phase, tmp_path):
 def test_other_errors_pass_through_as_they_are(tmp_path):
     with (
         pytest.raises(ValueError, match="no memory matter"),
-        named_knob("training", toy_suite(tmp_path, tmp_path)),
+        explain_out_of_memory("training", toy_suite(tmp_path, tmp_path)),
     ):
         raise ValueError("no memory matter")
 

@@ -136,8 +136,10 @@ def test_prompts_carry_no_loss_and_padding_changes_nothing(tiny_loaded):
     """O-22: a longer neighbour in the batch, hence more padding, does not change a reply's loss."""
     loaded = student(tiny_loaded)
     batch = pairs(tiny_loaded.vocab_size)
-    alone = scoring.read(loaded, [batch[0].plain_ids], [batch[0].reply_ids])
-    together = scoring.read(loaded, [p.plain_ids for p in batch], [p.reply_ids for p in batch])
+    alone = scoring.hidden_states(loaded, [batch[0].plain_ids], [batch[0].reply_ids])
+    together = scoring.hidden_states(
+        loaded, [p.plain_ids for p in batch], [p.reply_ids for p in batch]
+    )
     n = len(batch[0].reply_ids)
     assert torch.allclose(alone.states_NH, together.states_NH[:n], atol=1e-5)
     assert together.target_N.tolist() == [t for p in batch for t in p.reply_ids]
@@ -149,8 +151,8 @@ def test_a_changed_reply_token_changes_only_the_predictions_after_it(tiny_loaded
     loaded = student(tiny_loaded)
     prompt, reply = (5, 6, 7), (8, 9, 10, 11)
     changed = (8, 9, 12, 11)
-    a = scoring.read(loaded, [prompt], [reply]).states_NH
-    b = scoring.read(loaded, [prompt], [changed]).states_NH
+    a = scoring.hidden_states(loaded, [prompt], [reply]).states_NH
+    b = scoring.hidden_states(loaded, [prompt], [changed]).states_NH
     same = [torch.allclose(x, y, atol=1e-5) for x, y in zip(a, b, strict=True)]
     assert same == [True, True, True, False]
 

@@ -20,9 +20,9 @@ from opcd_bench.distillation.losses.supports import (
     EMPTY,
     FromList,
     FromLogits,
-    Reader,
-    Reading,
-    read,
+    LogProbSource,
+    SupportLogProbs,
+    log_probs_on_support,
 )
 from opcd_bench.errors import InvalidLoss
 
@@ -167,7 +167,7 @@ def support_metrics_from_support(
 def _evaluate(
     loss: Divergence,
     student: FromLogits,
-    teacher: Reader | None,
+    teacher: LogProbSource | None,
     reply_ids_X: Tensor,
     sampler_logp_X: Tensor | None,
 ) -> TokenLoss:
@@ -180,7 +180,7 @@ def _evaluate(
         student_logp_XB, teacher_logp_XB = student.everywhere(), teacher.everywhere()
         in_support_X = torch.ones_like(reply_ids_X, dtype=torch.bool)
     else:
-        reading = read(loss, student, teacher, reply_ids_X)
+        reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
         if loss.estimator != "exact":
             return _estimated(loss, student, teacher, reading, sampler_logp_X)
         student_logp_XB, teacher_logp_XB = _buckets(loss, reading)
@@ -202,8 +202,8 @@ def _evaluate(
 def _estimated(
     loss: Divergence,
     student: FromLogits,
-    teacher: Reader,
-    reading: Reading,
+    teacher: LogProbSource,
+    reading: SupportLogProbs,
     sampler_logp_X: Tensor | None,
 ) -> TokenLoss:
     """Losses of the written token's log-ratio l = log p(y) - log q(y) alone."""
@@ -225,7 +225,7 @@ def _estimated(
     return TokenLoss((value_X.detach() - baseline) * weight_X * student_logp_X, divergence_X)
 
 
-def _buckets(loss: Divergence, reading: Reading) -> tuple[Tensor, Tensor]:
+def _buckets(loss: Divergence, reading: SupportLogProbs) -> tuple[Tensor, Tensor]:
     """Log-probs of both models on the buckets that the divergence compares."""
     student_logp_XB, teacher_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
     if loss.outside == "tail":
@@ -346,7 +346,7 @@ def _at_reply(student: FromLogits, reply_ids_X: Tensor) -> Tensor:
 
 
 def _teacher_at_reply(
-    loss: Divergence, teacher: Reader, reply_ids_X: Tensor, needed_X: Tensor
+    loss: Divergence, teacher: LogProbSource, reply_ids_X: Tensor, needed_X: Tensor
 ) -> Tensor:
     """The teacher's log-prob of the written token, refused where it is needed and unknown."""
     logp_XK, known_XK = teacher.at(reply_ids_X.unsqueeze(-1))
@@ -393,7 +393,7 @@ def _listed(
 
 
 def _metrics(
-    loss: Divergence, student: FromLogits, teacher: Reader | None, reply_ids_X: Tensor
+    loss: Divergence, student: FromLogits, teacher: LogProbSource | None, reply_ids_X: Tensor
 ) -> SupportMetrics:
     logp_XV = student.everywhere()
     entropy_X = -(logp_XV.exp() * logp_XV).sum(-1)
@@ -419,7 +419,7 @@ def _metrics(
         mass_X = teacher_mass_X = coverage_X = ones_X
         size_X = ones_X * logp_XV.shape[-1]
     else:
-        reading = read(loss, student, teacher, reply_ids_X)
+        reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
         own_logp_XB, its_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
         mass_X, teacher_mass_X = own_logp_XB.exp().sum(-1), its_logp_XB.exp().sum(-1)
         coverage_X = reading.coverage_X.to(entropy_X.dtype)
@@ -446,7 +446,7 @@ def _leak(mass_X: Tensor) -> Tensor:
     return (2 * mass_X * (1 - mass_X)).clamp(min=0)
 
 
-def _overlap(loss: Divergence, student: FromLogits, teacher: Reader) -> Tensor | None:
+def _overlap(loss: Divergence, student: FromLogits, teacher: LogProbSource) -> Tensor | None:
     """Share of the student's top-k that is in the teacher's; None if its list is too short."""
     k = loss.k or min(_OVERLAP_K, student.logits_XV.shape[-1])
     if isinstance(teacher, FromList) and teacher.shortest() < k:

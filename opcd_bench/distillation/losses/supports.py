@@ -29,7 +29,7 @@ class Known(NamedTuple):
     known_XK: Tensor
 
 
-class Reading(NamedTuple):
+class SupportLogProbs(NamedTuple):
     """Both models on one support; X stands for the leading axes, K for the slots.
 
     Unused slots (duplicates, dropped ids) have `inside_XK` False and probability 0 in both models.
@@ -45,7 +45,7 @@ class Reading(NamedTuple):
     """Share of the ids that the loss asked for whose teacher log-prob is known."""
 
 
-class Reader(Protocol):
+class LogProbSource(Protocol):
     """What a loss asks of a model at every position."""
 
     def top_ids(self, k: int) -> Tensor:
@@ -173,7 +173,9 @@ class FromList:
         return log_tail_X.masked_fill(nothing_left_X, LOG_PROB_FLOOR).clamp(min=LOG_PROB_FLOOR)
 
 
-def read(loss: Divergence, student: FromLogits, teacher: Reader, reply_ids_X: Tensor) -> Reading:
+def log_probs_on_support(
+    loss: Divergence, student: FromLogits, teacher: LogProbSource, reply_ids_X: Tensor
+) -> SupportLogProbs:
     """Choose the support of a top-k or sampled loss and read both models on it.
 
     Raises:
@@ -196,11 +198,13 @@ def read(loss: Divergence, student: FromLogits, teacher: Reader, reply_ids_X: Te
             teacher.log_tail(ids_XK, inside_XK, teacher_logp_XK),
         ]
     own_logp_XK = torch.where(inside_XK, own_logp_XK, EMPTY)
-    return Reading(ids_XK, inside_XK, own_logp_XK, teacher_logp_XK, tails[0], tails[1], coverage_X)
+    return SupportLogProbs(
+        ids_XK, inside_XK, own_logp_XK, teacher_logp_XK, tails[0], tails[1], coverage_X
+    )
 
 
 def _choose(
-    loss: Divergence, student: FromLogits, teacher: Reader, reply_ids_X: Tensor
+    loss: Divergence, student: FromLogits, teacher: LogProbSource, reply_ids_X: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Ids of the support, with which slots count: no id counts twice."""
     if loss.support == "sampled":
@@ -223,7 +227,7 @@ def _choose(
 
 
 def _fill(
-    loss: Divergence, teacher: Reader, logp_XK: Tensor, inside_XK: Tensor, lacking_XK: Tensor
+    loss: Divergence, teacher: LogProbSource, logp_XK: Tensor, inside_XK: Tensor, lacking_XK: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Apply the missing-id policy; never with anything of the student's."""
     if not isinstance(teacher, FromList) or not bool(lacking_XK.any()):

@@ -11,7 +11,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import loading, prompts
-from opcd_bench.models.loaded import PromptReader
+from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import grid, registry
 from opcd_bench.runner.estimate import memory, workload
@@ -145,12 +145,12 @@ def _shape(suite: Suite, name: str) -> Shape:
     )
 
 
-def _reader(suite: Suite, student: Shape) -> PromptReader:
+def _reader(suite: Suite, student: Shape) -> PromptFormat:
     """How the student reads prompts, without its weights."""
     tokenizer = loading.tokenizer_of(
         suite.model, revision=suite.revision, trust_remote_code=suite.trust_remote_code
     )
-    return PromptReader(
+    return PromptFormat(
         name=suite.model,
         tokenizer=tokenizer,
         eos_ids=(),  # nothing is written here
@@ -160,7 +160,7 @@ def _reader(suite: Suite, student: Shape) -> PromptReader:
     )
 
 
-def _lengths(suite: Suite, task: Task, reader: PromptReader | None) -> Lengths:
+def _lengths(suite: Suite, task: Task, reader: PromptFormat | None) -> Lengths:
     """The longest prompts of the first train examples; without a reader the suite's own limit."""
     if reader is None:
         assert suite.max_prompt_length is not None

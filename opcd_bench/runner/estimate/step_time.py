@@ -18,7 +18,7 @@ from opcd_bench.progress import Reporter
 from opcd_bench.runner import grid
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.estimate.workload import Pace
-from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Workbench
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store.run_dir import RunDir
@@ -117,7 +117,7 @@ def rehearsed(
                 console.phase(title, None, "steps"),
                 RunDir.open(suite_dir.run(cell.name), cell.config, {}) as run_dir,
             ):
-                with named_knob("loading", suite):
+                with explain_out_of_memory("loading", suite):
                     run = CellRun(cell, method, task, bench, run_dir, console, live)
                 run.rehearse(steps + 1)
                 pace = pace_of([run_dir], warm_up=1)

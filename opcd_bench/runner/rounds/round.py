@@ -30,7 +30,7 @@ from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
 from opcd_bench.runner import grid, suite_runner
 from opcd_bench.runner.grid import Cell
-from opcd_bench.runner.out_of_memory import named_knob
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Workbench
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
@@ -94,7 +94,7 @@ class Round:
             self.suite_dir.merge(suite_runner.weights(bench))
         try:
             if record is None:
-                with named_knob("writing", self.suite):
+                with explain_out_of_memory("writing", self.suite):
                     record = self._learn(bench)
             return self._consolidate(bench, record)
         except EngineDied:  # without an engine no other chain would go on either

@@ -13,7 +13,7 @@ from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.served import served
 from opcd_bench.distillation.scoring import Pair
-from opcd_bench.distillation.top_k_teacher import ListedTeacher
+from opcd_bench.distillation.top_k_teacher import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import DataError, InvalidLoss
 from opcd_bench.models.loaded import LoadedModel
@@ -49,10 +49,10 @@ def stepped(tiny: LoadedModel, loss, taught, suite=SUITE):
     return torch.cat([p.detach().flatten() for p in core.parameters]), report
 
 
-def listed(tiny: LoadedModel, *, arbitrary_ids: bool = False) -> ListedTeacher:
+def listed(tiny: LoadedModel, *, arbitrary_ids: bool = False) -> TopKTeacher:
     weights = teacher(tiny)
     fake = FakeVLLM(tiny, arbitrary_ids=arbitrary_ids)
-    return ListedTeacher(fake, weights, weights.max_length)
+    return TopKTeacher(fake, weights, weights.max_length)
 
 
 TEACHERS_OWN = [
@@ -121,6 +121,6 @@ def test_a_renormalised_loss_is_exact_at_another_temperature(tiny_loaded):
 
 
 def test_a_told_prompt_that_fills_the_window_is_refused(tiny_loaded):
-    short = ListedTeacher(FakeVLLM(tiny_loaded), None, 10)
+    short = TopKTeacher(FakeVLLM(tiny_loaded), None, 10)
     with pytest.raises(DataError, match="leave no room in fake vLLM, which reads 10"):
         stepped(tiny_loaded, named("fkl_gen", k=3), short)

@@ -47,7 +47,7 @@ def stirred(student: LoadedModel) -> LoadedModel:
 
 @torch.no_grad()
 def logits(loaded: LoadedModel) -> torch.Tensor:
-    with adapters.reading(loaded):
+    with adapters.active(loaded):
         return loaded.model(input_ids=IDS, use_cache=False).logits
 
 
@@ -68,9 +68,9 @@ def test_off_it_is_the_model_before_training_to_the_last_bit(tiny_loaded):
 def test_readings_nest_and_leave_the_adapter_on_and_trainable(tiny_loaded):
     student = stirred(attached(tiny_loaded))
     on, off = logits(student), logits(adapters.before(student))
-    with adapters.reading(adapters.before(student)):
+    with adapters.active(adapters.before(student)):
         assert torch.equal(student.model(input_ids=IDS).logits, off)
-        with adapters.reading(student):
+        with adapters.active(student):
             assert torch.equal(student.model(input_ids=IDS).logits, on)
         assert torch.equal(student.model(input_ids=IDS).logits, off)
     assert torch.equal(student.model(input_ids=IDS).logits, on)
@@ -79,7 +79,7 @@ def test_readings_nest_and_leave_the_adapter_on_and_trainable(tiny_loaded):
 
 def test_an_error_within_a_reading_puts_the_adapter_back_on(tiny_loaded):
     student = stirred(attached(tiny_loaded))
-    with pytest.raises(ZeroDivisionError), adapters.reading(adapters.before(student)):
+    with pytest.raises(ZeroDivisionError), adapters.active(adapters.before(student)):
         1 / 0  # noqa: B018
     assert not student.adapter.layers[0].disable_adapters
 
@@ -88,7 +88,10 @@ def test_scoring_and_writing_go_by_the_reading(tiny_loaded):
     student = stirred(attached(tiny_loaded))
     before = adapters.before(student)
     pristine = assemble("again", tiny_model(), tiny_tokenizer())
-    plain = [scoring.read(m, [(5, 6)], [(7, 8, 9)]).states_NH for m in (before, pristine, student)]
+    plain = [
+        scoring.hidden_states(m, [(5, 6)], [(7, 8, 9)]).states_NH
+        for m in (before, pristine, student)
+    ]
     assert torch.equal(plain[0], plain[1])
     assert not torch.allclose(plain[1], plain[2], atol=1e-2)
     request, how = [Request((5, 6, 7), 1)], Sampling(temperature=0.0, max_completion_length=8)

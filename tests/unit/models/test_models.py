@@ -20,8 +20,8 @@ from opcd_bench.models.loading import (
     copy_frozen,
     freeze,
     load,
+    reset_modes,
     same_vocabulary,
-    settle,
 )
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.models.saving import save, weights_hash
@@ -337,7 +337,7 @@ def test_code_of_a_model_s_own_is_not_run_unless_asked(folder: Path) -> None:
 def test_a_model_is_frozen_in_place_and_settled_after_a_failure(tiny_loaded: LoadedModel) -> None:
     tiny_loaded.model.train()
     tiny_loaded.model(input_ids=torch.tensor([[5, 6]])).logits.sum().backward()
-    settle(tiny_loaded)
+    reset_modes(tiny_loaded)
     assert not tiny_loaded.model.training
     assert all(p.grad is None and p.requires_grad for p in tiny_loaded.model.parameters())
     assert freeze(tiny_loaded) is tiny_loaded

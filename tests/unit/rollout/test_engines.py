@@ -15,7 +15,7 @@ from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teache
 from opcd_bench.errors import EngineDied, InvalidLoss, MissingPackage, ModelError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout import vllm_local
-from opcd_bench.rollout.vllm import Follower
+from opcd_bench.rollout.vllm import WeightSync
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.runner import grid, suite_runner
 from opcd_bench.runner.resources import Workbench
@@ -38,7 +38,7 @@ def fakes(monkeypatch) -> list[FakeVLLM]:
 
     def local(self, loaded, source, role):
         made.append(FakeVLLM(loaded))
-        return Follower(made[-1])
+        return WeightSync(made[-1])
 
     monkeypatch.setattr(engines.Serving, "_local", local)
     return made

@@ -22,7 +22,7 @@ from opcd_bench.models.loading import assemble, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import Follower, VLLMEngine, Written, probe_gap
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync, Written, probe_gap
 from opcd_bench.runner import registry
 
 GREEDY = Sampling(temperature=0.0, max_completion_length=12)
@@ -41,14 +41,14 @@ def nudge(loaded: LoadedModel) -> None:
 
 
 def test_replies_are_those_of_the_hf_engine_with_log_probs_at_temperature_one(tiny_loaded):
-    engine = VLLMEngine(tiny_loaded, Follower(FakeVLLM(tiny_loaded)))
+    engine = VLLMEngine(tiny_loaded, WeightSync(FakeVLLM(tiny_loaded)))
     sampling = Sampling(temperature=0.5, max_completion_length=12)
     mine, theirs = engine.generate(REQUESTS, sampling), HFEngine(tiny_loaded).generate(
         REQUESTS, sampling
     )  # fmt: skip
     assert [(r.ids, r.text, r.finish) for r in mine] == [(r.ids, r.text, r.finish) for r in theirs]
     assert {r.logprob_temperature for r in mine} == {1.0}
-    forced = scoring.read(tiny_loaded, [REQUESTS[0].prompt_ids], [mine[0].ids])
+    forced = scoring.hidden_states(tiny_loaded, [REQUESTS[0].prompt_ids], [mine[0].ids])
     logp = scoring.logits(tiny_loaded, forced.states_NH).log_softmax(-1)
     own = logp.gather(-1, forced.target_N[:, None])[:, 0].tolist()
     assert mine[0].logprobs == pytest.approx(own, abs=1e-5)
@@ -56,7 +56,7 @@ def test_replies_are_those_of_the_hf_engine_with_log_probs_at_temperature_one(ti
 
 def test_weights_are_pushed_when_they_have_changed_and_only_then(tiny_loaded):
     student, fake = trainable(tiny_loaded), FakeVLLM(tiny_loaded)
-    engine = VLLMEngine(student, Follower(fake))
+    engine = VLLMEngine(student, WeightSync(fake))
     engine.generate(REQUESTS, GREEDY)
     engine.generate(REQUESTS, GREEDY)
     assert fake.loads == 1
@@ -73,7 +73,7 @@ def test_weights_are_pushed_when_they_have_changed_and_only_then(tiny_loaded):
 
 def test_a_new_model_in_the_place_of_a_dead_one_is_pushed(tiny_loaded):
     fake = FakeVLLM(tiny_loaded)
-    follower = Follower(fake)
+    follower = WeightSync(fake)
     for loads in range(1, 6):  # fresh modules, all at version 0, often at one address
         follower.refresh(trainable(tiny_loaded))
         assert fake.loads == loads
@@ -82,7 +82,7 @@ def test_a_new_model_in_the_place_of_a_dead_one_is_pushed(tiny_loaded):
 def test_two_models_of_one_kind_take_turns_in_one_vllm(tiny_loaded):
     student = trainable(tiny_loaded)
     nudge(student)
-    follower = Follower(FakeVLLM(tiny_loaded))
+    follower = WeightSync(FakeVLLM(tiny_loaded))
     for loaded in (student, tiny_loaded, student):
         mine = VLLMEngine(loaded, follower).generate(REQUESTS, GREEDY)
         theirs = HFEngine(loaded).generate(REQUESTS, GREEDY)
@@ -101,7 +101,7 @@ def test_an_adapter_that_is_off_is_another_state_of_the_same_module(tiny_loaded)
             self.loads += 1
             self.held.model.load_state_dict(adapters.weights(loaded))
 
-    follower = Follower(Merged(tiny_loaded))
+    follower = WeightSync(Merged(tiny_loaded))
     follower.refresh(student)
     assert probe_gap(follower.backend, student) < 1e-4
     follower.refresh(adapters.before(student))
@@ -111,7 +111,7 @@ def test_an_adapter_that_is_off_is_another_state_of_the_same_module(tiny_loaded)
 
 def test_a_vllm_that_keeps_stale_weights_never_writes_a_reply(tiny_loaded):
     student = trainable(tiny_loaded)
-    engine = VLLMEngine(student, Follower(FakeVLLM(tiny_loaded, deaf=True)))
+    engine = VLLMEngine(student, WeightSync(FakeVLLM(tiny_loaded, deaf=True)))
     engine.generate(REQUESTS, GREEDY)
     nudge(student)
     with pytest.raises(ModelError, match="does not hold the weights"):
@@ -133,12 +133,12 @@ def test_a_token_of_the_padding_is_refused(tiny_loaded):
             return [Written((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
 
     with pytest.raises(CellFailed, match="padding of the LM head"):
-        VLLMEngine(tiny_loaded, Follower(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
+        VLLMEngine(tiny_loaded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_as_by_the_hf_engine():
     small = assemble("small", tiny_model(max_position_embeddings=16), tiny_tokenizer())
-    engine = VLLMEngine(small, Follower(FakeVLLM(small)))
+    engine = VLLMEngine(small, WeightSync(FakeVLLM(small)))
     with pytest.raises(DataError, match="reads 16 in all"):
         engine.generate([Request((5,) * 8, 0)], GREEDY)
 
@@ -148,7 +148,7 @@ def test_the_sampler_trainer_gap_is_measured_at_the_temperature_of_the_writers_l
 ):
     values = {"methods": "opcd", "tasks": "rule_math", "temperature": 0.5}
     student = trainable(tiny_loaded)
-    engine = VLLMEngine(student, Follower(FakeVLLM(tiny_loaded)))
+    engine = VLLMEngine(student, WeightSync(FakeVLLM(tiny_loaded)))
     replies = engine.generate(REQUESTS, Sampling(0.5, max_completion_length=8))
 
     def gap(written_temperature):
@@ -170,7 +170,7 @@ def test_games_of_many_turns_are_played_as_by_the_hf_engine():
     examples = list(task.examples("dev")[:2])
     words = {"seeds": [1, 2], "env_seeds": [3, 4], "context": task.context()}
     greedy = Sampling(temperature=0.0, max_completion_length=128)
-    engines = VLLMEngine(micro, Follower(FakeVLLM(micro))), HFEngine(micro)
+    engines = VLLMEngine(micro, WeightSync(FakeVLLM(micro))), HFEngine(micro)
     mine, theirs = (play(task, examples, engine, micro, greedy, **words) for engine in engines)
     for one, other in zip(mine, theirs, strict=True):
         assert [turn.reply.ids for turn in one.turns] == [turn.reply.ids for turn in other.turns]
@@ -187,7 +187,7 @@ def test_an_optimiser_that_counts_no_change_still_moves_the_weights_that_write(t
                 parameter.data.add_(parameter.grad, alpha=-0.5)
 
     student, fake = trainable(tiny_loaded), FakeVLLM(tiny_loaded)
-    engine = VLLMEngine(student, Follower(fake))
+    engine = VLLMEngine(student, WeightSync(fake))
     core = TrainingCore(student, make_suite({"methods": "opcd", "tasks": "rule_math"}, "t"), 1e-3)
     core.optimiser = Silent(core.parameters, lr=0.5)
     reply = engine.generate(REQUESTS[:1], GREEDY)[0]

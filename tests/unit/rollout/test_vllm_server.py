@@ -15,7 +15,7 @@ from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import Follower, VLLMEngine
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm_server import VLLMServer
 
 REQUESTS = [Request((5, 6, 7 + i), 100 + i) for i in range(3)]
@@ -58,7 +58,7 @@ def test_weights_reach_a_running_server_and_the_student_is_verified(server, tiny
     with torch.no_grad():
         for parameter in student.model.parameters():
             parameter.mul_(1.1)
-    engine = VLLMEngine(student, Follower(client(server)))
+    engine = VLLMEngine(student, WeightSync(client(server)))
     greedy = Sampling(temperature=0.0, max_completion_length=8)
     mine, theirs = engine.generate(REQUESTS, greedy), HFEngine(student).generate(REQUESTS, greedy)
     assert [r.ids for r in mine] == [r.ids for r in theirs]
@@ -66,7 +66,7 @@ def test_weights_reach_a_running_server_and_the_student_is_verified(server, tiny
 
 
 def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_loaded):
-    follower = Follower(client(server))
+    follower = WeightSync(client(server))
     follower.refresh(tiny_loaded)
     follower.refresh(tiny_loaded)
     assert server.backend.loads == 1
@@ -80,7 +80,7 @@ def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_l
 def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):
     server.changes["/collective_rpc"] = lambda _: httpx.Response(404, text="Not Found")
     with pytest.raises(ModelError, match="VLLM_SERVER_DEV_MODE=1"):
-        VLLMEngine(tiny_loaded, Follower(client(server))).generate(REQUESTS, Sampling())
+        VLLMEngine(tiny_loaded, WeightSync(client(server))).generate(REQUESTS, Sampling())
 
 
 def test_a_server_without_prompt_log_probs_cannot_teach(server):
