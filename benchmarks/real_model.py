@@ -23,7 +23,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from opcd_bench.config.suite import Suite, make_suite
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.local import FrozenTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
@@ -171,7 +172,7 @@ def run(
             Pair(str(i), 0, prompt, context + prompt, reply.ids, reply.logprobs)
             for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True))
         ]
-        done = core.step(pairs, loss, teacher, shuffle=None)
+        done = core.step(pairs, loss, FrozenTeacher(teacher, core.suite.temperature))
         if step:
             rows.append({"written": written, **done.seconds, "tokens": done.tokens})
     return rows

@@ -17,7 +17,8 @@ import torch
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.local import FrozenTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import cpu, loading
 
@@ -58,7 +59,7 @@ def main() -> None:
         for name, patch in patches.items():
             with patch():
                 began = time.process_time()
-                core.step(pairs, loss, initial, shuffle=None)
+                core.step(pairs, loss, FrozenTeacher(initial, core.suite.temperature))
                 if round_number:
                     seconds[name].append(time.process_time() - began)
     quick, plain = min(seconds["quick"]), min(seconds["plain"])

@@ -9,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from opcd_bench.distillation.teachers.local import FrozenTeacher
+
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -83,3 +85,8 @@ def tiny_loaded(tiny_model_folder: Path):
     from opcd_bench.models.loading import load
 
     return load(str(tiny_model_folder), device="cpu")
+
+
+def frozen(model, core):
+    """A model of this process as the frozen teacher of a training core."""
+    return FrozenTeacher(model, core.suite.temperature)

@@ -1,4 +1,4 @@
-"""Two readings of one reply, aligned token by token: the plain student's and the told teacher's."""
+"""One pass over replies behind their prompts: hidden states at reply positions, and logits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
@@ -17,38 +18,6 @@ HEAD_CHUNK = 4096
 HEAD_LOGITS = 2**27
 """Most reply positions that pass the LM head at a time, and most logits: no (tokens, vocabulary)
 tensor is ever whole. A vocabulary of 151,936 gets 883 positions, half a GiB a float32 copy."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One reply with both of its prompts: what the student reads before it, and the teacher.
-
-    ``reply_ids`` are the written tokens up to and including the first end of sequence; they are
-    appended unchanged to ``plain_ids`` and to ``told_ids``. Prompts carry no loss.
-    ``written_logprobs`` are the writer's own, at ``written_temperature`` (None: the suite's), or
-    None where the plain student did not write.
-    """
-
-    example_id: str
-    turn: int
-    plain_ids: tuple[int, ...]
-    told_ids: tuple[int, ...]
-    reply_ids: tuple[int, ...]
-    written_logprobs: tuple[float, ...] | None = None
-    written_temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.reply_ids:
-            raise DataError(f"example {self.example_id}: an empty reply has nothing to score")
-        for reading, ids in (("plain", self.plain_ids), ("told", self.told_ids)):
-            if not ids:
-                raise DataError(f"example {self.example_id}: its {reading} prompt has no token")
-
-
-def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[int, ...]:
-    """The reply up to and including its first end-of-sequence token, if it has one."""
-    ends = [i for i, token in enumerate(reply_ids) if token in set(eos_ids)]
-    return tuple(reply_ids[: ends[0] + 1] if ends else reply_ids)
 
 
 @dataclass(frozen=True)
@@ -103,22 +72,15 @@ def hidden_states(
     )
 
 
-def read_pairs(
-    student: LoadedModel, teacher: LoadedModel | None, pairs: Sequence[Pair]
-) -> tuple[HiddenStates, HiddenStates | None]:
-    """The plain student's reading and, without gradient, the told teacher's (None: no teacher).
+def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:
+    """The student's pass over the replies, each behind its plain prompt."""
+    return hidden_states(student, [p.plain_ids for p in pairs], [p.reply_ids for p in pairs])
 
-    The two are asserted to be of the same reply tokens in the same order.
-    """
-    replies = [pair.reply_ids for pair in pairs]
-    plain = hidden_states(student, [pair.plain_ids for pair in pairs], replies)
-    if teacher is None:
-        return plain, None
-    with torch.no_grad():
-        told = hidden_states(teacher, [pair.told_ids for pair in pairs], replies)
-    if not torch.equal(plain.target_N.cpu(), told.target_N.cpu()):
-        raise AssertionError("told and plain readings are not of the same reply tokens")
-    return plain, told
+
+@torch.no_grad()
+def told_states(teacher: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:
+    """A teacher's pass over the same replies, each behind its told prompt; without gradient."""
+    return hidden_states(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
 
 
 def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:

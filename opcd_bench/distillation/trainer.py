@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import scoring, teaching
+from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.stopwatch import Stopwatch
-from opcd_bench.distillation.top_k_teacher import TopKTeacher
+from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.errors import NonFiniteGradients
-from opcd_bench.models import adapters, cpu, saving
+from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
 
 MOST_SKIPPED_IN_A_ROW = 5
@@ -114,20 +114,10 @@ class TrainingCore:
         self.parameters: list[torch.nn.Parameter] = trained(student)
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
-    def step(
-        self,
-        pairs: Sequence[Pair],
-        loss: Loss,
-        teacher: LoadedModel | TopKTeacher | None,
-        *,
-        shuffle: int | None,
-    ) -> StepReport:
+    def step(self, pairs: Sequence[Pair], loss: Loss, teacher: RuntimeTeacher) -> StepReport:
         """One optimiser step on ``pairs``.
 
-        ``teacher`` None is a teacher that the loss does not need; one that vLLM scores is read on
-        the ids that the loss sums over. ``shuffle`` is a seed: the teacher's rows are permuted
-        among the positions of each micro-batch (the broken control). Raises NonFiniteGradients
-        after five steps in a row without a finite gradient.
+        Raises NonFiniteGradients after five steps in a row without a finite gradient.
         """
         if not pairs:
             raise ValueError("an optimiser step needs at least one reply")
@@ -141,7 +131,7 @@ class TrainingCore:
         for start in range(0, len(pairs), self.suite.micro_batch_size):
             part = slice(start, start + self.suite.micro_batch_size)
             with cpu.quick_products():
-                self._accumulate(pairs[part], weights[part], loss, teacher, shuffle, total)
+                self._accumulate(pairs[part], weights[part], loss, teacher, total)
         rate = rate_at(self.step_count, self.peak, self.suite)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -152,6 +142,7 @@ class TrainingCore:
             self.optimiser.step()
             # Not every optimiser counts its change in place, and engines go by the count.
             torch.autograd.graph.increment_version(self.parameters)
+            teacher.after_step(self.student)
             self.skipped_in_a_row = 0
         else:
             self.skipped += 1
@@ -184,28 +175,18 @@ class TrainingCore:
         pairs: Sequence[Pair],
         weights: Sequence[float],
         loss: Loss,
-        teacher: LoadedModel | TopKTeacher | None,
-        shuffle: int | None,
+        teacher: RuntimeTeacher,
         total: _Means,
     ) -> None:
         """Forward and backward of one micro-batch; gradients add up in the parameters."""
         # Two autocast blocks: weights that the first casts under no_grad carry no gradient, and a
         # live teacher is the student's own module.
-        told: teaching.Reading = teaching.NoTeacher()
-        if isinstance(teacher, LoadedModel):
-            with torch.no_grad(), self._autocast():
-                told = self._read_teacher(pairs, teacher, shuffle)
+        student = _MicroBatch(self.student, pairs, self.clock, self._autocast)
+        with torch.no_grad(), self._autocast():
+            output = teacher.score(pairs, loss, student, step=self.step_count)
         self.clock.lap("teacher")
-        with self._autocast():
-            plain, _ = scoring.read_pairs(self.student, None, pairs)
-        if isinstance(teacher, TopKTeacher):
-            self.clock.lap("student")
-            told = self._ask_teacher(pairs, teacher, loss, plain)
-            self.clock.lap("teacher")
-        if isinstance(told, teaching.WholeTeacher) and not torch.equal(
-            plain.target_N, told.states.target_N.to(plain.target_N)
-        ):
-            raise AssertionError("told and plain readings are not of the same reply tokens")
+        plain = student.states
+        output.check_targets(plain.target_N)
         weight_N = torch.tensor(weights, dtype=torch.float64).to(plain.reply_N.device)[
             plain.reply_N
         ]
@@ -219,7 +200,7 @@ class TrainingCore:
                 written_X = None if written_N is None else written_N[part]
                 weighted = isinstance(loss, Divergence) and loss.importance_weight
                 extra = {"sampler_logp": written_X} if weighted and written_X is not None else {}
-                out, metrics = told.loss(loss, student_XV, reply_X, part, extra)
+                out, metrics = output.loss(loss, student_XV, reply_X, part, extra)
             scaled_X: Tensor = out.surrogate * weight_N[part].to(out.surrogate)
             torch.autograd.backward(scaled_X.sum())
             total.add(metrics)
@@ -229,39 +210,6 @@ class TrainingCore:
                 total.add(sampler_trainer_gap=(own_X - written_X).abs())
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
         self.clock.lap("student")
-
-    def _read_teacher(
-        self, pairs: Sequence[Pair], teacher: LoadedModel, shuffle: int | None
-    ) -> teaching.WholeTeacher:
-        model: Any = teacher.model
-        was_training = model.training
-        model.eval()
-        told = scoring.hidden_states(
-            teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs]
-        )
-        model.train(was_training)
-        if shuffle is not None:
-            generator = torch.Generator().manual_seed(shuffle)
-            order = torch.randperm(len(told.target_N), generator=generator).to(told.target_N)
-            told = scoring.HiddenStates(told.states_NH[order], told.target_N, told.reply_N)
-        return teaching.WholeTeacher(teacher, told, self.suite.temperature)
-
-    @torch.no_grad()
-    def _ask_teacher(
-        self, pairs: Sequence[Pair], teacher: TopKTeacher, loss: Loss, plain: scoring.HiddenStates
-    ) -> teaching.ListedReading:
-        assert isinstance(loss, Divergence)
-
-        def student_top(k: int) -> Tensor:
-            tops = []
-            for part in scoring.chunks(self.student, len(plain.target_N)):
-                with self._autocast():
-                    student_XV = scoring.logits(self.student, plain.states_NH[part])
-                tops.append(student_XV.topk(k, dim=-1).indices)
-            return torch.cat(tops)
-
-        listed = teacher.read(pairs, loss, student_top, plain.target_N.device)
-        return teaching.ListedReading(listed, self.suite.temperature)
 
     def _written_logp(self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor) -> Tensor:
         """The student's log-probs of the reply, at the temperature of the writer's own."""
@@ -292,19 +240,38 @@ class TrainingCore:
         self.skipped_in_a_row = state["skipped_in_a_row"]
 
 
-class EmaTeacher:
-    """A teacher that follows the student: ``t <- rate t + (1 - rate) s`` after every step."""
+class _MicroBatch:
+    """The student's pass over a micro-batch, made once, when somebody first asks for it."""
 
-    def __init__(self, teacher: LoadedModel, rate: float) -> None:
-        self.teacher = teacher
-        self.rate = rate
+    def __init__(
+        self,
+        student: LoadedModel,
+        pairs: Sequence[Pair],
+        clock: Stopwatch,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._student, self._pairs, self._clock, self._autocast = student, pairs, clock, autocast
+        self.device = student.model.device
+
+    @cached_property
+    def states(self) -> scoring.HiddenStates:
+        """Hidden states at the reply positions, with gradient; time before it was the teacher's."""
+        self._clock.lap("teacher")
+        with torch.enable_grad(), self._autocast():
+            states = scoring.plain_states(self._student, self._pairs)
+        self._clock.lap("student")
+        return states
 
     @torch.no_grad()
-    def follow(self, student: LoadedModel) -> None:
-        """Move the teacher's weights one step towards the student's."""
-        pairs = zip(self.teacher.model.parameters(), student.model.parameters(), strict=True)
-        for teacher, own in pairs:
-            teacher.lerp_(own.to(teacher), 1.0 - self.rate)
+    def top_ids(self, k: int) -> Tensor:
+        """The student's k likeliest ids at each reply position, shape (N, k)."""
+        tops = []
+        for part in scoring.chunks(self._student, len(self.states.target_N)):
+            with self._autocast():
+                student_XV = scoring.logits(self._student, self.states.states_NH[part])
+            tops.append(student_XV.topk(k, dim=-1).indices)
+        self._clock.lap("student")
+        return torch.cat(tops)
 
 
 class _Means:
@@ -331,36 +298,3 @@ def _written(pairs: Sequence[Pair], device: torch.device) -> Tensor | None:
             return None
         packed.extend(pair.written_logprobs)
     return torch.tensor(packed, device=device)
-
-
-MODEL, OPTIMISER, TEACHER, ADAPTER = "model", "optimiser.pt", "teacher", "adapter"
-"""What a checkpoint holds: a Hugging Face folder, what the optimiser needs to go on, and where
-there is one a teacher that moves (a second such folder), or the adapter (peft's own format), which
-the first folder has merged and so rounded."""
-
-
-def save_state(core: TrainingCore, folder: Path) -> None:
-    """A resumable checkpoint in an existing folder; ``model/`` opens with transformers as it is."""
-    saving.save(core.student, folder / MODEL)
-    if core.student.adapter is not None:
-        adapters.save(core.student, folder / ADAPTER)
-    torch.save(core.state(), folder / OPTIMISER)
-
-
-def load_state(core: TrainingCore, folder: Path) -> None:
-    """The inverse of ``save_state``."""
-    if core.student.adapter is None:
-        saving.load_weights(core.student, folder / MODEL)
-    else:
-        adapters.load(core.student, folder / ADAPTER)
-    core.restore(torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True))
-
-
-def save_teacher(teacher: LoadedModel, folder: Path) -> None:
-    """An EMA teacher, beside the student."""
-    saving.save(teacher, folder / TEACHER)
-
-
-def load_teacher(teacher: LoadedModel, folder: Path) -> None:
-    """The inverse of ``save_teacher``."""
-    saving.load_weights(teacher, folder / TEACHER)

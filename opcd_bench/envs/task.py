@@ -269,3 +269,17 @@ def assert_disjoint(task: Task) -> None:
                     "one of them"
                 )
             seen[example.id] = split
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """All of a task that numbers depend on, as JSON values.
+
+    What its teachers are told enters by the hash of its content: no file's name does.
+    """
+    return {
+        "name": task.name,
+        "version": task.version,
+        "options": dict(task.options()),
+        "context_hash": task.contexts().hash,
+        **({"training": dict(training)} if (training := task.training()) else {}),
+    }

@@ -152,12 +152,16 @@ def zero_adapter(student: LoadedModel) -> None:
 
 
 @torch.no_grad()
-def weights(loaded: LoadedModel, device: str | torch.device | None = None) -> dict[str, Tensor]:
+def weights(
+    loaded: LoadedModel,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Tensor]:
     """Name -> weight of the plain model that ``loaded`` computes: merged, or before training.
 
-    Names are those of a checkpoint without an adapter. Merged weights are new tensors of the base
-    weights' type (which rounds in bfloat16), on ``device`` (None: where they are); the others are
-    the module's own, and tied ones stay tied.
+    Names are those of a checkpoint without an adapter. Merged weights are new tensors of ``dtype``
+    (None: the base weights', which rounds in bfloat16), on ``device`` (None: where they are); the
+    others are the module's own, and tied ones stay tied.
     """
     model: Any = loaded.model
     state: dict[str, Tensor] = model.state_dict()
@@ -175,9 +179,21 @@ def weights(loaded: LoadedModel, device: str | torch.device | None = None) -> di
                 base = layer.get_base_layer().weight
                 delta = layer.get_delta_weight(NAME)
                 found[f"{name}.weight"] = (base.to(delta.dtype) + delta).to(
-                    device or base.device, base.dtype
+                    device or base.device, dtype or base.dtype
                 )
     return found
+
+
+def plain_copy(loaded: LoadedModel) -> LoadedModel:
+    """A deep copy of the model before training, as a module that knows of no adapter."""
+    module: Any = copy.deepcopy(loaded.model)
+    if loaded.adapter is not None:
+        from peft.tuners.lora import LoraLayer
+
+        adapted = [name for name, layer in module.named_modules() if isinstance(layer, LoraLayer)]
+        for name in adapted:
+            module.set_submodule(name, module.get_submodule(name).get_base_layer())
+    return dataclasses.replace(loaded, model=module, adapter=None)
 
 
 def write_merged(loaded: LoadedModel, folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,6 +20,7 @@ from transformers import (
 )
 
 from opcd_bench.errors import ModelError
+from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import (
     attention_words,
@@ -254,5 +254,5 @@ def reset_modes(loaded: LoadedModel) -> None:
 
 
 def copy_frozen(loaded: LoadedModel) -> LoadedModel:
-    """A deep copy that no optimiser can move, in eval mode."""
-    return freeze(replace(loaded, model=copy.deepcopy(loaded.model)))
+    """A deep copy that no optimiser can move, in eval mode, without any adapter."""
+    return freeze(adapters.plain_copy(loaded))

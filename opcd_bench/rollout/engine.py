@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 
 from opcd_bench.errors import ConfigError, DataError
 
+RAW_TEMPERATURE = 1.0
+"""vLLM reports log-probs before its temperature and filters, whatever it samples with."""
+
 
 @dataclass(frozen=True)
 class Sampling:

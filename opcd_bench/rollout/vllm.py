@@ -13,10 +13,7 @@ import torch
 from opcd_bench.errors import CellFailed, EngineDied, ModelError
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
-from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
-
-RAW_TEMPERATURE = 1.0
-"""vLLM reports log-probs before its temperature and filters, whatever it samples with."""
+from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
 
 _SEEDS = 2**63
 _PROBE = 16

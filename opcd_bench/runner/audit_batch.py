@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import sampling, scoring
+from opcd_bench.distillation import pairs, replies, sampling, scoring
 from opcd_bench.distillation.losses import audit
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method, Teacher
+from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import digest
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import registry
-from opcd_bench.runner.grid import describe_task
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.store.suite_dir import SuiteDir
 
 FOLDER = "audit"
@@ -36,16 +36,16 @@ def rows(
     task = registry.task_of(suite, suite.tasks[0])
     contexts_of(task)
     root = SuiteDir(Path(suite.output_dir) / FOLDER)
-    bench = Workbench(suite, root, console)
-    bench.check(methods)
+    resources = Resources(suite, root, console)
+    resources.check(methods)
     root.merge({"name": FOLDER, "summary": "Stored batches that losses are audited on."})
-    loaded = bench.initial
+    loaded = resources.models.initial
     examples = list(task.examples("train")[:items])
     slots = [sampling.Slot(0, example, 0) for example in examples]
-    drawn = sampling.write_sampling(suite)
+    drawn = sampling.reply_sampling(suite)
     key = digest(
         {
-            "model": bench.identity,
+            "model": resources.models.identity,
             "task": describe_task(task),
             "sampling": drawn.__dict__,
             "examples": [example.id for example in examples],
@@ -54,10 +54,12 @@ def rows(
     shared = root.shared(task.name, key)
     if not shared.has("replies"):
         with console.phase(f"{task.name}: the student writes", None, "replies"):
-            written = sampling.write(slots, task, suite, 0, loaded, bench.engine(loaded), None)
-        shared.put("replies", [sampling.row_of(t) for t in written])
-    batch = sampling.pairs_of(
-        [sampling.of_row(row) for row in shared.get("replies")],
+            written = sampling.sample_replies(
+                slots, task, suite, 0, loaded, resources.models.engine(loaded), None
+            )
+        shared.put("replies", [replies.row_of(t) for t in written])
+    batch = pairs.pairs_of(
+        [replies.of_row(row) for row in shared.get("replies")],
         examples,
         Teacher(),
         task,
@@ -70,8 +72,10 @@ def rows(
     if not batch.pairs:
         raise DataError(f"task {task.name!r}: no reply could be scored, so nothing can be audited")
     with torch.no_grad():
-        plain, told = scoring.read_pairs(loaded, loaded, batch.pairs)
-        assert told is not None
+        plain, told = (
+            scoring.plain_states(loaded, batch.pairs),
+            scoring.told_states(loaded, batch.pairs),
+        )
         student_NV = scoring.logits(loaded, plain.states_NH) / suite.temperature
         teacher_NV = scoring.logits(loaded, told.states_NH) / suite.temperature
     losses = [method.loss for method in methods]

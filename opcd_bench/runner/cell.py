@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
+from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import sampling, trainer
-from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation import checkpoint
 from opcd_bench.distillation.method import Method
-from opcd_bench.distillation.trainer import EmaTeacher, TrainingCore
+from opcd_bench.distillation.pairs import PairBatch, pairs_of
+from opcd_bench.distillation.replies import ReplySampler, StepReplies
+from opcd_bench.distillation.trainer import StepReport, TrainingCore
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, ConfigError
-from opcd_bench.models import card, loading
-from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.errors import CellFailed
+from opcd_bench.models import card
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
-from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.resources import Measured, Workbench
+from opcd_bench.runner.references import Measured
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import Tracker
 from opcd_bench.seeds import seed_of
+from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_dir import RunDir
 
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
@@ -67,23 +69,22 @@ class CellRun:
         cell: Cell,
         method: Method,
         task: Task,
-        bench: Workbench,
+        resources: Resources,
         run_dir: RunDir,
         console: Reporter,
         tracker: Tracker,
     ) -> None:
-        self.cell, self.method, self.task = cell, method, task
-        self.bench, self.run_dir, self.console, self.tracker = bench, run_dir, console, tracker
-        self.suite: Suite = bench.suite.for_task(task.name)
-        self.student: LoadedModel = bench.fresh_student(cell.seed)
-        self.engine: Engine = bench.engine(self.student)
-        self.listed = bench.listed_teacher(method)
-        self.loss = bench.serving.loss_of(method, self.listed)
-        self.teacher = self._teacher() if self.listed is None else None
-        self.ema = (
-            EmaTeacher(self.teacher, method.teacher.rate)
-            if self.teacher is not None and method.teacher.rate is not None
-            else None
+        self.cell, self.method, self.task, self.resources = cell, method, task, resources
+        self.run_dir, self.console, self.tracker = run_dir, console, tracker
+        self.suite: Suite = resources.suite.for_task(task.name)
+        self.student: LoadedModel = resources.models.fresh_student(cell.seed)
+        self.engine: Engine = resources.models.engine(self.student)
+        self.loss = resources.teachers.loss_of(method)
+        self.teacher = resources.teachers.build(
+            method, self.student, partial(seed_of, "rows", task.name, cell.seed)
+        )
+        self.replies = ReplySampler(
+            method, task, self.suite, cell.seed, self.student, self.engine, resources.told_replies
         )
         self.core = TrainingCore(self.student, self.suite, cell.learning_rate)
         self.counters = dict.fromkeys(COUNTERS, 0)
@@ -118,53 +119,67 @@ class CellRun:
     # --- one optimiser step -------------------------------------------------------------------
 
     def _train(self, step: int) -> float:
-        """Write, score, step; appends one row to train.jsonl and one to timing.jsonl."""
+        """Replies, pairs, step; appends one row to train.jsonl and one to timing.jsonl."""
         began = time.perf_counter()
-        slots = sampling.schedule(self.task, self.suite, self.cell.seed, step)
-        told = sampling.told_by_teacher(self.method.writer, slots, self.task, self.cell.seed)
         with explain_out_of_memory("writing", self.suite):
-            trajectories = self._trajectories(slots, told, step)
-        batch = sampling.pairs_of(
-            trajectories,
-            [slot.example for slot in slots],
+            replies = self.replies.of_step(step)
+        batch = self._pairs(replies, step)
+        written = time.perf_counter()
+        with explain_out_of_memory("training", self.suite):
+            report = self.core.step(batch.pairs, self.loss, self.teacher)
+        self._count(replies, report)
+        row = self._row(step, replies, batch, report)
+        self.run_dir.train(row)
+        self.run_dir.timing(
+            {
+                "step": step + 1,
+                "seconds_written": written - began,
+                "seconds_trained": time.perf_counter() - written,
+                **{f"seconds_{phase}": seconds for phase, seconds in report.seconds.items()},
+                "peak_memory_bytes": self.resources.peak_memory(),
+            }
+        )
+        self.tracker.log(row, step + 1)
+        return report.divergence
+
+    def _pairs(self, replies: StepReplies, step: int) -> PairBatch:
+        """What is trained on; CellFailed where no reply is left."""
+        batch = pairs_of(
+            replies.trajectories,
+            [slot.example for slot in replies.slots],
             self.method.teacher,
             self.task,
             self.suite,
             self.student,
             seed=self.cell.seed,
-            told_by=self._told_by(),
-            on_policy=[not by_teacher for by_teacher in told],
+            told_by=self.teacher.prompts,
+            on_policy=[not told for told in replies.by_teacher],
         )
         if not batch.pairs:
             raise CellFailed(
                 f"step {step + 1}: no reply was left to train on ({batch.overlong} too long, "
                 f"{batch.failed} failed)"
             )
-        written = time.perf_counter()
-        shuffled = self.method.teacher.rows == "shuffled"
-        with explain_out_of_memory("training", self.suite):
-            report = self.core.step(
-                batch.pairs,
-                self.loss,
-                self.listed or self.teacher,
-                shuffle=seed_of("rows", self.task.name, self.cell.seed, step) if shuffled else None,
-            )
-        if self.ema is not None and not report.skipped:
-            self.ema.follow(self.student)
-        done = [t for t in trajectories if isinstance(t, Trajectory)]
-        turns = [turn for t in done for turn in t.turns]
-        own = [t for t, by_teacher in zip(trajectories, told, strict=True) if not by_teacher]
-        self.counters["tokens_written"] += sum(
-            len(turn.reply.ids) for t in own if isinstance(t, Trajectory) for turn in t.turns
-        )
+        return batch
+
+    def _count(self, replies: StepReplies, report: StepReport) -> None:
+        """Add a step to what the run has cost so far."""
+        self.counters["tokens_written"] += replies.sampled_tokens
         self.counters["student_tokens_trained"] += report.tokens
-        if self.listed is not None or self.teacher is not None:
-            self.counters["teacher_tokens_scored"] += report.tokens
+        self.counters["teacher_tokens_scored"] += report.tokens if self.teacher.scores else 0
         self.counters["skipped_steps"] = self.core.skipped
+
+    def _row(
+        self, step: int, replies: StepReplies, batch: PairBatch, report: StepReport
+    ) -> dict[str, Any]:
+        """The step's row in train.jsonl: what was trained on, what came of it, what it cost."""
+        turns = [turn for trajectory in replies.finished for turn in trajectory.turns]
         graded = [
-            t.grade.score or 0.0 for t in done if self.task.train_graded and t.outcome != "failed"
+            trajectory.grade.score or 0.0
+            for trajectory in replies.finished
+            if self.task.train_graded and trajectory.outcome != "failed"
         ]
-        row = {
+        return {
             "step": step + 1,
             "divergence": report.divergence,
             "divergence_kind": report.divergence_kind,
@@ -182,103 +197,19 @@ class CellRun:
             **report.metrics,
             **self.counters,
         }
-        self.run_dir.train(row)
-        self.run_dir.timing(
-            {
-                "step": step + 1,
-                "seconds_written": written - began,
-                "seconds_trained": time.perf_counter() - written,
-                **{f"seconds_{phase}": seconds for phase, seconds in report.seconds.items()},
-                "peak_memory_bytes": self.bench.peak_memory(),
-            }
-        )
-        self.tracker.log(row, step + 1)
-        return report.divergence
-
-    def _trajectories(
-        self, slots: Sequence[sampling.Slot], told: Sequence[bool], step: int
-    ) -> list[Trajectory | Skipped]:
-        """The replies of a step: stored ones of the told teacher, fresh ones of the student."""
-        writer = self.method.writer
-        if writer.kind == "stored":
-            return list(self._stored(slots))
-        found: list[Trajectory | Skipped | None] = [None] * len(slots)
-        if any(told):
-            stored = self.bench.told_trajectories(
-                self.task, self.cell.seed, step, self.method.teacher.weights == "larger"
-            )
-            for place, by_teacher in enumerate(told):
-                if by_teacher:
-                    found[place] = stored[place]
-        own = [place for place, by_teacher in enumerate(told) if not by_teacher]
-        if own:
-            fresh = sampling.write(
-                [slots[place] for place in own],
-                self.task,
-                self.suite,
-                self.cell.seed,
-                self.student,
-                self.engine,
-                None,
-            )
-            for place, trajectory in zip(own, fresh, strict=True):
-                found[place] = trajectory
-        return [trajectory for trajectory in found if trajectory is not None]
-
-    @cached_property
-    def _stored_by_example(self) -> dict[str, Trajectory]:
-        """The stored writer's trajectories: its file is read once a run, not once a step."""
-        assert self.method.writer.path is not None
-        return {t.example_id: t for t in sampling.read_stored(self.method.writer.path)}
-
-    def _stored(self, slots: Sequence[sampling.Slot]) -> list[Trajectory]:
-        by_example = self._stored_by_example
-        missing = [s.example.id for s in slots if s.example.id not in by_example]
-        if missing:
-            raise CellFailed(
-                f"{self.method.writer.path} has no trajectory of example {missing[0]} "
-                f"(and {len(missing) - 1} more of this step)"
-            )
-        return [by_example[slot.example.id] for slot in slots]
-
-    def _told_by(self) -> PromptFormat:
-        """Whose chat template and window the told prompts meet."""
-        if self.listed is None:
-            return self.teacher or self.student
-        larger = self.method.teacher.weights == "larger"
-        reader = self.bench.larger() if larger else self.student
-        # vLLM scores a sequence by what would follow it, which takes a place of its window.
-        room = min(reader.max_length, self.listed.max_length - 1)
-        return dataclasses.replace(reader, max_length=room)
-
-    def _teacher(self) -> LoadedModel | None:
-        loss, teacher = self.method.loss, self.method.teacher
-        if isinstance(loss, Divergence) and loss.teacher_needs == "none":
-            return None
-        if teacher.weights == "live":
-            return self.student
-        if teacher.weights == "larger":
-            larger = self.bench.larger()
-            if not isinstance(larger, LoadedModel):
-                raise ConfigError(
-                    f"method {self.method.name!r}: its larger teacher is served (teacher_url), "
-                    "so teacher_engine = 'vllm' goes with it"
-                )
-            return larger
-        if teacher.weights == "ema":
-            return loading.copy_frozen(self.bench.initial)
-        return self.bench.initial
 
     # --- scoring --------------------------------------------------------------------------------
 
     def _evaluate(self, step: int) -> None:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
-        base = step == 0
+        base, references = step == 0, self.resources.references
         with explain_out_of_memory("scoring", self.suite):
             dev = (
-                self.bench.base(self.task, "dev", self.cell.seed)
+                references.base(self.task, "dev", self.cell.seed)
                 if base
-                else self.bench.score(self.task, "dev", self.student, self.engine, self.cell.seed)
+                else self.resources.references.score(
+                    self.task, "dev", self.student, self.engine, self.cell.seed
+                )
             )
             self._record(step, dev)
             if self.suite.eval_retention:
@@ -287,8 +218,8 @@ class CellRun:
 
     def _retention(self, base: bool) -> Sequence[Measured]:
         if base:
-            return self.bench.base_retention()
-        return self.bench.retention(self.student, self.engine)
+            return self.resources.references.base_retention()
+        return self.resources.references.retention(self.student, self.engine)
 
     def _record(self, step: int, measured: Measured, *, final: bool = False) -> None:
         for metric, value in measured.metrics.items():
@@ -334,11 +265,9 @@ class CellRun:
 
     def _checkpoint(self, step: int) -> None:
         with self.run_dir.checkpoint(step) as folder:
-            trainer.save_state(self.core, folder)
+            checkpoint.save(self.core, self.teacher, folder)
             text = card.card(self.cell.config, self.run_dir.read("evals"), step, self.cell.name)
-            (folder / trainer.MODEL / card.CARD).write_text(text, encoding="utf-8")
-            if self.ema is not None:
-                trainer.save_teacher(self.ema.teacher, folder)
+            (folder / MODEL / card.CARD).write_text(text, encoding="utf-8")
         if self.suite.keep_checkpoints != "all":
             keep = {step}
             if self.suite.choose == "dev":
@@ -349,14 +278,12 @@ class CellRun:
 
     def _resume(self) -> int:
         """Load the last good checkpoint and drop the rows past it; 0 where there is none."""
-        checkpoint = self.run_dir.last_checkpoint()
-        step = 0 if checkpoint is None else checkpoint.step
-        self.run_dir.rewind(step if checkpoint is not None else -1)
-        if checkpoint is None:
+        last = self.run_dir.last_checkpoint()
+        step = 0 if last is None else last.step
+        self.run_dir.rewind(step if last is not None else -1)
+        if last is None:
             return 0
-        trainer.load_state(self.core, checkpoint.path)
-        if self.ema is not None:
-            trainer.load_teacher(self.ema.teacher, checkpoint.path)
+        checkpoint.load(self.core, self.teacher, last.path)
         rows = self.run_dir.read("train")
         if rows:
             self.counters = {key: rows[-1][key] for key in COUNTERS}
@@ -374,7 +301,7 @@ class CellRun:
             self.console.phase(f"{self._title()}: test", None, "samples"),
             explain_out_of_memory("scoring", self.suite),
         ):
-            test = self.bench.score(
+            test = self.resources.references.score(
                 self.task, "test", self.student, self.engine, self.cell.seed, final=True
             )
             self._record(choice.step, test, final=True)
@@ -382,13 +309,13 @@ class CellRun:
             for measured in self._retention(choice.step == 0):
                 self._record(choice.step, measured, final=True)
                 self.run_dir.samples(f"retention-{measured.task}", measured.samples)
-            anchors = self.bench.anchors(self.task, self.cell.seed)
+            references = self.resources.references.of_cell(self.task, self.cell.seed)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {
                 "chosen_step": choice.step,
                 "rule": choice.rule,
-                "anchors": anchors,
+                "anchors": references,
                 **self.counters,
             },
             keep=kept[self.suite.keep_checkpoints],
@@ -398,6 +325,6 @@ class CellRun:
         if step == self.suite.max_steps and self.core.step_count == step:
             return
         if step == 0:
-            self.bench.restore(self.student)
+            self.resources.models.restore(self.student)
             return
-        trainer.load_state(self.core, self.run_dir.checkpoint_at(step).path)
+        checkpoint.load_student(self.core, self.run_dir.checkpoint_at(step).path)

@@ -8,11 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
-from opcd_bench.envs.task import Task
-from opcd_bench.errors import ConfigError, InvalidLoss
+from opcd_bench.envs.task import Task, describe_task
 from opcd_bench.hashing import digest
+from opcd_bench.runner import compatibility
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,6 @@ def rate_text(rate: float) -> str:
     return f"{mantissa}e{int(exponent):+03d}"
 
 
-def describe_task(task: Task) -> dict[str, Any]:
-    """All of a task that numbers depend on, as JSON values.
-
-    What its teachers are told enters by the hash of its content: no file's name does.
-    """
-    return {
-        "name": task.name,
-        "version": task.version,
-        "options": dict(task.options()),
-        "context_hash": task.contexts().hash,
-        **({"training": dict(training)} if (training := task.training()) else {}),
-    }
-
-
 def rates_and_seeds(suite: Suite) -> tuple[tuple[float, int], ...]:
     """Every (learning rate, seed) known before anything has run: the headline rate first.
 
@@ -91,7 +76,7 @@ def cells(
     ConfigError or InvalidLoss for a method that the suite's settings cannot serve.
     """
     for name in suite.methods:
-        refuse_unservable(suite, methods[name])
+        compatibility.refuse_unservable(suite, methods[name])
     return tuple(
         cell(suite, methods[method], tasks[task], rate, seed)
         for task in suite.tasks
@@ -149,27 +134,3 @@ def cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Ce
             "seed": seed,
         },
     )
-
-
-def refuse_unservable(suite: Suite, method: Method) -> None:
-    """Raise for a method that needs a setting which the suite does not have."""
-    if method.teacher.weights == "larger" and suite.teacher_model is None:
-        raise ConfigError(
-            f"method {method.name!r} learns from a larger teacher, and the suite names none; "
-            'add --teacher-model ID_OR_FOLDER (in TOML: teacher_model = "…")'
-        )
-    if method.teacher.weights == "ema" and suite.lora_rank is not None:
-        raise ConfigError(
-            f"method {method.name!r}: its teacher follows the student's weights, and with LoRA the "
-            "mean of two adapters is not the adapter of the mean weights, so it would not be the "
-            "teacher that its name says. Drop the method with --methods, or train all weights: "
-            "--set lora_rank=none"
-        )
-    filtered = suite.top_p < 1.0 or suite.top_k > 0
-    if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
-        raise InvalidLoss(
-            f"method {method.name!r}: {method.loss.id} needs replies drawn from the student's "
-            "whole distribution, and the suite's writer is filtered (top_p = "
-            f"{suite.top_p}, top_k = {suite.top_k}), which biases its gradient; "
-            "add --set top_p=1.0 --set top_k=0"
-        )

@@ -30,7 +30,7 @@ from opcd_bench.report.tables import plain_text
 from opcd_bench.runner import grid, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
 from opcd_bench.store.run_dir import RunDir
@@ -101,17 +101,17 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
     refuse_other_settings(cells, suite_dir)
-    bench = Workbench(suite, suite_dir, console)
-    bench.check(list(planned.methods.values()))
-    refuse_other_weights(bench, suite_dir)
-    suite_dir.merge({**suite.model_dump(mode="json"), **weights(bench)})
+    resources = Resources(suite, suite_dir, console)
+    resources.check(list(planned.methods.values()))
+    refuse_other_weights(resources, suite_dir)
+    suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights()})
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
-    _run_all(cells, planned, bench, console)
+    _run_all(cells, planned, resources, console)
     if suite.headline_learning_rate == "dev":
         rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
         more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
-        _run_all(more, planned, bench, console)
+        _run_all(more, planned, resources, console)
         cells += more
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
@@ -130,11 +130,11 @@ def floors(task: Task) -> dict[str, float]:
     return {**found, "best possible": task.ceiling("test").value}
 
 
-def refuse_other_weights(bench: Workbench, suite_dir: SuiteDir) -> None:
+def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
     """Raise StoreError where the folder's runs began from other weights of the same name."""
     stored = suite_dir.read()
-    names = {"weights": bench.suite.model, "teacher_weights": bench.suite.teacher_model}
-    for key, now in weights(bench).items():
+    names = {"weights": resources.suite.model, "teacher_weights": resources.suite.teacher_model}
+    for key, now in resources.models.weights().items():
         before = stored.get(key)
         if before is not None and before != now:
             raise StoreError(
@@ -143,15 +143,6 @@ def refuse_other_weights(bench: Workbench, suite_dir: SuiteDir) -> None:
                 "new ones. Give another suite name with --name, or another folder with "
                 "--output-dir, or the model as it was"
             )
-
-
-def weights(bench: Workbench) -> dict[str, str]:
-    """The hashes of the weights that a suite's runs begin from and are taught by."""
-    found = {"weights": bench.identity["weights"]}
-    if bench.larger_identity is not None:
-        larger = bench.larger_identity
-        found["teacher_weights"] = larger.get("weights") or str(larger["served"])
-    return found
 
 
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
@@ -201,17 +192,17 @@ def dev_scores(
 
 
 def _run_all(
-    cells: Sequence[grid.Cell], planned: Plan, bench: Workbench, console: Reporter
+    cells: Sequence[grid.Cell], planned: Plan, resources: Resources, console: Reporter
 ) -> None:
-    waiting = [cell for cell in cells if not sealed(bench.suite_dir.run(cell.name))]
+    waiting = [cell for cell in cells if not sealed(resources.suite_dir.run(cell.name))]
     jobs = min(planned.suite.jobs, len(waiting))
     if jobs > 1:
-        _run_in_processes(waiting, planned.suite, bench.suite_dir, jobs, console)
+        _run_in_processes(waiting, planned.suite, resources.suite_dir, jobs, console)
         return
     with console.phase(planned.suite.name, len(cells), "cells") as phase:
         phase.advance(len(cells) - len(waiting))
         for cell in waiting:
-            _tell(run_cell(cell, planned, bench, console), console)
+            _tell(run_cell(cell, planned, resources, console), console)
             phase.advance(1)
 
 
@@ -220,18 +211,18 @@ def _tell(outcome: Outcome, console: Reporter) -> None:
         console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
 
-def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter) -> Outcome:
+def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
-    folder = bench.suite_dir.path / "trackers" / cell.name
-    described = environment.describe(device=str(bench.initial.device))
-    with RunDir.open(bench.suite_dir.run(cell.name), cell.config, described) as run_dir:
+    folder = resources.suite_dir.path / "trackers" / cell.name
+    described = environment.describe(device=str(resources.models.initial.device))
+    with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
             with explain_out_of_memory("loading", planned.suite):
-                started = CellRun(cell, method, task, bench, run_dir, console, live)
+                started = CellRun(cell, method, task, resources, run_dir, console, live)
             started.run()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())
@@ -249,7 +240,7 @@ def run_cell(cell: grid.Cell, planned: Plan, bench: Workbench, console: Reporter
 
 # --- several cells at a time ---------------------------------------------------------------
 
-_WORKER: dict[str, tuple[Plan, Workbench]] = {}
+_WORKER: dict[str, tuple[Plan, Resources]] = {}
 
 
 def _run_in_processes(
@@ -341,7 +332,7 @@ def serve_parent() -> None:
 def _start_worker(suite: Suite) -> None:
     serve_parent()
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    _WORKER["here"] = (plan(suite), Workbench(suite, suite_dir, QuietReporter()))
+    _WORKER["here"] = (plan(suite), Resources(suite, suite_dir, QuietReporter()))
 
 
 def _end_with_parent() -> None:
@@ -353,8 +344,8 @@ def _end_with_parent() -> None:
 
 
 def _work(cell: grid.Cell) -> Outcome:
-    planned, bench = _WORKER["here"]
-    return run_cell(cell, planned, bench, QuietReporter())
+    planned, resources = _WORKER["here"]
+    return run_cell(cell, planned, resources, QuietReporter())
 
 
 def sealed(path: Path) -> bool:

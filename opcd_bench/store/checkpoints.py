@@ -27,7 +27,8 @@ from opcd_bench.store.files import (
 )
 from opcd_bench.store.jsonl import object_text, read_object
 
-MANIFEST = "manifest.json"
+MANIFEST, MODEL = "manifest.json", "model"
+"""A checkpoint's list of files, and its folder that opens with transformers as it is."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.progress import QuietReporter
 from opcd_bench.runner import grid, registry, suite_runner
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -53,10 +53,12 @@ def dev(run: RunReader) -> dict[int, float]:
 @pytest.mark.parametrize("name", ["rule_math", "frozen_lake"])
 def test_told_it_knows_and_plain_it_can_only_guess(name, tmp_path):
     task = registry.task(name)
-    bench = Workbench(small(tmp_path, tasks=[name]), SuiteDir(tmp_path / "alive"), QuietReporter())
-    engine = bench.engine(bench.initial)
-    told = bench.score(task, "dev", bench.initial, engine, 0, told=True).metrics["accuracy"]
-    plain = bench.score(task, "dev", bench.initial, engine, 0).metrics["accuracy"]
+    bench = Resources(small(tmp_path, tasks=[name]), SuiteDir(tmp_path / "alive"), QuietReporter())
+    engine = bench.models.engine(bench.models.initial)
+    told = bench.references.score(task, "dev", bench.models.initial, engine, 0, told=True).metrics[
+        "accuracy"
+    ]
+    plain = bench.references.score(task, "dev", bench.models.initial, engine, 0).metrics["accuracy"]
     assert told > plain + 0.4
 
 

@@ -23,8 +23,8 @@ from fixtures import write_tiny_model
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.scoring import Pair
-from opcd_bench.distillation.top_k_teacher import TopKTeacher
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.top_k import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
@@ -132,7 +132,8 @@ def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, 
     """O-28 through the real serving path, against the same teacher told something else."""
     student = dataclasses.replace(micro, model=copy.deepcopy(micro.model).requires_grad_(True))
     replies = HFEngine(micro).generate(requests[:4], GREEDY)
-    teacher = TopKTeacher(WeightSync(backend), copy_frozen(micro), micro.max_length)
+    weights = copy_frozen(micro)
+    teacher = TopKTeacher(WeightSync(backend), weights, weights, micro.max_length, 1.0)
     suite = make_suite({"methods": "opcd", "tasks": "rule_math"}, "a test")
 
     def step(shift: int):
@@ -141,7 +142,7 @@ def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, 
             for i, (request, reply) in enumerate(zip(requests[:4], replies, strict=True))
         ]
         core = TrainingCore(student, suite, 1e-9)
-        return core.step(pairs, named("rkl_hybrid", k=32), teacher, shuffle=None)
+        return core.step(pairs, named("rkl_hybrid", k=32), teacher)
 
     same, other = step(0), step(5)
     assert same.divergence < 1e-6 and same.metrics["coverage"] == 1.0

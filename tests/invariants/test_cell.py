@@ -15,14 +15,14 @@ from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import trainer
+from opcd_bench.distillation import checkpoint, trainer
 from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.tables import plain_text
 from opcd_bench.runner import grid, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -34,7 +34,7 @@ def run_toy(suite: Suite, task: Toy | None = None) -> Path:
     methods = {name: registry.method(name) for name in suite.methods}
     planned = suite_runner.Plan(suite, methods, {"toy": task or Toy()})
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    bench = Workbench(suite, suite_dir, QuietReporter())
+    bench = Resources(suite, suite_dir, QuietReporter())
     suite_dir.merge(suite.model_dump(mode="json"))
     cells = grid.cells(suite, methods, planned.tasks)
     for cell in cells:
@@ -82,15 +82,15 @@ def after_rows(monkeypatch, n: int, *, torn: bool) -> None:
 
 
 def in_checkpoint(monkeypatch, n: int) -> None:
-    original, count = trainer.save_state, [0]
+    original, count = checkpoint.save, [0]
 
-    def save(core, folder) -> None:
-        original(core, folder)
+    def save(core, teacher, folder) -> None:
+        original(core, teacher, folder)
         count[0] += 1
         if count[0] == n:
             kill_self()
 
-    monkeypatch.setattr(trainer, "save_state", save)
+    monkeypatch.setattr(checkpoint, "save", save)
 
 
 def before(monkeypatch, owner, name: str) -> None:
@@ -168,10 +168,10 @@ def test_test_is_played_only_after_the_choice_and_once(tiny_model_folder, tmp_pa
 
 def test_a_score_on_test_before_the_choice_is_refused(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path)
-    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
-    student = bench.fresh_student()
+    bench = Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    student = bench.models.fresh_student()
     with pytest.raises(AssertionError, match="test is scored once"):
-        bench.score(Toy(), "test", student, bench.engine(student), 0)
+        bench.references.score(Toy(), "test", student, bench.models.engine(student), 0)
 
 
 def test_the_choice_is_the_earliest_best_on_dev_or_the_step_fixed_in_advance(
@@ -191,11 +191,13 @@ def test_the_chosen_weights_are_those_that_dev_saw(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path, choose=4)
     path = run_toy(suite)
     reader = RunReader(path)
-    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
-    student = bench.fresh_student()
+    bench = Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    student = bench.models.fresh_student()
     core = trainer.TrainingCore(student, suite, 1e-3)
-    trainer.load_state(core, reader.checkpoint_at(4).path)
-    again = bench.score(Toy(), "test", student, bench.engine(student), 0, final=True)
+    checkpoint.load_student(core, reader.checkpoint_at(4).path)
+    again = bench.references.score(
+        Toy(), "test", student, bench.models.engine(student), 0, final=True
+    )
     stored = reader.read("samples/test")
     assert [row["turns"] for row in stored] == [list(row["turns"]) for row in again.samples]
 

@@ -9,7 +9,6 @@ import signal
 import pytest
 from toy import Toy, toy_suite
 
-from opcd_bench.distillation import trainer
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
@@ -24,7 +23,7 @@ from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.round import Round
 from opcd_bench.store.chain_dir import ChainDir
-from opcd_bench.store.checkpoints import Checkpoint
+from opcd_bench.store.checkpoints import MODEL, Checkpoint
 from opcd_bench.store.files import remove_folder
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -86,7 +85,7 @@ def test_the_student_and_its_frozen_teacher_enter_a_round_as_the_last_one_left_t
     chosen = checkpoint_of(folder, 1)
     assert chosen.step == 2
     entering = folder.round(2).read()["weights"]
-    assert entering == weights_hash(load(str(chosen.path / trainer.MODEL), device="cpu").model)
+    assert entering == weights_hash(load(str(chosen.path / MODEL), device="cpu").model)
     assert entering != folder.round(1).read()["weights"]
 
 
@@ -212,7 +211,7 @@ def test_what_is_done_is_not_done_again_and_a_third_round_follows(
     assert summary.done == 3 and again.path == folder.path
     assert truth(again).items() > before_bytes.items()
     assert again.round(3).read()["weights"] == weights_hash(
-        load(str(checkpoint_of(again, 2).path / trainer.MODEL), device="cpu").model
+        load(str(checkpoint_of(again, 2).path / MODEL), device="cpu").model
     )
 
 
@@ -241,7 +240,7 @@ def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp
     folder = one.folder(suite)
     remove_folder(folder.path / "round_2")
     checkpoint: Checkpoint = checkpoint_of(folder, 1)
-    (checkpoint.path / trainer.MODEL / "config.json").write_text("{}")
+    (checkpoint.path / MODEL / "config.json").write_text("{}")
     with pytest.raises(StoreError, match="corrupt checkpoint"):
         run(monkeypatch, suite)
 

@@ -9,7 +9,7 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine
 from opcd_bench.runner import grid, registry
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.store.suite_dir import SuiteDir
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -69,10 +69,10 @@ def test_the_sealed_sweep_has_the_names_that_its_suite_gives_today():
 
 def test_shared_samples_are_found_where_the_sealed_suite_has_them(tmp_path):
     suite = registry.suite("micro")
-    bench = Workbench(suite, SuiteDir(tmp_path / "micro"), QuietReporter())
+    bench = Resources(suite, SuiteDir(tmp_path / "micro"), QuietReporter())
     tasks = registry.plugins_of(suite)[1].values()
-    found = {bench._anchor_dir(task).path.name for task in tasks}
-    found |= {bench._retention_dir(name).path.name for name in suite.retention}
+    found = {bench.references.folder(task).path.name for task in tasks}
+    found |= {bench.references.retention_folder(name).path.name for name in suite.retention}
     assert found == {path.name for path in (REFERENCE / "micro" / "shared").iterdir()}
 
 

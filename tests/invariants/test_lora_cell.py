@@ -11,12 +11,14 @@ from test_cell import after_rows, in_child, run_toy, truth
 from toy import Toy, toy_suite
 
 from opcd_bench.distillation import trainer
+from opcd_bench.distillation.checkpoint import ADAPTER, load_student
 from opcd_bench.distillation.method import Teacher
-from opcd_bench.errors import ConfigError, MissingPackage
+from opcd_bench.errors import MissingPackage
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.runner import grid, registry
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -52,9 +54,9 @@ def test_a_live_teacher_resumes_byte_identical(tiny_model_folder, tmp_path, monk
 
 def test_student_and_teacher_are_one_module(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
-    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
-    assert bench.fresh_student().model is bench.initial.model
-    assert bench.identity["weights"] == saving.weights_hash(
+    bench = Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    assert bench.models.fresh_student().model is bench.models.initial.model
+    assert bench.models.identity["weights"] == saving.weights_hash(
         loading.load(str(tiny_model_folder), device="cpu").model
     )
 
@@ -91,15 +93,15 @@ def test_every_cell_begins_from_the_model_before_training(tiny_model_folder, tmp
 def test_the_checkpoint_opens_as_a_student_of_its_own(tiny_model_folder, tmp_path):
     path = run_toy(toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA))
     checkpoint = RunReader(path).checkpoint_at(6).path
-    assert (checkpoint / trainer.ADAPTER / "adapter_model.safetensors").is_file()
-    again = run_toy(toy_suite(checkpoint / trainer.MODEL, tmp_path / "again", max_steps=2, **LORA))
+    assert (checkpoint / ADAPTER / "adapter_model.safetensors").is_file()
+    again = run_toy(toy_suite(checkpoint / MODEL, tmp_path / "again", max_steps=2, **LORA))
     assert RunReader(again).sealed, (again / "FAILED.json").read_text()
 
     suite = toy_suite(tiny_model_folder, tmp_path / "first", choose="last", **LORA)
-    bench = Workbench(suite, SuiteDir(tmp_path / "first/toy"), QuietReporter())
-    core = trainer.TrainingCore(bench.fresh_student(), suite, 1e-2)
-    trainer.load_state(core, checkpoint)
-    merged = loading.load(str(checkpoint / trainer.MODEL), device="cpu")
+    bench = Resources(suite, SuiteDir(tmp_path / "first/toy"), QuietReporter())
+    core = trainer.TrainingCore(bench.models.fresh_student(), suite, 1e-2)
+    load_student(core, checkpoint)
+    merged = loading.load(str(checkpoint / MODEL), device="cpu")
     ids = torch.arange(5, 30)[None]
     with torch.no_grad():
         theirs, ours = merged.model(input_ids=ids).logits, core.student.model(input_ids=ids).logits
@@ -109,8 +111,8 @@ def test_the_checkpoint_opens_as_a_student_of_its_own(tiny_model_folder, tmp_pat
 
 def test_seeds_draw_different_adapters_and_methods_the_same(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
-    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
-    drawn = [adapters.parameters(bench.fresh_student(seed))[0].clone() for seed in (0, 1, 0)]
+    bench = Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    drawn = [adapters.parameters(bench.models.fresh_student(seed))[0].clone() for seed in (0, 1, 0)]
     assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
 
 
@@ -124,16 +126,25 @@ def test_a_package_that_is_not_there_is_told_before_the_model_is_loaded(
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("loaded"))
     suite = toy_suite(tiny_model_folder, tmp_path, **settings)
     with pytest.raises(MissingPackage, match=rf"pip install 'opcd-bench\[{extra}\]'"):
-        Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+        Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
 
 
-def test_an_ema_teacher_is_refused_before_any_model_is_loaded(
+def test_an_ema_teacher_of_an_adapter_resumes_byte_identical(
     tiny_model_folder, tmp_path, monkeypatch
 ):
-    method = dataclasses.replace(registry.method("opcd_full"), teacher=Teacher("ema", rate=0.5))
-    suite = toy_suite(tiny_model_folder, tmp_path, **LORA)
-    with pytest.raises(ConfigError, match=r"opcd_full.*mean of two adapters.*lora_rank=none"):
-        grid.cells(suite, {"opcd_full": method}, {"toy": Toy()})
+    original = registry.method
+
+    def method(name):
+        return dataclasses.replace(original(name), teacher=Teacher("ema", rate=0.5))
+
+    monkeypatch.setattr(registry, "method", method)
+    settings = {**LORA, "dtype": "bfloat16"}
+    whole = run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", **settings))
+    suite = toy_suite(tiny_model_folder, tmp_path / "killed", **settings)
+    with monkeypatch.context() as patch:
+        after_rows(patch, 5, torn=False)
+        in_child(lambda: run_toy(suite) and None)
+    assert truth(run_toy(suite)) == truth(whole)
 
 
 def test_rank_and_layers_name_the_cell_and_full_training_keeps_its_name(

@@ -10,13 +10,14 @@ from test_cell import run_toy, truth
 from toy import toy_suite
 
 from opcd_bench.cli import settings
+from opcd_bench.distillation import replies
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import CellFailed, ModelError
 from opcd_bench.models import loading
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.runner import resources
+from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.references import References
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -37,10 +38,10 @@ def at_call(monkeypatch, owner, name: str, n: int) -> None:
 
 
 PHASES = {
-    "loading": ((Workbench, "fresh_student", 1), "while loading: --set lora_rank=16"),
-    "writing": ((resources.sampling, "write", 3), "while writing: lower rollout_batch_size"),
+    "loading": ((SuiteModels, "fresh_student", 1), "while loading: --set lora_rank=16"),
+    "writing": ((replies, "sample_replies", 3), "while writing: lower rollout_batch_size"),
     "training": ((TrainingCore, "_accumulate", 3), "while training: lower micro_batch_size"),
-    "scoring": ((Workbench, "score", 3), "while scoring: lower rollout_batch_size"),
+    "scoring": ((References, "score", 3), "while scoring: lower rollout_batch_size"),
 }
 
 

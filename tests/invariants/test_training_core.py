@@ -9,18 +9,17 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from fixtures import tiny_model, tiny_tokenizer
+from fixtures import frozen, tiny_model, tiny_tokenizer
 
 from opcd_bench.config.suite import make_suite
-from opcd_bench.distillation import scoring
+from opcd_bench.distillation import checkpoint, scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair, end_at_first_eos
+from opcd_bench.distillation.teachers.local import LiveTeacher, Shuffled
 from opcd_bench.distillation.trainer import (
     TrainingCore,
-    load_state,
     rate_at,
-    save_state,
     token_weights,
 )
 from opcd_bench.errors import NonFiniteGradients
@@ -73,7 +72,7 @@ def gradient(tiny: LoadedModel, batch: list[Pair], loss=LOSS, **settings) -> tor
     core.optimiser.step = lambda: seen.append(
         torch.cat([p.grad.flatten() for p in core.parameters])
     )
-    core.step(batch, loss, teacher(tiny), shuffle=None)
+    core.step(batch, loss, frozen(teacher(tiny), core))
     core.optimiser.step = original
     return seen[0]
 
@@ -158,9 +157,9 @@ def test_a_changed_reply_token_changes_only_the_predictions_after_it(tiny_loaded
 
 
 def test_the_first_end_of_sequence_belongs_to_the_reply_and_nothing_after_it():
-    assert scoring.end_at_first_eos((7, 8, 2, 9, 2), (2, 3)) == (7, 8, 2)
-    assert scoring.end_at_first_eos((7, 8), (2,)) == (7, 8)
-    assert scoring.end_at_first_eos((2, 7), (2,)) == (2,)
+    assert end_at_first_eos((7, 8, 2, 9, 2), (2, 3)) == (7, 8, 2)
+    assert end_at_first_eos((7, 8), (2,)) == (7, 8)
+    assert end_at_first_eos((2, 7), (2,)) == (2,)
 
 
 def test_head_chunks_change_nothing(tiny_loaded, monkeypatch):
@@ -186,7 +185,7 @@ def test_no_gradient_reaches_the_teacher_and_its_weights_stay(tiny_loaded):
     told = teacher(tiny_loaded)
     before = [p.clone() for p in told.model.parameters()]
     core = TrainingCore(student(tiny_loaded), suite(), 1e-2)
-    core.step(pairs(tiny_loaded.vocab_size), LOSS, told, shuffle=None)
+    core.step(pairs(tiny_loaded.vocab_size), LOSS, frozen(told, core))
     assert all(p.grad is None for p in told.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, told.model.parameters(), strict=True))
 
@@ -197,7 +196,10 @@ def test_a_teacher_with_the_students_weights_and_prompt_gives_no_gradient(tiny_l
     norms = {}
     for shuffle in (None, 7):
         core = TrainingCore(student(tiny_loaded), suite(), 1e-3)
-        report = core.step(batch, LOSS, copy_frozen(student(tiny_loaded)), shuffle=shuffle)
+        teacher = frozen(copy_frozen(student(tiny_loaded)), core)
+        if shuffle is not None:
+            teacher = Shuffled(teacher, lambda step: 7)
+        report = core.step(batch, LOSS, teacher)
         norms[shuffle] = report.grad_norm
     assert norms[None] < 1e-10
     assert norms[7] > 1e-3
@@ -206,7 +208,7 @@ def test_a_teacher_with_the_students_weights_and_prompt_gives_no_gradient(tiny_l
 def test_training_towards_the_teacher_lowers_the_divergence(tiny_loaded):
     core = TrainingCore(student(tiny_loaded), suite(max_steps=30, learning_rate=3e-3), 3e-3)
     told, batch = teacher(tiny_loaded), pairs(tiny_loaded.vocab_size)
-    reports = [core.step(batch, named("rkl_full"), told, shuffle=None) for _ in range(30)]
+    reports = [core.step(batch, named("rkl_full"), frozen(told, core)) for _ in range(30)]
     assert reports[-1].divergence < 0.3 * reports[0].divergence
     assert reports[0].divergence_kind == "reverse_kl"
 
@@ -220,7 +222,7 @@ def test_a_live_teacher_under_autocast_leaves_every_weight_its_gradient(tiny_loa
     core.optimiser.step = lambda: norms.update(
         {name: float(p.grad.norm()) for name, p in module.named_parameters()}
     )
-    core.step(pairs(own.vocab_size), named("rkl_full"), own, shuffle=None)
+    core.step(pairs(own.vocab_size), named("rkl_full"), LiveTeacher(own, core.suite.temperature))
     assert norms and all(norm > 0 for norm in norms.values())
 
 
@@ -238,19 +240,19 @@ def test_non_finite_gradients_move_no_weight_are_counted_and_stop_after_five(tin
     core = TrainingCore(own, suite(), 1e-3)
     batch = pairs(tiny_loaded.vocab_size)
     for expected in range(1, 5):
-        report = core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
+        report = core.step(batch, _Broken(), frozen(teacher(tiny_loaded), core))
         assert report.skipped
         assert core.skipped == expected
     with pytest.raises(NonFiniteGradients, match=r"5 optimiser steps in a row.*learning_rate"):
-        core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
+        core.step(batch, _Broken(), frozen(teacher(tiny_loaded), core))
     assert all(torch.equal(a, b) for a, b in zip(before, own.model.parameters(), strict=True))
 
 
 def test_a_finite_step_forgets_the_skipped_ones_before_it(tiny_loaded):
     core = TrainingCore(student(tiny_loaded), suite(), 1e-3)
     batch = pairs(tiny_loaded.vocab_size)
-    core.step(batch, _Broken(), teacher(tiny_loaded), shuffle=None)
-    core.step(batch, LOSS, teacher(tiny_loaded), shuffle=None)
+    core.step(batch, _Broken(), frozen(teacher(tiny_loaded), core))
+    core.step(batch, LOSS, frozen(teacher(tiny_loaded), core))
     assert (core.skipped, core.skipped_in_a_row) == (1, 0)
 
 
@@ -258,15 +260,15 @@ def test_a_restored_core_goes_on_bit_for_bit(tiny_loaded, tmp_path):
     batch, told = pairs(tiny_loaded.vocab_size), teacher(tiny_loaded)
     straight = TrainingCore(student(tiny_loaded), suite(), 1e-3)
     for _ in range(4):
-        straight.step(batch, LOSS, told, shuffle=None)
+        straight.step(batch, LOSS, frozen(told, straight))
     first = TrainingCore(student(tiny_loaded), suite(), 1e-3)
     for _ in range(2):
-        first.step(batch, LOSS, told, shuffle=None)
-    save_state(first, tmp_path)
+        first.step(batch, LOSS, frozen(told, first))
+    checkpoint.save(first, frozen(told, first), tmp_path)
     second = TrainingCore(student(tiny_loaded), suite(), 1e-3)
-    load_state(second, tmp_path)
+    checkpoint.load(second, frozen(told, second), tmp_path)
     for _ in range(2):
-        second.step(batch, LOSS, told, shuffle=None)
+        second.step(batch, LOSS, frozen(told, second))
     mine, theirs = straight.student.model.parameters(), second.student.model.parameters()
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
 

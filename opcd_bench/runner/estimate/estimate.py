@@ -13,7 +13,7 @@ from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import compatibility, registry
 from opcd_bench.runner.estimate import memory, workload
 from opcd_bench.runner.estimate import step_time as paces_of
 from opcd_bench.runner.estimate.memory import Lengths, Part, Shape
@@ -59,7 +59,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     """
     methods, tasks = registry.plugins_of(untold(suite) if suite.chained else suite)
     for method in methods.values():
-        grid.refuse_unservable(suite, method)
+        compatibility.refuse_unservable(suite, method)
     notes = _notes(suite)
     shapes: list[Shape | None] = []
     for name in (suite.model, suite.teacher_model):

@@ -19,7 +19,7 @@ from opcd_bench.runner import grid
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.estimate.workload import Pace
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -105,8 +105,8 @@ def rehearsed(
     with tempfile.TemporaryDirectory(prefix="opcd-bench-estimate-") as folder:
         suite_dir = SuiteDir(Path(folder) / suite.name)
         suite_dir.merge({})
-        bench = Workbench(suite, suite_dir, console)
-        bench.check(list(methods.values()))
+        resources = Resources(suite, suite_dir, console)
+        resources.check(list(methods.values()))
         for cell in grid.cells(suite, methods, tasks):
             if cell.method in found.get(cell.task, {}):
                 continue
@@ -118,7 +118,7 @@ def rehearsed(
                 RunDir.open(suite_dir.run(cell.name), cell.config, {}) as run_dir,
             ):
                 with explain_out_of_memory("loading", suite):
-                    run = CellRun(cell, method, task, bench, run_dir, console, live)
+                    run = CellRun(cell, method, task, resources, run_dir, console, live)
                 run.rehearse(steps + 1)
                 pace = pace_of([run_dir], warm_up=1)
             assert pace is not None

@@ -16,12 +16,9 @@ from opcd_bench.hashing import digest
 from opcd_bench.runner import grid, registry
 from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import ChainDir, chain
-from opcd_bench.store.checkpoints import Checkpoint
+from opcd_bench.store.checkpoints import MODEL, Checkpoint
 from opcd_bench.store.jsonl import read_object
 from opcd_bench.store.run_reader import RunReader
-
-MODEL = "model"
-"""The folder of a checkpoint that opens as it is (`training.MODEL`)."""
 
 
 @dataclass(frozen=True)

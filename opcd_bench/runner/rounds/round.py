@@ -31,7 +31,7 @@ from opcd_bench.rollout.trajectory import Trajectory
 from opcd_bench.runner import grid, suite_runner
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.store import checkpoints
@@ -67,7 +67,7 @@ class Round:
             variant=self.experience.variant,
             accumulate=self.experience.accumulate,
             max_context_tokens=self.experience.max_context_tokens,
-            solving=limited(sampling.write_sampling(own), own.max_prompt_length),
+            solving=limited(sampling.reply_sampling(own), own.max_prompt_length),
             reflecting=Sampling(0.0, max_completion_length=length),
             batch=suite.rollout_batch_size,
             stream=("chain", chain.seed, "round", number),
@@ -87,16 +87,16 @@ class Round:
         self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
         if self.begin.checkpoint is not None:
             checkpoints.checked(self.begin.checkpoint)
-        bench = Workbench(self.plain, self.folder.round(self.number), self.console)
-        bench.check([self.chain.method])
+        resources = Resources(self.plain, self.folder.round(self.number), self.console)
+        resources.check([self.chain.method])
         if self.number == 1:
-            suite_runner.refuse_other_weights(bench, self.suite_dir)
-            self.suite_dir.merge(suite_runner.weights(bench))
+            suite_runner.refuse_other_weights(resources, self.suite_dir)
+            self.suite_dir.merge(resources.models.weights())
         try:
             if record is None:
                 with explain_out_of_memory("writing", self.suite):
-                    record = self._learn(bench)
-            return self._consolidate(bench, record)
+                    record = self._learn(resources)
+            return self._consolidate(resources, record)
         except EngineDied:  # without an engine no other chain would go on either
             raise
         except (CellFailed, UserError) as error:
@@ -128,12 +128,16 @@ class Round:
 
     # --- what is told -------------------------------------------------------------------------
 
-    def _learn(self, bench: Workbench) -> Row:
+    def _learn(self, resources: Resources) -> Row:
         """Deploy, reflect, accumulate, select; the record of it, stored last."""
-        task, loaded = self.chain.task, bench.initial
+        task, loaded = self.chain.task, resources.models.initial
         own = self.plain.for_task(task.name)
-        identity = {**identity_of(self.suite.model, loaded), **bench.computed(), **_weights(bench)}
-        reader = Reader(loaded, bench.engine(loaded), identity)
+        identity = {
+            **identity_of(self.suite.model, loaded),
+            **resources.models.computed(),
+            "weights": resources.models.identity["weights"],  # whatever adapter lies beside
+        }
+        reader = Reader(loaded, resources.models.engine(loaded), identity)
         prompts = prompts_for(task, self.suite.model, self.experience.prompts)
         folder = self._experience_folder(task, identity, prompts)
         with explained(folder):
@@ -176,14 +180,14 @@ class Round:
 
     # --- how it is taught ---------------------------------------------------------------------
 
-    def _consolidate(self, bench: Workbench, record: Row) -> str | None:
+    def _consolidate(self, resources: Resources, record: Row) -> str | None:
         """The round's cell, as any other; what went wrong in it, or None."""
         cell, planned = self._cell(record)
-        round_dir = bench.suite_dir
+        round_dir = resources.suite_dir
         suite_runner.refuse_other_settings([cell], round_dir)
-        suite_runner.refuse_other_weights(bench, round_dir)
-        round_dir.merge({**planned.suite.model_dump(mode="json"), **suite_runner.weights(bench)})
-        outcome = suite_runner.run_cell(cell, planned, bench, self.console)
+        suite_runner.refuse_other_weights(resources, round_dir)
+        round_dir.merge({**planned.suite.model_dump(mode="json"), **resources.models.weights()})
+        outcome = suite_runner.run_cell(cell, planned, resources, self.console)
         round_dir.merge({"floors": {self.chain.task.name: suite_runner.floors(self.chain.task)}})
         return outcome.problem
 
@@ -213,11 +217,6 @@ class Round:
                 if isinstance(attempt, Trajectory):
                     visited.append((f"s{seed:03d}/{place}", attempt, example))
         return Replay(task, states_of(visited))
-
-
-def _weights(bench: Workbench) -> dict[str, str]:
-    """The hash of the entering student's weights, whatever adapter lies beside them."""
-    return {"weights": bench.identity["weights"]}
 
 
 def _attempted(extraction: Extraction, extracted: Sequence[Extracted]) -> dict[str, Any]:

@@ -9,13 +9,16 @@ import warnings
 
 import pytest
 import torch
+from fixtures import frozen
 from transformers import PreTrainedModel
 
 from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation import checkpoint
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.optimiser import EIGHT_BIT_FROM, optimiser
-from opcd_bench.distillation.scoring import Pair
-from opcd_bench.distillation.trainer import TrainingCore, load_state, save_state
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.local import NoTeacher
+from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import MissingPackage
 from opcd_bench.models import loading
 from opcd_bench.models.loaded import LoadedModel
@@ -41,7 +44,7 @@ def student(loaded: LoadedModel) -> LoadedModel:
 
 def trained(core: TrainingCore, teacher: LoadedModel, steps: int) -> list[float]:
     return [
-        core.step(PAIRS, named("rkl_full"), teacher, shuffle=None).divergence for _ in range(steps)
+        core.step(PAIRS, named("rkl_full"), frozen(teacher, core)).divergence for _ in range(steps)
     ]
 
 
@@ -96,9 +99,9 @@ def test_a_restored_8_bit_optimiser_goes_on_bit_for_bit(tiny_loaded, tmp_path):
     trained(straight, tiny_loaded, 4)
     first = TrainingCore(student(tiny_loaded), how, 1e-3)
     trained(first, tiny_loaded, 2)
-    save_state(first, tmp_path)
+    checkpoint.save(first, NoTeacher(first.student), tmp_path)
     second = TrainingCore(student(tiny_loaded), how, 1e-3)
-    load_state(second, tmp_path)
+    checkpoint.load(second, NoTeacher(second.student), tmp_path)
     trained(second, tiny_loaded, 2)
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(second), strict=True))
 
@@ -121,7 +124,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_loaded):
     norms = []
     for checkpointing in (False, True):
         core = TrainingCore(student(tiny_loaded), suite(gradient_checkpointing=checkpointing), 1e-3)
-        report = core.step(PAIRS, named("rkl_full"), loading.freeze(tiny_loaded), shuffle=None)
+        report = core.step(PAIRS, named("rkl_full"), frozen(loading.freeze(tiny_loaded), core))
         norms.append(report.grad_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-4) and norms[0] > 0
 
@@ -148,7 +151,7 @@ def test_a_steps_seconds_by_phase_are_no_more_than_the_step_took(tiny_loaded):
 
     core = TrainingCore(student(tiny_loaded), suite(), 1e-3)
     began = time.perf_counter()
-    report = core.step(PAIRS, named("rkl_full"), loading.freeze(tiny_loaded), shuffle=None)
+    report = core.step(PAIRS, named("rkl_full"), frozen(loading.freeze(tiny_loaded), core))
     took = time.perf_counter() - began
     assert set(report.seconds) == {"teacher", "student", "optimiser"}
     assert all(seconds > 0 for seconds in report.seconds.values())

@@ -8,9 +8,11 @@ import pytest
 from fixtures import tiny_model, tiny_tokenizer
 from toy import SIZES, Toy, toy_suite
 
-from opcd_bench.distillation import sampling
+from opcd_bench.distillation import pairs, sampling
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Teacher, mixture
-from opcd_bench.distillation.sampling import Slot, pairs_of, read_stored, schedule, told_by_teacher
+from opcd_bench.distillation.pairs import pairs_of
+from opcd_bench.distillation.replies import read_stored, told_by_teacher
+from opcd_bench.distillation.sampling import Slot, schedule
 from opcd_bench.envs.task import Context, Example, Grade
 from opcd_bench.errors import DataError
 from opcd_bench.models.loading import assemble
@@ -123,13 +125,13 @@ class Listener:
 def test_noise_is_the_same_whoever_writes_and_the_told_prompt_alone_differs(suite, tiny_loaded):
     slots = schedule(Toy(), suite, 0, 3)
     plain, told = Listener(), Listener()
-    sampling.write(slots, Toy(), suite, 0, tiny_loaded, plain, None)
-    sampling.write(slots, Toy(), suite, 0, tiny_loaded, told, Toy().contexts())
+    sampling.sample_replies(slots, Toy(), suite, 0, tiny_loaded, plain, None)
+    sampling.sample_replies(slots, Toy(), suite, 0, tiny_loaded, told, Toy().contexts())
     assert [r.seed for r in plain.asked] == [r.seed for r in told.asked]
     assert len({r.seed for r in plain.asked}) == len(slots)
     assert [r.prompt_ids for r in plain.asked] != [r.prompt_ids for r in told.asked]
     later = Listener()
-    sampling.write(schedule(Toy(), suite, 1, 3), Toy(), suite, 1, tiny_loaded, later, None)
+    sampling.sample_replies(schedule(Toy(), suite, 1, 3), Toy(), suite, 1, tiny_loaded, later, None)
     assert not {r.seed for r in later.asked} & {r.seed for r in plain.asked}
 
 
@@ -298,4 +300,4 @@ def test_what_the_teacher_reads_goes_where_the_tasks_context_goes():
         def context(self):
             return Context("rules", "user")
 
-    assert sampling.reading(Teacher(reads="hint"), InUser(), ONE, 0) == Context("add", "user")
+    assert pairs.context_for(Teacher(reads="hint"), InUser(), ONE, 0) == Context("add", "user")

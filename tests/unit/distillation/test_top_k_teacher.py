@@ -7,13 +7,14 @@ import dataclasses
 
 import pytest
 import torch
+from fixtures import frozen
 from vllm_fake import FakeVLLM
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.served import served
-from opcd_bench.distillation.scoring import Pair
-from opcd_bench.distillation.top_k_teacher import TopKTeacher
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.top_k import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import DataError, InvalidLoss
 from opcd_bench.models.loaded import LoadedModel
@@ -45,14 +46,15 @@ def stepped(tiny: LoadedModel, loss, taught, suite=SUITE):
     module = copy.deepcopy(tiny.model).requires_grad_(True)
     core = TrainingCore(dataclasses.replace(tiny, model=module), suite, 1e-3)
     core.optimiser = torch.optim.SGD(core.parameters, lr=1.0)
-    report = core.step(pairs(tiny.vocab_size), loss, taught, shuffle=None)
+    teacher = taught if isinstance(taught, TopKTeacher) else frozen(taught, core)
+    report = core.step(pairs(tiny.vocab_size), loss, teacher)
     return torch.cat([p.detach().flatten() for p in core.parameters]), report
 
 
 def listed(tiny: LoadedModel, *, arbitrary_ids: bool = False) -> TopKTeacher:
     weights = teacher(tiny)
     fake = FakeVLLM(tiny, arbitrary_ids=arbitrary_ids)
-    return TopKTeacher(fake, weights, weights.max_length)
+    return TopKTeacher(fake, weights, weights, weights.max_length, SUITE.temperature)
 
 
 TEACHERS_OWN = [
@@ -121,6 +123,6 @@ def test_a_renormalised_loss_is_exact_at_another_temperature(tiny_loaded):
 
 
 def test_a_told_prompt_that_fills_the_window_is_refused(tiny_loaded):
-    short = TopKTeacher(FakeVLLM(tiny_loaded), None, 10)
+    short = TopKTeacher(FakeVLLM(tiny_loaded), None, tiny_loaded, 10, SUITE.temperature)
     with pytest.raises(DataError, match="leave no room in fake vLLM, which reads 10"):
         stepped(tiny_loaded, named("fkl_gen", k=3), short)

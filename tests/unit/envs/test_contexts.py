@@ -12,6 +12,7 @@ from opcd_bench.cli import settings
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
 from opcd_bench.distillation.method import Teacher
+from opcd_bench.distillation.pairs import context_for, pairs_of
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Context, Contexts
 from opcd_bench.errors import ConfigError, DataError
@@ -19,7 +20,8 @@ from opcd_bench.evaluation import task_scores
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Reply
 from opcd_bench.runner import grid, registry
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.resources import Resources
 
 ROOT = Path(__file__).parents[3]
 A, B, C = (Context(f"rule {name}") for name in "ABC")
@@ -96,12 +98,12 @@ def test_the_ceiling_the_writer_and_the_teacher_tell_an_example_what_the_pool_dr
     assert len(set(expected.values())) > 1
     slots = [sampling.Slot(0, example, 0) for example in task.examples("train")]
     engine = Recording(tiny_loaded)
-    written = sampling.write(slots, task, suite, 3, tiny_loaded, engine, task.contexts())
+    written = sampling.sample_replies(slots, task, suite, 3, tiny_loaded, engine, task.contexts())
     for slot, asked in zip(slots, engine.asked, strict=True):
         assert f"system\n{expected[slot.example.id]}<" in asked
-        reads = sampling.reading(Teacher(), task, slot.example, 3)
+        reads = context_for(Teacher(), task, slot.example, 3)
         assert reads is not None and reads.text == expected[slot.example.id]
-    pairs = sampling.pairs_of(
+    pairs = pairs_of(
         written, [slot.example for slot in slots], Teacher(), task, suite, tiny_loaded,
         seed=3, told_by=tiny_loaded, on_policy=[True] * len(slots),
     ).pairs  # fmt: skip
@@ -133,15 +135,15 @@ def test_the_told_teachers_stored_replies_are_told_the_pool_and_kept_apart_from_
     from opcd_bench.store.suite_dir import SuiteDir
 
     asked = []
-    monkeypatch.setattr(Workbench, "engine", lambda self, loaded: asked[-1])
+    monkeypatch.setattr(SuiteModels, "engine", lambda self, loaded: asked[-1])
     suite = toy_suite(tiny_model_folder, tmp_path)
-    bench = Workbench(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
+    bench = Resources(suite, SuiteDir(tmp_path / "toy"), QuietReporter())
     bench.suite_dir.merge({"name": "toy"})
     prompts = []
     for task in (Toy(), Toy().telling(Contexts((A, B)))):
-        asked.append(Recording(bench.initial))
+        asked.append(Recording(bench.models.initial))
         for step in range(3):
-            bench.told_trajectories(task, 0, step, larger=False)
+            bench.told_replies.of_step(task, 0, step, larger=False)
         prompts.append(asked[-1].asked)
     assert all("odd number of letters" in prompt for prompt in prompts[0])
     assert {"rule A" in prompt for prompt in prompts[1]} == {True, False}

@@ -5,8 +5,7 @@ from opcd_bench.tasks.gsm8k import Gsm8k
 from small_data import write_gsm8k
 
 from opcd_bench.envs.question import majority_floor, tagged_answer
-from opcd_bench.envs.task import Grade
-from opcd_bench.runner.grid import describe_task
+from opcd_bench.envs.task import Grade, describe_task
 
 
 @pytest.fixture

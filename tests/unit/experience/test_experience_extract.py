@@ -7,7 +7,7 @@ import shutil
 import pytest
 from scripted import SECRET, Codes, reader
 
-from opcd_bench.distillation.sampling import read_stored
+from opcd_bench.distillation.replies import read_stored
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, DataError, StoreError
 from opcd_bench.experience.extract import Extraction

@@ -8,12 +8,12 @@ import json
 
 import pytest
 import torch
-from fixtures import tiny_model, tiny_tokenizer
+from fixtures import frozen, tiny_model, tiny_tokenizer
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.trainer import TrainingCore, trained
 from opcd_bench.errors import MissingPackage, ModelError, StoreError
 from opcd_bench.models import adapters, loading, saving
@@ -109,7 +109,7 @@ def test_the_adapter_alone_reaches_the_optimiser_and_a_step_moves_no_base_weight
     )
     first = [p.detach().clone() for p in adapters.parameters(student)]
     for _ in range(2):  # the first step moves B, which is 0, and only then has A a gradient
-        report = core.step(PAIRS, named("rkl_full"), adapters.before(student), shuffle=None)
+        report = core.step(PAIRS, named("rkl_full"), frozen(adapters.before(student), core))
     assert report.grad_norm > 0
     now = dict(student.model.named_parameters())
     assert all(torch.equal(now[name], kept) for name, kept in base.items())
@@ -126,7 +126,7 @@ def test_the_teacher_with_the_adapter_off_is_a_frozen_copy_of_the_model(tiny_loa
         other = loading.freeze(assemble("two", tiny_model(), tiny_tokenizer()))
         core = TrainingCore(student, suite(), 1e-3)
         teacher = adapters.before(student) if shared else other
-        norms.append(core.step(PAIRS, named("rkl_full"), teacher, shuffle=None).grad_norm)
+        norms.append(core.step(PAIRS, named("rkl_full"), frozen(teacher, core)).grad_norm)
     assert norms[0] == norms[1] > 0
 
 
@@ -134,9 +134,9 @@ def test_a_live_teacher_reads_with_the_adapter_on(tiny_loaded):
     student = stirred(attached(tiny_loaded))
     same = [Pair(p.example_id, 0, p.plain_ids, p.plain_ids, p.reply_ids) for p in PAIRS]
     core = TrainingCore(student, suite(), 1e-3)
-    assert core.step(same, named("rkl_full"), student, shuffle=None).divergence < 1e-6
+    assert core.step(same, named("rkl_full"), frozen(student, core)).divergence < 1e-6
     assert (
-        core.step(same, named("rkl_full"), adapters.before(student), shuffle=None).divergence > 0.01
+        core.step(same, named("rkl_full"), frozen(adapters.before(student), core)).divergence > 0.01
     )
 
 
@@ -146,7 +146,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_loaded):
         student = stirred(attached(assemble("one", tiny_model(), tiny_tokenizer())))
         core = TrainingCore(student, suite(gradient_checkpointing=checkpointing), 1e-3)
         teacher = adapters.before(student)
-        norms.append(core.step(PAIRS, named("rkl_full"), teacher, shuffle=None).grad_norm)
+        norms.append(core.step(PAIRS, named("rkl_full"), frozen(teacher, core)).grad_norm)
     assert norms[0] == pytest.approx(norms[1], rel=1e-4) and norms[0] > 0
 
 

@@ -9,16 +9,15 @@ import pytest
 import toy
 from vllm_fake import FakeServer, FakeVLLM
 
-from opcd_bench.distillation import engines
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.errors import EngineDied, InvalidLoss, MissingPackage, ModelError
 from opcd_bench.progress import QuietReporter
-from opcd_bench.rollout import vllm_local
+from opcd_bench.rollout import engines, vllm_local
 from opcd_bench.rollout.vllm import WeightSync
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.runner import grid, suite_runner
-from opcd_bench.runner.resources import Workbench
+from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -40,18 +39,18 @@ def fakes(monkeypatch) -> list[FakeVLLM]:
         made.append(FakeVLLM(loaded))
         return WeightSync(made[-1])
 
-    monkeypatch.setattr(engines.Serving, "_local", local)
+    monkeypatch.setattr(engines.Engines, "_local", local)
     return made
 
 
-def bench_of(folder: Path, output: Path, **settings) -> Workbench:
+def bench_of(folder: Path, output: Path, **settings) -> Resources:
     suite = toy.toy_suite(folder, output, **settings)
     suite_dir = SuiteDir(output / suite.name)
     suite_dir.merge({})
-    return Workbench(suite, suite_dir, QuietReporter())
+    return Resources(suite, suite_dir, QuietReporter())
 
 
-def run_one(bench: Workbench, method: Method) -> RunReader:
+def run_one(bench: Resources, method: Method) -> RunReader:
     task = toy.Toy()
     plan = suite_runner.Plan(bench.suite, {method.name: method}, {"toy": task})
     (cell,) = grid.cells(
@@ -122,7 +121,7 @@ def test_importance_weights_need_the_writers_log_probs_at_the_suites_temperature
         hot.check([weighted])
 
 
-def served_bench(monkeypatch, server: FakeServer, folder: Path, output: Path) -> Workbench:
+def served_bench(monkeypatch, server: FakeServer, folder: Path, output: Path) -> Resources:
     def connect(url):
         return VLLMServer(url, transport=server.transport())
 

@@ -7,13 +7,13 @@ import dataclasses
 
 import pytest
 import torch
-from fixtures import tiny_model, tiny_tokenizer
+from fixtures import frozen, tiny_model, tiny_tokenizer
 from vllm_fake import FakeVLLM
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.scoring import Pair
+from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import CellFailed, DataError, ModelError
 from opcd_bench.models import adapters, loading
@@ -157,7 +157,7 @@ def test_the_sampler_trainer_gap_is_measured_at_the_temperature_of_the_writers_l
             for i, (q, r) in enumerate(zip(REQUESTS, replies, strict=True))
         ]
         core = TrainingCore(trainable(tiny_loaded), make_suite(values, "test"), 1e-5)
-        report = core.step(pairs, named("rkl_full"), copy_frozen(tiny_loaded), shuffle=None)
+        report = core.step(pairs, named("rkl_full"), frozen(copy_frozen(tiny_loaded), core))
         return report.metrics["sampler_trainer_gap"]
 
     assert gap(replies[0].logprob_temperature) < 1e-4
@@ -192,6 +192,6 @@ def test_an_optimiser_that_counts_no_change_still_moves_the_weights_that_write(t
     core.optimiser = Silent(core.parameters, lr=0.5)
     reply = engine.generate(REQUESTS[:1], GREEDY)[0]
     pair = Pair("e", 0, REQUESTS[0].prompt_ids, (9, *REQUESTS[0].prompt_ids), reply.ids)
-    core.step([pair], named("rkl_full"), copy_frozen(tiny_loaded), shuffle=None)
+    core.step([pair], named("rkl_full"), frozen(copy_frozen(tiny_loaded), core))
     engine.generate(REQUESTS[:1], GREEDY)
     assert fake.loads == 2 and probe_gap(fake, student) < 1e-4

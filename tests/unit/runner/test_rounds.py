@@ -13,7 +13,7 @@ from toy import Toy, toy_suite
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
-from opcd_bench.envs.task import Example, Grade
+from opcd_bench.envs.task import Example, Grade, describe_task
 from opcd_bench.errors import (
     ConfigError,
     DataError,
@@ -218,10 +218,10 @@ def test_a_replay_is_another_cell_and_the_same_protocol(toy, tiny_loaded):
     task, suite = Toy(), toy()
     replay = Replay(task, states())
     fewer = Replay(task, states()[:2])
-    own, with_states = grid.describe_task(task), grid.describe_task(replay)
+    own, with_states = describe_task(task), describe_task(replay)
     assert with_states["training"]["states"] == 3
     assert {k: v for k, v in with_states.items() if k != "training"} == own
-    assert grid.describe_task(fewer)["training"] != with_states["training"]
+    assert describe_task(fewer)["training"] != with_states["training"]
     test = task.examples("test")
     assert replay.examples("test") == test and replay.examples("dev") == task.examples("dev")
     assert protocol(replay, "test", test, suite, 1, tiny_loaded) == protocol(

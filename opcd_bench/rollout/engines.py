@@ -1,19 +1,15 @@
-"""Who writes a suite's replies, and who scores them where the teacher is behind vLLM."""
+"""Who samples a suite's replies: transformers, or vLLM in process or served, started once."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.served import served
-from opcd_bench.distillation.method import Loss, Method
-from opcd_bench.distillation.top_k_teacher import TopKTeacher
-from opcd_bench.errors import InvalidLoss, ModelError
+from opcd_bench.errors import ModelError
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import RAW_TEMPERATURE, ServedEngine, VLLMEngine, WeightSync
+from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm import verify as verify_weights
 from opcd_bench.rollout.vllm_local import started
 from opcd_bench.rollout.vllm_server import VLLMServer
@@ -24,8 +20,8 @@ _SERVE_IT = (
 )
 
 
-class Serving:
-    """Engines and vLLM teachers of a suite; each vLLM is started once, when it is first needed.
+class Engines:
+    """The engines of a suite; each vLLM is started once, when it is first needed.
 
     ``initial`` is the student before training.
     """
@@ -33,12 +29,9 @@ class Serving:
     def __init__(self, suite: Suite, initial: LoadedModel) -> None:
         self.suite, self.initial = suite, initial
         self._larger: WeightSync | None = None
-        self._teachers: dict[str, TopKTeacher] = {}
 
-    # --- writing ------------------------------------------------------------------------------
-
-    def writer(self, reader: PromptFormat, *, larger: bool) -> Engine:
-        """The engine that writes as ``reader``: a live model, or the served larger teacher."""
+    def of(self, reader: PromptFormat, *, larger: bool) -> Engine:
+        """The engine that samples as ``reader``: a live model, or the served larger teacher."""
         if not isinstance(reader, LoadedModel):
             return ServedEngine(reader, self.server)
         if self.suite.engine == "hf":
@@ -81,8 +74,6 @@ class Serving:
             role=role,
         )
 
-    # --- teaching -----------------------------------------------------------------------------
-
     @cached_property
     def server(self) -> VLLMServer:
         """The teacher's server, once it is known to read tokens as the student does."""
@@ -108,61 +99,16 @@ class Serving:
             thinking=self.initial.thinking,
         )
 
-    def teacher(self, weights: LoadedModel | None) -> TopKTeacher:
-        """The vLLM teacher with a frozen model's weights; None: the served larger one."""
-        key = "served" if weights is None else weights.name
-        if key not in self._teachers:
-            self._teachers[key] = self._teacher(weights)
-        return self._teachers[key]
+    def scoring_vllm(self, weights: LoadedModel | None) -> tuple[WeightSync, int]:
+        """A vLLM that scores for a frozen model, and its window in tokens; None: the served larger.
 
-    def _teacher(self, weights: LoadedModel | None) -> TopKTeacher:
+        Raises ModelError where a server at ``teacher_url`` holds other weights.
+        """
         if self.suite.teacher_url is not None:
             if weights is not None:
                 verify_weights(self.server, weights, _SERVE_IT)
-            return TopKTeacher(self.server, None, self.server.max_length)
+            return WeightSync(self.server), self.server.max_length
         assert weights is not None
         larger = weights.name == self.suite.teacher_model
         source = str(self.suite.teacher_model) if larger else self.suite.model
-        return TopKTeacher(self._local(weights, source, "teacher"), weights, weights.max_length)
-
-    def loss_of(self, method: Method, teacher: TopKTeacher | None) -> Loss:
-        """The method's loss as its teacher serves it; InvalidLoss where it cannot.
-
-        ``teacher`` None is one in this process, or a loss that reads none.
-        """
-        suite, loss = self.suite, method.loss
-        if (
-            suite.engine == "vllm"
-            and suite.temperature != RAW_TEMPERATURE
-            and isinstance(loss, Divergence)
-            and loss.importance_weight
-        ):
-            raise InvalidLoss(
-                f"method {method.name!r}: its importance weight needs the writer's log-probs at "
-                f"temperature = {suite.temperature:g}, and vLLM gives them at 1. Set temperature "
-                "= 1, or engine = 'hf'"
-            )
-        if teacher is None:
-            return loss
-        if not isinstance(loss, Divergence):
-            raise InvalidLoss(
-                f"method {method.name!r}: its own loss function reads the teacher's logits, which "
-                "vLLM does not give. Use teacher_engine = 'hf'"
-            )
-        try:
-            return served(
-                loss, teacher.tier, missing_ids=suite.missing_ids, temperature=suite.temperature
-            )
-        except InvalidLoss as error:
-            raise InvalidLoss(f"method {method.name!r}: {error}") from None
-
-
-def refuse_moving_teacher(method: Method) -> None:
-    """Raise InvalidLoss for a teacher that vLLM cannot be: one that moves, or whose rows do."""
-    teacher = method.teacher
-    if teacher.weights in ("ema", "live") or teacher.rows == "shuffled":
-        what = f"weights = {teacher.weights!r}" if teacher.rows == "aligned" else "shuffled rows"
-        raise InvalidLoss(
-            f"method {method.name!r}: a teacher with {what} is read in this process; use "
-            "teacher_engine = 'hf'"
-        )
+        return self._local(weights, source, "teacher"), weights.max_length

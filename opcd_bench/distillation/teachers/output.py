@@ -1,4 +1,4 @@
-"""A teacher's reading of a micro-batch, however it is had: logits, a list of log-probs, or none."""
+"""What a teacher says of a micro-batch: logits, log-probs of a list, or nothing; loss included."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.functional import TokenLoss
+from opcd_bench.distillation.losses.functional import SupportMetrics, TokenLoss
 from opcd_bench.distillation.method import Loss
-from opcd_bench.distillation.top_k_teacher import Listed
 from opcd_bench.models.loaded import LoadedModel
 
 _FULL = Divergence(direction="reverse_kl")
@@ -22,7 +21,7 @@ _FULL = Divergence(direction="reverse_kl")
 Metrics = dict[str, Tensor]
 
 
-class Reading(Protocol):
+class TeacherOutput(Protocol):
     """What a loss is computed against, a chunk of reply positions (X of N) at a time."""
 
     def loss(
@@ -36,9 +35,13 @@ class Reading(Protocol):
         """The loss and its per-token diagnostics, on the student's logits over the temperature."""
         ...
 
+    def check_targets(self, target_N: Tensor) -> None:
+        """Raise AssertionError unless the output is of these reply tokens, in this order."""
+        ...
 
-class NoTeacher:
-    """For losses that read none."""
+
+class NoOutput:
+    """For losses that read no teacher."""
 
     def loss(
         self,
@@ -54,10 +57,13 @@ class NoTeacher:
             logp_XV = student_XV.log_softmax(-1)
             return out, {"student_entropy": -(logp_XV.exp() * logp_XV).sum(-1)}
 
+    def check_targets(self, target_N: Tensor) -> None:
+        """Nothing was scored, so nothing can be out of line."""
+
 
 @dataclass(frozen=True)
-class WholeTeacher:
-    """A model in this process: its hidden states at the N reply positions, and so its logits."""
+class FullOutput:
+    """The hidden states of a model in this process at the N reply positions, and so its logits."""
 
     teacher: LoadedModel
     states: scoring.HiddenStates
@@ -87,12 +93,25 @@ class WholeTeacher:
             full_X = functional.token_loss(_FULL, own_XV, teacher_XV, reply_X).divergence
         return out, {**_known(values), "reverse_kl": full_X}
 
+    def check_targets(self, target_N: Tensor) -> None:
+        """Told and plain passes are of the same tokens."""
+        if not torch.equal(target_N, self.states.target_N.to(target_N)):
+            raise AssertionError("told and plain passes are not of the same reply tokens")
+
 
 @dataclass(frozen=True)
-class ListedReading:
-    """A teacher that gave log-probs on some ids, at temperature 1 (vLLM)."""
+class ListedOutput:
+    """Log-probs at temperature 1 on some ids of each of the N reply positions (vLLM).
 
-    listed: Listed
+    ``ids_NL`` and ``logp_NL``: up to L listed ids a position (-1: unused slot) with their
+    log-probs; ``own_logp_N``: of the reply's own tokens. Floats are float32. ``likeliest``: whether
+    the lists are the teacher's own choice, not the student's. ``temperature`` is the loss's.
+    """
+
+    ids_NL: Tensor
+    logp_NL: Tensor
+    own_logp_N: Tensor
+    likeliest: bool
     temperature: float
 
     def loss(
@@ -109,8 +128,8 @@ class ListedReading:
         only ones that are let through at another temperature) take out.
         """
         assert isinstance(loss, Divergence)
-        ids_XL, own_X = self.listed.ids_NL[part], self.listed.own_logp_N[part] / self.temperature
-        logp_XL = self.listed.logp_NL[part] / self.temperature
+        ids_XL, own_X = self.ids_NL[part], self.own_logp_N[part] / self.temperature
+        logp_XL = self.logp_NL[part] / self.temperature
         out = functional.from_support(
             loss, student_XV, ids_XL, logp_XL, reply_X, reply_teacher_logp=own_X, **extra
         )
@@ -118,10 +137,15 @@ class ListedReading:
             student_XV.detach(), ids_XL, logp_XL, loss, reply_X, reply_teacher_logp=own_X
         )
         found = _known(values)
-        if not self.listed.likeliest:
+        if not self.likeliest:
             found.pop("top_k_overlap", None)
         return out, found
 
+    def check_targets(self, target_N: Tensor) -> None:
+        """As many positions as there are reply tokens."""
+        if len(target_N) != len(self.own_logp_N):
+            raise AssertionError("the listed log-probs are not of the same reply tokens")
 
-def _known(values: functional.SupportMetrics) -> Metrics:
+
+def _known(values: SupportMetrics) -> Metrics:
     return {key: value for key, value in values._asdict().items() if value is not None}

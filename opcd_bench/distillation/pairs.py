@@ -1,0 +1,132 @@
+"""Pairs: one reply with both of its prompts, what the student reads before it and the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Teacher
+from opcd_bench.envs.task import Context, Example, Task
+from opcd_bench.errors import DataError
+from opcd_bench.models.loaded import PromptFormat
+from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One reply with both of its prompts: what the student reads before it, and the teacher.
+
+    ``reply_ids`` are the written tokens up to and including the first end of sequence; they are
+    appended unchanged to ``plain_ids`` and to ``told_ids``. Prompts carry no loss.
+    ``written_logprobs`` are the writer's own, at ``written_temperature`` (None: the suite's), or
+    None where the plain student did not write.
+    """
+
+    example_id: str
+    turn: int
+    plain_ids: tuple[int, ...]
+    told_ids: tuple[int, ...]
+    reply_ids: tuple[int, ...]
+    written_logprobs: tuple[float, ...] | None = None
+    written_temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.reply_ids:
+            raise DataError(f"example {self.example_id}: an empty reply has nothing to score")
+        for context_for, ids in (("plain", self.plain_ids), ("told", self.told_ids)):
+            if not ids:
+                raise DataError(f"example {self.example_id}: its {context_for} prompt has no token")
+
+
+def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[int, ...]:
+    """The reply up to and including its first end-of-sequence token, if it has one."""
+    ends = [i for i, token in enumerate(reply_ids) if token in set(eos_ids)]
+    return tuple(reply_ids[: ends[0] + 1] if ends else reply_ids)
+
+
+def context_for(teacher: Teacher, task: Task, example: Example, seed: int) -> Context | None:
+    """What the teacher is told before this example's prompt; ``seed`` is the run's."""
+    if teacher.reads == "nothing":
+        return None
+    context = task.contexts().of(task.name, seed, example.id)
+    if teacher.reads == "context":
+        return context
+    text = example.hint if teacher.reads == "hint" else example.reference
+    if text is None:
+        raise DataError(
+            f"task {task.name!r}: example {example.id} has no {teacher.reads}, which the method's "
+            "teacher reads; use a task that gives one, or teacher.reads = 'context'"
+        )
+    text = text if teacher.reads == "hint" else f"The answer is {text}."
+    return Context(text, context.placement)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """The pairs of an optimiser step, and how many replies were left out, by reason."""
+
+    pairs: tuple[Pair, ...]
+    overlong: int
+    failed: int
+
+
+def pairs_of(
+    trajectories: Sequence[Trajectory | Skipped],
+    examples: Sequence[Example],
+    teacher: Teacher,
+    task: Task,
+    suite: Suite,
+    student: PromptFormat,
+    *,
+    seed: int,
+    told_by: PromptFormat,
+    on_policy: Sequence[bool],
+) -> PairBatch:
+    """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
+
+    The reply's ids go into both unchanged; ``seed`` is the run's; ``told_by`` is the teacher, whose
+    own chat template renders its prompts. A pair whose told prompt is over the limit (the suite's,
+    or what leaves the teacher room for a reply) is refused or skipped and counted, as the suite
+    says; no prompt is ever cut.
+    """
+    room = told_by.max_length - suite.max_completion_length
+    limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
+    pairs: list[Pair] = []
+    overlong = failed = 0
+    for trajectory, example, own in zip(trajectories, examples, on_policy, strict=True):
+        if isinstance(trajectory, Skipped):
+            overlong += 1
+            continue
+        if trajectory.outcome == "failed":
+            failed += 1
+            continue
+        context = context_for(teacher, task, example, seed)
+        for number, turn in enumerate(trajectory.turns):
+            told = list(turn.messages) if context is None else context.tell(turn.messages)
+            told_ids = prompt_ids(told_by, told)
+            if len(told_ids) > limit:
+                if suite.overlong == "refuse":
+                    raise DataError(
+                        f"task {task.name!r}, example {example.id}: the told prompt has "
+                        f"{len(told_ids)} tokens, above {limit} (max_prompt_length = "
+                        f"{suite.max_prompt_length}; {told_by.name} reads {told_by.max_length}, "
+                        f"less max_completion_length = {suite.max_completion_length}). Raise the "
+                        "limit, or say overlong = 'skip' to leave such replies out and count them"
+                    )
+                overlong += 1
+                continue
+            reply_ids = end_at_first_eos(turn.reply.ids, student.eos_ids)
+            pairs.append(
+                Pair(
+                    example_id=example.id,
+                    turn=number,
+                    plain_ids=prompt_ids(student, turn.messages),
+                    told_ids=told_ids,
+                    reply_ids=reply_ids,
+                    written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,
+                    written_temperature=turn.reply.logprob_temperature,
+                )
+            )
+    return PairBatch(tuple(pairs), overlong, failed)

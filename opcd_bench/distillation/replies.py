@@ -1,0 +1,220 @@
+"""The replies that a method's writer gives to an optimiser step: sampled, stored or mixed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method, Writer
+from opcd_bench.distillation.sampling import Slot, reply_sampling, sample_replies, schedule
+from opcd_bench.envs.task import Task, describe_task
+from opcd_bench.errors import CellFailed, DataError
+from opcd_bench.hashing import digest
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.rollout.engine import Engine
+from opcd_bench.rollout.trajectory import Skipped, Trajectory
+from opcd_bench.seeds import generator
+from opcd_bench.store.suite_dir import SharedDir, SuiteDir
+
+
+def told_by_teacher(writer: Writer, slots: Sequence[Slot], task: Task, seed: int) -> list[bool]:
+    """Which slots the told teacher writes; drawn per slot, independent of batch composition."""
+    if writer.kind != "mixture":
+        return [writer.kind != "student"] * len(slots)
+    return [
+        generator("mixture", task.name, seed, s.step, s.example.id, s.generation).random()
+        < writer.teacher_share
+        for s in slots
+    ]
+
+
+def row_of(written: Trajectory | Skipped) -> dict[str, Any]:
+    """A stored row of a trajectory, or of an example that was skipped."""
+    return {"skipped": asdict(written)} if isinstance(written, Skipped) else written.to_json()
+
+
+def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
+    """The inverse of ``row_of``."""
+    return Skipped(**row["skipped"]) if "skipped" in row else Trajectory.from_json(row)
+
+
+def read_stored(path: str) -> list[Trajectory]:
+    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad.
+
+    The files of ``results/<suite>/shared/told-…/`` are such files.
+    """
+    found = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(
+            f"stored trajectories {path}: {error.strerror}; give an existing JSONL file"
+        ) from None
+    for number, line in enumerate(lines, 1):
+        try:
+            written = of_row(json.loads(line))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from None
+        if isinstance(written, Trajectory):
+            found.append(written)
+    if not found:
+        raise DataError(f"stored trajectories {path}: the file is empty")
+    return found
+
+
+@dataclass(frozen=True)
+class StepReplies:
+    """The replies of one optimiser step, in the order of its slots.
+
+    ``by_teacher`` says which of them the told teacher wrote, or a file holds: those are stored
+    once, and their tokens are no cost of the run.
+    """
+
+    slots: tuple[Slot, ...]
+    trajectories: tuple[Trajectory | Skipped, ...]
+    by_teacher: tuple[bool, ...]
+
+    @property
+    def finished(self) -> list[Trajectory]:
+        """The trajectories that were not skipped."""
+        return [t for t in self.trajectories if isinstance(t, Trajectory)]
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Tokens that the student sampled for this step."""
+        both = zip(self.trajectories, self.by_teacher, strict=True)
+        own = [t for t, told in both if isinstance(t, Trajectory) and not told]
+        return sum(len(turn.reply.ids) for t in own for turn in t.turns)
+
+
+class ToldReplies:
+    """The told teacher's replies: each step's are sampled once and stored for every method.
+
+    ``model`` gives the weights before training, or the larger teacher (``larger``); ``identity``
+    what stored replies are known by.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        suite_dir: SuiteDir,
+        model: Callable[[bool], PromptFormat],
+        identity: Callable[[bool], Mapping[str, Any] | None],
+        engine: Callable[[PromptFormat], Engine],
+    ) -> None:
+        self.suite, self.suite_dir = suite, suite_dir
+        self.model, self.identity, self.engine = model, identity, engine
+        self._held: dict[str, list[list[Trajectory | Skipped]]] = {}
+
+    def of_step(
+        self, task: Task, seed: int, step: int, *, larger: bool
+    ) -> list[Trajectory | Skipped]:
+        """The replies of one optimiser step, with those of the steps before it where not stored."""
+        suite = self.suite.for_task(task.name)
+        key = digest(
+            {
+                "model": self.identity(larger),
+                "task": describe_task(task),
+                "sampling": reply_sampling(suite).__dict__,
+                "seed": seed,
+                "batch": [suite.batch_size, suite.num_generations],
+                "lengths": [suite.max_prompt_length, suite.overlong],
+            }
+        )
+        shared = self.suite_dir.shared(f"told-{task.name}", key)
+        if key not in self._held:
+            self._held = {key: []}  # one seed's at a time: they can be large
+        steps = self._held[key]
+        while len(steps) <= step:
+            steps.append(self._stored(suite, shared, task, seed, len(steps), larger))
+        return steps[step]
+
+    def _stored(
+        self, suite: Suite, shared: SharedDir, task: Task, seed: int, step: int, larger: bool
+    ) -> list[Trajectory | Skipped]:
+        name = f"step_{step + 1:06d}"
+        if not shared.has(name):
+            model = self.model(larger)
+            sampled = sample_replies(
+                schedule(task, suite, seed, step),
+                task,
+                suite,
+                seed,
+                model,
+                self.engine(model),
+                task.contexts(),
+            )
+            shared.put(name, [row_of(t) for t in sampled])
+        return [of_row(row) for row in shared.get(name)]
+
+
+class ReplySampler:
+    """The replies of a cell's steps, by whoever writes them for its method."""
+
+    def __init__(
+        self,
+        method: Method,
+        task: Task,
+        suite: Suite,
+        seed: int,
+        student: LoadedModel,
+        engine: Engine,
+        told: ToldReplies,
+    ) -> None:
+        self.method, self.task, self.suite, self.seed = method, task, suite, seed
+        self.student, self.engine, self.told = student, engine, told
+
+    def of_step(self, step: int) -> StepReplies:
+        """One reply a slot: stored ones of the told teacher or a file, fresh ones of the student.
+
+        Raises CellFailed where a stored writer's file lacks an example.
+        """
+        slots = schedule(self.task, self.suite, self.seed, step)
+        by_teacher = told_by_teacher(self.method.writer, slots, self.task, self.seed)
+        by_place = self._not_sampled(slots, by_teacher, step)
+        own = [place for place in range(len(slots)) if place not in by_place]
+        if own:
+            fresh = sample_replies(
+                [slots[place] for place in own],
+                self.task,
+                self.suite,
+                self.seed,
+                self.student,
+                self.engine,
+                None,
+            )
+            by_place |= dict(zip(own, fresh, strict=True))
+        trajectories = tuple(by_place[place] for place in range(len(slots)))
+        return StepReplies(tuple(slots), trajectories, tuple(by_teacher))
+
+    def _not_sampled(
+        self, slots: Sequence[Slot], by_teacher: Sequence[bool], step: int
+    ) -> dict[int, Trajectory | Skipped]:
+        """Place -> reply, of those that are read and not sampled."""
+        if self.method.writer.kind == "stored":
+            return dict(enumerate(self._from_file(slots)))
+        if not any(by_teacher):
+            return {}
+        larger = self.method.teacher.weights == "larger"
+        stored = self.told.of_step(self.task, self.seed, step, larger=larger)
+        return {place: stored[place] for place, told in enumerate(by_teacher) if told}
+
+    @cached_property
+    def _file(self) -> dict[str, Trajectory]:
+        """A stored writer's trajectories by example: the file is read once a run."""
+        assert self.method.writer.path is not None
+        return {t.example_id: t for t in read_stored(self.method.writer.path)}
+
+    def _from_file(self, slots: Sequence[Slot]) -> list[Trajectory]:
+        missing = [slot.example.id for slot in slots if slot.example.id not in self._file]
+        if missing:
+            raise CellFailed(
+                f"{self.method.writer.path} has no trajectory of example {missing[0]} "
+                f"(and {len(missing) - 1} more of this step)"
+            )
+        return [self._file[slot.example.id] for slot in slots]

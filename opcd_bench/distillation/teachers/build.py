@@ -1,0 +1,97 @@
+"""Builds the runtime teacher of a method, and says how it serves the method's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.served import served
+from opcd_bench.distillation.method import Loss, Method
+from opcd_bench.distillation.teachers.base import RuntimeTeacher
+from opcd_bench.distillation.teachers.local import (
+    EmaTeacher,
+    FrozenTeacher,
+    LiveTeacher,
+    NoTeacher,
+    Shuffled,
+)
+from opcd_bench.distillation.teachers.top_k import TopKTeacher
+from opcd_bench.errors import InvalidLoss
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.rollout.engines import Engines
+
+
+class Teachers:
+    """The teachers of a suite's methods; what is served is started once, and shared by cells.
+
+    ``initial`` is the student before training; ``larger`` gives the larger teacher when it is first
+    needed, in this process or behind a server.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        initial: LoadedModel,
+        larger: Callable[[], PromptFormat],
+        engines: Engines,
+    ) -> None:
+        self.suite, self.initial, self.larger, self.engines = suite, initial, larger, engines
+        self._top_k: dict[str, TopKTeacher] = {}
+
+    def build(
+        self, method: Method, student: LoadedModel, seed_of_step: Callable[[int], int]
+    ) -> RuntimeTeacher:
+        """The method's teacher at work.
+
+        ``seed_of_step`` seeds the permutation of a teacher whose rows are shuffled.
+        """
+        choice, temperature = method.teacher, self.suite.temperature
+        if reads_no_teacher(method):
+            return NoTeacher(student)
+        if self.suite.teacher_engine == "vllm":
+            return self.top_k(method)
+        teacher: FrozenTeacher
+        if choice.weights == "live":
+            teacher = LiveTeacher(student, temperature)
+        elif choice.weights == "ema":
+            assert choice.rate is not None, "Teacher refuses an average without a rate"
+            teacher = EmaTeacher(self.initial, choice.rate, temperature)
+        elif choice.weights == "larger":
+            larger = self.larger()
+            assert isinstance(larger, LoadedModel), "the suite refuses a served teacher read by hf"
+            teacher = FrozenTeacher(larger, temperature)
+        else:
+            teacher = FrozenTeacher(self.initial, temperature)
+        return Shuffled(teacher, seed_of_step) if choice.rows == "shuffled" else teacher
+
+    def top_k(self, method: Method) -> TopKTeacher:
+        """The vLLM that scores for the method's teacher, started once for each set of weights."""
+        prompts = self.larger() if method.teacher.weights == "larger" else self.initial
+        weights = prompts if isinstance(prompts, LoadedModel) else None
+        key = "served" if weights is None else weights.name
+        if key not in self._top_k:
+            vllm, window = self.engines.scoring_vllm(weights)
+            self._top_k[key] = TopKTeacher(vllm, weights, prompts, window, self.suite.temperature)
+        return self._top_k[key]
+
+    def loss_of(self, method: Method) -> Loss:
+        """The method's loss as its teacher serves it; InvalidLoss where it cannot."""
+        loss = method.loss
+        if self.suite.teacher_engine == "hf" or reads_no_teacher(method):
+            return loss
+        assert isinstance(loss, Divergence), "compatibility refuses other losses"
+        try:
+            return served(
+                loss,
+                self.top_k(method).tier,
+                missing_ids=self.suite.missing_ids,
+                temperature=self.suite.temperature,
+            )
+        except InvalidLoss as error:
+            raise InvalidLoss(f"method {method.name!r}: {error}") from None
+
+
+def reads_no_teacher(method: Method) -> bool:
+    """Whether the method's loss needs no teacher at all."""
+    return isinstance(method.loss, Divergence) and method.loss.teacher_needs == "none"

@@ -1,0 +1,78 @@
+"""Whether a suite can run a method: every refusal, with what to type, before any cell begins."""
+
+from __future__ import annotations
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.errors import ConfigError, InvalidLoss
+from opcd_bench.rollout.engine import RAW_TEMPERATURE
+
+
+def refuse_unservable(suite: Suite, method: Method) -> None:
+    """Raise ConfigError or InvalidLoss for a method that needs what the suite does not have.
+
+    What depends on a model that is not loaded yet is `refuse_for_model`'s.
+    """
+    _refuse_larger_teacher(suite, method)
+    _refuse_filtered_samples(suite, method)
+    _refuse_vllm_samples(suite, method)
+    if suite.teacher_engine == "vllm":
+        _refuse_vllm_teacher(method)
+
+
+def refuse_for_model(suite: Suite, method: Method, vocabulary: int) -> None:
+    """Raise InvalidLoss where the loss's k exceeds the vocabulary, in tokens."""
+    k = method.loss.k if isinstance(method.loss, Divergence) else None
+    if k is not None and k > vocabulary:
+        raise InvalidLoss(
+            f"method {method.name!r}: k = {k} is above the vocabulary of {suite.model} "
+            f"({vocabulary} tokens); lower k, or use the full vocabulary: named('rkl_full')"
+        )
+
+
+def _refuse_larger_teacher(suite: Suite, method: Method) -> None:
+    if method.teacher.weights == "larger" and suite.teacher_model is None:
+        raise ConfigError(
+            f"method {method.name!r} learns from a larger teacher, and the suite names none; "
+            'add --teacher-model ID_OR_FOLDER (in TOML: teacher_model = "…")'
+        )
+
+
+def _refuse_filtered_samples(suite: Suite, method: Method) -> None:
+    filtered = suite.top_p < 1.0 or suite.top_k > 0
+    if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
+        raise InvalidLoss(
+            f"method {method.name!r}: {method.loss.id} needs replies drawn from the student's "
+            "whole distribution, and the suite's writer is filtered (top_p = "
+            f"{suite.top_p}, top_k = {suite.top_k}), which biases its gradient; "
+            "add --set top_p=1.0 --set top_k=0"
+        )
+
+
+def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
+    weighted = isinstance(method.loss, Divergence) and method.loss.importance_weight
+    if suite.engine == "vllm" and suite.temperature != RAW_TEMPERATURE and weighted:
+        raise InvalidLoss(
+            f"method {method.name!r}: its importance weight needs the writer's log-probs at "
+            f"temperature = {suite.temperature:g}, and vLLM gives them at 1. Set temperature = 1, "
+            "or engine = 'hf'"
+        )
+
+
+def _refuse_vllm_teacher(method: Method) -> None:
+    """A teacher that vLLM cannot be: one that moves, whose rows do, or whose logits are read."""
+    loss, teacher = method.loss, method.teacher
+    if not isinstance(loss, Divergence):
+        raise InvalidLoss(
+            f"method {method.name!r}: its own loss function reads the teacher's logits, which vLLM "
+            "does not give. Use teacher_engine = 'hf'"
+        )
+    if loss.teacher_needs == "none":
+        return
+    if teacher.weights in ("ema", "live") or teacher.rows == "shuffled":
+        what = f"weights = {teacher.weights!r}" if teacher.rows == "aligned" else "shuffled rows"
+        raise InvalidLoss(
+            f"method {method.name!r}: a teacher with {what} is read in this process; use "
+            "teacher_engine = 'hf'"
+        )
