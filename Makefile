@@ -1,5 +1,5 @@
-# quickstart: from a fresh clone to the printed table. test: what CI runs. test-vllm: the real vLLM.
-# lint: style and types.
+# quickstart: from a fresh clone to the printed table. test: every fast test. test-vllm: the real vLLM.
+# test-wheel: the wheel, installed elsewhere. docs: the documentation, into site/. lint: style and types.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 VENV ?= .venv
@@ -14,7 +14,7 @@ MARKERS ?= not slow and not gpu and not network and not vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart test test-vllm lint clean
+.PHONY: quickstart test test-vllm test-wheel docs lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
@@ -26,6 +26,13 @@ test: $(VENV)/.installed-dev
 # beside which the registry's torchvision, torchaudio and torchcodec do not import.
 test-vllm: $(VENV)-vllm/.installed
 	OMP_NUM_THREADS=1 $(VENV)-vllm/bin/python -m pytest -m vllm tests/end_to_end/test_vllm.py
+
+# The wheel in an environment of its own: the README's commands, typed in an empty folder outside the checkout.
+test-wheel: $(VENV)-wheel/.installed
+	$(VENV)-wheel/bin/python tests/wheel/check_wheel.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -45,6 +52,18 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e ".[dev]"
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+# Made anew whenever pyproject.toml changes, so that a requirement that is gone is not there by chance.
+$(VENV)-wheel/.installed: pyproject.toml
+	rm -rf $(VENV)-wheel
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTIONS) "$(TORCH)"
+	$(VENV)-wheel/bin/python tests/wheel/check_wheel.py --install-only
+	@touch $@
+
 $(VENV)-vllm/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-vllm
 	$(VENV)-vllm/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTIONS) "$(TORCH)"
@@ -53,4 +72,4 @@ $(VENV)-vllm/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-wheel site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
