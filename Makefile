@@ -32,7 +32,7 @@ test-wheel: $(VENV)-wheel/.installed
 	$(VENV)-wheel/bin/python tests/wheel/check_wheel.py
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

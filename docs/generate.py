@@ -80,7 +80,8 @@ def _table(model: type[BaseModel], *, classed: bool) -> Iterator[str]:
 
 
 def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    """A row of a Markdown table; a pipe between backticks is no border."""
+    return f"| {' | '.join(cells)} |"
 
 
 def _type(annotation: Any) -> str:
@@ -198,5 +199,5 @@ def _escaped(text: str) -> str:
     text = re.sub(r"``(.+?)``", r"`\1`", text)
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(
-        part if part.startswith("`") else re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts
+        part if part.startswith("`") else re.sub(r"([*_<|\[\]])", r"\\\1", part) for part in parts
     )
