@@ -25,6 +25,31 @@ from opcd_bench.config import Suite
 SETTINGS = "reference/settings.md"
 COMMANDS = "reference/commands.md"
 
+SETTINGS_HEAD = """\
+# Settings
+
+Every setting of a suite: in a TOML file, or on the command line as `--set key=value`. The common
+ones also have an option of their own (`--max-steps 50`); see the
+[commands](commands.md#opcd-bench-run).
+
+**Class** says what a setting does to a run. *Identity*: numbers depend on it, so it is part of the
+run's hash, and a run with another value is another run. *Runtime*: it changes where, how fast or
+with what output a run happens, and no number.
+"""
+EXPERIENCE_HEAD = """
+## The table `[experience]`
+
+How a round makes its context. The names are those of the options of `opcd-bench extract` and
+`opcd-bench select`. The table is part of the run's identity. See [Rounds](../guides/rounds.md).
+"""
+COMMANDS_HEAD = """\
+# Commands
+
+Every command takes `--help`. Listings take `--json`. Exit codes: 0 done; 1 something failed (a
+cell, a contract, a checksum); 2 the input cannot be used, and the message says why; 130
+interrupted.
+"""
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add both pages to the site."""
@@ -35,29 +60,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def settings_page() -> str:
     """Every setting of a suite, from the fields of `Suite` and of its `[experience]` table."""
-    return "\n".join(
-        [
-            "# Settings",
-            "",
-            "Every setting of a suite: in a TOML file, or on the command line as `--set key=value`. The",
-            "common ones also have an option of their own (`--max-steps 50`); see the",
-            "[commands](commands.md#opcd-bench-run).",
-            "",
-            "**Class** says what a setting does to a run. *Identity*: numbers depend on it, so it is part of",
-            "the run's hash, and a run with another value is another run. *Runtime*: it changes where, how",
-            "fast or with what output a run happens, and no number.",
-            "",
-            *_table(Suite, classed=True),
-            "",
-            "## The table `[experience]`",
-            "",
-            "How a round makes its context. The names are those of the options of `opcd-bench extract` and",
-            "`opcd-bench select`. The table is part of the run's identity. See [Rounds](../guides/rounds.md).",
-            "",
-            *_table(Experience, classed=False),
-            "",
-        ]
-    )
+    settings, experience = _table(Suite, classed=True), _table(Experience, classed=False)
+    return "\n".join([SETTINGS_HEAD, *settings, EXPERIENCE_HEAD, *experience, ""])
 
 
 def _table(model: type[BaseModel], *, classed: bool) -> Iterator[str]:
@@ -90,7 +94,9 @@ def _type(annotation: Any) -> str:
     if annotation is type(None):
         return "none"
     if origin is Literal:
-        return " or ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in inner)
+        return " or ".join(
+            f'"{value}"' if isinstance(value, str) else str(value) for value in inner
+        )
     if origin in (Union, UnionType):
         return " or ".join(_type(one) for one in inner)
     if origin is tuple:
@@ -128,14 +134,7 @@ def _limits(field: FieldInfo) -> str:
 
 def commands_page() -> str:
     """Every subcommand with its arguments and options, as `--help` has them."""
-    lines = [
-        "# Commands",
-        "",
-        "Every command takes `--help`. Listings take `--json`. Exit codes: 0 done; 1 something failed (a",
-        "cell, a contract, a checksum); 2 the input cannot be used, and the message says why; 130",
-        "interrupted.",
-        "",
-    ]
+    lines = [COMMANDS_HEAD]
     for words, command in _commands(typer.main.get_command(app), ("opcd-bench",)):
         lines += _section(words, command)
     return "\n".join(lines)

@@ -187,12 +187,14 @@ def unchanged(folder: Path, what: str) -> Iterator[None]:
     before = state(folder)
     yield
     after = state(folder)
-    if changed := sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path)):
+    if changed := sorted(
+        path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+    ):
         raise Failed(f"{what} changed: {json.dumps(changed[:10])}")
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file of a folder with its size and its time of change; environments and git left out."""
+    """Every file of a folder with its size and its time of change."""
     found = {}
     for path in files(folder):
         status = path.stat()

@@ -1,0 +1,198 @@
+"""What the documentation says can be typed, and every text keeps to its register."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import opcd_bench
+from opcd_bench import checks, registry
+from opcd_bench.cli import main
+from opcd_bench.config import Suite
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *(ROOT / name for name in ("CODE_OF_CONDUCT.md", ".github/pull_request_template.md")),
+    *PAGES,
+]
+CONTRIBUTED = {"my_method", "my_task", "opcd_ema", "number_codes", "squared_log_ratio"}
+"""Files that a reader writes."""
+
+face = pytest.mark.skipif(
+    "Method" not in dir(opcd_bench), reason="opcd_bench has no public face yet"
+)
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path, *languages):
+    """The code blocks of a page in these languages ("": none is named), as texts."""
+    found = re.findall(
+        r"^```(\w*)\n(.*?)^```$",
+        path.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    return [block for language, block in found if language in languages]
+
+
+def typed(path):
+    """The command lines of `opcd-bench` in a page's blocks, as words without comments."""
+    for block in blocks(path, "", "text", "shell"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("opcd-bench "):
+                yield shlex.split(line, comments=True)[1:]
+
+
+def command_of(words):
+    """The typer command that words call, and the words after its name."""
+    command = typer.main.get_command(main.app)
+    while words and getattr(command, "commands", None):
+        assert words[0] in command.commands, f"no command {words[0]!r}"
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def plugins(value):
+    """The names of `opcd,./mine.py,opcd[k=4,beta=0.5]`, without paths and parameters."""
+    parts = re.sub(r"\[[^\]]*\]", "", value).split(",")
+    return [part for part in parts if "/" not in part and not part.endswith(".py")]
+
+
+COMMANDS = [(path, words) for path in TEXTS for words in typed(path)]
+
+
+def test_the_pages_are_found_and_hold_commands():
+    assert len(PAGES) > 15
+    assert len(COMMANDS) > 60
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), COMMANDS, ids=[f"{named(p)}: {' '.join(w)[:60]}" for p, w in COMMANDS]
+)
+def test_every_command_line_has_options_settings_and_names_that_exist(path, words):
+    if words[0].startswith("-"):
+        return
+    command, rest = command_of(words)
+    known = {
+        name: option for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
+    for at, word in enumerate(rest):
+        if not word.startswith("--"):
+            continue
+        assert word in known, f"{word} is no option of {words[0]}"
+        value = rest[at + 1] if not getattr(known[word], "is_flag", False) else ""
+        if word == "--set":
+            assert value.partition("=")[0].strip() in Suite.model_fields, value
+        if word in ("--methods", "--method"):
+            assert set(plugins(value)) <= {*registry.methods(), *CONTRIBUTED}, value
+        if word in ("--tasks", "--task"):
+            assert set(plugins(value)) <= {*registry.tasks(), *CONTRIBUTED}, value
+        if word == "--suite" and words[0] in ("run", "estimate") and not value.endswith(".toml"):
+            assert value in registry.suites(), value
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_every_make_target_and_subcommand_in_a_text_exists(path):
+    text = path.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+    commands = {command.name for command in main.app.registered_commands}
+    commands |= {group.name for group in main.app.registered_groups}
+    for name in set(re.findall(r"(?:^|[`/])opcd-bench ([a-z-]+)", text, flags=re.MULTILINE)):
+        assert name in commands, name
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+def test_settings_in_toml_blocks_exist(path):
+    for block in blocks(path, "toml"):
+        values = tomllib.loads(block)
+        if "project" not in values:
+            assert set(values) <= set(Suite.model_fields)
+
+
+@face
+def test_every_method_and_task_file_in_a_page_keeps_its_contract(tmp_path):
+    shown = []
+    for path in PAGES:
+        for block in blocks(path, "python"):
+            found = re.search(r'^ +name(?:=|, version, summary = )"(\w+)"', block, re.MULTILINE)
+            if re.search(r"^(METHOD|TASK) = ", block, re.MULTILINE) and found:
+                file = tmp_path / f"{found[1]}.py"
+                file.write_text(block)
+                shown.append(file.stem)
+                broken = [result for result in checks.check_file(file) if not result.passed]
+                assert broken == [], named(path)
+    assert set(shown) == {"opcd_ema", "squared_log_ratio", "number_codes"}
+
+
+def prose(path):
+    """A text without its code, its links' targets, and the glossary, which maps the registers."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\[start:glossary\].*?\[end:glossary\]", "", text, flags=re.DOTALL)
+    text = re.sub(r"``.+?``|`[^`]*`|^::: .*", "", text, flags=re.MULTILINE)
+    return re.sub(r"\]\([^)]*\)", "]", text)
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=named)
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        (r"told|tells? (?:the )?teachers?", "with context, in-context"),
+        (r"plain(?:ly)?", "without context"),
+        (r"repl(?:y|ies|ied)", "response"),
+        (r"writers?", "rollout policy"),
+        (r"(?<!learning )(?<!learning\n)(?<!parse )rates?", "learning rate"),
+    ],
+    ids=["told", "plain", "reply", "writer", "rate"],
+)
+def test_a_text_uses_the_words_of_its_readers(path, word, instead):
+    found = re.findall(rf".*\b(?:{word})\b.*", prose(path), flags=re.IGNORECASE)
+    assert found == [], f"write: {instead}"
+
+
+def test_the_glossary_maps_both_registers():
+    glossary = (ROOT / "README.md").read_text(encoding="utf-8").split("[start:glossary]")[1]
+    glossary = glossary.split("[end:glossary]")[0]
+    for code in ("`reply`", "`writer`", "`told`", "`plain`", "`learning_rate`"):
+        assert code in glossary, code
+    for term in ("student", "teacher", "base", "floor", "ceiling", "best possible", "hypervolume"):
+        assert re.search(rf"^\| {term} \|", glossary, re.MULTILINE), term
+
+
+def test_every_page_has_its_place_in_the_navigation():
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    nav = yaml.safe_load(config)["nav"]
+    listed = [page for section in nav for pages in section.values() for page in pages]
+    generated = {"reference/settings.md", "reference/commands.md"}
+    assert {named(path).removeprefix("docs/") for path in PAGES} | generated == set(listed)
+
+
+def test_the_citation_names_this_version_and_both_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["version"] == project["version"]
+    assert cited["license"] == project["license"]
+    assert [author["name"] for author in cited["authors"]] == ["The opcd-bench authors"]
+    numbers = [paper["identifiers"][0]["value"] for paper in cited["references"]]
+    assert numbers == ["arXiv:2602.12275", "arXiv:2605.11182"]
+
+
+def test_github_s_forms_and_workflow_can_be_read():
+    folder = ROOT / ".github"
+    for form in ("bug.yml", "method_or_task.yml"):
+        read = yaml.safe_load((folder / "ISSUE_TEMPLATE" / form).read_text(encoding="utf-8"))
+        assert read["name"] and read["description"]
+        assert len({field["id"] for field in read["body"]}) == len(read["body"])
+    jobs = yaml.safe_load((folder / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step.get("run") for job in jobs.values() for step in job["steps"]]
+    assert ".ci/run" in steps
