@@ -111,12 +111,18 @@ def test_every_make_target_and_subcommand_in_a_text_exists(path):
         assert name in commands, name
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=named)
-def test_settings_in_toml_blocks_exist(path):
-    for block in blocks(path, "toml"):
-        values = tomllib.loads(block)
-        if "project" not in values:
-            assert set(values) <= set(Suite.model_fields)
+def test_suites_in_the_pages_can_be_used_in_all_their_sizes(tmp_path):
+    shown = 0
+    for path in TEXTS:
+        for number, block in enumerate(blocks(path, "toml")):
+            if "methods = " not in block:
+                continue
+            file = tmp_path / f"{path.stem}_{number}.toml"
+            file.write_text(block)
+            for size in (None, *tomllib.loads(block).get("sizes", {})):
+                assert registry.suite(file, size=size).methods
+            shown += 1
+    assert shown == 2
 
 
 @face
