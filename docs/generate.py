@@ -18,9 +18,9 @@ from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from opcd_bench.chain_settings import Experience
 from opcd_bench.cli.main import app
-from opcd_bench.config import Suite
+from opcd_bench.config.experience import Experience
+from opcd_bench.config.suite import Suite
 
 SETTINGS = "reference/settings.md"
 COMMANDS = "reference/commands.md"

@@ -10,9 +10,10 @@ import typer
 import yaml
 
 import opcd_bench
-from opcd_bench import checks, registry
 from opcd_bench.cli import main
-from opcd_bench.config import Suite
+from opcd_bench.config.suite import Suite
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts import checks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

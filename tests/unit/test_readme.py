@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import opcd_bench
-from opcd_bench import checks, registry
+from opcd_bench.runner import registry
+from opcd_bench.runner.contracts import checks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
