@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.errors import InvalidLoss
+from opcd_bench.hashing import bytes_digest, text_digest
 
 WriterKind = Literal["student", "teacher", "mixture", "stored"]
 
@@ -182,7 +182,7 @@ class Method:
 
 def _file_hash(path: Path) -> str | None:
     """A hash of stored trajectories, so that other ones are another method; None: not there yet."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.is_file() else None
+    return bytes_digest(path.read_bytes(), 10) if path.is_file() else None
 
 
 def _described(loss: Callable[..., Any]) -> dict[str, Any]:
@@ -204,5 +204,5 @@ def _described(loss: Callable[..., Any]) -> dict[str, Any]:
         ) from None
     return {
         "callable": code.__qualname__,
-        "source_hash": hashlib.sha256(source.encode()).hexdigest()[:10],
+        "source_hash": text_digest(source),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 from opcd_bench.errors import DataError
+from opcd_bench.hashing import text_digest
 from opcd_bench.seeds import seed_of
 
 Message = dict[str, str]
@@ -39,7 +39,7 @@ class Context:
     @property
     def hash(self) -> str:
         """First ten hex digits of the SHA-256 of placement and text."""
-        return hashlib.sha256(f"{self.placement}\n{self.text}".encode()).hexdigest()[:10]
+        return text_digest(f"{self.placement}\n{self.text}")
 
     def tell(self, messages: Sequence[Message]) -> list[Message]:
         """The told reading of plain ``messages``; an empty context changes nothing.
@@ -98,7 +98,7 @@ class Contexts:
         """The context's own hash; of a pool, ten hex digits of the SHA-256 of all of theirs."""
         if len(self.pool) == 1:
             return self.pool[0].hash
-        return hashlib.sha256("\n".join(one.hash for one in self.pool).encode()).hexdigest()[:10]
+        return text_digest("\n".join(one.hash for one in self.pool))
 
     def of(self, task: str, seed: int, example_id: str) -> Context:
         """The context that an example is told; ``seed`` is that of whoever reads it."""
@@ -121,9 +121,8 @@ class Example:
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        canonical = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
-        digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
-        object.__setattr__(self, "id", digest)
+        text = json.dumps(self.content, sort_keys=True, ensure_ascii=False)
+        object.__setattr__(self, "id", text_digest(text, 16))
 
 
 @dataclass(frozen=True)

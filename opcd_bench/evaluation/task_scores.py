@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Contexts, Example, Split, Task
 from opcd_bench.errors import DataError
-from opcd_bench.hashing import digest
+from opcd_bench.hashing import digest, text_digest
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import play
@@ -95,7 +94,7 @@ def protocol(
         "max_prompt_length": suite.max_prompt_length,
         "overlong": suite.overlong,
         **({"thinking": True} if loaded.thinking else {}),
-        "chat_template": hashlib.sha256(str(template).encode()).hexdigest()[:10],
+        "chat_template": text_digest(str(template)),
     }
 
 

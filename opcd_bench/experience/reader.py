@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from opcd_bench.hashing import text_digest
 from opcd_bench.models import loading, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine
@@ -74,6 +74,6 @@ def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:
         "model": model,
         "weights": saving.weights_hash(loaded.model),
         "dtype": str(loaded.dtype).removeprefix("torch."),
-        "chat_template": hashlib.sha256(template.encode()).hexdigest()[:10],
+        "chat_template": text_digest(template),
         **({"thinking": True} if loaded.thinking else {}),
     }

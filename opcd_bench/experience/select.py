@@ -80,29 +80,38 @@ def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) 
     return Chosen(tuple(candidates[:count]))
 
 
+def halving(candidates: int, first_items: int, dev_items: int) -> list[tuple[int, int]]:
+    """The rounds of successive halving (Jamieson and Talwalkar 2016): (candidates, dev items).
+
+    All are scored on the first ``first_items`` examples, the better half goes on to twice as many,
+    and so forth until one is left, or ``dev_items`` were used.
+    """
+    items = min(first_items, dev_items)
+    rounds = [(candidates, items)]
+    while candidates > 1 and items < dev_items:
+        candidates, items = (candidates + 1) // 2, min(2 * items, dev_items)
+        rounds.append((candidates, items))
+    return rounds
+
+
 def best(
     scores: DevScores, names: Sequence[str], first_items: int, dev_items: int, console: Reporter
 ) -> Chosen:
-    """The best context on dev by successive halving (Jamieson and Talwalkar 2016).
+    """The best context on dev by successive `halving`, at most on all of dev.
 
-    All are scored on the first ``first_items`` examples, the better half goes on to twice as many,
-    and so forth to ``dev_items`` (or all of dev). Of equals the first in order stays.
+    Of equals the first in order stays.
     """
     most = min(dev_items, len(scores.examples))
     if most < 1:
         raise DataError(f"task {scores.task.name!r} has no dev examples to select on")
-    items, alive = min(first_items, most), list(names)
+    ranked = list(names)
     rounds: list[Round] = []
     with console.phase(f"{scores.task.name}: select on dev", None, "samples") as phase:
-        while True:
-            found = _scored(scores, alive, items, phase)
+        for count, items in halving(len(names), first_items, most):
+            found = _scored(scores, ranked[:count], items, phase)
             rounds.append(Round(items, found))
-            ranked = sorted(alive, key=lambda name: (-found[name], names.index(name)))
-            if len(alive) == 1 or items == most:
-                break
-            alive = ranked[: (len(alive) + 1) // 2]
-            items = min(2 * items, most)
-        plain = _scored(scores, [PLAIN], items, phase)[PLAIN]
+            ranked = sorted(found, key=lambda name: (-found[name], names.index(name)))
+        plain = _scored(scores, [PLAIN], rounds[-1].items, phase)[PLAIN]
     cost = {**scores.cost(), "samples_of_all_on_all": len(names) * most}
     return Chosen((ranked[0],), tuple(rounds), plain, cost)
 

@@ -71,17 +71,31 @@ def attach(loaded: LoadedModel, *, rank: int, alpha: int, targets: str, seed: in
     return student
 
 
+def linear_layers(model: Any) -> list[tuple[str, torch.nn.Module]]:
+    """The layers that can have an adapter, by name: every linear one but the LM head."""
+    head = model.get_output_embeddings()
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def parameter_count(model: Any, rank: int, targets: str) -> int:
+    """Parameters of an adapter: A of (rank, inputs) and B of (outputs, rank) a layer."""
+    names = None if targets == ALL_LINEAR else {name.strip() for name in targets.split(",")}
+    return sum(
+        rank * sum(module.get_parameter("weight").shape)
+        for name, module in linear_layers(model)
+        if names is None or name.rpartition(".")[2] in names
+    )
+
+
 def _targets(loaded: LoadedModel, targets: str) -> list[str] | str:
     """What peft is asked to adapt; ModelError for names that no linear layer has."""
     if targets == ALL_LINEAR:
         return ALL_LINEAR
-    model: Any = loaded.model
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-    }
+    linear = {name.rpartition(".")[2] for name, _ in linear_layers(loaded.model)}
     names = [name.strip() for name in targets.split(",") if name.strip()]
     if wrong := sorted(set(names) - linear) or (not names and ["nothing"]):
         raise ModelError(

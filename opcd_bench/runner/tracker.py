@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from opcd_bench.errors import MissingPackage
+from opcd_bench.hashing import text_digest
 
 _INSTALL = "pip install 'opcd-bench[trackers]'"
 
@@ -63,7 +63,7 @@ class _Wandb:
         self.run: Any = wandb.init(
             project="opcd-bench",
             name=name,
-            id=hashlib.sha256(name.encode()).hexdigest()[:16],
+            id=text_digest(name, 16),
             resume="allow",
             config=dict(config),
             dir=str(folder),

@@ -47,11 +47,6 @@ KEY_OF = {name: 1000 * (place + 1) for place, name in enumerate(COUNTS)}
 PATH = Path(__file__).with_name("ifeval_micro.jsonl")
 
 
-def hardness_of(key: int) -> str:
-    """The hardness that a record's key stands for."""
-    return next(name for name, first in KEY_OF.items() if first <= key < first + 1000)
-
-
 def _types_of(hardness: str) -> Sequence[tuple[str, ...]]:
     if hardness in ("single", "single_counting"):
         return [(kind.id,) for kind in KINDS if kind.counts == (hardness == "single_counting")]

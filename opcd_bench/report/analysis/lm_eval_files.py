@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench.errors import DataError
+from opcd_bench.hashing import text_digest
 from opcd_bench.store.files import checksum
 
 Row = dict[str, Any]
@@ -194,7 +194,7 @@ def _sample_rows(path: Path) -> list[Row]:
 def _task_of(path: Path, rows: Sequence[Row], results: Sequence[_Results]) -> tuple[str, _Results]:
     """The task that a sample log is of, by the hash that lm_eval stores with the results."""
     text = "".join(row["doc_hash"] + row["prompt_hash"] + row["target_hash"] for row in rows)
-    key = hashlib.sha256(text.encode()).hexdigest()
+    key = text_digest(text, 64)
     fitting = [(task, found) for found in results for task in found.tasks.get(key, [])]
     named = [pair for pair in fitting if path.name.startswith(f"samples_{pair[0]}_")]
     if len(named or fitting) != 1:

@@ -113,24 +113,11 @@ def _interval_of(statistic: Statistic, *keys: _Exactly) -> Interval:
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
     value = float(statistic(*arrays, axis=-1))
-    return _bootstrapped(statistic, arrays, value, n, together=True)
-
-
-def unpaired_interval(statistic: Statistic, *index_arrays: npt.NDArray[np.int64]) -> Interval:
-    """``statistic`` of sets of items, the sets resampled independently of each other.
-
-    Each array names the items of one set, such as ``np.arange(n)``; ``statistic`` looks their
-    scores up. ``n`` is the size of the smallest set.
-    """
-    n = min(map(len, index_arrays))
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    value = float(statistic(*index_arrays, axis=-1))
-    return _bootstrapped(statistic, index_arrays, value, n, together=False)
+    return _bootstrapped(statistic, arrays, value, n)
 
 
 def _bootstrapped(
-    statistic: Statistic, data: Sequence[npt.NDArray[Any]], value: float, n: int, *, together: bool
+    statistic: Statistic, data: Sequence[npt.NDArray[Any]], value: float, n: int
 ) -> Interval:
     without = Interval(value, math.nan, math.nan, n)
     if n < 2 or math.isnan(value):
@@ -143,7 +130,7 @@ def _bootstrapped(
             n_resamples=RESAMPLES,
             confidence_level=CONFIDENCE,
             method="percentile",
-            paired=together,
+            paired=True,
             vectorized=True,
             rng=0,
         )

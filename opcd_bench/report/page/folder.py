@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from opcd_bench.errors import StoreError
+from opcd_bench.hashing import bytes_digest
 from opcd_bench.store.files import (
     LOCK,
     Lock,
@@ -64,7 +64,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Written:
         remove_temporaries(folder)
         former = _listed(folder)
         _refuse_own(folder, files, former)
-        new = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+        new = {name: bytes_digest(data) for name, data in sorted(files.items())}
         stale = sorted(set(former) - set(new))
         changed = [name for name in new if not _holds(folder / name, new[name], files[name])]
         if changed or stale or former != new:

@@ -14,6 +14,7 @@ from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.scoring import head_chunk
 from opcd_bench.errors import ModelError
+from opcd_bench.models import adapters
 
 When = Literal["always", "writing", "training"]
 
@@ -89,7 +90,7 @@ def shape_of(
     return Shape(
         name=name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        adapter=_adapter_parameters(model, rank, targets),
+        adapter=0 if rank is None else adapters.parameter_count(model, rank, targets),
         layers=int(text.num_hidden_layers),
         hidden=int(text.hidden_size),
         intermediate=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
@@ -98,21 +99,6 @@ def shape_of(
         head_dim=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
         head_rows=int(model.get_output_embeddings().weight.shape[0]),
         window=int(text.max_position_embeddings),
-    )
-
-
-def _adapter_parameters(model: Any, rank: int | None, targets: str) -> int:
-    """A of (rank, inputs) and B of (outputs, rank) for each adapted layer."""
-    if rank is None:
-        return 0
-    head = model.get_output_embeddings()
-    names = None if targets == "all-linear" else {name.strip() for name in targets.split(",")}
-    return sum(
-        rank * (module.in_features + module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and module is not head
-        and (names is None or name.rpartition(".")[2] in names)
     )
 
 
@@ -143,7 +129,9 @@ def parts(
     else:
         found.append(Part("frozen teacher", student.parameters * weight, "always", "a second copy"))
     if any(method.teacher.weights == "ema" for method in methods):
-        found.append(Part("ema teacher", student.parameters * weight, "always", "a third copy"))
+        average = 0 if weight == 4 else 4 * student.parameters
+        how = "a third copy" + (" and its 32-bit average" if average else "")
+        found.append(Part("ema teacher", student.parameters * weight + average, "always", how))
     if larger is not None:
         size = 2 if suite.dtype == "bfloat16" or (suite.dtype == "auto" and on_gpu) else 4
         found.append(Part("larger teacher", larger.parameters * size, "always", _bits(size)))

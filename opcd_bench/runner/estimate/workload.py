@@ -10,7 +10,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
-from opcd_bench.experience.select import Selection
+from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds
 from opcd_bench.runner.rounds.chain import experience_of
@@ -254,14 +254,15 @@ def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
 
 
 def _halving(candidates: int, dev_items: int) -> int:
-    """The samples that `experience.select.best` scores at most, the plain ones included."""
-    items, before, samples = min(Selection.first_items, dev_items), 0, 0
-    while True:
-        samples += candidates * (items - before)
-        if candidates == 1 or items == dev_items:
-            return samples + items
-        candidates, before = (candidates + 1) // 2, items
-        items = min(2 * items, dev_items)
+    """The samples that `experience.select.best` scores at most, those without a context included.
+
+    An example that was scored in one round is not scored again in the next.
+    """
+    samples = before = 0
+    for count, items in halving(candidates, Selection.first_items, dev_items):
+        samples += count * (items - before)
+        before = items
+    return samples + before
 
 
 def retention_tokens(suite: Suite) -> int:

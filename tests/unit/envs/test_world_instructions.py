@@ -127,6 +127,11 @@ def test_draws_are_short_varied_and_a_function_of_the_generator():
     assert len(set(one)) > 40
 
 
+def hardness_of(key):
+    """The hardness that a record's key stands for."""
+    return next(name for name, first in build.KEY_OF.items() if first <= key < first + 1000)
+
+
 def test_the_shipped_records_are_what_build_writes():
     assert build.text_of(build.records()) == build.PATH.read_text(encoding="utf-8")
 
@@ -135,7 +140,7 @@ def test_the_shipped_records_have_ifevals_format_and_the_documented_counts(shipp
     assert len(shipped) >= 300
     assert all(set(r) == {"key", "prompt", "instruction_id_list", "kwargs"} for r in shipped)
     assert all(len(r["kwargs"]) == len(r["instruction_id_list"]) for r in shipped)
-    assert Counter(build.hardness_of(r["key"]) for r in shipped) == Counter(build.COUNTS)
+    assert Counter(hardness_of(r["key"]) for r in shipped) == Counter(build.COUNTS)
     assert len({r["key"] for r in shipped}) == len({r["prompt"] for r in shipped}) == len(shipped)
     types = Counter(name for r in shipped for name in r["instruction_id_list"])
     assert set(types) == set(BY_ID)
@@ -143,7 +148,7 @@ def test_the_shipped_records_have_ifevals_format_and_the_documented_counts(shipp
 
 
 def test_the_first_records_have_the_mix_of_all_so_that_a_limit_changes_no_difficulty(shipped):
-    first = Counter(build.hardness_of(r["key"]) for r in shipped[:100])
+    first = Counter(hardness_of(r["key"]) for r in shipped[:100])
     for hardness, count in build.COUNTS.items():
         assert abs(first[hardness] - 100 * count / len(shipped)) <= 1
 
@@ -152,7 +157,7 @@ def test_every_shipped_record_is_held_out_by_topic_and_the_hard_ones_by_combinat
     for record in shipped:
         kinds, noun = record["instruction_id_list"], topic_of(record["prompt"])
         assert all(held_out_topic(kind, noun) for kind in kinds), record
-        hardness = build.hardness_of(record["key"])
+        hardness = hardness_of(record["key"])
         if hardness == "pair_held_out":
             assert held_out_pair(*kinds)
         assert len(kinds) == {"pair_seen": 2, "pair_held_out": 2, "triple": 3}.get(hardness, 1)

@@ -236,25 +236,6 @@ def test_a_statistic_that_some_resamples_do_not_have_has_no_interval():
     assert found.value == pytest.approx(1.1) and math.isnan(found.low)
 
 
-def test_intervals_of_sets_drawn_apart_are_those_of_two_loops():
-    """Difference of the means of two unrelated sets: their variances add."""
-    x, y = bernoulli(0.6, 80, 4), bernoulli(0.4, 50, 5)
-    found = statistics.unpaired_interval(
-        lambda i, j, axis: x[i].mean(axis) - y[j].mean(axis), np.arange(80), np.arange(50)
-    )
-    spread = math.sqrt(x.var() / 80 + y.var() / 50)
-    assert found.value == pytest.approx(x.mean() - y.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.06)
-    assert found.n == 50
-
-
-def test_sets_of_which_one_is_empty_have_no_value():
-    found = statistics.unpaired_interval(
-        lambda i, j, axis: i.mean(axis), np.arange(3), np.arange(0)
-    )
-    assert math.isnan(found.value) and found.n == 0
-
-
 def test_equal_data_of_two_statistics_are_not_mixed_up():
     x = bernoulli(0.3, 30, 7)
     assert statistics.interval_of(np.mean, x).value == pytest.approx(x.mean())
