@@ -7,7 +7,6 @@ import importlib.util
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,37 +15,13 @@ from opcd_bench.errors import MissingPackage
 from opcd_bench.evaluation import ifeval
 from opcd_bench.evaluation.retention_guard import nltk_data, quiet, untouched
 from opcd_bench.evaluation.retention_tasks import index_with, instruction_ids, load, task_hash
-from opcd_bench.hashing import text_digest
+from opcd_bench.evaluation.scores import Score
+from opcd_bench.hashing import digest, text_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from opcd_bench.rollout.engine import Engine, Sampling
-
-
-@dataclass(frozen=True)
-class RetentionResult:
-    """One lm-eval task's scores.
-
-    ``metrics``: lm-eval's name (with its filter, unless that is ``none``) -> value. ``samples``:
-    one row a document: ``id`` (hash of the document), ``doc_id``, ``prompt`` (as the model read
-    it), ``reply`` (as it was written; None for tasks that score given answers), ``graded`` (without
-    thinking and stop strings), ``finish``, ``filter``, ``values`` (metric -> value) and, for tasks
-    like IFEval, ``instruction_ids``. ``by_instruction``: instruction type -> ``n``, ``strict``,
-    ``loose`` (shares of instructions followed). ``protocol`` is all that the numbers depend on
-    besides the weights.
-    """
-
-    task: str
-    metrics: Mapping[str, float]
-    n: int
-    samples: Sequence[Mapping[str, Any]]
-    by_instruction: Mapping[str, Mapping[str, float]]
-    lm_eval_version: str
-    task_version: str
-    task_hash: str
-    protocol: Mapping[str, Any]
-    seconds: float
 
 
 def measure(
@@ -60,8 +35,17 @@ def measure(
     seed: int = 0,
     engine: Engine | None = None,
     batch_size: int = 64,
-) -> list[RetentionResult]:
+) -> list[Score]:
     """Score the model on lm-eval tasks by name, through ``lm_eval.simple_evaluate``.
+
+    ``metrics``: lm-eval's name (with its filter, unless that is ``none``) -> value, and of tasks
+    like IFEval ``<instruction type> strict``. ``samples``: besides what every score's have,
+    ``doc_id``, ``prompt`` (as the model read it), ``reply`` (as it was written; None for tasks that
+    score given answers), ``graded`` (without thinking and stop strings), ``finish``, ``filter``,
+    ``values`` (metric -> value) and ``instruction_ids``. ``details``: ``protocol`` (all that the
+    numbers depend on besides the weights), ``task_hash``, ``task_version``, ``lm_eval_version``,
+    ``by_instruction`` (type -> ``n``, ``strict``, ``loose``: shares of instructions followed) and
+    ``seconds``.
 
     The chat template is applied, thinking off. ``engine`` writes the replies (each with noise of
     its own, hashed from task, prompt and ``seed``); without one lm-eval's own HFLM does, in batches
@@ -103,7 +87,7 @@ def _one(
     seed: int,
     engine: Engine | None,
     batch_size: int,
-) -> RetentionResult:
+) -> Score:
     begin = time.perf_counter()
     from lm_eval import simple_evaluate
 
@@ -132,29 +116,76 @@ def _one(
     version = str(raw["versions"].get(name, "none"))
     hashed = task_hash(task)
     samples = [_sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]]
-    return RetentionResult(
+    metrics = _metrics(raw["results"][name])
+    by_instruction = _by_instruction(samples)
+    protocol = {
+        "task": name,
+        "task_version": version,
+        "task_hash": hashed,
+        "lm_eval": lm_eval_version,
+        "limit": limit,
+        "decoding": gen_kwargs(decoding),
+        "engine": "HFLM" if engine is None else engine.protocol_name,
+        "seed": seed,
+        "enable_thinking": False,
+        "chat_template": text_digest(str(tokenizer.chat_template)),
+    }
+    primary = _primary(metrics)
+    return Score(
         task=name,
-        metrics=_metrics(raw["results"][name]),
-        n=int(raw["n-samples"][name]["effective"]),
-        samples=samples,
-        by_instruction=_by_instruction(samples),
-        lm_eval_version=lm_eval_version,
-        task_version=version,
-        task_hash=hashed,
-        protocol={
-            "task": name,
-            "task_version": version,
-            "task_hash": hashed,
-            "lm_eval": lm_eval_version,
-            "limit": limit,
-            "decoding": gen_kwargs(decoding),
-            "engine": "HFLM" if engine is None else engine.protocol_name,
-            "seed": seed,
-            "enable_thinking": False,
-            "chat_template": text_digest(str(tokenizer.chat_template)),
+        split="retention",
+        primary=primary,
+        metrics={
+            **metrics,
+            **{f"{kind} strict": values["strict"] for kind, values in by_instruction.items()},
         },
-        seconds=time.perf_counter() - begin,
+        n=int(raw["n-samples"][name]["effective"]),
+        n_unscored=0,
+        protocol_hash=digest({"protocol": protocol, "task": hashed, "lm_eval": lm_eval_version}),
+        samples=_of_metric(name, primary, samples),
+        details={
+            "protocol": protocol,
+            "task_hash": hashed,
+            "task_version": version,
+            "lm_eval_version": lm_eval_version,
+            "by_instruction": by_instruction,
+            "seconds": time.perf_counter() - begin,
+        },
     )
+
+
+def _primary(metrics: Mapping[str, float]) -> str:
+    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
+    return next(
+        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
+    )
+
+
+def _of_metric(
+    task: str, primary: str, samples: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], ...]:
+    """The samples that a metric is the mean of, scored; lm-eval's own filters make several."""
+    metric, _, chosen = primary.partition(",")
+    return tuple(
+        {
+            "task": task,
+            "split": "retention",
+            "example_id": sample["id"],
+            "sample": 0,
+            "score": float(sample["values"][metric]),
+            "outcome": _outcome(float(sample["values"][metric]), sample.get("finish")),
+            **sample,
+        }
+        for sample in samples
+        if sample["filter"] == (chosen or "none")
+    )
+
+
+def _outcome(score: float, finish: str | None) -> str:
+    """As for our own tasks: truncated is told apart from wrong."""
+    if score == 1.0:
+        return "correct"
+    return "truncated" if finish == "length" else "wrong"
 
 
 def check_names(tasks: Sequence[str]) -> None:

@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Contexts, Example, Split, Task
 from opcd_bench.errors import DataError
+from opcd_bench.evaluation.scores import SCORED, UNSCORED, Score, score_of
 from opcd_bench.hashing import digest, text_digest
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.seeds import seed_of
-
-SCORED = ("correct", "wrong", "unparsable", "truncated")
-UNSCORED = ("failed", "skipped")
-OUTCOMES = (*SCORED, *UNSCORED)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Graded samples and what they come to.
-
-    ``samples``: one row an (example, sample), in the order of the examples. ``metrics``: name ->
-    value in [0, 1] (or tokens), None where nothing could be scored. ``n`` samples, of which
-    ``n_unscored`` failed or were skipped; these are in no mean. The rates of the first four
-    ``OUTCOMES`` are shares of the scored samples, the last two shares of all.
-    """
-
-    samples: tuple[Mapping[str, Any], ...]
-    metrics: Mapping[str, float | None]
-    n: int
-    n_unscored: int
-    protocol: Mapping[str, Any]
-
-    @property
-    def protocol_hash(self) -> str:
-        """Numbers with different hashes must not stand in one table."""
-        return digest(self.protocol)
 
 
 def eval_sampling(suite: Suite) -> Sampling:
@@ -119,8 +93,10 @@ def evaluate(
     engine: Engine,
     suite: Suite,
     seed: int,
-) -> Scored:
+) -> Score:
     """Score ``loaded`` through ``engine``, plain or told.
+
+    The rates of the first four ``OUTCOMES`` are shares of the scored samples, the last two of all.
 
     ``seed`` fixes sampling noise, the environment's chance and the draw from a pool of contexts,
     per (example, sample), the last per example; greedy decoding leaves the last two to it.
@@ -145,12 +121,15 @@ def evaluate(
         sample_row(task, split, told, sample, result)
         for sample, result in zip(index, results, strict=True)
     )
-    return Scored(
-        samples=rows,
+    return Score(
+        task=task.name,
+        split=split,
+        primary="accuracy",
         metrics=_metrics(rows),
         n=len(rows),
         n_unscored=sum(row["outcome"] in UNSCORED for row in rows),
-        protocol=protocol(task, split, examples, suite, samples, loaded),
+        protocol_hash=digest(protocol(task, split, examples, suite, samples, loaded)),
+        samples=tuple({**row, "score": score_of(row)} for row in rows),
     )
 
 
@@ -182,13 +161,6 @@ def sample_row(
         ],
         "tokens": sum(len(turn.reply.ids) for turn in result.turns),
     }
-
-
-def score_of(row: Mapping[str, Any]) -> float | None:
-    """What a sample counts: unparsable and truncated 0, failed and skipped nothing at all."""
-    if row["outcome"] in UNSCORED:
-        return None
-    return float(row["score"] or 0.0)
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from opcd_bench.envs.task import Context, Example, Task
 from opcd_bench.errors import DataError
-from opcd_bench.evaluation.task_scores import UNSCORED, sample_row, score_of
+from opcd_bench.evaluation.scores import UNSCORED, score_of
+from opcd_bench.evaluation.task_scores import sample_row
 from opcd_bench.experience.reader import Reader
 from opcd_bench.experience.solve import most_of
 from opcd_bench.hashing import digest

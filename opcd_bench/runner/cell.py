@@ -16,13 +16,13 @@ from opcd_bench.distillation.replies import ReplySampler, StepReplies
 from opcd_bench.distillation.trainer import StepReport, TrainingCore
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed
+from opcd_bench.evaluation.scores import Score
 from opcd_bench.models import card
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
-from opcd_bench.runner.references import Measured
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import Tracker
 from opcd_bench.seeds import seed_of
@@ -216,12 +216,12 @@ class CellRun:
                 for measured in self._retention(base):
                     self._record(step, measured)
 
-    def _retention(self, base: bool) -> Sequence[Measured]:
+    def _retention(self, base: bool) -> Sequence[Score]:
         if base:
             return self.resources.references.base_retention()
         return self.resources.references.retention(self.student, self.engine)
 
-    def _record(self, step: int, measured: Measured, *, final: bool = False) -> None:
+    def _record(self, step: int, measured: Score, *, final: bool = False) -> None:
         for metric, value in measured.metrics.items():
             self.run_dir.eval(
                 {

@@ -170,10 +170,11 @@ def measure(
         loaded.model, loaded.tokenizer, ["ifeval_micro"], decoding=sampling, engine=engine
     )
     strict = result.metrics["prompt_level_strict_acc"]
+    assert strict is not None, "lm-eval scores every record"
     card["ifeval_micro"] = {
         **share(round(strict * result.n), result.n),
-        "by_instruction": {k: dict(v) for k, v in result.by_instruction.items()},
-        "lm_eval": result.lm_eval_version,
+        "by_instruction": {k: dict(v) for k, v in result.details["by_instruction"].items()},
+        "lm_eval": result.details["lm_eval_version"],
     }
     card["reflection"] = {
         name: _reflection(name, ATTEMPTS, loaded, engine, sampling) for name in reflection

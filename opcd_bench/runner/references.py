@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Split, Task, describe_task
 from opcd_bench.evaluation import retention, task_scores
+from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -20,24 +20,6 @@ from opcd_bench.runner.models import SuiteModels
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A score with its samples, whichever scorer it comes from.
-
-    ``primary`` names the metric that tables show; ``split`` is ``retention`` for what is never
-    trained on. ``samples`` have ``example_id`` and ``score`` (None: unscored), in fixed order.
-    """
-
-    task: str
-    split: str
-    primary: str
-    metrics: Mapping[str, float | None]
-    n: int
-    n_unscored: int
-    protocol_hash: str
-    samples: tuple[Mapping[str, Any], ...]
-
-
 class References:
     """Scores models for a suite, and keeps those that its cells share in ``shared/``."""
 
@@ -45,7 +27,7 @@ class References:
         self, suite: Suite, suite_dir: SuiteDir, models: SuiteModels, console: Reporter
     ) -> None:
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
-        self._measured: dict[tuple[str, ...], Measured] = {}
+        self._measured: dict[tuple[str, ...], Score] = {}
 
     def score(
         self,
@@ -57,12 +39,12 @@ class References:
         *,
         told: bool = False,
         final: bool = False,
-    ) -> Measured:
+    ) -> Score:
         """Score a model on a split: ``eval_samples`` samples an example on test, one on dev."""
         if (split == "test") != final:
             raise AssertionError("test is scored once, after the choice; nothing else may read it")
         suite = self.suite.for_task(task.name)
-        scored = task_scores.evaluate(
+        return task_scores.evaluate(
             task,
             split,
             items=suite.test_items if final else suite.dev_items,
@@ -73,9 +55,8 @@ class References:
             suite=suite,
             seed=0 if suite.eval_temperature == 0 else seed,
         )
-        return _measured(task.name, split, scored)
 
-    def base(self, task: Task, split: Split, seed: int) -> Measured:
+    def base(self, task: Task, split: Split, seed: int) -> Score:
         """The student before training, plain: once per task, split and decoding seed."""
         return self._reference("base", task, split, seed)
 
@@ -125,12 +106,12 @@ class References:
             depends["sampling"] = dataclasses.asdict(own)
         return self.suite_dir.shared(f"retention-{name}", digest(depends))
 
-    def _reference(self, reading: str, task: Task, split: Split, seed: int) -> Measured:
+    def _reference(self, reading: str, task: Task, split: Split, seed: int) -> Score:
         name = self._name(reading, split, seed)
         shared = self.folder(task)
         loaded = self.models.larger() if reading == "ceiling-larger" else self.models.initial
 
-        def compute() -> Measured:
+        def compute() -> Score:
             with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples"):
                 return self.score(
                     task,
@@ -144,16 +125,16 @@ class References:
 
         return self._shared(shared, name, compute)
 
-    def retention(self, loaded: LoadedModel, engine: Engine) -> list[Measured]:
+    def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
         """Every retention task of the suite, with the same template and decoding as ever."""
         return [self._retain(name, loaded, engine) for name in self.suite.retention]
 
-    def base_retention(self) -> list[Measured]:
+    def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
         found = []
         for name in self.suite.retention:
 
-            def compute(name: str = name) -> Measured:
+            def compute(name: str = name) -> Score:
                 with self.console.phase(f"retention {name}: base", None, "prompts"):
                     return self._retain(
                         name, self.models.initial, self.models.engine(self.models.initial)
@@ -162,7 +143,7 @@ class References:
             found.append(self._shared(self.retention_folder(name), "base", compute))
         return found
 
-    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
+    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
         suite = self.suite
         if name in registry.plugin_files(registry.TASKS_PACKAGE):
             task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
@@ -178,57 +159,23 @@ class References:
                 suite=suite,
                 seed=0,
             )
-            return _measured(name, "retention", scored)
+            return dataclasses.replace(scored, split="retention")
         return self._lm_eval(name, loaded, engine)
 
-    def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Measured:
+    def _lm_eval(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
         suite = self.suite
-        decoding = task_scores.retention_sampling(suite)
         with adapters.active(loaded):  # tasks that score given answers compute with the module
-            result = retention.measure(
+            (score,) = retention.measure(
                 loaded.model,
                 loaded.tokenizer,
                 [name],
-                decoding=decoding,
+                decoding=task_scores.retention_sampling(suite),
                 limit=suite.retention_items,
                 data_dir=suite.data_dir,
                 seed=0,
                 engine=engine,
-            )[0]
-        primary = _primary(result.metrics)
-        metric, _, chosen = primary.partition(",")  # lm-eval's own filters make several scores
-        by_instruction = {
-            f"{kind} strict": values["strict"] for kind, values in result.by_instruction.items()
-        }
-        samples = tuple(
-            {
-                "task": name,
-                "split": "retention",
-                "example_id": sample["id"],
-                "sample": 0,
-                "score": float(sample["values"][metric]),
-                "outcome": _outcome(float(sample["values"][metric]), sample.get("finish")),
-                **sample,
-            }
-            for sample in result.samples
-            if sample["filter"] == (chosen or "none")
-        )
-        return Measured(
-            task=name,
-            split="retention",
-            primary=primary,
-            metrics={**result.metrics, **by_instruction},
-            n=result.n,
-            n_unscored=0,
-            protocol_hash=digest(
-                {
-                    "protocol": result.protocol,
-                    "task": result.task_hash,
-                    "lm_eval": result.lm_eval_version,
-                }
-            ),
-            samples=samples,
-        )
+            )
+        return score
 
     def _scoring(self, suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
@@ -245,48 +192,11 @@ class References:
             "teacher_model": self.models.larger_identity,
         }
 
-    def _shared(self, shared: SharedDir, name: str, compute: Callable[[], Measured]) -> Measured:
+    def _shared(self, shared: SharedDir, name: str, compute: Callable[[], Score]) -> Score:
         """A score from memory, from the shared folder, or computed and stored there."""
         key = (shared.path.name, name)
         if key not in self._measured:
             if not shared.has(name):
-                shared.put(name, _to_rows(compute()))
-            self._measured[key] = _from_rows(shared.get(name))
+                shared.put(name, compute().to_rows())
+            self._measured[key] = Score.from_rows(shared.get(name))
         return self._measured[key]
-
-
-def _primary(metrics: Mapping[str, float]) -> str:
-    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
-    return next(
-        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
-    )
-
-
-def _outcome(score: float, finish: str | None) -> str:
-    """As for our own tasks: truncated is told apart from wrong."""
-    if score == 1.0:
-        return "correct"
-    return "truncated" if finish == "length" else "wrong"
-
-
-def _measured(task: str, split: str, scored: task_scores.Scored) -> Measured:
-    samples = tuple({**row, "score": task_scores.score_of(row)} for row in scored.samples)
-    return Measured(
-        task=task,
-        split=split,
-        primary="accuracy",
-        metrics=scored.metrics,
-        n=scored.n,
-        n_unscored=scored.n_unscored,
-        protocol_hash=scored.protocol_hash,
-        samples=samples,
-    )
-
-
-def _to_rows(measured: Measured) -> list[dict[str, Any]]:
-    head = {k: v for k, v in dataclasses.asdict(measured).items() if k != "samples"}
-    return [{"measured": head}, *(dict(sample) for sample in measured.samples)]
-
-
-def _from_rows(rows: Sequence[Mapping[str, Any]]) -> Measured:
-    return Measured(**rows[0]["measured"], samples=tuple(rows[1:]))

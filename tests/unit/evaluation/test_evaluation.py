@@ -6,8 +6,9 @@ from toy import Toy, toy_suite
 
 from opcd_bench.envs.task import Context, Contexts, Episode, Example, Grade, Turn
 from opcd_bench.errors import DataError
-from opcd_bench.evaluation import task_scores
-from opcd_bench.evaluation.task_scores import OUTCOMES, UNSCORED, evaluate
+from opcd_bench.evaluation import scores, task_scores
+from opcd_bench.evaluation.scores import OUTCOMES, UNSCORED
+from opcd_bench.evaluation.task_scores import evaluate
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.hf import HFEngine
 
@@ -101,7 +102,7 @@ def test_unparsable_counts_as_nothing_won_and_failed_does_not_count(tiny_loaded,
     found = score(["right", "gibberish", "boom"], tiny_loaded, suite)
     assert found.metrics["accuracy"] == 0.5
     assert (found.n, found.n_unscored) == (3, 1)
-    assert [task_scores.score_of(row) for row in found.samples] == [1.0, 0.0, None]
+    assert [scores.score_of(row) for row in found.samples] == [1.0, 0.0, None]
     assert "the environment broke" in found.samples[2]["why"]
 
 

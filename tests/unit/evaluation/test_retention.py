@@ -85,8 +85,12 @@ def test_known_replies_get_known_scores(tiny_loaded, tmp_path):
         "inst_level_strict_acc": 0.5,
         "prompt_level_loose_acc": 0.75,
         "inst_level_loose_acc": 0.75,
+        "punctuation:no_comma strict": 1 / 3,
+        "startend:quotation strict": 1.0,
     }
-    assert result.by_instruction == {
+    assert [s["score"] for s in result.samples] == [0.0, 1.0, 1.0, 0.0]
+    assert (result.split, result.primary) == ("retention", "prompt_level_strict_acc")
+    assert result.details["by_instruction"] == {
         "punctuation:no_comma": {"n": 3, "strict": 1 / 3, "loose": 2 / 3},
         "startend:quotation": {"n": 1, "strict": 1.0, "loose": 1.0},
     }
@@ -94,8 +98,8 @@ def test_known_replies_get_known_scores(tiny_loaded, tmp_path):
     assert [s["values"]["prompt_level_strict_acc"] for s in result.samples] == [0, 1, 1, 0]
     assert [s["instruction_ids"] for s in result.samples][2] == ["startend:quotation"]
     assert {s["finish"] for s in result.samples} == {"stop"}
-    assert result.task_version == "4.0"
-    assert result.lm_eval_version == importlib.metadata.version("lm_eval")
+    assert result.details["task_version"] == "4.0"
+    assert result.details["lm_eval_version"] == importlib.metadata.version("lm_eval")
     prompt = "<|im_start|>user\nSay it.<|im_end|>\n<|im_start|>assistant\n"
     assert result.samples[0]["prompt"] == prompt
     assert tiny_loaded.tokenizer.decode(engine.requests[0].prompt_ids) == prompt
@@ -121,7 +125,10 @@ def test_our_engine_and_lm_evals_own_generation_write_the_same_greedy_replies(ta
     assert [s["reply"] for s in ours.samples] == [s["reply"] for s in stock.samples]
     assert len({s["reply"] for s in ours.samples}) > 5
     assert ours.metrics == stock.metrics
-    assert (ours.protocol["engine"], stock.protocol["engine"]) == ("HFEngine", "HFLM")
+    assert (ours.details["protocol"]["engine"], stock.details["protocol"]["engine"]) == (
+        "HFEngine",
+        "HFLM",
+    )
 
 
 def test_sampled_replies_depend_on_the_seed_and_not_on_the_batch(talkative):
@@ -181,7 +188,7 @@ def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(
     def hashed(data, **settings):
         return measure(tiny_loaded, ["ifeval"], data_dir=data, engine=engine, **settings)[
             0
-        ].task_hash
+        ].details["task_hash"]
 
     assert hashed(one) == hashed(one, limit=1) == hashed(one, decoding=WARM)
     assert hashed(one) != hashed(other)
@@ -246,8 +253,8 @@ def test_the_real_ifeval_runs_offline_from_a_data_folder(tiny_loaded):
         tiny_loaded, ["ifeval"], data_dir=REAL, engine=Parrot("no commas here"), limit=3
     )
     assert result.n == 3
-    assert result.task_version == "4.0"
-    assert result.by_instruction["punctuation:no_comma"]["strict"] == 1.0
+    assert result.details["task_version"] == "4.0"
+    assert result.details["by_instruction"]["punctuation:no_comma"]["strict"] == 1.0
 
 
 def test_grading_opens_no_socket():
