@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task, assert_disjoint
-from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError, WorkerDied
+from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
 from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
@@ -30,14 +21,13 @@ from opcd_bench.report.tables import plain_text
 from opcd_bench.runner import grid, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import CONFIG, RunReader
 from opcd_bench.store.suite_dir import SuiteDir
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,14 +48,6 @@ class Plan:
     suite: Suite
     methods: Mapping[str, Method]
     tasks: Mapping[str, Task]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a cell ended: ``problem`` is None, or what went wrong in one line."""
-
-    cell: str
-    problem: str | None
 
 
 def plan(suite: Suite) -> Plan:
@@ -264,83 +246,16 @@ def _run_in_processes(
             shown = steps
 
 
-@contextmanager
-def worker_pool(
-    suite: Suite, jobs: int, start: Callable[[Suite], None]
-) -> Iterator[ProcessPoolExecutor]:
-    """``jobs`` processes that share the threads; each calls ``start``, with the suite that says so.
-
-    Left by an error, it waits for what runs, and for nothing more. Raises WorkerDied where a
-    process was killed.
-    """
-    threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
-    shared = suite.model_copy(update={"threads": threads})
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, (shared,))
-    with one_thread_library(threads):
-        try:
-            yield pool
-        except BrokenProcessPool:
-            raise WorkerDied(
-                "a worker process ended before its work did: killed from outside, perhaps for want "
-                "of memory, unless its own error stands above. Nothing is lost: type the same "
-                "command again, with fewer --jobs if it happens again"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def ended_by_turns(
-    pool: ProcessPoolExecutor, jobs: int, work: Callable[[T], Outcome], todo: Iterable[T]
-) -> Iterator[list[Outcome]]:
-    """What ``work`` says of all that is to be done, as it ends; every two seconds, if only []."""
-    waiting, running = deque(todo), set[Future[Outcome]]()
-    while waiting or running:
-        # No more than run at once: a pool's own queue cannot be cancelled, and an engine may die.
-        while waiting and len(running) < jobs:
-            running.add(pool.submit(work, waiting.popleft()))
-        ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
-        yield [future.result() for future in ended]
-
-
 def _steps_of(path: Path) -> int:
     """Optimiser steps that a run has stored so far."""
     file = path / "train.jsonl"
     return file.read_bytes().count(b"\n") if file.is_file() else 0
 
 
-@contextmanager
-def one_thread_library(threads: int) -> Iterator[None]:
-    """The environment that worker processes inherit: OpenMP pools that fit the machine."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def serve_parent() -> None:
-    """Make this process a worker, which goes when its parent does or when ctrl-C is typed."""
-    # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
 def _start_worker(suite: Suite) -> None:
     serve_parent()
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     _WORKER["here"] = (plan(suite), Resources(suite, suite_dir, QuietReporter()))
-
-
-def _end_with_parent() -> None:
-    """End this worker when the run that it serves is gone: killed, it can send no word of it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _work(cell: grid.Cell) -> Outcome:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from opcd_bench.distillation.losses import functional
+from opcd_bench.distillation.losses import diagnostics, functional
 from opcd_bench.distillation.losses.divergence import Divergence, named
 
 Averaged = Literal["exact", "student", "teacher", "replies"]
@@ -119,7 +119,7 @@ def _row(loss: Divergence, batch: _Batch, reference_NV: Tensor, enumerate_up_to:
     # below this a gradient is the rounding of terms that cancel, and has no direction
     moves = size > 1e-12 * batch.student_NV.shape[0] ** 0.5
     cosine = (gradient_NV * reference_NV).sum().item() / (size * reference_size or 1.0)
-    support = functional.support_metrics(
+    support = diagnostics.support_metrics(
         batch.student_NV, batch.teacher_NV, loss, batch.reply_ids_N
     )
     teacher_mass_N = support.teacher_mass

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from opcd_bench.distillation import scoring
-from opcd_bench.distillation.losses import functional
+from opcd_bench.distillation.losses import diagnostics, functional
+from opcd_bench.distillation.losses.diagnostics import SupportMetrics
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.functional import SupportMetrics, TokenLoss
+from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.method import Loss
 from opcd_bench.models.loaded import LoadedModel
 
@@ -89,7 +90,7 @@ class FullOutput:
             own_XV = student_XV.detach()
             reads = isinstance(loss, Divergence) and loss.teacher_needs != "none"
             coordinates: Any = loss if reads else _FULL
-            values = functional.support_metrics(own_XV, teacher_XV, coordinates, reply_X)
+            values = diagnostics.support_metrics(own_XV, teacher_XV, coordinates, reply_X)
             full_X = functional.token_loss(_FULL, own_XV, teacher_XV, reply_X).divergence
         return out, {**_known(values), "reverse_kl": full_X}
 
@@ -133,7 +134,7 @@ class ListedOutput:
         out = functional.from_support(
             loss, student_XV, ids_XL, logp_XL, reply_X, reply_teacher_logp=own_X, **extra
         )
-        values = functional.support_metrics_from_support(
+        values = diagnostics.support_metrics_from_support(
             student_XV.detach(), ids_XL, logp_XL, loss, reply_X, reply_teacher_logp=own_X
         )
         found = _known(values)

@@ -13,10 +13,11 @@ from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.report.tables import rounds as tables
 from opcd_bench.runner import suite_runner
+from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.rounds.round import Round
-from opcd_bench.runner.suite_runner import Outcome, RunSummary
+from opcd_bench.runner.suite_runner import RunSummary
 from opcd_bench.store import chain_dir
 from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
@@ -96,8 +97,8 @@ def _outcomes(
         for one in every:
             yield run_chain(one, suite, suite_dir, console)
         return
-    with suite_runner.worker_pool(suite, jobs, _start_worker) as pool:
-        for ended in suite_runner.ended_by_turns(pool, jobs, _work, range(len(every))):
+    with worker_pool(suite, jobs, _start_worker) as pool:
+        for ended in ended_by_turns(pool, jobs, _work, range(len(every))):
             yield from ended
 
 
@@ -105,7 +106,7 @@ _WORKER: dict[str, tuple[Suite, Sequence[Chain]]] = {}
 
 
 def _start_worker(suite: Suite) -> None:
-    suite_runner.serve_parent()
+    serve_parent()
     _WORKER["here"] = suite, chains.chains(suite)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from loss_checks import close, divergence, gradient, value
 
+from opcd_bench.distillation.losses.diagnostics import support_metrics
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.losses.functional import support_metrics, token_loss
+from opcd_bench.distillation.losses.functional import token_loss
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "data" / "losses_golden.json").read_text())
 STUDENT = torch.tensor(GOLDEN["p"], dtype=torch.float64).log()

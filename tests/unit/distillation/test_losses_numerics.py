@@ -19,13 +19,9 @@ from loss_checks import (
     value,
 )
 
+from opcd_bench.distillation.losses.diagnostics import support_metrics, support_metrics_from_support
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.losses.functional import (
-    from_support,
-    support_metrics,
-    support_metrics_from_support,
-    token_loss,
-)
+from opcd_bench.distillation.losses.functional import from_support, token_loss
 from opcd_bench.distillation.losses.supports import LOG_PROB_FLOOR
 from opcd_bench.errors import InvalidLoss
 

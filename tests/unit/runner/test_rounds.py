@@ -31,7 +31,7 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.report.tables import rounds as table
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
-from opcd_bench.runner import grid, registry, suite_runner
+from opcd_bench.runner import grid, pool, registry, suite_runner
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.chain import Begin
@@ -410,7 +410,7 @@ def test_an_engine_that_dies_keeps_nobody_waiting_for_what_has_not_begun(
         first.wait(60)  # two begin together: whichever thread is quicker, the first stands first
         begun.append(seed)
         time.sleep(0.3)
-        return suite_runner.Outcome(str(seed), None)
+        return pool.Outcome(str(seed), None)
 
     with pytest.raises(EngineDied):
         run(monkeypatch, toy, tmp_path, work)
@@ -434,7 +434,7 @@ def test_all_that_is_to_be_done_is_done_once(run, side_by_side, monkeypatch, toy
 
     def work(seed):
         done.append(seed)
-        return suite_runner.Outcome(str(seed), None)
+        return pool.Outcome(str(seed), None)
 
     run(monkeypatch, toy, tmp_path, work)
     assert sorted(done) == list(range(8))
