@@ -14,7 +14,7 @@ from torch import Tensor
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import scoring
-from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.pairs import Pair
@@ -75,8 +75,8 @@ def token_weights(pairs: Sequence[Pair], reduction: str) -> list[float]:
 def disable_dropout(model: torch.nn.Module) -> None:
     """Switch dropout off in train mode too.
 
-    The loss compares two readings of one function, and a resumed run must repeat the uninterrupted
-    one; noise in one of the readings would break both.
+    The loss compares two passes of one function, and a resumed run must repeat the uninterrupted
+    one; noise in one of the passes would break both.
     """
     module: Any
     for module in model.modules():
@@ -160,7 +160,7 @@ class TrainingCore:
         means = total.means()
         return StepReport(
             divergence=means.pop("divergence"),
-            divergence_kind=loss.metric if isinstance(loss, Divergence) else "divergence",
+            divergence_kind=functional.metric_of(loss),
             grad_norm=norm,
             learning_rate=rate,
             skipped=not finite,
@@ -198,9 +198,7 @@ class TrainingCore:
             with self._autocast():
                 student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
                 written_X = None if written_N is None else written_N[part]
-                weighted = isinstance(loss, Divergence) and loss.importance_weight
-                extra = {"sampler_logp": written_X} if weighted and written_X is not None else {}
-                out, metrics = output.loss(loss, student_XV, reply_X, part, extra)
+                out, metrics = output.loss(loss, student_XV, reply_X, part, written_X)
             scaled_X: Tensor = out.surrogate * weight_N[part].to(out.surrogate)
             torch.autograd.backward(scaled_X.sum())
             total.add(metrics)

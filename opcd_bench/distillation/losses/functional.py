@@ -71,6 +71,11 @@ def token_loss(
     return _evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp)
 
 
+def metric_of(loss: Divergence | Callable[..., TokenLoss]) -> str:
+    """What the second value of a loss is called in logs: ``divergence`` for a contributor's own."""
+    return loss.metric if isinstance(loss, Divergence) else "divergence"
+
+
 def from_support(
     loss: Divergence,
     student_logits: Tensor,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,9 +30,13 @@ class TeacherOutput(Protocol):
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        extra: Mapping[str, Tensor],
+        sampler_logp_X: Tensor | None,
     ) -> tuple[TokenLoss, Metrics]:
-        """The loss and its per-token diagnostics, on the student's logits over the temperature."""
+        """The loss and its per-token diagnostics, on the student's logits over the temperature.
+
+        ``sampler_logp_X``: the written tokens' log-probs under the sampler, for losses that weight
+        by them.
+        """
         ...
 
     def check_targets(self, target_N: Tensor) -> None:
@@ -50,10 +53,10 @@ class NoOutput:
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        extra: Mapping[str, Tensor],
+        sampler_logp_X: Tensor | None,
     ) -> tuple[TokenLoss, Metrics]:
         """The loss of the student alone, with its entropy."""
-        out = functional.token_loss(loss, student_XV, None, reply_X, **extra)
+        out = functional.token_loss(loss, student_XV, None, reply_X, sampler_logp=sampler_logp_X)
         with torch.no_grad():
             logp_XV = student_XV.log_softmax(-1)
             return out, {"student_entropy": -(logp_XV.exp() * logp_XV).sum(-1)}
@@ -76,7 +79,7 @@ class FullOutput:
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        extra: Mapping[str, Tensor],
+        sampler_logp_X: Tensor | None,
     ) -> tuple[TokenLoss, Metrics]:
         """The loss between two distributions; ``reverse_kl`` is the full one, whatever the loss.
 
@@ -85,7 +88,9 @@ class FullOutput:
         with torch.no_grad():
             states_XH = self.states.states_NH[part]
             teacher_XV = scoring.logits(self.teacher, states_XH) / self.temperature
-        out = functional.token_loss(loss, student_XV, teacher_XV, reply_X, **extra)
+        out = functional.token_loss(
+            loss, student_XV, teacher_XV, reply_X, sampler_logp=sampler_logp_X
+        )
         with torch.no_grad():
             own_XV = student_XV.detach()
             reads = isinstance(loss, Divergence) and loss.teacher_needs != "none"
@@ -121,7 +126,7 @@ class ListedOutput:
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        extra: Mapping[str, Tensor],
+        sampler_logp_X: Tensor | None,
     ) -> tuple[TokenLoss, Metrics]:
         """The loss on the list; the full reverse KL and the teacher's entropy stay unknown.
 
@@ -132,7 +137,13 @@ class ListedOutput:
         ids_XL, own_X = self.ids_NL[part], self.own_logp_N[part] / self.temperature
         logp_XL = self.logp_NL[part] / self.temperature
         out = functional.from_support(
-            loss, student_XV, ids_XL, logp_XL, reply_X, reply_teacher_logp=own_X, **extra
+            loss,
+            student_XV,
+            ids_XL,
+            logp_XL,
+            reply_X,
+            reply_teacher_logp=own_X,
+            sampler_logp=sampler_logp_X,
         )
         values = diagnostics.support_metrics_from_support(
             student_XV.detach(), ids_XL, logp_XL, loss, reply_X, reply_teacher_logp=own_X
