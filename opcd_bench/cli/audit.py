@@ -41,7 +41,7 @@ def audit(
     names = list(dict.fromkeys(name for text in method for name in settings.names(text)))
     words = {"methods": names, "tasks": [task], "model": model, "device": device}
     suite = settings.make(None, words)
-    methods = [registry.method(name) for name in suite.methods]
+    methods = list(registry.methods_of(suite).values())
     for one in methods:
         if not isinstance(one.loss, Divergence):
             raise ConfigError(
@@ -52,7 +52,7 @@ def audit(
 
     rows = [dataclasses.asdict(row) for row in audit_batch.rows(suite, methods, items, reporter())]
     if json:
-        print_json({"task": task, "items": items, "rows": rows})
+        print_json({"task": suite.tasks[0], "items": items, "rows": rows})
         return
     columns = ["method", "loss", "expectation", *HEADINGS.values()]
     table = [
@@ -62,9 +62,9 @@ def audit(
     print(text_table(columns, table))
     positions = rows[0]["positions"] if rows else 0
     print(
-        f"\n{positions} reply positions of {items} examples of {task}; ratios are to the logit "
-        "gradient of the full reverse KL. expectation: over the written token, exactly, by the "
-        "writer's probabilities, or over the stored replies alone (noisy)."
+        f"\n{positions} reply positions of {items} examples of {suite.tasks[0]}; ratios are to the "
+        "logit gradient of the full reverse KL. expectation: over the written token, exactly, by "
+        "the writer's probabilities, or over the stored replies alone (noisy)."
     )
 
 

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.parameters import values
 from opcd_bench.runner import registry
+from opcd_bench.runner.plugins import printing_aside
+from opcd_bench.runner.registry import Origin
 
 
-def methods(json: Json = False) -> None:
-    """List the methods: writer, loss, support, teacher, source; exit 1 if one does not load."""
-    listing = registry.listed_methods()
+def methods(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[METHOD]…",
+            help="Only these: names (opcd), with parameters ('opcd[k=4]'), or files (./mine.py).",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the methods: writer, loss, support, teacher, origin, source; exit 1 if one is broken."""
+    named = [word for text in words for word in settings.names(text)] if words else None
+    listing = registry.listed_methods(named)
+    with printing_aside():
+        rows = [_row(method, listing.origins[name]) for name, method in listing.found.items()]
     if json:
         print_json(
             {
-                "methods": [_row(method) for method in listing.found.values()],
+                "methods": rows,
                 "broken": {name: str(error) for name, error in listing.broken.items()},
             }
         )
     else:
-        rows = sorted(map(_row, listing.found.values()), key=lambda row: row["control"])
-        columns = ["method", "writer", "loss", "support", "teacher", "source"]
+        rows.sort(key=lambda row: bool(row["control"]))
+        columns = ["method", "writer", "loss", "support", "teacher", "origin", "source"]
         print(
             text_table(
                 columns,
@@ -35,11 +53,16 @@ def methods(json: Json = False) -> None:
                 ],
             )
         )
+        print(
+            "\nParameters in brackets change one of these choices: 'opcd[k=4]', "
+            "'opcd[k=4,support=union]'; those of a method, with its values: opcd-bench methods "
+            "NAME --json"
+        )
     print_broken(listing.broken)
     exit_if(bool(listing.broken))
 
 
-def _row(method: Method) -> dict[str, Any]:
+def _row(method: Method, origin: Origin) -> dict[str, Any]:
     loss = method.loss
     known = isinstance(loss, Divergence)
     described = method.describe()["loss"]
@@ -52,7 +75,9 @@ def _row(method: Method) -> dict[str, Any]:
         "teacher": _teacher(method),
         "source": method.source,
         "control": method.control,
-        "file": str(registry.plugin_files(registry.METHODS_PACKAGE)[method.name]),
+        "parameters": values(method),
+        "origin": origin.by,
+        "file": str(origin.file),
         "describe": dict(method.describe()),
     }
 

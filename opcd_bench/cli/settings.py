@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opcd_bench.config import words as plugin_words
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, UnknownName
@@ -28,7 +29,7 @@ def make(
     ``words``: option -> value, None where it was not given; ``assignments``: ``key=value`` texts.
     Without ``name``, a suite whose shared settings the command line changes gets a name, and so a
     folder, of its own; other methods, tasks, rates or seeds join the suite's folder, where what has
-    run is kept. Raises ConfigError or UnknownName.
+    run is kept. Raises ConfigError or UnknownName, and what `registry.settled` raises.
     """
     given = {key: value for key, value in words.items() if value is not None}
     given = {**given, **assigned(assignments or ())}
@@ -55,19 +56,25 @@ def make(
         values["task_settings"] = {task: v for task, v in own if task in values["tasks"]}
     if suite is None:
         values["summary"] = given.get("summary", "")
-    made = make_suite(values, where)
+    made = registry.settled(make_suite(values, where))
     if "name" not in given:
         made = _named(base, made, suite is None)
     for name in made.methods:
-        _known("method", name, registry.METHODS_PACKAGE)
+        registry.require("method", name, made.method_files)
     for name in made.tasks:
-        _known("task", name, registry.TASKS_PACKAGE)
+        registry.require("task", name, made.task_files)
     return made
 
 
 def names(text: str) -> list[str]:
-    """``a,b`` as a list; ``none`` as an empty one."""
-    return [] if text == "none" else [part.strip() for part in text.split(",") if part.strip()]
+    """``a,b[k=4,beta=0.5]`` as a list of two; ``none`` as an empty one.
+
+    Raises ConfigError for brackets without a partner.
+    """
+    try:
+        return [] if text == "none" else plugin_words.split(text)
+    except ValueError as error:
+        raise ConfigError(f"command line: {error}") from None
 
 
 def rates(text: str) -> list[float]:
@@ -135,9 +142,3 @@ def _shared(suite: Suite) -> dict[str, Any]:
         told = sorted(digest([file.text, file.placement]) for file in files)
         found |= {"context": told, "context_placement": suite.context_placement}
     return found
-
-
-def _known(kind: str, name: str, package: str) -> None:
-    files = registry.plugin_files(package)
-    if name not in files:
-        raise UnknownName(kind, name, files, f"List them: opcd-bench {kind}s")

@@ -12,6 +12,8 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import SPLITS, Task
 from opcd_bench.errors import DataError, MissingData, MissingPackage
 from opcd_bench.runner import registry
+from opcd_bench.runner.plugins import build_task, printing_aside
+from opcd_bench.runner.registry import Origin
 
 
 def tasks(
@@ -25,18 +27,22 @@ def tasks(
     Sizes are of what lies in a folder: a listing asks nothing of the Hub.
     """
     listing = registry.listed_tasks()
-    rows = [_row(found, data_dir) for found in listing.found.values()]
+    with printing_aside():
+        rows = [
+            _row(found, listing.origins[name], data_dir) for name, found in listing.found.items()
+        ]
     if json:
         broken = {name: str(error) for name, error in listing.broken.items()}
         print_json({"tasks": rows, "broken": broken})
     else:
-        columns = ["task", "version", *SPLITS, "turns", "summary"]
+        columns = ["task", "version", *SPLITS, "turns", "origin", "summary"]
         table = [
             [
                 row["name"],
                 row["version"],
                 *(row["sizes"].get(split) for split in SPLITS),
                 row["max_turns"],
+                row["origin"],
                 row["summary"],
             ]
             for row in rows
@@ -60,13 +66,13 @@ def _print_missing(rows: Sequence[Mapping[str, Any]]) -> None:
             print(f"\n{row['name']}: {row['missing']}")
 
 
-def _row(found: type[Task], data_dir: str | None) -> dict[str, Any]:
+def _row(found: type[Task], origin: Origin, data_dir: str | None) -> dict[str, Any]:
     """A task's line; data that are not here are said so, and are no fault of the plugin."""
     sizes: dict[str, int] = {}
     missing, on_hub = None, False
     options: dict[str, Any] = {}
     try:
-        task = registry.build_task(found, data_dir=data_dir)
+        task = build_task(found, data_dir=data_dir)
         with data_sets.local_only():
             options = dict(task.options())
             sizes = {split: len(task.examples(split)) for split in SPLITS}
@@ -81,5 +87,6 @@ def _row(found: type[Task], data_dir: str | None) -> dict[str, Any]:
         "options": options,
         "missing": missing,
         "on_hub": on_hub,
-        "file": str(registry.plugin_files(registry.TASKS_PACKAGE)[found.name]),
+        "origin": origin.by,
+        "file": str(origin.file),
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from opcd_bench.config import words
 from opcd_bench.config.experience import Experience
 from opcd_bench.envs.task import Placement
 
@@ -62,8 +63,20 @@ class Settings(BaseModel):
     name: str = runtime("custom", help="The suite's name: its folder under results/.")
     summary: str = runtime("", help="One line on what the suite is for.")
 
-    methods: tuple[str, ...] = identity(help="Methods to compare, by name.", min_length=1)
-    tasks: tuple[str, ...] = identity(help="Tasks to train and score on, by name.", min_length=1)
+    methods: tuple[str, ...] = identity(
+        help="Methods to compare: names (opcd), with parameters (opcd[k=4]), or files "
+        "(./my_method.py).",
+        min_length=1,
+    )
+    tasks: tuple[str, ...] = identity(
+        help="Tasks to train and score on: names, or files (./my_task.py).", min_length=1
+    )
+    method_files: dict[str, str] = runtime(
+        {}, help="Where the methods that are files lie, by name. Set by `methods`."
+    )
+    task_files: dict[str, str] = runtime(
+        {}, help="Where the tasks that are files lie, by name. Set by `tasks`."
+    )
     seeds: int = identity(1, help="Training seeds of every method and task: 0 … seeds-1.", ge=1)
     history: Literal["last", "full"] = identity(
         "last", help="What a game shows at each turn: the last observation, or all the turns."
@@ -276,7 +289,46 @@ class Settings(BaseModel):
     threads: int | None = runtime(None, help="CPU threads of a process (None: torch's choice).")
     jobs: int = runtime(1, help="Cells that run at a time, each in a process of its own.", ge=1)
 
-    @field_validator("methods", "tasks", "retention", "context", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _files(cls, values: Any) -> Any:
+        """Paths among methods and tasks become names; `method_files` keeps where they lie."""
+        if not isinstance(values, dict):
+            return values
+        by_name = words.by_name(values, "methods", "method_files")
+        return words.by_name(by_name, "tasks", "task_files")
+
+    @field_validator("methods", "tasks", mode="before")
+    @classmethod
+    def _plugins(cls, value: Any) -> Any:
+        """Accept "a,b[k=4]" and ["a", "b[k=4]"]; refuse repeats."""
+        value = words.listed(value)
+        if isinstance(value, list):
+            value = tuple(value)
+        if isinstance(value, tuple):
+            words.refuse_unusable(value)
+        return value
+
+    @field_validator("tasks", mode="after")
+    @classmethod
+    def _tasks_alone(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if words.parse(word).parameters:
+                raise ValueError(f"{word}: only methods take parameters; write the task's name")
+        return value
+
+    @field_validator("retention", mode="after")
+    @classmethod
+    def _known_retention(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if word.endswith(".py") or word.startswith("."):
+                raise ValueError(
+                    f"{word}: retention tasks are given by name, those of lm-eval or those that "
+                    "ship; a file can be one of the tasks only"
+                )
+        return value
+
+    @field_validator("retention", "context", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
         """Accept "a,b" and ["a", "b"]; refuse repeats."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config import words
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.errors import ConfigError, UnknownName
 
@@ -27,14 +28,17 @@ class SuiteFile:
         """The suite as written, or in one of its sizes; ``overrides`` go over both.
 
         A setting of a size takes the place of the suite's whole value, tables too. Its runs lie in
-        a folder of their own, ``<suite>-<size>``. Raises UnknownName for a size that there is not,
-        ConfigError for one of a suite without any, or for settings that cannot be used.
+        a folder of their own, ``<suite>-<size>``. Relative paths of methods and tasks begin in the
+        file's folder. Raises UnknownName for a size that there is not, ConfigError for one of a
+        suite without any, or for settings that cannot be used.
         """
         values = {"name": self.path.stem, **self.values}
         where = str(self.path)
         if size is not None:
             values |= {**self._size(size), "name": f"{values['name']}-{size}"}
             where = f"{where}, size {size!r}"
+        for key in {"methods", "tasks"} & set(values):
+            values[key] = words.relative_to(self.path.parent, values[key])
         if overrides:
             values |= overrides
             where = f"{where} with the command line's settings"

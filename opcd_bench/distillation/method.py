@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any, Literal
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.hashing import bytes_digest, text_digest
+
+_NAME = re.compile(r"[a-z_][a-z0-9_]*(\[[a-z_]+=[^\[\],=]+(,[a-z_]+=[^\[\],=]+)*\])?")
 
 WriterKind = Literal["student", "teacher", "mixture", "stored"]
 
@@ -132,9 +135,11 @@ class Method:
     teacher: Teacher = Teacher()
     control: bool = False
     """A control shows that the harness tells working from broken; reports set it apart."""
+    source_hash: str | None = None
+    """A hash of its file, where that does not ship with the harness: set by who loads it."""
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name != self.name.lower():
+        if not _NAME.fullmatch(self.name):  # with parameters: opcd[k=4]
             raise InvalidLoss(
                 f"method name {self.name!r}: use lower-case letters, digits and underscores"
             )
@@ -177,6 +182,7 @@ class Method:
                 "rate": self.teacher.rate,
                 "rows": self.teacher.rows,
             },
+            **({} if self.source_hash is None else {"source_hash": self.source_hash}),
         }
 
 

@@ -213,6 +213,8 @@ class Task(ABC):
     """The folder of local data that it was built with, if it reads any; no number depends on it."""
     given: Contexts | None = None
     """What a suite tells in place of the task's own context; set by ``telling``."""
+    source_hash: str | None = None
+    """A hash of its file, where that does not ship with the harness: set by who loads it."""
     train_graded: bool = True
     """Whether replies to train examples are graded; only a replay's (`experience.replay`) are not.
     """
@@ -224,6 +226,10 @@ class Task(ABC):
     def training(self) -> Mapping[str, Any]:
         """What its train examples are, where they are not its own (part of a cell's identity)."""
         return {}
+
+    def source(self) -> Mapping[str, str]:
+        """The hash of its file as a part of every hash; nothing of a task that ships."""
+        return {} if self.source_hash is None else {"source_hash": self.source_hash}
 
     @abstractmethod
     def context(self) -> Context:
@@ -281,4 +287,5 @@ def describe_task(task: Task) -> dict[str, Any]:
         "options": dict(task.options()),
         "context_hash": task.contexts().hash,
         **({"training": dict(training)} if (training := task.training()) else {}),
+        **task.source(),
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from opcd_bench.config import words
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task, describe_task
@@ -41,8 +42,12 @@ class Cell:
 def folder_name(
     task: str, method: str, learning_rate: float, seed: int, config: Mapping[str, Any]
 ) -> str:
-    """What a cell, or a chain of them, is called on the disk; ``config`` by its digest."""
-    return f"{task}--{method}--lr{rate_text(learning_rate)}--s{seed}--{digest(config)}"
+    """What a cell, or a chain of them, is called on the disk; ``config`` by its digest.
+
+    A method's parameters are written so that they can be: ``opcd[k=4]`` as ``opcd-k4``.
+    """
+    slug = words.parse(method).slug
+    return f"{task}--{slug}--lr{rate_text(learning_rate)}--s{seed}--{digest(config)}"
 
 
 def rate_text(rate: float) -> str:

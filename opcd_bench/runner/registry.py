@@ -1,38 +1,84 @@
-"""Find methods, tasks and suites: the folder is the registry, and no plugin is named here."""
+"""Find methods, tasks and suites: the folder is the registry, and no plugin is named here.
+
+A plugin ships (a file of `METHODS_PACKAGE` or `TASKS_PACKAGE`), or an installed package brings it
+(`entry_points`), or it is a file by path.
+"""
 
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+from opcd_bench.config import words
 from opcd_bench.config.suite import Suite
 from opcd_bench.config.suite_file import read as read_suite
-from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.config.words import Word
 from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.parameters import with_parameters
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import PluginError, UnknownName, UserError
+from opcd_bench.errors import ConfigError, PluginError, UnknownName
+from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
+from opcd_bench.runner.plugins import (
+    Where,
+    build_task,
+    load_file,
+    method_in,
+    module_of,
+    source_hash,
+    task_in,
+)
 
 METHODS_PACKAGE = "opcd_bench.baselines"
 TASKS_PACKAGE = "opcd_bench.tasks"
 SUITES_PACKAGE = "opcd_bench.config.suites"
 
+SHIPPED = "shipped"
+"""The origin of a plugin that comes with opcd-bench."""
+
 T = TypeVar("T")
+Kind = Literal["method", "task"]
+
+
+class Origin(NamedTuple):
+    """Where a plugin comes from: `SHIPPED`, a package's name, or ``file``."""
+
+    by: str
+    file: Path
+
+
+class Plugin(NamedTuple, Generic[T]):
+    """A loaded method, or a task's class, and where it comes from."""
+
+    value: T
+    origin: Origin
 
 
 @dataclass(frozen=True)
 class Listing(Generic[T]):
-    """All plugins of a kind: those that load, and the reason of each that does not."""
+    """All plugins of a kind: those that load, and the reason of each that does not.
+
+    ``broken`` is by name; ``origins`` has those of ``found``.
+    """
 
     found: dict[str, T]
     broken: dict[str, PluginError]
+    origins: dict[str, Origin]
+
+
+class _Source(NamedTuple, Generic[T]):
+    """How plugins of a kind are found, and read from a loaded module."""
+
+    kind: Kind
+    package: str
+    group: str
+    read: Callable[[ModuleType, Where, str | None], T]
+    marked: Callable[[T, str], T]
 
 
 def methods() -> dict[str, Method]:
@@ -40,14 +86,29 @@ def methods() -> dict[str, Method]:
     return listed_methods().found
 
 
-def listed_methods() -> Listing[Method]:
-    """Every method file, loaded or broken."""
-    return _listing(METHODS_PACKAGE, _method)
+def listed_methods(named: Sequence[str] | None = None) -> Listing[Method]:
+    """Every method that ships or that a package brings, loaded or broken; or those ``named`` alone.
+
+    Raises what `method` raises for a word of ``named``, but for PluginError.
+    """
+    return _listing(known("method") if named is None else named, loaded_method)
 
 
-def method(name: str) -> Method:
-    """One method; raises UnknownName, or PluginError if its file is broken."""
-    return _one("method", METHODS_PACKAGE, name, "List them: opcd-bench methods", _method)
+def method(word: str, files: Mapping[str, str] | None = None) -> Method:
+    """One method by its word: ``opcd``, ``opcd[k=4]``, ``./mine.py``, ``./mine.py[k=4]``.
+
+    ``files``: names of methods that are files -> their paths. Raises ConfigError for a word that
+    cannot be taken apart, UnknownName, PluginError if the file is broken, and what
+    `parameters.with_parameters` raises.
+    """
+    return loaded_method(word, files).value
+
+
+def loaded_method(word: str, files: Mapping[str, str] | None = None) -> Plugin[Method]:
+    """`method`, with where it comes from."""
+    parsed = _parsed(word)
+    found = _one(_METHODS, parsed, files)
+    return found._replace(value=with_parameters(found.value, parsed.parameters))
 
 
 def tasks() -> dict[str, type[Task]]:
@@ -56,42 +117,42 @@ def tasks() -> dict[str, type[Task]]:
 
 
 def listed_tasks() -> Listing[type[Task]]:
-    """Every task file, loaded or broken."""
-    return _listing(TASKS_PACKAGE, _task_class)
+    """Every task that ships or that a package brings, loaded or broken."""
+    return _listing(known("task"), loaded_task)
 
 
-def task(name: str, **options: Any) -> Task:
-    """A task, built with those of ``options`` (history=…, data_dir=…) that it takes.
+def loaded_task(word: str, files: Mapping[str, str] | None = None) -> Plugin[type[Task]]:
+    """The class of a task by its word, a name or a file, with where it comes from; as `task`."""
+    parsed = _parsed(word)
+    if parsed.parameters:
+        raise ConfigError(f"task {word!r}: only methods take parameters; write {parsed.name}")
+    return _one(_TASKS, parsed, files)
 
-    Raises UnknownName, or PluginError if its file is broken.
+
+def task(word: str, files: Mapping[str, str] | None = None, **options: Any) -> Task:
+    """A task by its word, built with those of ``options`` (history=…, data_dir=…) that it takes.
+
+    Raises ConfigError, UnknownName, or PluginError if its file is broken, as `method` does.
     """
-    found = _one("task", TASKS_PACKAGE, name, "List them: opcd-bench tasks", _task_class)
-    return build_task(found, **options)
-
-
-def build_task(found: type[Task], **options: Any) -> Task:
-    """An instance of a task class, built with those of ``options`` that its constructor takes."""
-    parameters = inspect.signature(found).parameters.values()
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    taken = {key: value for key, value in options.items() if takes_all or key in named}
-    try:
-        return found(**taken)
-    except UserError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{inspect.getfile(found)}: the task cannot be built with {taken}: {_told(error)}"
-        ) from error
+    return build_task(loaded_task(word, files).value, **options)
 
 
 def plugins_of(suite: Suite) -> tuple[dict[str, Method], dict[str, Task]]:
     """The methods and tasks that a suite names, loaded and built with its options, by name.
 
-    Raises UnknownName or PluginError for the first that cannot be had.
+    Raises UnknownName or PluginError for the first that cannot be had, ConfigError for a name that
+    `settled` would have changed.
     """
-    methods = {name: method(name) for name in suite.methods}
-    return methods, {name: task_of(suite, name) for name in suite.tasks}
+    return methods_of(suite), {name: task_of(suite, name) for name in suite.tasks}
+
+
+def methods_of(suite: Suite) -> dict[str, Method]:
+    """The methods that a suite names, loaded, by name. Raises as `plugins_of` does."""
+    methods = {name: method(name, suite.method_files) for name in suite.methods}
+    for name, found in methods.items():
+        if found.name != name:
+            raise ConfigError(f"methods: {name!r} is {found.name!r}; write {found.name}")
+    return methods
 
 
 def task_of(suite: Suite, name: str) -> Task:
@@ -99,9 +160,48 @@ def task_of(suite: Suite, name: str) -> Task:
 
     Raises UnknownName, PluginError, or DataError for a context file that cannot be read.
     """
-    found = task(name, history=suite.history, data_dir=suite.data_dir)
+    found = task(name, suite.task_files, history=suite.history, data_dir=suite.data_dir)
     own = suite.for_task(name)
     return context_file.told(found, own.context, own.context_placement)
+
+
+def settled(suite: Suite) -> Suite:
+    """The suite with each method under its canonical name: ``opcd[k=256]`` is ``opcd``.
+
+    Of the files it keeps those that it needs; a file of the registry's own folder is no file by
+    path. Raises ConfigError for a method that is then there twice, PluginError for a file that is
+    not there or whose name is taken, and what `method` raises for a method with parameters.
+    """
+    changed = {
+        "method_files": _files(_METHODS, suite.method_files, suite.methods),
+        "task_files": _files(_TASKS, suite.task_files, suite.tasks),
+    }
+    named: dict[str, str] = {}
+    for word in suite.methods:
+        brackets = "[" in word
+        name = method(word, changed["method_files"]).name if brackets else word
+        if name in named:
+            raise ConfigError(
+                f"methods: {word!r} is the same method as {named[name]!r}: a parameter with the "
+                "value that the method has anyway changes nothing. Leave one of them out"
+            )
+        named[name] = word
+    changed["methods"] = tuple(named)  # type: ignore[assignment]
+    kept = {key: value for key, value in changed.items() if value != getattr(suite, key)}
+    return suite.model_copy(update=kept) if kept else suite
+
+
+def known(kind: Kind) -> list[str]:
+    """The names of all plugins of a kind that ship or that a package brings; none is loaded."""
+    source = _METHODS if kind == "method" else _TASKS
+    return sorted({*plugin_files(source.package), *packaged(source.group)})
+
+
+def require(kind: Kind, word: str, files: Mapping[str, str]) -> None:
+    """Raise UnknownName where a word names nothing; what it names is not loaded."""
+    name = _parsed(word).name
+    if name not in files and name not in known(kind):
+        raise _unknown(kind, name)
 
 
 def suites() -> dict[str, Path]:
@@ -119,9 +219,10 @@ def suite(
 ) -> Suite:
     """A suite by name or TOML file, in a size, with ``overrides`` in place of its own values.
 
-    Raises UnknownName for a name or a size, ConfigError for a file that cannot be used.
+    Raises UnknownName for a name or a size, ConfigError for a file that cannot be used, and what
+    `settled` raises.
     """
-    return read_suite(suite_file(name_or_path)).suite(size, overrides)
+    return settled(read_suite(suite_file(name_or_path)).suite(size, overrides))
 
 
 def suite_sizes(name_or_path: str | Path) -> tuple[str, ...]:
@@ -156,89 +257,110 @@ def plugin_files(package: str) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def method_in(module: ModuleType, file: Path) -> Method:
-    """The METHOD of a loaded file; raises PluginError where it is absent or misnamed."""
-    found = _attribute(module, file, "METHOD")
-    if not isinstance(found, Method):
-        raise PluginError(f"{file}: METHOD is a {type(found).__name__}; write METHOD = Method(...)")
-    _same_name(file, "METHOD.name", found.name)
-    if isinstance(found.loss, Divergence) and found.loss.broken and not found.control:
-        raise PluginError(
-            f"{file}: {found.loss.id} is broken by construction, so the method is a control and no "
-            "contender; write control=True"
-        )
+def _method_as(found: Method, hashed: str) -> Method:
+    return replace(found, source_hash=hashed)
+
+
+def _task_as(found: type[Task], hashed: str) -> type[Task]:
+    found.source_hash = hashed
     return found
 
 
-def task_in(module: ModuleType, file: Path) -> type[Task]:
-    """The TASK of a loaded file; raises PluginError where it is absent, abstract or misnamed."""
-    found = _attribute(module, file, "TASK")
-    if not (isinstance(found, type) and issubclass(found, Task)):
-        raise PluginError(f"{file}: TASK is {found!r}; write TASK = YourTask, a subclass of Task")
-    if inspect.isabstract(found):
-        missing = ", ".join(sorted(found.__abstractmethods__))
-        raise PluginError(f"{file}: {found.__name__} does not define {missing}; Task needs them")
-    absent = [field for field in ("name", "version", "summary") if not hasattr(found, field)]
-    if absent:
-        raise PluginError(f"{file}: {found.__name__} does not set {', '.join(absent)}")
-    _same_name(file, "TASK.name", found.name)
-    return found
+_METHODS = _Source[Method]("method", METHODS_PACKAGE, METHODS_GROUP, method_in, _method_as)
+_TASKS = _Source[type[Task]]("task", TASKS_PACKAGE, TASKS_GROUP, task_in, _task_as)
 
 
-def guarded(file: Path, load: Callable[[], T]) -> T:
-    """Run ``load``; what a plugin raises becomes a PluginError that names its file."""
+def _parsed(word: str) -> Word:
     try:
-        with warnings.catch_warnings():  # a control says so in every listing
-            warnings.filterwarnings("ignore", message="positive control")
-            return load()
-    except PluginError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{file}: cannot be loaded: {_told(error)}") from error
+        return words.parse(word)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
-def _method(package: str, stem: str, file: Path) -> Method:
-    module = guarded(file, lambda: importlib.import_module(f"{package}.{stem}"))
-    return method_in(module, file)
-
-
-def _task_class(package: str, stem: str, file: Path) -> type[Task]:
-    module = guarded(file, lambda: importlib.import_module(f"{package}.{stem}"))
-    return task_in(module, file)
-
-
-def _listing(package: str, load: Callable[[str, str, Path], T]) -> Listing[T]:
-    found: dict[str, T] = {}
-    broken: dict[str, PluginError] = {}
-    for stem, file in plugin_files(package).items():
+def _listing(named: Sequence[str], load: Callable[[str], Plugin[Any]]) -> Listing[Any]:
+    listing = Listing[Any]({}, {}, {})
+    for word in named:
         try:
-            found[stem] = load(package, stem, file)
+            found = load(word)
         except PluginError as error:
-            broken[stem] = error
-    return Listing(found, broken)
+            listing.broken[word] = error
+        else:
+            listing.found[found.value.name] = found.value
+            listing.origins[found.value.name] = found.origin
+    return listing
 
 
-def _one(kind: str, package: str, name: str, hint: str, load: Callable[[str, str, Path], T]) -> T:
-    files = plugin_files(package)
-    if name not in files:
-        raise UnknownName(kind, name, files, hint)
-    return load(package, name, files[name])
+def _one(source: _Source[T], word: Word, files: Mapping[str, str] | None) -> Plugin[T]:
+    file = word.file or (files or {}).get(word.name)
+    if file is not None and (path := _by_path(source, Path(file))) is not None:
+        module = load_file(path)
+        value = source.marked(source.read(module, path, None), source_hash(module, path))
+        return Plugin(value, Origin("file", path))
+    if word.name not in known(source.kind):
+        raise _unknown(source.kind, word.name)
+    return _registered(source, word.name)
 
 
-def _attribute(module: ModuleType, file: Path, name: str) -> Any:
-    if not hasattr(module, name):
-        raise PluginError(f"{file}: has no {name}; a file that is no plugin starts with an _")
-    return getattr(module, name)
-
-
-def _same_name(file: Path, field: str, name: str) -> None:
-    if name != file.stem:
+def _registered(source: _Source[T], name: str) -> Plugin[T]:
+    """A plugin by the name that it is registered under; PluginError for a name of two plugins."""
+    shipped, brought = plugin_files(source.package).get(name), packaged(source.group).get(name, ())
+    bearers = [f"opcd-bench itself ({shipped})"] if shipped is not None else []
+    bearers += [one.where for one in brought]
+    if len(bearers) > 1:
         raise PluginError(
-            f"{file}: {field} is {name!r} but the file is {file.stem!r}; give both one name"
+            f"{source.kind} {name!r} is there {len(bearers)} times: {'; '.join(bearers)}. Names "
+            "tell plugins apart: uninstall a package, or rename its entry point"
         )
+    if shipped is not None:
+        module = module_of(f"{source.package}.{name}", shipped)
+        return Plugin(source.read(module, shipped, None), Origin(SHIPPED, shipped))
+    return _of_package(source, brought[0])
 
 
-def _told(error: BaseException) -> str:
-    """An exception in one line, with the place where a SyntaxError stands."""
-    text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+def _of_package(source: _Source[T], brought: Packaged) -> Plugin[T]:
+    module = module_of(brought.module, brought.where)
+    value = source.read(module, brought.where, brought.name)
+    origin = Origin(brought.package, Path(str(module.__file__)))
+    return Plugin(source.marked(value, source_hash(module, brought.where)), origin)
+
+
+def _files(source: _Source[T], files: Mapping[str, str], named: tuple[str, ...]) -> dict[str, str]:
+    """Those of ``files`` that words need and that no registered plugin is."""
+    needed = {_parsed(word).name for word in named}
+    return {
+        name: file
+        for name, file in files.items()
+        if name in needed and _by_path(source, Path(file)) is not None
+    }
+
+
+def _by_path(source: _Source[T], file: Path) -> Path | None:
+    """A file by path; None for one of the registry's own folder, which is registered by its name.
+
+    Raises PluginError for a path of no Python file, or with the name of a registered plugin.
+    """
+    file = file.expanduser()
+    own = plugin_files(source.package).get(file.stem)
+    if file.suffix != ".py" or not file.is_file():
+        what = "there is no such file" if file.suffix == ".py" else "is no Python file"
+        raise PluginError(
+            f"{file}: {what} (looked for {file.absolute()}). A {source.kind} is given by name "
+            f"(list: opcd-bench {source.kind}s) or as a file: ./my_{source.kind}.py"
+        )
+    if own is not None and own.resolve() == file.resolve():
+        return None
+    taken = [f"a {source.kind} that ships with opcd-bench ({own})"] if own is not None else []
+    taken += [one.where for one in packaged(source.group).get(file.stem, ())]
+    if taken:
+        raise PluginError(
+            f"{file}: the name {file.stem!r} is taken by {taken[0]}; give the file and its "
+            f"{source.kind.upper()}.name another one"
+        )
+    return file
+
+
+def _unknown(kind: Kind, name: str) -> UnknownName:
+    hint = f"List them: opcd-bench {kind}s"
+    if Path(f"{name}.py").is_file():
+        hint = f"A file is given by its path: ./{name}.py"
+    return UnknownName(kind, name, known(kind), hint)

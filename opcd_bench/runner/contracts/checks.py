@@ -16,6 +16,8 @@ from opcd_bench.envs.task import Task
 from opcd_bench.errors import MissingData, PluginError, UserError
 from opcd_bench.runner import registry
 from opcd_bench.runner.contracts.contract import HEAVY, Contract, ContractBroken, Result, results
+from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
+from opcd_bench.runner.plugins import build_task, load_file, method_in, printing_aside, task_in
 
 
 def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result]:
@@ -36,9 +38,9 @@ def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result
         module = load_file(file)
         kind = kind_of(module, file)
         if kind == "method":
-            method: Method = registry.method_in(module, file)
+            method: Method = method_in(module, file)
         else:
-            task: Task = registry.build_task(registry.task_in(module, file), data_dir=data_dir)
+            task: Task = build_task(task_in(module, file), data_dir=data_dir)
     except UserError as error:
         yield Result("loads, and holds a METHOD or a TASK of the file's name", False, str(error))
         return
@@ -48,28 +50,12 @@ def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result
         yield from results(METHOD_CONTRACTS, method)
         return
     try:
-        task.examples("train")
+        with printing_aside():
+            task.examples("train")
     except MissingData as error:
         yield Result("the data that it reads can be had", False, str(error))
         return
     yield from results(TASK_CONTRACTS, task)
-
-
-def load_file(file: Path) -> ModuleType:
-    """The module of a file outside the registry; PluginError names the file and the exception."""
-    name = f"opcd_bench_checked_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{file}: is no Python module")
-    module = importlib.util.module_from_spec(spec)
-    loader = spec.loader
-    sys.modules[name] = module  # dataclasses look their module up while it loads
-    try:
-        registry.guarded(file, lambda: loader.exec_module(module))
-    except PluginError:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def kind_of(module: ModuleType, file: Path) -> Literal["method", "task"]:
@@ -107,11 +93,15 @@ def _imports_at_module_level(file: Path) -> str:
     return ""
 
 
+LOADED = "opcd-bench: loaded"
+"""What stands before the heavy modules that a plugin loads."""
+
+
 def _loads_without_torch(file: Path) -> str:
     program = (
         "import runpy, sys, warnings; warnings.simplefilter('ignore'); "
         "runpy.run_path(sys.argv[1], run_name='opcd_bench_checked'); "
-        f"print(' '.join(m for m in {HEAVY!r} if m in sys.modules))"
+        f"print({LOADED!r}, *(m for m in {HEAVY!r} if m in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False
@@ -120,8 +110,11 @@ def _loads_without_torch(file: Path) -> str:
         raise ContractBroken(
             f"does not load: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else '?'}"
         )
-    if done.stdout.strip():
-        raise ContractBroken(f"importing it loads {done.stdout.strip()}")
+    _, reached, loaded = done.stdout.rpartition(LOADED)  # a plugin may print on its own
+    if not reached:
+        raise ContractBroken("loading it ends the interpreter")
+    if loaded.strip():
+        raise ContractBroken(f"importing it loads {loaded.strip()}")
     return ""
 
 
@@ -162,11 +155,25 @@ def _parsed(file: Path) -> ast.Module:
 
 def _taken(file: Path, kind: str) -> tuple[Contract[Path], ...]:
     package = registry.METHODS_PACKAGE if kind == "method" else registry.TASKS_PACKAGE
+    group = METHODS_GROUP if kind == "method" else TASKS_GROUP
 
     def name_is_free(file: Path) -> str:
         owner = registry.plugin_files(package).get(file.stem)
         if owner is not None and owner.resolve() != file:
             raise ContractBroken(f"{file.stem!r} is taken by {owner}; choose another name")
-        return "registered" if owner is not None else "not yet in the registry's folder"
+        for one in packaged(group).get(file.stem, ()):
+            if _file_of(one) != file:
+                raise ContractBroken(f"{file.stem!r} is taken by {one.where}; choose another name")
+            return f"brought by {one.where}"
+        return "ships with opcd-bench" if owner is not None else "given by its path"
 
     return (Contract("no other file has its name", name_is_free),)
+
+
+def _file_of(brought: Packaged) -> Path | None:
+    """The file of a package's plugin; None where it has none that can be found."""
+    try:
+        spec = importlib.util.find_spec(brought.module)
+    except ImportError:
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None

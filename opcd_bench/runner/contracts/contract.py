@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -41,8 +43,12 @@ def results(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Result]:
     """Test every contract; whatever a plugin raises is a failed line, never the end."""
     for contract in contracts:
         try:
-            yield Result(contract.says, True, contract.test(plugin))
+            with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is no result
+                detail = contract.test(plugin)
+            yield Result(contract.says, True, detail)
         except ContractBroken as broken:
             yield Result(contract.says, False, str(broken))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit and the like too
             yield Result(contract.says, False, f"{type(error).__name__}: {error}")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from opcd_bench.envs.task import SPLITS, Episode, Example, Message, Task, assert_disjoint
 from opcd_bench.errors import DataError
-from opcd_bench.runner import registry
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
+from opcd_bench.runner.plugins import build_task
 from opcd_bench.seeds import seed_of
 
 PLAYED = 12
@@ -55,7 +55,7 @@ def _disjoint(task: Task) -> str:
 
 
 def _stable(task: Task) -> str:
-    again = registry.build_task(type(task), data_dir=task.data_dir, **dict(task.options()))
+    again = build_task(type(task), data_dir=task.data_dir, **dict(task.options()))
     for split in SPLITS:
         ids = [example.id for example in task.examples(split)]
         if ids != [example.id for example in task.examples(split)]:

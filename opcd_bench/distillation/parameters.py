@@ -1,0 +1,177 @@
+"""A method with parameters: ``opcd[k=4]`` is `opcd` with one field of its three choices changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from opcd_bench.config.words import bracketed
+from opcd_bench.distillation.losses.coordinates import Coordinates
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture
+from opcd_bench.errors import InvalidLoss, UnknownName
+
+Part = Literal["writer", "loss", "teacher"]
+
+
+class Parameter(NamedTuple):
+    """A field of a method that can stand in its brackets: whose it is, and what it may be."""
+
+    part: Part
+    type: Any
+
+
+def parameters(method: Method) -> dict[str, Parameter]:
+    """What the brackets of a method may hold, by name.
+
+    ``teacher_share`` is the writer's: 0 is the student, 1 the told teacher, between them a mixture.
+    The loss's coordinates and the teacher's fields have their own names. A stored writer has no
+    share, and a loss that is a function of its own no coordinates.
+    """
+    found: dict[str, Parameter] = {}
+    if method.writer.kind != "stored":
+        found["teacher_share"] = Parameter("writer", float)
+    if isinstance(method.loss, Divergence):
+        for name, kind in get_type_hints(Coordinates).items():
+            if name != "allow_broken":
+                found[name] = Parameter("loss", kind)
+    for name, kind in get_type_hints(Teacher).items():
+        found[name] = Parameter("teacher", kind)
+    return dict(sorted(found.items()))
+
+
+def values(method: Method) -> dict[str, Any]:
+    """The value that a method has of every parameter that it takes."""
+    return {
+        name: getattr(getattr(method, parameter.part), name)
+        for name, parameter in parameters(method).items()
+    }
+
+
+def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
+    """``method`` with the texts ``given`` in place of its own values, under its canonical name.
+
+    A value that the method has anyway leaves no trace: with no other it is ``method`` itself.
+    Raises UnknownName for a parameter that it does not take; InvalidLoss for a text that is no
+    value of its field, or for a combination that `Divergence`, `Teacher` or `Method` refuses.
+    """
+    takes, own = parameters(method), values(method)
+    for name in given:
+        if name not in takes:
+            raise UnknownName(f"parameter of method {method.name!r}", name, takes, _why(method))
+    read = {name: _value(method, name, takes[name].type, text) for name, text in given.items()}
+    changed = {name: value for name, value in sorted(read.items()) if value != own[name]}
+    if not changed:
+        return method
+    name = bracketed(method.name, {key: text_of(value) for key, value in changed.items()})
+    parts: dict[Part, dict[str, Any]] = {"writer": {}, "loss": {}, "teacher": {}}
+    for key, value in changed.items():
+        parts[takes[key].part][key] = value
+    try:
+        return dataclasses.replace(
+            method,
+            name=name,
+            summary=f"{method.summary} With {_listed(changed)}.",
+            writer=_writer(method.writer, **parts["writer"]),
+            loss=_with(method.loss, parts["loss"]),
+            teacher=_with(method.teacher, parts["teacher"]),
+        )
+    except InvalidLoss as error:
+        stand = {key: value for key, value in {**own, **changed}.items() if value is not None}
+        why = str(error).removeprefix(f"method {name!r}: ")
+        raise InvalidLoss(
+            f"method {name}: {why}\nIts parameters, with these: {_listed(stand)}. Change those "
+            "that contradict each other in the same brackets; 'none' leaves one out (k=none)"
+        ) from None
+
+
+def text_of(value: Any) -> str:
+    """A value as it is written in brackets: the one text that it has."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def _listed(changed: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={text_of(value)}" for name, value in changed.items())
+
+
+def _with(part: Any, changed: Mapping[str, Any]) -> Any:
+    return dataclasses.replace(part, **changed) if changed else part
+
+
+def _writer(writer: Writer, teacher_share: float | None = None) -> Writer:
+    """The writer with another share of the told teacher's replies; None changes nothing."""
+    if teacher_share is None:
+        return writer
+    return {0.0: STUDENT, 1.0: TOLD_TEACHER}.get(teacher_share) or mixture(teacher_share)
+
+
+def _why(method: Method) -> str:
+    """Why a method takes fewer parameters than others; nothing where it takes them all."""
+    if isinstance(method.loss, Divergence):
+        return ""
+    return "Its loss is a function of its own, which has no coordinates."
+
+
+def _value(method: Method, name: str, kind: Any, text: str) -> Any:
+    """A text as a value of the parameter's type; InvalidLoss says what is allowed."""
+    for option in _options(kind):
+        try:
+            return _read(option, text)
+        except ValueError:
+            continue
+    words = [word for option in _options(kind) for word in _words(option)]
+    near = difflib.get_close_matches(text, words, n=1)
+    guess = f" Did you mean {name}={near[0]}?" if near else ""
+    allowed = " or ".join(_said(option) for option in _options(kind))
+    own = text_of(values(method)[name])
+    raise InvalidLoss(
+        f"method {method.name}[{name}={text}]: {name} is {allowed}, not {text!r}.{guess} "
+        f"{method.name} has {name}={own}"
+    )
+
+
+def _options(kind: Any) -> Iterator[Any]:
+    """The members of a union, or the type alone."""
+    yield from get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def _words(option: Any) -> tuple[str, ...]:
+    """The words that a type may be, where it is one of a few."""
+    if option is bool:
+        return ("true", "false")
+    if option is type(None):
+        return ("none",)
+    return get_args(option) if get_origin(option) is Literal else ()
+
+
+def _read(option: Any, text: str) -> Any:
+    if words := _words(option):
+        if text not in words:
+            raise ValueError(text)
+        return {"none": None, "true": True, "false": False}[text] if _is_constant(option) else text
+    if option is int:
+        if not re.fullmatch(r"[+-]?\d+", text, flags=re.ASCII):
+            raise ValueError(text)
+        return int(text)
+    assert option is float, option
+    if "_" in text or not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+def _is_constant(option: Any) -> bool:
+    return option is bool or option is type(None)
+
+
+def _said(option: Any) -> str:
+    """What a type allows, in words."""
+    if words := _words(option):
+        return " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
+    return "a whole number" if option is int else "a number"

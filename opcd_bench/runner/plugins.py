@@ -1,0 +1,159 @@
+"""Load one method or task, from a module or from a file; what goes wrong names where it lies."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import PluginError, UserError
+from opcd_bench.hashing import bytes_digest
+
+T = TypeVar("T")
+
+Where = Path | str
+"""Where a plugin lies, as an error says it: its file, or the package that brings it."""
+
+
+def module_of(name: str, where: Where) -> ModuleType:
+    """A module by its full name; PluginError says ``where`` it lies and what it raised."""
+    return guarded(where, lambda: importlib.import_module(name))
+
+
+def load_file(file: Path) -> ModuleType:
+    """The module in a file outside every package, loaded once for each content that it has.
+
+    It runs from the very bytes that `source_hash` reads, so that no stale byte code stands in for
+    an edited file. PluginError names the file.
+    """
+    path = file.resolve()
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"{file}: cannot be read: {error.strerror} (looked for {path})") from None
+    name = f"opcd_bench_file_{path.stem}_{bytes_digest(str(path).encode() + source, 16)}"
+    if name in sys.modules:
+        return sys.modules[name]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses look their module up while it loads
+    try:
+        guarded(file, lambda: exec(compile(source, str(path), "exec"), module.__dict__))
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def source_hash(module: ModuleType, where: Where) -> str:
+    """Ten hex digits of the SHA-256 of a module's file, whatever its line ends."""
+    try:
+        source = Path(str(module.__file__)).read_bytes()
+    except OSError as error:
+        raise PluginError(f"{where}: its source cannot be read: {error.strerror}") from None
+    return bytes_digest(source.replace(b"\r\n", b"\n"), 10)
+
+
+def method_in(module: ModuleType, where: Where, name: str | None = None) -> Method:
+    """The METHOD of a loaded module; raises PluginError where it is absent or misnamed.
+
+    Its name is ``name``, or else that of the file ``where``.
+    """
+    found = _attribute(module, where, "METHOD")
+    if not isinstance(found, Method):
+        raise PluginError(
+            f"{where}: METHOD is a {type(found).__name__}; write METHOD = Method(...)"
+        )
+    _same_name(where, "METHOD.name", found.name, name)
+    if isinstance(found.loss, Divergence) and found.loss.broken and not found.control:
+        raise PluginError(
+            f"{where}: {found.loss.id} is broken by construction, so the method is a control and "
+            "no contender; write control=True"
+        )
+    return found
+
+
+def task_in(module: ModuleType, where: Where, name: str | None = None) -> type[Task]:
+    """The TASK of a loaded module; raises PluginError where it is absent, abstract or misnamed."""
+    found = _attribute(module, where, "TASK")
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise PluginError(f"{where}: TASK is {found!r}; write TASK = YourTask, a subclass of Task")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise PluginError(f"{where}: {found.__name__} does not define {missing}; Task needs them")
+    absent = [field for field in ("name", "version", "summary") if not hasattr(found, field)]
+    if absent:
+        raise PluginError(f"{where}: {found.__name__} does not set {', '.join(absent)}")
+    _same_name(where, "TASK.name", found.name, name)
+    return found
+
+
+def build_task(found: type[Task], **options: Any) -> Task:
+    """An instance of a task class, built with those of ``options`` that its constructor takes."""
+    parameters = inspect.signature(found).parameters.values()
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    taken = {key: value for key, value in options.items() if takes_all or key in named}
+    try:
+        with printing_aside():
+            return found(**taken)
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(
+            f"{inspect.getfile(found)}: the task cannot be built with {taken}: {_told(error)}"
+        ) from error
+
+
+def guarded(where: Where, load: Callable[[], T]) -> T:
+    """Run ``load``; what a plugin raises becomes a PluginError that says where it lies.
+
+    SystemExit too, and every exception but that of ctrl-C. What it prints goes to standard error.
+    """
+    try:
+        with warnings.catch_warnings(), printing_aside():  # a control says so in every listing
+            warnings.filterwarnings("ignore", message="positive control")
+            return load()
+    except (PluginError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{where}: cannot be loaded: {_told(error)}") from error
+
+
+@contextlib.contextmanager
+def printing_aside() -> Iterator[None]:
+    """What plugins print goes to standard error: on standard output it would spoil ``--json``."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _attribute(module: ModuleType, where: Where, name: str) -> Any:
+    if not hasattr(module, name):
+        raise PluginError(f"{where}: has no {name}; a file that is no plugin starts with an _")
+    return getattr(module, name)
+
+
+def _same_name(where: Where, field: str, name: str, wanted: str | None) -> None:
+    if isinstance(where, Path) and wanted is None and name != where.stem:
+        raise PluginError(
+            f"{where}: {field} is {name!r} but the file is {where.stem!r}; give both one name"
+        )
+    if wanted is not None and name != wanted:
+        raise PluginError(
+            f"{where}: {field} is {name!r} but the entry point is {wanted!r}; give both one name"
+        )
+
+
+def _told(error: BaseException) -> str:
+    """An exception in one line, with the place where a SyntaxError stands."""
+    text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
