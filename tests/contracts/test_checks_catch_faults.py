@@ -1,6 +1,7 @@
 """A contract that no fault can break is worth nothing: each one is broken here on purpose."""
 
 import dataclasses
+import re
 from typing import ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ from opcd_bench.envs.task import (
     Task,
     Turn,
 )
+from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.runner import registry
 from opcd_bench.runner.contracts.checks import check_file
 from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
@@ -132,7 +134,7 @@ class Reply(Episode):
         self.right, self.reply = example.reference, None
 
     def step(self, reply):
-        self.reply = reply
+        self.reply = without_thinking(reply)
         return Turn(tuple(self.messages), done=True)
 
     def grade(self):
@@ -211,6 +213,35 @@ class Crashing(Codes):
         return episode
 
 
+class Reading(Codes):
+    """Grades whatever number stands last, thought or not."""
+
+    def open(self, example, seed):
+        episode = Reply(example)
+
+        def step(reply):
+            episode.reply = (re.findall(r"\d+", reply) or ["none"])[-1]
+            return Turn(tuple(episode.messages), done=True)
+
+        episode.step = step
+        return episode
+
+
+class Distracted(Codes):
+    """Does not find an answer that stands behind a thought."""
+
+    def open(self, example, seed):
+        episode = Reply(example)
+
+        def step(reply):
+            hidden = "</think>" in reply and reply[-1].isdigit()
+            episode.reply = "thought" if hidden else without_thinking(reply)
+            return Turn(tuple(episode.messages), done=True)
+
+        episode.step = step
+        return episode
+
+
 class Boastful(Codes):
     def floors(self, split):
         return [Floor("constant", 1.5, "guessed")]
@@ -230,6 +261,8 @@ def test_a_right_task_keeps_every_contract():
         (Moody, "the same seed and replies give the same episode", "two episodes"),
         (Generous, "its episodes keep the protocol for any reply", "not lost"),
         (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
+        (Reading, "what is thought in a reply is never graded", "is graded 1.0 (answer"),
+        (Distracted, "what is thought in a reply is never graded", "without what is thought"),
         (Boastful, "its floors and ceiling lie in 0 … 1, and say how computed", "1.5"),
     ],
 )

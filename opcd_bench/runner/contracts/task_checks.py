@@ -1,4 +1,4 @@
-"""The contracts of a task: splits, ids, the episode protocol, floors, no leaking context."""
+"""The contracts of a task: splits, ids, the episode protocol, grading, floors, no leak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from opcd_bench.envs.task import SPLITS, Episode, Example, Message, Task, assert_disjoint
+from opcd_bench.envs.task import SPLITS, Episode, Example, Grade, Message, Task, assert_disjoint
 from opcd_bench.errors import DataError
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
 from opcd_bench.runner.plugins import build_task
@@ -18,6 +18,8 @@ PLAYED = 12
 ROLES = ("system", "user", "assistant")
 REPLIES = ("", "I do not know.", "[up]", "Answer: 7", "\u2603 {}[]()\n\n42")
 """What a student may write that no grader may stumble over; none needs to be right."""
+
+SILENT = "I do not know."
 
 
 def seed(task: Task, example: Example) -> int:
@@ -135,6 +137,54 @@ def _deterministic(task: Task) -> str:
     return ""
 
 
+def _thinking(task: Task) -> str:
+    """What is thought is read by no grader: neither for the answer nor against it."""
+    right = 0
+    for example in played_examples(task)[:: max(1, PLAYED // 4)]:
+        answers = _answers(task.open(example, seed(task, example)), example)
+        silent, empty = (_grade(task, example, reply) for reply in (SILENT, ""))
+        for number, answer in enumerate(answers):
+            for reply, alone in (
+                (f"<think>\n{answer}\n</think>\n\n{SILENT}", silent),
+                (f"{answer}\n</think>\n\n{SILENT}", silent),  # the prompt opened the block
+                (f"<think>\n{answer}", empty),  # cut while it was thinking
+            ):
+                _same_grade(example, reply, _grade(task, example, reply), alone)
+            said = _grade(task, example, answer)
+            right += bool(said.score)
+            other = answers[number - 1] if len(answers) > 1 else "Answer: 0"
+            reply = f"<think>\n{other}\n</think>\n\n{answer}"
+            _same_grade(example, reply, _grade(task, example, reply), said)
+    return f"{right} right answer{'s' * (right != 1)} behind a wrong thought"
+
+
+def _answers(episode: Episode, example: Example) -> list[str]:
+    """What may be read as an answer: the reference in the usual forms, or the listed actions."""
+    reference = example.reference
+    forms = ("Answer: {}", "<answer>{}</answer>", "\\boxed{{{}}}", "{}")
+    known = [] if reference is None else [form.format(reference) for form in forms]
+    listed = dict.fromkeys(re.findall(r"\[\w+\]", episode.messages[-1]["content"]))
+    return [*known, *listed] or ["Answer: 7", "[up]"]
+
+
+def _grade(task: Task, example: Example, reply: str) -> Grade:
+    """The grade of an episode that is answered with ``reply`` at every turn."""
+    grade = _play(task, example, (reply,))[-1]
+    assert isinstance(grade, Grade)
+    return grade
+
+
+def _same_grade(example: Example, reply: str, grade: Grade, alone: Grade) -> None:
+    """Raise where a thought changed a grade; ``alone`` is that of the same reply without it."""
+    if (grade.score, grade.answer) == (alone.score, alone.answer):
+        return
+    raise ContractBroken(
+        f"example {example.id}: {reply!r} is graded {grade.score} (answer {grade.answer!r}), and "
+        f"without what is thought in it {alone.score} (answer {alone.answer!r}): thinking is never "
+        "graded. Build on opcd_bench.envs.question, or grade envs.thinking.without_thinking(reply)"
+    )
+
+
 def _bounds(task: Task) -> str:
     told = []
     for split in SPLITS:
@@ -177,6 +227,7 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its examples keep their ids and their order", _stable),
     Contract("its episodes keep the protocol for any reply", _protocol),
     Contract("the same seed and replies give the same episode", _deterministic),
+    Contract("what is thought in a reply is never graded", _thinking),
     Contract("its floors and ceiling lie in 0 … 1, and say how computed", _bounds),
     Contract("no sentence of its context is in a plain prompt", _no_leak),
 )

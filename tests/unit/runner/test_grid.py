@@ -118,6 +118,7 @@ CHANGES = {
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
 }  # fmt: skip
 UNCHANGING = {
+    "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
     "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
