@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import keyword
+import re
+import shlex
+import sys
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +16,18 @@ import typer
 
 from opcd_bench.errors import PluginError
 from opcd_bench.runner import registry
+from opcd_bench.runner.registry import Kind
 
 app = typer.Typer(help="Write the scaffold of a contributed file.", no_args_is_help=True)
+
+RESERVED = ("all", "auto", "false", "none", "true")
+"""Words that mean something on the command line or in a suite."""
 
 Name = Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, underscores.")]
 
 METHOD = '''"""What {name} changes, in one sentence."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="{name}",
@@ -33,57 +41,43 @@ METHOD = Method(
 
 TASK = '''"""What {name} asks, in one sentence."""
 
-from opcd_bench.envs.task import Ceiling, Context, Episode, Example, Floor, Grade, Task, Turn
+from opcd_bench.envs.question import DataTask
+from opcd_bench.envs.task import Context, Example, Grade
 
-RANGES = {{"train": range(0, 60), "dev": range(60, 80), "test": range(80, 100)}}
-
-
-class Reply(Episode):
-    """One question, one reply."""
-
-    def __init__(self, example):
-        question = f"What is the code of {{example.content['number']}}?"
-        self.messages = ({{"role": "user", "content": question}},)
-        self.right, self.reply = example.reference, None
-
-    def step(self, reply):
-        """Take the reply; the episode is over."""
-        self.reply = reply.strip()
-        return Turn(tuple(self.messages), done=True)
-
-    def grade(self):
-        """1 for the right code, 0 for another, None where there is none to read."""
-        if self.reply is None:
-            return Grade(0.0, None, "no reply")
-        if not self.reply.isdigit():
-            return Grade(None, None, "the reply is no number")
-        return Grade(float(self.reply == self.right), self.reply, f"the code is {{self.right}}")
+NUMBERS = {{"train": range(0, 60), "dev": range(60, 80), "test": range(80, 100)}}
 
 
-class {classname}(Task):
+class {classname}(DataTask):
     """The code of a number is told in the context alone."""
 
     name, version, summary = "{name}", 1, "What it asks, in one line."
 
     def context(self):
-        """What the teacher is told."""
+        """What the teacher is told and the student is not."""
         return Context("The code of a number is the number plus seven.")
 
-    def examples(self, split):
-        """Numbers, each in one split."""
-        return [Example({{"number": n}}, reference=str(n + 7)) for n in RANGES[split]]
+    @classmethod
+    def load(cls, data_dir):
+        """The examples of each split: numbers, each in one split alone."""
+        return {{
+            split: [Example({{"number": number}}, reference=str(number + 7)) for number in numbers]
+            for split, numbers in NUMBERS.items()
+        }}
 
-    def open(self, example, seed):
-        """Nothing is left to chance."""
-        return Reply(example)
+    def question(self, example):
+        """The user's message."""
+        return f"What is the code of {{example.content['number']}}? Answer with a number."
 
-    def floors(self, split):
-        """The best constant answer is right once."""
-        return [Floor("constant", 1 / len(RANGES[split]), "one code fits one number")]
+    def graded(self, example, reply):
+        """1 for the right code, 0 for another, None where there is none to read.
 
-    def ceiling(self, split):
-        """Every item can be solved."""
-        return Ceiling(1.0, "by construction")
+        ``reply`` comes without what was thought in it.
+        """
+        answer = reply.strip()
+        if not answer.isdigit():
+            return Grade(None, None, "the response is no number")
+        right = answer == example.reference
+        return Grade(float(right), answer, f"the code is {{example.reference}}")
 
 
 TASK = {classname}
@@ -114,18 +108,12 @@ def checkout(start: Path) -> Path | None:
     return None
 
 
-def _write(name: str, kind: str, package: str, folder: str, text: str) -> None:
-    usable = name.isidentifier() and not keyword.iskeyword(name)
-    if not usable or name != name.lower() or name.startswith("_"):
-        raise PluginError(
-            f"{name!r} cannot name a {kind}: use lower-case letters, digits and underscores, a "
-            f"letter first; for example: opcd-bench new {kind} my_{kind}"
-        )
-    taken = registry.plugin_files(package).get(name)
-    if taken is not None:
-        raise PluginError(f"{kind} {name!r} exists: {taken}; choose another name")
+def _write(name: str, kind: Kind, package: str, folder: str, text: str) -> None:
+    _refuse_unusable(name, kind)
     root = checkout(Path.cwd().resolve())
-    file = (root / folder if root is not None else Path.cwd()) / f"{name}.py"
+    own = root / folder if root is not None else None
+    registered = own is not None and _is_registry(own, package)
+    file = own / f"{name}.py" if own is not None and registered else Path(f"{name}.py")
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(text)
@@ -133,13 +121,49 @@ def _write(name: str, kind: str, package: str, folder: str, text: str) -> None:
         raise PluginError(f"{file} exists; choose another name, or remove it") from None
     except OSError as error:
         raise PluginError(f"{file}: cannot be written: {error.strerror}") from None
-    print(f"wrote {file}")
-    if root is None:
-        print(
-            f"This folder is no source checkout of opcd-bench: when the file is ready, put it into "
-            f"{folder}/ of one (git clone, make quickstart), and it is listed."
-        )
-    runs = f"--methods opcd,{name} --tasks rule_math"
+    shown = str(file) if registered else f"./{file}"
+    word = name if registered else shown
+    print(f"wrote {file.resolve()}")
+    print(f"Edit it, then:\n  opcd-bench check {shlex.quote(shown)}")
     if kind == "task":
-        runs = f"--methods opcd,sft_context --tasks {name}"
-    print(f"next: edit it; opcd-bench check {file}; opcd-bench run {runs}")
+        print(f"  opcd-bench run --methods opcd,sft_context --tasks {word}")
+    else:
+        print(f"  opcd-bench run --methods opcd,{word} --tasks rule_math")
+
+
+def _is_registry(folder: Path, package: str) -> bool:
+    """Whether a checkout's folder is the one that this opcd-bench reads its plugins from."""
+    read = importlib.import_module(package).__path__
+    return folder.is_dir() and folder.resolve() in {Path(path).resolve() for path in read}
+
+
+def _refuse_unusable(name: str, kind: Kind) -> None:
+    """Raise PluginError for a name that a file must not have, with the reason."""
+    example = f"for example: opcd-bench new {kind} my_{kind}"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise PluginError(
+            f"{name!r} cannot name a {kind}: use lower-case letters a to z, digits and "
+            f"underscores, a letter first; {example}"
+        )
+    if name in RESERVED or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        raise PluginError(f"{name!r} cannot name a {kind}: the word has a meaning; {example}")
+    if name in registry.known(kind):
+        raise PluginError(f"{kind} {name!r} exists; choose another name (list: opcd-bench {kind}s)")
+    if why := _module_called(name):
+        raise PluginError(f"{name!r} cannot name a {kind}: {why}; {example}")
+
+
+def _module_called(name: str) -> str | None:
+    """Why a name is a module's already: Python's, ours or an installed package's; None if free."""
+    hides = f"and a file {name}.py would hide it"
+    if name in sys.stdlib_module_names:
+        return f"it is a module of Python's standard library, {hides}"
+    package = Path(str(sys.modules["opcd_bench"].__file__)).parent
+    ours = {file.stem for file in package.rglob("*.py")}
+    ours |= {file.parent.name for file in package.rglob("__init__.py")}
+    if name in ours:
+        return "it is a module of opcd_bench already"
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None or Path(spec.origin).parent == Path.cwd():
+        return None
+    return f"it is an installed package ({spec.origin}), {hides}"
