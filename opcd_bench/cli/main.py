@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -20,6 +21,7 @@ from opcd_bench.cli import (
     methods,
     micro,
     new,
+    output,
     report,
     run,
     select,
@@ -79,8 +81,11 @@ def _options(
 def entry(arguments: Sequence[str] | None = None) -> None:
     """Run a command line; a user's error is one message and exit code 2, ours a traceback."""
     words = tuple(sys.argv[1:] if arguments is None else arguments)
+    helped = {"-h", "--help"} & set(words)
+    alone = output.json_alone() if "--json" in words and not helped else contextlib.nullcontext()
     try:
-        app(args=list(words), prog_name="opcd-bench", obj=words)
+        with alone:
+            app(args=list(words), prog_name="opcd-bench", obj=words)
     except UserError as error:
         print(f"opcd-bench: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)

@@ -12,7 +12,6 @@ from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.parameters import values
 from opcd_bench.runner import registry
-from opcd_bench.runner.plugins import printing_aside
 from opcd_bench.runner.registry import Origin
 
 
@@ -29,8 +28,7 @@ def methods(
     """List the methods: writer, loss, support, teacher, origin, source; exit 1 if one is broken."""
     named = [word for text in words for word in settings.names(text)] if words else None
     listing = registry.listed_methods(named)
-    with printing_aside():
-        rows = [_row(method, listing.origins[name]) for name, method in listing.found.items()]
+    rows = [_row(method, listing.origins[name]) for name, method in listing.found.items()]
     if json:
         print_json(
             {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -35,9 +36,28 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+_OUT: list[TextIO] = []
+"""The real standard output, while `json_alone` keeps everything else off it."""
+
+
+@contextlib.contextmanager
+def json_alone() -> Iterator[None]:
+    """Nothing but `print_json` writes to standard output; what plugins print goes to the error's.
+
+    A method's or a task's own code may print whenever it runs, and must not spoil ``--json``.
+    """
+    _OUT.append(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _OUT.pop()
+
+
 def print_json(value: Any) -> None:
     """One indented JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    print(text, file=_OUT[-1] if _OUT else sys.stdout)
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import SPLITS, Task
 from opcd_bench.errors import DataError, MissingData, MissingPackage
 from opcd_bench.runner import registry
-from opcd_bench.runner.plugins import build_task, printing_aside
+from opcd_bench.runner.plugins import build_task
 from opcd_bench.runner.registry import Origin
 
 
@@ -27,10 +27,7 @@ def tasks(
     Sizes are of what lies in a folder: a listing asks nothing of the Hub.
     """
     listing = registry.listed_tasks()
-    with printing_aside():
-        rows = [
-            _row(found, listing.origins[name], data_dir) for name, found in listing.found.items()
-        ]
+    rows = [_row(found, listing.origins[name], data_dir) for name, found in listing.found.items()]
     if json:
         broken = {name: str(error) for name, error in listing.broken.items()}
         print_json({"tasks": rows, "broken": broken})

@@ -17,7 +17,7 @@ from opcd_bench.errors import MissingData, PluginError, UserError
 from opcd_bench.runner import registry
 from opcd_bench.runner.contracts.contract import HEAVY, Contract, ContractBroken, Result, results
 from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
-from opcd_bench.runner.plugins import build_task, load_file, method_in, printing_aside, task_in
+from opcd_bench.runner.plugins import build_task, load_file, method_in, task_in
 
 
 def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result]:
@@ -50,8 +50,7 @@ def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result
         yield from results(METHOD_CONTRACTS, method)
         return
     try:
-        with printing_aside():
-            task.examples("train")
+        task.examples("train")
     except MissingData as error:
         yield Result("the data that it reads can be had", False, str(error))
         return
