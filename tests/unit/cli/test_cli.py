@@ -294,38 +294,6 @@ def test_neither_methods_nor_tasks_nor_a_suite_is_nothing_to_run():
 # --- files of one's own -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["method", "task"])
-def test_a_scaffold_passes_its_check_as_it_is(opcd, tmp_path, kind):
-    told = opcd("new", kind, "mine")
-    assert told.code == 0
-    assert f"wrote {tmp_path / 'mine.py'}" in told.out
-    checked = opcd("check", "mine.py")
-    assert checked.code == 0, checked.out
-    assert "FAIL" not in checked.out
-    if kind == "method":
-        assert len((tmp_path / "mine.py").read_text().splitlines()) <= 20
-
-
-def test_a_scaffold_goes_into_the_folder_of_a_source_checkout(opcd, tmp_path):
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "opcd-bench"\n')
-    (tmp_path / "baselines").mkdir()
-    opcd("new", "method", "mine")
-    assert (tmp_path / "baselines" / "mine.py").is_file()
-
-
-def test_a_scaffold_overwrites_nothing(opcd, tmp_path):
-    (tmp_path / "mine.py").write_text("precious\n")
-    told = opcd("new", "method", "mine")
-    assert told.code == 2 and "exists" in told.err
-    assert (tmp_path / "mine.py").read_text() == "precious\n"
-
-
-@pytest.mark.parametrize("name", ["Mine", "my-way", "_mine", "2nd", "class", "opcd"])
-def test_a_scaffold_with_an_unusable_name_is_refused(opcd, tmp_path, name):
-    assert opcd("new", "method", name).code == 2
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_that_breaks_its_contract_gives_exit_code_1(opcd, tmp_path):
     (tmp_path / "mine.py").write_text('"""Nothing."""\nimport torch\nMETHOD = 3\n')
     told = opcd("check", "mine.py")
