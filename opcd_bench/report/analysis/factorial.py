@@ -154,7 +154,8 @@ def _support(loss: Mapping[str, Any]) -> str:
     if name == SUMMED_OVER.get(loss["direction"]):
         name = "own_top_k"
     if loss["k"] is not None:
-        name = name.replace("top_k", f"top-{loss['k']}")
+        of = "" if "top_k" in name else " of top_k"  # of a union or an intersection
+        name = f"{name}{of}".replace("top_k", f"top-{loss['k']}")
     outside = "" if loss["outside"] == "none" else f", {loss['outside']}"
     return f"{name.replace('_', ' ')}{outside}"
 
