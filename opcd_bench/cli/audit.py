@@ -26,7 +26,11 @@ HEADINGS = {
 
 def audit(
     method: Annotated[
-        list[str], typer.Option("--method", help="A method whose loss is audited (repeatable).")
+        list[str],
+        typer.Option(
+            "--method",
+            help="Methods whose losses are audited: opcd,'opcd[k=4]',./mine.py (repeatable).",
+        ),
     ],
     task: Annotated[str, typer.Option(help="The task whose trajectories are read.")] = "rule_math",
     model: Annotated[str | None, typer.Option(help="Student: Hub id, folder, or 'micro'.")] = None,

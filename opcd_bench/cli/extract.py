@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 PROMPTS = ("auto", "micro", "general")
 ENGINES = ("hf", "vllm")
 
-TaskName = Annotated[str, typer.Option("--task", help="Task; list: opcd-bench tasks.")]
+TaskName = Annotated[
+    str, typer.Option("--task", help="Task, by name or file; list: opcd-bench tasks.")
+]
 Model = Annotated[str, typer.Option(help="Hub id, folder, or 'micro' (built in).")]
 Revision = Annotated[str | None, typer.Option(help="Revision of a Hub model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]

@@ -32,10 +32,15 @@ def run(
         typer.Option(metavar="NAME", help="A size of the suite; list: opcd-bench suites."),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Methods; list: opcd-bench methods.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Methods: opcd, 'opcd[k=4]', ./my_method.py; list: opcd-bench methods.",
+        ),
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Tasks; list: opcd-bench tasks.")
+        str | None,
+        typer.Option(metavar="A,B", help="Tasks: rule_math, ./my_task.py; list: opcd-bench tasks."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="How many training seeds: 0 … n-1.")] = None,
     learning_rate: Annotated[

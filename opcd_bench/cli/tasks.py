@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,9 @@ import typer
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import SPLITS, Task
-from opcd_bench.errors import DataError, MissingData, MissingPackage
+from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError
 from opcd_bench.runner import registry
-from opcd_bench.runner.plugins import build_task
+from opcd_bench.runner.plugins import build_task, guarded
 from opcd_bench.runner.registry import Origin
 
 
@@ -27,7 +28,13 @@ def tasks(
     Sizes are of what lies in a folder: a listing asks nothing of the Hub.
     """
     listing = registry.listed_tasks()
-    rows = [_row(found, listing.origins[name], data_dir) for name, found in listing.found.items()]
+    rows: list[dict[str, Any]] = []
+    for name, found in listing.found.items():
+        origin = listing.origins[name]
+        try:
+            rows.append(guarded(origin.file, partial(_row, found, origin, data_dir)))
+        except PluginError as error:
+            listing.broken[name] = error
     if json:
         broken = {name: str(error) for name, error in listing.broken.items()}
         print_json({"tasks": rows, "broken": broken})

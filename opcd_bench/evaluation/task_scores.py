@@ -55,6 +55,7 @@ def protocol(
         "task": task.name,
         "version": task.version,
         "options": dict(task.options()),
+        **task.source(),
         "split": split,
         "examples": digest([example.id for example in examples]),
         "n_examples": len(examples),

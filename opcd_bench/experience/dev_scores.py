@@ -46,6 +46,7 @@ class DevScores:
         key = digest(
             {
                 "task": [task.name, task.version, dict(task.options())],
+                **task.source(),
                 "model": dict(reader.identity),
                 "sampling": asdict(sampling),
                 "seed": seed,

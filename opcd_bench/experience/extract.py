@@ -57,6 +57,7 @@ class Extraction:
             "task": self.task.name,
             "task_version": self.task.version,
             "options": dict(self.task.options()),
+            **self.task.source(),
             "model": dict(self.reader.identity),
             "items": self.recipe.items,
             "sampling": asdict(self.recipe.solving),

@@ -91,6 +91,10 @@ def overflowing(student, teacher, ids):
     return TokenLoss(value, value.detach())
 
 
+def leaving(student, teacher, ids):
+    raise SystemExit(7)
+
+
 def one_value(student, teacher, ids):
     return kl(student, teacher)
 
@@ -110,6 +114,7 @@ def test_a_right_loss_of_ones_own_keeps_every_contract():
         (batch_centred, "each token's loss reads its own position alone", "at another"),
         (noisy, "the same tensors give the same values", "two gradients"),
         (shifted, "its divergence is zero where teacher = student", "not 0"),
+        (leaving, "its values and gradients are finite", "SystemExit: 7"),
         (overflowing, "its values and gradients are finite", "not finite"),
     ],
 )

@@ -179,3 +179,15 @@ def test_nothing_run_has_no_effect():
 def test_alike_corners_have_no_interval_of_width_zero():
     found = effects(square(dict.fromkeys(CORNERS, shares(0.5)))).loc[("test", "writer"), "effect"]
     assert found.value == 0.0 and math.isnan(found.low)
+
+
+def test_supports_of_two_sizes_are_two_levels_whoever_owns_them():
+    levels = {
+        (support, k): factorial.coordinates(
+            {**describe(), "loss": {**describe()["loss"], "support": support, "k": k}}
+        )["support"]
+        for support in ("student_top_k", "union", "teacher_top_k_and_sampled")
+        for k in (4, 16)
+    }
+    assert len(set(levels.values())) == 6
+    assert levels["union", 4].startswith("union of top-4")

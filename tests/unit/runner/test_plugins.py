@@ -11,6 +11,7 @@ import pytest
 
 from opcd_bench.cli import settings
 from opcd_bench.config.suite import make_suite
+from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
 from opcd_bench.runner import entry_points, grid, registry
 from opcd_bench.runner.rounds import chain as chains
@@ -100,9 +101,9 @@ def test_a_file_takes_parameters(here):
 def test_a_file_is_a_task_whose_hash_enters_what_describes_it(here):
     task = registry.task("./codes.py", history="last", data_dir=None)
     assert task.examples("test")[0].reference in ("15", "16")
-    described = grid.describe_task(task)
+    described = describe_task(task)
     assert described["source_hash"] == type(task).source_hash
-    assert "source_hash" not in grid.describe_task(registry.task("rule_math"))
+    assert "source_hash" not in describe_task(registry.task("rule_math"))
 
 
 def test_a_moved_file_gives_the_same_run_and_an_edited_one_another(here):
@@ -387,6 +388,20 @@ def test_a_plugin_that_leaves_the_interpreter_is_a_broken_one_for_check_too(here
     assert told.code == 1
     assert "loads in a fresh interpreter without torch: loading it ends the interpreter" in told.out
     assert "cannot be loaded: SystemExit: 0" in told.out
+
+
+@pytest.mark.parametrize("method", ["__init__", "options", "examples"])
+def test_a_task_that_fails_while_it_is_listed_is_a_broken_one(installed, opcd, method):
+    leaving = f"    def {method}(self, *_, **__):\n        raise SystemExit(4)\n\n    def context"
+    installed(
+        "their-kit", tasks=["codes = their_task"],
+        their_task=TASK.replace("    def context", leaving, 1),
+    )  # fmt: skip
+    told = opcd("tasks", "--json")
+    assert told.code == 1
+    answer = json.loads(told.out)
+    assert "rule_math" in {row["name"] for row in answer["tasks"]}
+    assert list(answer["broken"]) == ["codes"] and "SystemExit: 4" in answer["broken"]["codes"]
 
 
 def test_check_refuses_the_name_of_a_packages_method_but_not_the_packages_own_file(
