@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -84,6 +85,7 @@ def serve_parent() -> None:
     """Make this process a worker, which goes when its parent does or when ctrl-C is typed."""
     # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    sys.stdout = sys.stderr  # what a plugin prints is no part of the command's output
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -379,8 +379,9 @@ def test_where_a_context_goes_may_be_said_before_there_is_one(toy):
 @pytest.fixture
 def side_by_side(monkeypatch):
     """Cells and chains at a time, in threads in place of processes."""
-    monkeypatch.setattr(suite_runner, "ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", ThreadPoolExecutor)
     monkeypatch.setattr(suite_runner, "serve_parent", lambda: None)
+    monkeypatch.setattr(rounds, "serve_parent", lambda: None)
     monkeypatch.setattr(suite_runner, "_start_worker", lambda suite: None)
 
 
