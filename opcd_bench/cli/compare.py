@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from opcd_bench.cli.output import Json, plain, print_json, text_table
-from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.cli.show import OutputDir
 from opcd_bench.errors import StoreError
 from opcd_bench.store import environment
+from opcd_bench.store.locate import located
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import is_suite
 

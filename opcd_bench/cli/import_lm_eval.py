@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from opcd_bench.cli.output import Json, print_json, text_table
-from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.cli.show import OutputDir
+from opcd_bench.store.locate import located
 
 
 def import_lm_eval(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 import webbrowser
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opcd_bench.cli.output import Json, print_json
-from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.cli.show import OutputDir
 from opcd_bench.errors import StoreError
+from opcd_bench.store.locate import located
 from opcd_bench.store.suite_dir import is_suite
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def report(
     if not is_suite(path):
         raise StoreError(f"{path}: a run, not a suite; a report compares the runs of {path.parent}")
     from opcd_bench.report.page import folder, watching
+    from opcd_bench.report.page.make import make
 
     where = out if out is not None else folder.default_out(path)
     seen = watching.signature(path) if watch else None
@@ -63,31 +64,10 @@ def report(
         print("Every cell of the suite is done; nothing is left to watch.", file=sys.stderr)
 
 
-def make(path: Path, where: Path) -> tuple[Results, Written]:
-    """Render the suite at ``path`` into ``where``: what was read, and what it changed there.
-
-    Raises StoreError where the results cannot be compared or the folder is not a report's.
-    """
-    from opcd_bench.report.analysis import load
-    from opcd_bench.report.page import folder, render
-
-    folder.refuse_foreign(where)
-    results = load.load(path)
-    return results, folder.write(where, render.render(results, command=command(path, where)))
-
-
-def command(path: Path, where: Path) -> str:
-    """What to type to make the report of ``path`` in ``where`` again."""
-    from opcd_bench.report.page import folder
-
-    words = ["opcd-bench", "report", str(path)]
-    if where != folder.default_out(path):
-        words += ["--out", str(where)]
-    return shlex.join(words)
-
-
 def _again(path: Path, where: Path, json: bool) -> Results | None:
     """Render once more while a grid writes; what cannot be read now waits for the next change."""
+    from opcd_bench.report.page.make import make
+
     try:
         results, written = make(path, where)
     except StoreError as error:

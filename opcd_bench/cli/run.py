@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from opcd_bench.cli import chains, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
-from opcd_bench.cli.report import make
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
-from opcd_bench.runner import grid, registry
-
-if TYPE_CHECKING:
-    from opcd_bench.runner.suite_runner import RunSummary
+from opcd_bench.runner import grid
+from opcd_bench.runner.rounds import any_suite
 
 
 def run(
@@ -150,10 +147,10 @@ def run(
         if made.chained:
             chains.print_planned(made, json)
         else:
-            _print_cells(made, planned(made), json)
+            _print_cells(made, any_suite.planned(made), json)
         return
     with interruptible(context, "Nothing is lost"):
-        summary = _run(made)
+        summary = any_suite.run(made, console=reporter())
     if not json:
         print(summary.table)
         what = "rounds" if made.chained else "cells"
@@ -169,24 +166,13 @@ def run(
     exit_if(summary.failed > 0)
 
 
-def _run(suite: Suite) -> RunSummary:
-    """Every cell of the suite, or every round of its chains."""
-    if suite.chained:
-        from opcd_bench.runner.rounds import rounds
-
-        return rounds.run(suite, console=reporter())
-    planned(suite)  # what it names must load before torch does
-    from opcd_bench.runner import suite_runner
-
-    return suite_runner.run(suite, console=reporter())
-
-
 def _report(suite_dir: Path) -> Path | None:
     """The page of a run's suite; None, and the reason on standard error, where it cannot be made.
 
     The results are sealed by now: a report that cannot be written does not make a run fail.
     """
     from opcd_bench.report.page import folder
+    from opcd_bench.report.page.make import make
 
     try:
         _, written = make(suite_dir, folder.default_out(suite_dir))
@@ -194,12 +180,6 @@ def _report(suite_dir: Path) -> Path | None:
         print(f"opcd-bench: no report was written, the results are safe. {error}", file=sys.stderr)
         return None
     return written.page
-
-
-def planned(suite: Suite) -> tuple[grid.Cell, ...]:
-    """The suite's cells, with every plugin that it names loaded."""
-    methods, tasks = registry.plugins_of(suite)
-    return grid.cells(suite, methods, tasks)
 
 
 def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from opcd_bench.cli.output import Json, exit_if, print_json
-from opcd_bench.cli.show import OutputDir, located
+from opcd_bench.cli.show import OutputDir
+from opcd_bench.store.locate import located
 
 
 def verify(

@@ -15,9 +15,9 @@ import report_suite
 from stock_lm_eval import written
 
 from opcd_bench.cli import report
-from opcd_bench.cli import run as run_command
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import catalogue
+from opcd_bench.report.page import make as page
 from opcd_bench.report.page import watching
 from opcd_bench.store.run_reader import RunReader
 
@@ -399,7 +399,7 @@ def test_a_bug_in_the_report_keeps_its_traceback_and_comes_after_the_results(
     def broken(*_):
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr(run_command, "make", broken)
+    monkeypatch.setattr(page, "make", broken)
     with pytest.raises(ZeroDivisionError):
         opcd(*RUN)
 

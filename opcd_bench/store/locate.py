@@ -1,0 +1,54 @@
+"""Where a run or a suite lies that is given by its folder or by its name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from opcd_bench.errors import StoreError, UnknownName
+from opcd_bench.store.run_reader import CONFIG
+from opcd_bench.store.suite_dir import SuiteDir, is_suite
+
+REFERENCE = "reference"
+"""The folder below the results whose sealed runs ship with the source."""
+
+
+def located(run: str, output_dir: str) -> Path:
+    """The folder of a run or suite given by path or by name (or the start of a run's name).
+
+    Raises StoreError for a folder that is neither, UnknownName where nothing has the name.
+    """
+    path = Path(run)
+    if path.exists():
+        if _is_ours(path):
+            return path
+        raise StoreError(
+            f"{run}: is neither a run ({CONFIG}) nor a suite (suite.json); "
+            f"give one of their folders, such as {output_dir}/quick"
+        )
+    suites = [
+        folder
+        for root in (Path(output_dir), Path(output_dir) / REFERENCE)
+        if root.is_dir()
+        for folder in sorted(root.iterdir())
+        if is_suite(folder)
+    ]
+    runs = [folder for suite in suites for folder in SuiteDir(suite).runs()]
+    whole = [folder for folder in (*suites, *runs) if folder.name == run]
+    found = whole or [folder for folder in runs if run and folder.name.startswith(run)]
+    if not found:
+        beside = path.parent.iterdir() if path.parent.is_dir() and path.parent != Path() else ()
+        known = {folder.name for folder in (*suites, *runs)}
+        known |= {str(folder) for folder in beside if _is_ours(folder)}
+        hint = "" if known else f"There are no results in {output_dir}; give a folder."
+        if len(known) > 20:  # too many to list
+            known = set(difflib.get_close_matches(run, known, cutoff=0.5))
+        raise UnknownName("run or suite", run, known, hint)
+    if len(found) > 1:
+        listing = "\n".join(f"  {folder}" for folder in found)
+        raise StoreError(f"{run!r} is the name of {len(found)} folders; give one of\n{listing}")
+    return found[0]
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_dir() and (is_suite(path) or (path / CONFIG).is_file())
