@@ -287,6 +287,14 @@ def test_a_wrong_task_breaks_the_contract_that_names_its_fault(task, says, detai
             "imports nothing heavy and no other plugin",
             "another plugin",
         ),
+        *(
+            (f"{line}\nMETHOD = 1\n", "imports nothing heavy and no other plugin", "imports names")
+            for line in (
+                "from opcd_bench.distillation.method import Method",
+                "from opcd_bench import errors",
+                "import opcd_bench.seeds",
+            )
+        ),
         (
             "from opcd_bench.distillation.losses import functional\nMETHOD = 1\n",
             "loads in a fresh interpreter without torch",

@@ -84,12 +84,27 @@ def _imports_at_module_level(file: Path) -> str:
                 f"line {line} imports {module}; at module level a plugin imports the standard "
                 "library and opcd_bench alone"
             )
+        if not _is_public(module):
+            raise ContractBroken(
+                f"line {line} imports {module}; of opcd_bench a plugin imports names "
+                "(from opcd_bench import Method, named) and opcd_bench.envs alone"
+            )
         for package in (registry.METHODS_PACKAGE, registry.TASKS_PACKAGE):
             if module == package or (
                 module.startswith(f"{package}.") and not module.split(".")[2].startswith("_")
             ):
                 raise ContractBroken(f"line {line} imports another plugin: {module}")
     return ""
+
+
+def _is_public(module: str) -> bool:
+    """False for a folder or a module of the harness that is not there for plugins."""
+    names = module.split(".")
+    if names[0] != "opcd_bench" or len(names) == 1 or names[1] == "envs":
+        return True
+    inside = f"opcd_bench.{names[1]}"
+    plugins = (registry.METHODS_PACKAGE, registry.TASKS_PACKAGE)
+    return inside in plugins or importlib.util.find_spec(inside) is None
 
 
 LOADED = "opcd-bench: loaded"
