@@ -1,7 +1,6 @@
 """Positive control: a loss whose expected gradient has no teacher in it."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="control_k1",

@@ -1,7 +1,6 @@
 """Null control: a teacher that is told nothing has nothing to teach."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="control_null",

@@ -1,7 +1,6 @@
 """Negative control: the right distributions at the wrong positions."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="control_shuffled",

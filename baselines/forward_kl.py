@@ -1,7 +1,6 @@
 """Off-policy context distillation: forward KL along the told teacher's replies."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import TOLD_TEACHER, Method, Teacher
+from opcd_bench import TOLD_TEACHER, Method, Teacher, named
 
 METHOD = Method(
     name="forward_kl",

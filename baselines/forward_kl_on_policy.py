@@ -1,7 +1,6 @@
 """A corner of the factorial: forward KL, but on the student's own replies."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="forward_kl_on_policy",

@@ -1,7 +1,6 @@
 """Between the two directions: the Jensen-Shannon divergence on the student's replies."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="jsd",

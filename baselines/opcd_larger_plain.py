@@ -1,7 +1,6 @@
 """On-policy distillation from a larger model that is told nothing: size without a context."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method, Teacher
+from opcd_bench import STUDENT, Method, Teacher, named
 
 METHOD = Method(
     name="opcd_larger_plain",

@@ -1,7 +1,6 @@
 """Supervised fine-tuning on what a larger told teacher wrote."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import TOLD_TEACHER, Method, Teacher
+from opcd_bench import TOLD_TEACHER, Method, Teacher, named
 
 METHOD = Method(
     name="sft_context_larger",

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from opcd_bench.tasks._prompts import shipped
 
+from opcd_bench import Context, Message
 from opcd_bench.envs.game import GameTask
-from opcd_bench.envs.task import Context, Message
 from opcd_bench.envs.worlds.game_world import Happening
 
 WAYS: Mapping[str, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from opcd_bench.errors import DataError
+from opcd_bench import DataError
 
 FOLDER = Path(__file__).parent / "data" / "prompts"
 

@@ -6,12 +6,11 @@ import functools
 import json
 from pathlib import Path
 
+from opcd_bench import SPLITS, DataError, Split
 from opcd_bench.envs.floors import Board
-from opcd_bench.envs.task import SPLITS, Split
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.board import CELLS
 from opcd_bench.envs.worlds.sokoban import Room, State
-from opcd_bench.errors import DataError
 
 
 def stored_rooms(file: Path) -> dict[Split, list[str]]:

@@ -21,7 +21,7 @@ from opcd_bench.tasks import sokoban as larger
 from opcd_bench.tasks import sokoban_paper as paper
 from opcd_bench.tasks._rooms import read_room
 
-from opcd_bench.envs.task import Split
+from opcd_bench import Split
 from opcd_bench.envs.textarena import generated_sokoban_room
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.sokoban import Room

@@ -19,14 +19,12 @@ from typing import Any
 from opcd_bench.tasks._math_question import question
 from opcd_bench.tasks._prompts import shipped
 
+from opcd_bench import Context, DataError, DataTask, Example, Grade, Split
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import HubSplit, Part, value_of
 from opcd_bench.envs.data_splits import divided
 from opcd_bench.envs.math_answers import equivalent, normal_form, read_answer
-from opcd_bench.envs.question import DataTask
-from opcd_bench.envs.task import Context, Example, Grade, Split
-from opcd_bench.errors import DataError
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 1000, "test": 1000}
 PARTS = (

@@ -11,14 +11,13 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
+from opcd_bench import Ceiling, Example, Floor, Message, Split, generator
 from opcd_bench.envs.floors import Board, floors
 from opcd_bench.envs.game import Play, Played, WorldGameTask
-from opcd_bench.envs.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
 from opcd_bench.envs.worlds import lake
 from opcd_bench.envs.worlds.board import CELLS, Cell, ahead_of, cell_of, name, names
 from opcd_bench.envs.worlds.game_world import LAKE_WORLD
-from opcd_bench.seeds import generator
 
 SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 500}
 TURNS = 10

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from opcd_bench.tasks._paper_game import TURNS, WAYS, PaperGame, moved, prompt
 
+from opcd_bench import Ceiling, Example, Floor, Message, Split, seed_of
 from opcd_bench.envs.floors import Board, best_plan, floors, share_won
 from opcd_bench.envs.game import Play, Played
-from opcd_bench.envs.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.envs.textarena import Cell
 from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
 from opcd_bench.envs.worlds.board import DIRECTIONS, distances
 from opcd_bench.envs.worlds.game_world import NO_ACTION, Happening, joined
-from opcd_bench.seeds import seed_of
 
 SIZE = 3
 HOLES = 2

@@ -12,13 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from opcd_bench.tasks._prompts import shipped
 
+from opcd_bench import Context, DataError, DataTask, Example, Grade, Split, tagged_answer
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import HubSplit, Part, value_of
 from opcd_bench.envs.data_splits import divided
-from opcd_bench.envs.question import DataTask, tagged_answer
-from opcd_bench.envs.task import Context, Example, Grade, Split
-from opcd_bench.errors import DataError
 
 LETTERS = "ABCD"
 OPTIONS = ("opa", "opb", "opc", "opd")

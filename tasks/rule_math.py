@@ -10,11 +10,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from opcd_bench import Ceiling, Context, Episode, Example, Floor, Split, Task, generator, seed_of
 from opcd_bench.envs.rule_math import MathEpisode, math_floors
-from opcd_bench.envs.task import Ceiling, Context, Episode, Example, Floor, Split, Task
 from opcd_bench.envs.worlds import rule_math as world
 from opcd_bench.envs.worlds.rule_math import TASK_RULES, Problem
-from opcd_bench.seeds import generator, seed_of
 
 SIZES: Mapping[Split, int] = {"train": 2000, "dev": 300, "test": 500}
 SHARE_OF_TWO = 0.5

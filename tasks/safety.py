@@ -13,14 +13,21 @@ from dataclasses import dataclass
 
 from opcd_bench.tasks._prompts import shipped
 
+from opcd_bench import (
+    SPLITS,
+    Context,
+    DataError,
+    DataTask,
+    Example,
+    Grade,
+    Split,
+    seed_of,
+    tagged_answer,
+)
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import HubSplit, Part, value_of
 from opcd_bench.envs.data_splits import divided, normalised
-from opcd_bench.envs.question import DataTask, tagged_answer
-from opcd_bench.envs.task import SPLITS, Context, Example, Grade, Split
-from opcd_bench.errors import DataError
-from opcd_bench.seeds import seed_of
 
 SIZES: Mapping[Split, int | None] = {"train": 2500, "dev": 100, "test": 500}
 """Of each source."""

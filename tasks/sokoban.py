@@ -13,15 +13,14 @@ from pathlib import Path
 
 from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
 
+from opcd_bench import Ceiling, Example, Floor, Message, Split, generator
 from opcd_bench.envs.floors import floors
 from opcd_bench.envs.game import Play, Played, WorldGameTask
-from opcd_bench.envs.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.board import CELLS, cell_of, name
 from opcd_bench.envs.worlds.game_world import SOKOBAN_WORLD
 from opcd_bench.envs.worlds.sokoban import Room, State
-from opcd_bench.seeds import generator
 
 SIZES: Mapping[Split, int] = {"train": 1500, "dev": 200, "test": 400}
 STEPS = range(4, 9)

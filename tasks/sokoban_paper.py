@@ -14,9 +14,9 @@ from pathlib import Path
 from opcd_bench.tasks._paper_game import TURNS, WAYS, PaperGame, moved, place, prompt
 from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
 
+from opcd_bench import Ceiling, Example, Floor, Message, Split
 from opcd_bench.envs.floors import floors
 from opcd_bench.envs.game import Play, Played
-from opcd_bench.envs.task import Ceiling, Example, Floor, Message, Split
 from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.game_world import NO_ACTION, Happening, joined

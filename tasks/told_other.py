@@ -10,11 +10,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from opcd_bench import Ceiling, Context, Episode, Example, Floor, Split, Task, generator
 from opcd_bench.envs.rule_math import MathEpisode, math_floors
-from opcd_bench.envs.task import Ceiling, Context, Episode, Example, Floor, Split, Task
 from opcd_bench.envs.worlds import rule_math as world
 from opcd_bench.envs.worlds.rule_math import TASK_RULES, Problem, Rule
-from opcd_bench.seeds import generator
 
 SIZES: Mapping[Split, int] = {"train": 500, "dev": 200, "test": 500}
 COUNT = 4

@@ -41,8 +41,7 @@ METHOD = Method(
 
 TASK = '''"""What {name} asks, in one sentence."""
 
-from opcd_bench.envs.question import DataTask
-from opcd_bench.envs.task import Context, Example, Grade
+from opcd_bench import Context, DataTask, Example, Grade
 
 NUMBERS = {{"train": range(0, 60), "dev": range(60, 80), "test": range(80, 100)}}
 

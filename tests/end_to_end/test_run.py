@@ -31,8 +31,7 @@ SMALL = [
 
 CONTRIBUTED = '''"""A contributed method: half of the replies are the told teacher's."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import Method, mixture
+from opcd_bench import Method, mixture, named
 
 METHOD = Method(
     name="mine",

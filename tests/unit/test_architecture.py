@@ -16,6 +16,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "opcd_bench"
 PLUGIN_FOLDERS = {"opcd_bench.baselines": ROOT / "baselines", "opcd_bench.tasks": ROOT / "tasks"}
 
+ABOVE = ("__main__", "api")
+"""What stands above the folders: the command line as a module, and what the public face offers.
+
+The face itself, ``opcd_bench/__init__.py``, stands above all; nothing imports it.
+"""
+
 LAYERS = (
     "cli",
     "runner.estimate",
@@ -45,7 +51,8 @@ ROOT_MODULES = ("errors", "seeds", "hashing", "progress", "version")
 REPORT_READS = ("report", "config", "envs", "store", *ROOT_MODULES)
 
 WITHOUT_TORCH = (
-    "cli.main", "cli.chains", "runner.registry", "runner.grid", "runner.rounds.chain",
+    "api", "cli.main", "cli.chains", "runner.registry", "runner.requested", "runner.grid",
+    "runner.rounds.any_suite", "runner.rounds.chain",
     "runner.contracts.checks", "runner.contracts.task_checks", "distillation.method",
     "distillation.losses.divergence", "distillation.losses.rules", "distillation.losses.served",
 )  # fmt: skip
@@ -85,7 +92,9 @@ def graph():
 
 
 def layer_of(name):
-    """The place of a module in the list above: 0 is the top, the modules at the root are last."""
+    """The place of a module in the lists above: -1 is the top, what everything may use is last."""
+    if name in ABOVE:
+        return -1
     folders = [folder for folder in LAYERS if f"{name}.".startswith(f"{folder}.")]
     if folders:
         return LAYERS.index(max(folders, key=len))
