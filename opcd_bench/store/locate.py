@@ -42,7 +42,8 @@ def located(run: str, output_dir: str) -> Path:
         known |= {str(folder) for folder in beside if _is_ours(folder)}
         hint = "" if known else f"There are no results in {output_dir}; give a folder."
         if len(known) > 20:  # too many to list
-            known = set(difflib.get_close_matches(run, known, cutoff=0.5))
+            near = difflib.get_close_matches(run, known, cutoff=0.5)
+            known = set(near) or {folder.name for folder in suites}
         raise UnknownName("run or suite", run, known, hint)
     if len(found) > 1:
         listing = "\n".join(f"  {folder}" for folder in found)

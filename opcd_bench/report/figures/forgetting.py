@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import PNG_DPI, Drawn, made
 from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import (
@@ -67,6 +67,15 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
     return made(
         task, "forgetting", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
     )
+
+
+def figure(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Figure:
+    """The figure of a task by itself: on white, to be shown in a notebook or saved."""
+    with look.style():
+        drawing = _draw(data(points, task), marks, narrow=False)
+    drawing.set_facecolor("white")
+    drawing.set_dpi(PNG_DPI)
+    return drawing
 
 
 def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:

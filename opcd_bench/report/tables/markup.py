@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 import pandas as pd
@@ -132,6 +133,18 @@ def as_html(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
     said = f'<div class="caption">\n{words}</div>\n'
     return sections_html(sections(table)) + said + sections_html(others)
+
+
+def unlinked(section: Section) -> Section:
+    """The section for a page without ``#run-<run id>``: its seeds are counted and link nowhere."""
+    groups = tuple(
+        Group(
+            group.label,
+            tuple(tuple(str(v) if isinstance(v, Runs) else v for v in row) for row in group.rows),
+        )
+        for group in section.groups
+    )
+    return replace(section, groups=groups)
 
 
 def sections_html(shown: Sequence[Section]) -> str:

@@ -1,0 +1,135 @@
+"""Stored results as frames of plain numbers, for those who go on with pandas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from opcd_bench.report.analysis import headline
+from opcd_bench.report.analysis.headline import TEST
+from opcd_bench.report.analysis.load import CELL, SAMPLE, Results
+from opcd_bench.report.analysis.statistics import Interval
+
+RENAMED: Mapping[str, str] = {
+    "plain": "accuracy",
+    "mde": "minimum_detectable_effect",
+    "steps": "chosen_steps",
+    "larger": "larger_teacher",
+}
+HEADLINE = [
+    "task", "method", "learning_rate", "headline", "seeds", "state", "n", "accuracy", "floor",
+    "base", "ceiling", "gap_closed", "parsed", "minimum_detectable_effect", "tokens_written",
+    "tokens_scored", "seconds", "chosen_steps", "runs",
+]  # fmt: skip
+SAMPLES = [*CELL, *SAMPLE]
+CURVES = [*CELL, "headline", "step", "tokens", "dev_accuracy"]
+
+
+def of_headline(results: Results) -> pd.DataFrame:
+    """`headline.headline` with a number a column: for an interval ``x``, ``x_low``, ``x_high``.
+
+    Shares in [0, 1]. ``n``: the test examples. ``chosen_steps`` and ``runs`` are tuples. Each
+    retention task has ``<task>_before``, ``_after``, ``_change`` and ``_minimum_detectable_effect``
+    behind the rest.
+    """
+    table = headline.headline(results)
+    table.insert(0, "n", [_examples(value) for value in table["plain"]])
+    names = [str(name) for name in table.columns]
+    kept = [name.removesuffix(" after") for name in names if name.endswith(" after")]
+    renamed = {**RENAMED, **{f"mde {name}": f"{name}_minimum_detectable_effect" for name in kept}}
+    table = table.rename(columns={name: renamed.get(name, _snake(name)) for name in names})
+    for name in ("chosen_steps", "runs"):
+        table[name] = [tuple(v) if isinstance(v, list) else () for v in table[name]]
+    intervals = ["accuracy", "base", "ceiling", "gap_closed"]
+    intervals += [f"{name}_{when}" for name in kept for when in headline.KEPT]
+    return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
+
+
+def of_samples(results: Results) -> pd.DataFrame:
+    """Every final score: one row a sample; base and ceiling as methods of these names.
+
+    Columns `SAMPLES`. ``measured``: the task itself, or a retention task; ``split``: "test" or
+    "retention"; ``score`` in [0, 1], NaN where unscored; ``outcome``: correct, wrong, unparsable,
+    truncated, failed or skipped. A reference has no rate and no seed, and on retention no task,
+    since all tasks share it.
+    """
+    references = results.anchors.rename(columns={"reading": "method"})
+    references = references.assign(
+        task=references["measured"].where(references["split"] == TEST, None),
+        learning_rate=math.nan,
+        seed=pd.NA,
+    )
+    parts = [part[SAMPLES] for part in (results.samples, references) if not part.empty]
+    both = pd.concat(parts, ignore_index=True) if parts else results.samples[SAMPLES]
+    return both.astype({"seed": "Int64", "learning_rate": float, "sample": int})
+
+
+def of_curves(results: Results) -> pd.DataFrame:
+    """One row a (run, evaluated step), runs that are not done too; step 0 is the base.
+
+    Columns `CURVES` and one a retention task that was scored along the way: mean scores in [0, 1].
+    ``tokens``: response tokens trained on until then. ``headline``: whether the method is compared
+    at this rate. ``dev_accuracy`` chose step and rate, so it flatters; test was read once.
+    """
+    evals = results.evals
+    evals = evals[evals["primary"].astype(bool) & ~evals["final"].astype(bool)]
+    dev = evals[(evals["split"] == "dev") & (evals["measured"] == evals["task"])]
+    keys = [*CELL, "run", "step"]
+    found = dev.rename(columns={"value": "dev_accuracy"})[[*keys, "dev_accuracy"]]
+    for name, rows in evals[evals["split"] == "retention"].groupby("measured", sort=True):
+        values = rows.rename(columns={"value": name})[[*keys, name]]
+        found = found.merge(values, on=keys, how="outer")
+    trained = results.trains.reindex(columns=["run", "step", "student_tokens_trained"])
+    trained = trained.rename(columns={"student_tokens_trained": "tokens"})
+    found = found.merge(trained, on=["run", "step"], how="left")
+    found["tokens"] = found["tokens"].astype(float).where(found["step"] > 0, 0.0)
+    stands = {
+        (point.task, point.method, point.learning_rate)
+        for point in headline.points(results).itertuples()
+    }
+    cells = zip(found["task"], found["method"], found["learning_rate"], strict=True)
+    found["headline"] = np.array([cell in stands for cell in cells], dtype=bool)
+    others = [name for name in found.columns if name not in (*CURVES, "run")]
+    return found.sort_values([*CELL, "step"], ignore_index=True)[[*CURVES, *others]]
+
+
+def of_rounds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rounds of chains (`tables.rounds.read`) with a number a column, as `of_headline`.
+
+    ``runs``: the finished runs; ``chosen_steps``: by seed.
+    """
+    table = table.rename(columns={n: RENAMED.get(n, _snake(str(n))) for n in table.columns})
+    table["runs"] = [getattr(runs, "names", ()) for runs in table["runs"]]
+    table["chosen_steps"] = [tuple(v) if isinstance(v, list) else () for v in table["chosen_steps"]]
+    numbers = ["deployed", "plain_before", "told", "plain_after", "gain", "since_start"]
+    others = [n for n in table.columns if n.endswith(("_change", "_since_start", "_after"))]
+    return spread(table, [*numbers, *others])
+
+
+def spread(table: pd.DataFrame, intervals: Sequence[str]) -> pd.DataFrame:
+    """The table with ``x``, ``x_low`` and ``x_high`` in place of each column ``x`` of Intervals."""
+    columns: dict[str, Any] = {}
+    for name in table.columns:
+        if name in intervals:
+            values = list(table[name])
+            for suffix, field in (("", "value"), ("_low", "low"), ("_high", "high")):
+                columns[f"{name}{suffix}"] = [_part(value, field) for value in values]
+        else:
+            columns[str(name)] = table[name]
+    return pd.DataFrame(columns, index=table.index)
+
+
+def _snake(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def _part(value: object, field: str) -> float:
+    return float(getattr(value, field)) if isinstance(value, Interval) else math.nan
+
+
+def _examples(value: object) -> int:
+    return value.n if isinstance(value, Interval) else 0
