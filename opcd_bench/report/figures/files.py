@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style
 
-PNG_DPI = 200
+PNG_DPI, SCREEN_DPI = 200, 120
 PIXELS = 96
 """CSS pixels an inch."""
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import PNG_DPI, Drawn, made
+from opcd_bench.report.figures.files import SCREEN_DPI, Drawn, made
 from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import (
@@ -74,7 +74,7 @@ def figure(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Figure
     with look.style():
         drawing = _draw(data(points, task), marks, narrow=False)
     drawing.set_facecolor("white")
-    drawing.set_dpi(PNG_DPI)
+    drawing.set_dpi(SCREEN_DPI)
     return drawing
 
 
