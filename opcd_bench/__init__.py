@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from opcd_bench.envs.task import (
         SPLITS,
-        Ceiling,
+        BestPossible,
         Context,
         Contexts,
         Episode,
@@ -45,7 +45,7 @@ __all__ = [
     "SPLITS",
     "STUDENT",
     "TOLD_TEACHER",
-    "Ceiling",
+    "BestPossible",
     "Context",
     "Contexts",
     "DataError",
@@ -88,7 +88,7 @@ _HOMES = {
     "distillation.method": "STUDENT TOLD_TEACHER Method Teacher Writer mixture stored",
     "envs.question": "DataTask QuestionEpisode majority_floor tagged_answer",
     "envs.task": (
-        "SPLITS Ceiling Context Contexts Episode Example Floor Grade Message Split Task Turn"
+        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Split Task Turn"
     ),
     "errors": "DataError MissingData UserError",
     "seeds": "generator seed_of",

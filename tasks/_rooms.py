@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from opcd_bench import SPLITS, DataError, Split
-from opcd_bench.envs.floors import Board
+from opcd_bench.envs.floors import BoardGame
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.board import CELLS
 from opcd_bench.envs.worlds.sokoban import Room, State
@@ -41,9 +41,9 @@ def read_room(text: str) -> tuple[Room, State]:
     return Room(walls, targets), State(player, box)
 
 
-def board_of(room: Room, start: State) -> Board[State]:
+def board_of(room: Room, start: State) -> BoardGame[State]:
     """A room for the floors."""
-    return Board(
+    return BoardGame(
         start,
         functools.partial(sokoban.moved, room),
         lambda state: state.box in room.targets,

@@ -28,7 +28,7 @@ from opcd_bench.envs.worlds.sokoban import Room
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RoomRecipe:
     """What a data file holds: ``steps`` None takes rooms of any length."""
 
     file: Path
@@ -38,8 +38,8 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe(larger.ROOMS_FILE, larger.SIZES, larger.STEPS, one_a_room=True),
-    Recipe(paper.ROOMS_FILE, paper.SIZES, None, one_a_room=False),
+    RoomRecipe(larger.ROOMS_FILE, larger.SIZES, larger.STEPS, one_a_room=True),
+    RoomRecipe(paper.ROOMS_FILE, paper.SIZES, None, one_a_room=False),
 )
 
 
@@ -52,7 +52,7 @@ class Found:
     seeds: int
 
 
-def rooms(recipe: Recipe) -> Found:
+def rooms(recipe: RoomRecipe) -> Found:
     """The rooms of a recipe."""
     splits: dict[Split, list[str]] = {split: [] for split in recipe.sizes}
     steps_taken: Counter[int] = Counter()

@@ -22,24 +22,24 @@ from opcd_bench.tasks._prompts import shipped
 from opcd_bench import Context, DataError, DataTask, Example, Grade, Split
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
-from opcd_bench.envs.data_sets import HubSplit, Part, value_of
+from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
 from opcd_bench.envs.math_answers import equivalent, normal_form, read_answer
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 1000, "test": 1000}
 PARTS = (
-    Part(
+    DataPart(
         "train",
         ("train", "dapo_train", "dapo-math-17k", "dapo_math_17k"),
         HubSplit("ytz20/dapo_train", alone=True),
     ),
-    Part(
+    DataPart(
         "dev",
         ("validation", "dev", "dapo_validation"),
         HubSplit("ytz20/dapo_validation", alone=True),
         required=False,
     ),
-    Part(
+    DataPart(
         "test",
         ("test", "dapo_test"),
         HubSplit("ytz20/dapo_test", alone=True),

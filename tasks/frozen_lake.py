@@ -11,10 +11,10 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
-from opcd_bench import Ceiling, Example, Floor, Message, Split, generator
-from opcd_bench.envs.floors import Board, floors
+from opcd_bench import BestPossible, Example, Floor, Message, Split, generator
+from opcd_bench.envs.floors import BoardGame, floors
 from opcd_bench.envs.game import Play, Played, WorldGameTask
-from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
+from opcd_bench.envs.textarena import FrozenLakeGame as TextArenaLake
 from opcd_bench.envs.worlds import lake
 from opcd_bench.envs.worlds.board import CELLS, Cell, ahead_of, cell_of, name, names
 from opcd_bench.envs.worlds.game_world import LAKE_WORLD
@@ -45,11 +45,13 @@ class FrozenLake(WorldGameTask):
         """Uniform random moves, and the best plan fixed in advance."""
         return _floors(split)
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """The share of maps with a way to the goal within the turn limit."""
         maps = [_Map(example) for example in self.examples(split)]
         won = sum(m.distances[m.start] <= TURNS for m in maps)
-        return Ceiling(won / len(maps), f"maps with a way of at most {TURNS} steps (breadth first)")
+        return BestPossible(
+            won / len(maps), f"maps with a way of at most {TURNS} steps (breadth first)"
+        )
 
 
 class _Map:
@@ -132,9 +134,11 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
     return splits
 
 
-def _board(example: Example) -> Board[Cell]:
+def _board(example: Example) -> BoardGame[Cell]:
     found = _Map(example)
-    return Board(found.start, ahead_of, lambda at: at == found.goal, lambda at: at in found.holes)
+    return BoardGame(
+        found.start, ahead_of, lambda at: at == found.goal, lambda at: at in found.holes
+    )
 
 
 @functools.cache

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from opcd_bench.tasks._paper_game import TURNS, WAYS, PaperGame, moved, prompt
 
-from opcd_bench import Ceiling, Example, Floor, Message, Split, seed_of
-from opcd_bench.envs.floors import Board, best_plan, floors, share_won
+from opcd_bench import BestPossible, Example, Floor, Message, Split, seed_of
+from opcd_bench.envs.floors import BoardGame, best_plan, floors, share_won
 from opcd_bench.envs.game import Play, Played
 from opcd_bench.envs.textarena import Cell
-from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
+from opcd_bench.envs.textarena import FrozenLakeGame as TextArenaLake
 from opcd_bench.envs.worlds.board import DIRECTIONS, distances
 from opcd_bench.envs.worlds.game_world import NO_ACTION, Happening, joined
 
@@ -50,11 +50,11 @@ class FrozenLakePaper(PaperGame):
         """Uniform random moves, the best plan for the split, and the best plan for all 19 maps."""
         return _floors(split)
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """The share of maps with a way to the goal within the turn limit."""
         ways = [_distances(_holes(example))[START] for example in self.examples(split)]
         share = sum(steps <= TURNS for steps in ways) / len(ways)
-        return Ceiling(share, f"maps with a way of at most {TURNS} steps (breadth first)")
+        return BestPossible(share, f"maps with a way of at most {TURNS} steps (breadth first)")
 
 
 class _LakePlay(Play):
@@ -121,8 +121,8 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
     }
 
 
-def _board(holes: Holes) -> Board[Cell]:
-    return Board(START, ahead_of, lambda at: at == GOAL, lambda at: at in holes)
+def _board(holes: Holes) -> BoardGame[Cell]:
+    return BoardGame(START, ahead_of, lambda at: at == GOAL, lambda at: at in holes)
 
 
 @functools.cache

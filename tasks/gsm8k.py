@@ -16,14 +16,14 @@ from opcd_bench.tasks._prompts import shipped
 from opcd_bench import Context, DataError, DataTask, Example, Grade, Split
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
-from opcd_bench.envs.data_sets import HubSplit, Part, value_of
+from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
 from opcd_bench.envs.math_answers import number_of, read_answer
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 500, "test": None}
 PARTS = (
-    Part("train", ("train",), HubSplit("openai/gsm8k", "train", "main")),
-    Part("test", ("test",), HubSplit("openai/gsm8k", "test", "main")),
+    DataPart("train", ("train",), HubSplit("openai/gsm8k", "train", "main")),
+    DataPart("test", ("test",), HubSplit("openai/gsm8k", "test", "main")),
 )
 
 

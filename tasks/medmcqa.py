@@ -15,15 +15,15 @@ from opcd_bench.tasks._prompts import shipped
 from opcd_bench import Context, DataError, DataTask, Example, Grade, Split, tagged_answer
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
-from opcd_bench.envs.data_sets import HubSplit, Part, value_of
+from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
 
 LETTERS = "ABCD"
 OPTIONS = ("opa", "opb", "opc", "opd")
 SIZES: Mapping[Split, int | None] = {"train": 10_000, "dev": 500, "test": 500}
 PARTS = (
-    Part("train", ("train",), HubSplit("openlifescienceai/medmcqa", "train")),
-    Part("test", ("validation", "dev"), HubSplit("openlifescienceai/medmcqa", "validation")),
+    DataPart("train", ("train",), HubSplit("openlifescienceai/medmcqa", "train")),
+    DataPart("test", ("validation", "dev"), HubSplit("openlifescienceai/medmcqa", "validation")),
 )
 _LETTER = re.compile(rf"[(\[*\s]*([{LETTERS}])(?:[)\].:*\s]*|[).:].+)", re.IGNORECASE | re.DOTALL)
 FORM = (

@@ -10,10 +10,20 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from opcd_bench import Ceiling, Context, Episode, Example, Floor, Split, Task, generator, seed_of
+from opcd_bench import (
+    BestPossible,
+    Context,
+    Episode,
+    Example,
+    Floor,
+    Split,
+    Task,
+    generator,
+    seed_of,
+)
 from opcd_bench.envs.rule_math import MathEpisode, math_floors
 from opcd_bench.envs.worlds import rule_math as world
-from opcd_bench.envs.worlds.rule_math import TASK_RULES, Problem
+from opcd_bench.envs.worlds.rule_math import TASK_RULES, MathProblem
 
 SIZES: Mapping[Split, int] = {"train": 2000, "dev": 300, "test": 500}
 SHARE_OF_TWO = 0.5
@@ -37,18 +47,18 @@ class RuleMath(Task):
 
     def open(self, example: Example, seed: int) -> Episode:
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
-        return MathEpisode(Problem(**example.content), TASK_RULES)
+        return MathEpisode(MathProblem(**example.content), TASK_RULES)
 
     def floors(self, split: Split) -> Sequence[Floor]:
         """The majority answer, and a uniform guess."""
         return math_floors([int(e.reference or "") for e in self.examples(split)])
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """Every problem has its answer."""
-        return Ceiling(1.0, "every answer follows from the rules")
+        return BestPossible(1.0, "every answer follows from the rules")
 
 
-def _split_of(problem: Problem) -> Split:
+def _split_of(problem: MathProblem) -> Split:
     """By the expression alone: six in ten to train, one in ten to dev, three in ten to test."""
     bucket = seed_of("rule_math", "split", problem.expression) % 10
     return "train" if bucket < 6 else "dev" if bucket < 7 else "test"

@@ -26,7 +26,7 @@ from opcd_bench import (
 )
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
-from opcd_bench.envs.data_sets import HubSplit, Part, value_of
+from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided, normalised
 
 SIZES: Mapping[Split, int | None] = {"train": 2500, "dev": 100, "test": 500}
@@ -49,7 +49,7 @@ class Source:
     """
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[DataPart, ...]
     text: tuple[str, ...]
     label: tuple[str, ...]
     labels: Mapping[str, str]
@@ -88,9 +88,9 @@ SOURCES = (
     Source(
         "tweet_eval",
         (
-            Part("train", ("train",), HubSplit(_TWEETS, "train", "offensive")),
-            Part("dev", ("validation", "dev"), HubSplit(_TWEETS, "validation", "offensive")),
-            Part("test", ("test",), HubSplit(_TWEETS, "test", "offensive")),
+            DataPart("train", ("train",), HubSplit(_TWEETS, "train", "offensive")),
+            DataPart("dev", ("validation", "dev"), HubSplit(_TWEETS, "validation", "offensive")),
+            DataPart("test", ("test",), HubSplit(_TWEETS, "test", "offensive")),
         ),
         text=("text",),
         label=("label",),
@@ -98,7 +98,7 @@ SOURCES = (
     ),
     Source(
         "hatecheck",
-        (Part("test", ("test", "test_suite_cases"), HubSplit("Paul/hatecheck", "test")),),
+        (DataPart("test", ("test", "test_suite_cases"), HubSplit("Paul/hatecheck", "test")),),
         text=("test_case",),
         label=("label_gold",),
         labels={"non-hateful": NO, "hateful": YES},
@@ -107,7 +107,7 @@ SOURCES = (
     Source(
         "ethos",
         (
-            Part(
+            DataPart(
                 "train",
                 ("train", "Ethos_Dataset_Binary"),
                 HubSplit(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
 
-from opcd_bench import Ceiling, Example, Floor, Message, Split, generator
+from opcd_bench import BestPossible, Example, Floor, Message, Split, generator
 from opcd_bench.envs.floors import floors
 from opcd_bench.envs.game import Play, Played, WorldGameTask
-from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
+from opcd_bench.envs.textarena import SokobanGame as TextArenaSokoban
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.board import CELLS, cell_of, name
 from opcd_bench.envs.worlds.game_world import SOKOBAN_WORLD
@@ -50,11 +50,13 @@ class Sokoban(WorldGameTask):
         """Uniform random moves, and the best plan fixed in advance."""
         return _floors(split)
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """The share of rooms that can be solved within the turn limit."""
         steps = [sokoban.distance_to_solved(room)[state] for room, state in _starts(split)]
         share = sum(count <= TURNS for count in steps) / len(steps)
-        return Ceiling(share, f"rooms that {TURNS} steps can solve (breadth first over all states)")
+        return BestPossible(
+            share, f"rooms that {TURNS} steps can solve (breadth first over all states)"
+        )
 
 
 class _RoomPlay(Play):

@@ -14,10 +14,10 @@ from pathlib import Path
 from opcd_bench.tasks._paper_game import TURNS, WAYS, PaperGame, moved, place, prompt
 from opcd_bench.tasks._rooms import board_of, read_room, stored_rooms
 
-from opcd_bench import Ceiling, Example, Floor, Message, Split
+from opcd_bench import BestPossible, Example, Floor, Message, Split
 from opcd_bench.envs.floors import floors
 from opcd_bench.envs.game import Play, Played
-from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
+from opcd_bench.envs.textarena import SokobanGame as TextArenaSokoban
 from opcd_bench.envs.worlds import sokoban
 from opcd_bench.envs.worlds.game_world import NO_ACTION, Happening, joined
 from opcd_bench.envs.worlds.sokoban import Room, State
@@ -46,12 +46,14 @@ class SokobanPaper(PaperGame):
         """Uniform random moves, and the best plan fixed in advance."""
         return _floors(split)
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """The share of rooms that can be solved within the turn limit."""
         starts = [_start(example) for example in self.examples(split)]
         steps = [sokoban.distance_to_solved(room)[state] for room, state in starts]
         share = sum(count <= TURNS for count in steps) / len(steps)
-        return Ceiling(share, f"rooms that {TURNS} steps can solve (breadth first over all states)")
+        return BestPossible(
+            share, f"rooms that {TURNS} steps can solve (breadth first over all states)"
+        )
 
 
 class _RoomPlay(Play):

@@ -10,10 +10,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from opcd_bench import Ceiling, Context, Episode, Example, Floor, Split, Task, generator
+from opcd_bench import BestPossible, Context, Episode, Example, Floor, Split, Task, generator
 from opcd_bench.envs.rule_math import MathEpisode, math_floors
 from opcd_bench.envs.worlds import rule_math as world
-from opcd_bench.envs.worlds.rule_math import TASK_RULES, Problem, Rule
+from opcd_bench.envs.worlds.rule_math import TASK_RULES, MathProblem, Rule
 
 SIZES: Mapping[Split, int] = {"train": 500, "dev": 200, "test": 500}
 COUNT = 4
@@ -38,15 +38,15 @@ class ToldOther(Task):
     def open(self, example: Example, seed: int) -> Episode:
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
         rules = {mark: Rule(form, k) for mark, form, k in example.content["rules"]}
-        return MathEpisode(Problem(**example.content["problem"]), rules, world.told(rules))
+        return MathEpisode(MathProblem(**example.content["problem"]), rules, world.told(rules))
 
     def floors(self, split: Split) -> Sequence[Floor]:
         """The majority answer, and a uniform guess."""
         return math_floors([int(e.reference or "") for e in self.examples(split)])
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """Every problem has its answer."""
-        return Ceiling(1.0, "every answer follows from the rules told")
+        return BestPossible(1.0, "every answer follows from the rules told")
 
 
 @functools.cache

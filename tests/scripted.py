@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Context,
     Episode,
     Example,
@@ -72,8 +72,8 @@ class Codes(Task):
     def floors(self, split: Split) -> Sequence[Floor]:
         return [Floor("none", 0.0, "nothing is guessed")]
 
-    def ceiling(self, split: Split) -> Ceiling:
-        return Ceiling(1.0, "by construction")
+    def best_possible(self, split: Split) -> BestPossible:
+        return BestPossible(1.0, "by construction")
 
 
 class Scripted:

@@ -8,7 +8,7 @@ from typing import Any
 
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Context,
     Episode,
     Example,
@@ -60,8 +60,8 @@ class Toy(Task):
     def floors(self, split: Split) -> Sequence[Floor]:
         return [Floor("uniform", 0.5, "every second length")]
 
-    def ceiling(self, split: Split) -> Ceiling:
-        return Ceiling(1.0, "one letter is enough")
+    def best_possible(self, split: Split) -> BestPossible:
+        return BestPossible(1.0, "one letter is enough")
 
 
 def toy_suite(model: Path, output: Path, **values: Any) -> Suite:

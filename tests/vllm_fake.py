@@ -12,7 +12,7 @@ import torch
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import PromptLogProbs, Written
+from opcd_bench.rollout.vllm import PromptLogProbs, RawReply
 
 
 class FakeVLLM:
@@ -37,7 +37,7 @@ class FakeVLLM:
         replies = HFEngine(self.held).generate(requests, sampling)
         for request, reply in zip(requests, replies, strict=True):
             scored = self.score([request.prompt_ids + reply.ids], 0)[0]
-            written.append(Written(reply.ids, scored.last(len(reply.ids)).own, reply.finish))
+            written.append(RawReply(reply.ids, scored.last(len(reply.ids)).own, reply.finish))
         return written
 
     def score(self, sequences, top, asked=None):

@@ -18,7 +18,7 @@ from opcd_bench.store.suite_dir import is_suite
 
 if TYPE_CHECKING:
     from opcd_bench.report.analysis.load import Results
-    from opcd_bench.report.page.folder import Written
+    from opcd_bench.report.page.folder import WrittenFiles
 
 
 def report(
@@ -78,7 +78,7 @@ def _again(path: Path, where: Path, json: bool) -> Results | None:
     return results
 
 
-def _tell(written: Written, json: bool) -> None:
+def _tell(written: WrittenFiles, json: bool) -> None:
     counts = {"changed": len(written.changed), "unchanged": written.unchanged}
     counts |= {"removed": len(written.removed)}
     if json:

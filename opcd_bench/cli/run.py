@@ -149,17 +149,20 @@ def run(
         else:
             _print_cells(made, any_suite.planned(made), json)
         return
+    from opcd_bench.report.tables import stored
+
     with interruptible(context, "Nothing is lost"):
         summary = any_suite.run(made, console=reporter())
     if not json:
-        print(summary.table)
+        print(stored.text_of(summary.suite_dir, chained=made.chained))
         what = "rounds" if made.chained else "cells"
         print(f"\n{summary.done} of {summary.total} {what} done, {summary.failed} failed")
         print(f"Results: {summary.suite_dir} (opcd-bench show {summary.suite_dir})", flush=True)
     page = _report(summary.suite_dir) if report else None
     if json:
+        table = stored.text_of(summary.suite_dir, chained=made.chained)
         counts = {"done": summary.done, "failed": summary.failed, "total": summary.total}
-        told = {"suite_dir": str(summary.suite_dir), **counts, "table": summary.table}
+        told = {"suite_dir": str(summary.suite_dir), **counts, "table": table}
         print_json({**told, "report": None if page is None else str(page)})
     elif page is not None:
         print(f"Report: {page}")

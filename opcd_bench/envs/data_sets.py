@@ -41,7 +41,7 @@ class HubSplit:
 
 
 @dataclass(frozen=True)
-class Part:
+class DataPart:
     """One of our splits of a data set, and what it is called locally and on the Hub.
 
     ``names``: stems of its local files. A part that is not ``required`` may be absent from a local
@@ -65,7 +65,7 @@ def local_only() -> Iterator[None]:
 
 
 def pools(
-    name: str, parts: Sequence[Part], *, data_dir: str | Path | None
+    name: str, parts: Sequence[DataPart], *, data_dir: str | Path | None
 ) -> dict[Split, Iterator[Row]]:
     """The rows of every part of a data set; a local folder may leave out what is not required.
 

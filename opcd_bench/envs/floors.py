@@ -24,7 +24,7 @@ BEAM = 4096
 
 
 @dataclass(frozen=True)
-class Board(Generic[State]):
+class BoardGame(Generic[State]):
     """A game for the tables: ``step`` gives None for an invalid move."""
 
     start: State
@@ -33,7 +33,7 @@ class Board(Generic[State]):
     is_lost: Callable[[State], bool]
 
 
-def floors(boards: Sequence[Board[Any]], turns: int) -> tuple[Floor, Floor]:
+def floors(boards: Sequence[BoardGame[Any]], turns: int) -> tuple[Floor, Floor]:
     """The two floors, as shares of ``boards`` won within ``turns`` moves."""
     table_BSA = _tables(boards)
     plan, share = _best_plan(table_BSA, turns)
@@ -53,12 +53,12 @@ def floors(boards: Sequence[Board[Any]], turns: int) -> tuple[Floor, Floor]:
     )
 
 
-def best_plan(boards: Sequence[Board[Any]], turns: int) -> tuple[list[str], float]:
+def best_plan(boards: Sequence[BoardGame[Any]], turns: int) -> tuple[list[str], float]:
     """The moves, fixed in advance, that win most of ``boards``, and the share that they win."""
     return _best_plan(_tables(boards), turns)
 
 
-def share_won(boards: Sequence[Board[Any]], plan: Sequence[str]) -> float:
+def share_won(boards: Sequence[BoardGame[Any]], plan: Sequence[str]) -> float:
     """The share of ``boards`` that a plan wins."""
     import numpy as np
 
@@ -70,7 +70,7 @@ def share_won(boards: Sequence[Board[Any]], plan: Sequence[str]) -> float:
     return float((state_B == WON).mean())
 
 
-def _tables(boards: Sequence[Board[Any]]) -> np.ndarray[Any, Any]:
+def _tables(boards: Sequence[BoardGame[Any]]) -> np.ndarray[Any, Any]:
     """Next state by board, state and way; states 0 and 1 are lost and won, 2 is the start."""
     import numpy as np
 
@@ -82,7 +82,7 @@ def _tables(boards: Sequence[Board[Any]]) -> np.ndarray[Any, Any]:
     return table_BSA
 
 
-def _table(board: Board[State]) -> list[list[int]]:
+def _table(board: BoardGame[State]) -> list[list[int]]:
     numbers: dict[tuple[State, bool], int] = {(board.start, False): 2}
     waiting = [(board.start, False)]
     table = [[LOST] * len(WAYS), [WON] * len(WAYS)]

@@ -33,7 +33,8 @@ class GameTask(Task):
     """What games share: fixed boards, and TextArena's verdict.
 
     ``history`` says what a turn reads: ``last`` the present board alone, ``full`` also the earlier
-    turns. A subclass gives examples, their `Play`, how an action is read, floors and ceiling.
+    turns. A subclass gives examples, their `Play`, how an action is read, floors and the best
+    possible score.
     """
 
     def __init__(self, history: str = "last") -> None:

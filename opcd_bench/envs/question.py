@@ -11,7 +11,7 @@ from typing import Any
 
 from opcd_bench.envs.data_splits import fingerprint
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Episode,
     Example,
     Floor,
@@ -96,9 +96,9 @@ class DataTask(Task):
             found.append(Floor("uniform random", 1 / len(self.choices), how))
         return found
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """Every question has its answer."""
-        return Ceiling(1.0, "every question has an answer (labels that are wrong lower it)")
+        return BestPossible(1.0, "every question has an answer (labels that are wrong lower it)")
 
 
 class _Asked(QuestionEpisode):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from opcd_bench.envs.question import QuestionEpisode, majority_floor
 from opcd_bench.envs.task import Floor, Grade, Message
 from opcd_bench.envs.worlds import rule_math as world
-from opcd_bench.envs.worlds.rule_math import Problem, Rules
+from opcd_bench.envs.worlds.rule_math import MathProblem, Rules
 
 
 class MathEpisode(QuestionEpisode):
     """One problem and one reply; ``system`` is what the plain messages themselves tell, if any."""
 
-    def __init__(self, problem: Problem, rules: Rules, system: str = "") -> None:
+    def __init__(self, problem: MathProblem, rules: Rules, system: str = "") -> None:
         self._problem, self._rules = problem, rules
         told: list[Message] = [{"role": "system", "content": system}] if system else []
         super().__init__([*told, {"role": "user", "content": world.prompt(problem)}])

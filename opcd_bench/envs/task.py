@@ -191,7 +191,7 @@ class Floor:
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class BestPossible:
     """What the best possible policy scores (1.0 where every item is solvable)."""
 
     value: float
@@ -258,7 +258,7 @@ class Task(ABC):
         """What uninformed policies score on the split."""
 
     @abstractmethod
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """What a perfect policy scores on the split."""
 
 

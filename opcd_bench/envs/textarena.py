@@ -64,7 +64,7 @@ class _Game:
         return Verdict(bool(done), won, refused, str(info["reason"]) if done else "")
 
 
-class FrozenLake(_Game):
+class FrozenLakeGame(_Game):
     """TextArena's Frozen Lake on a given map; cells are (row, column) from 0."""
 
     def __init__(self, size: int, start: Cell, goal: Cell, holes: Collection[Cell]) -> None:
@@ -96,7 +96,7 @@ WALL, FLOOR, TARGET, BOX_ON_TARGET, BOX, PLAYER = range(6)
 """TextArena's codes for the cells of a Sokoban room."""
 
 
-class Sokoban(_Game):
+class SokobanGame(_Game):
     """TextArena's Sokoban with one box in a given room; the outer wall is added here."""
 
     def __init__(

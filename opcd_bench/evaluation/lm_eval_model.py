@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Written:
+class LoggedReply:
     """A reply as the model wrote it; ``finish`` is None where lm-eval's own HFLM wrote it."""
 
     text: str
@@ -55,7 +55,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             enable_thinking=False,
         )
         self._engine, self._seed = engine, seed
-        self.written: dict[tuple[str, int], list[Written]] = defaultdict(list)
+        self.written: dict[tuple[str, int], list[LoggedReply]] = defaultdict(list)
 
     def get_model_info(self) -> dict[str, Any]:
         """Nothing: HFLM's would look the model up on the Hub."""
@@ -66,7 +66,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
         self._refuse_overlong(requests)
         if self._engine is None:
             texts = super().generate_until(requests, disable_tqdm=True)
-            written = [Written(text, None) for text in texts]
+            written = [LoggedReply(text, None) for text in texts]
         else:
             written = self._from_engine(self._engine, requests)
         graded = []
@@ -91,8 +91,8 @@ class ReplyLM(HFLM):  # type: ignore[misc]
                     f"drop the task"
                 )
 
-    def _from_engine(self, engine: Engine, requests: Sequence[Instance]) -> list[Written]:
-        written: list[Written | None] = [None] * len(requests)
+    def _from_engine(self, engine: Engine, requests: Sequence[Instance]) -> list[LoggedReply]:
+        written: list[LoggedReply | None] = [None] * len(requests)
         groups: dict[Sampling, list[int]] = defaultdict(list)
         for place, request in enumerate(requests):
             groups[_sampling(request.args[1], self.max_gen_toks)].append(place)
@@ -106,7 +106,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
                 seen[task, prompt] += 1
                 asked.append(Request(ids, seed))
             for place, reply in zip(places, engine.generate(asked, sampling), strict=True):
-                written[place] = Written(reply.text, reply.finish)
+                written[place] = LoggedReply(reply.text, reply.finish)
         return [reply for reply in written if reply is not None]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Context,
     Episode,
     Example,
@@ -90,9 +90,9 @@ class Replay(Task):
         """The task's."""
         return self.task.floors(split)
 
-    def ceiling(self, split: Split) -> Ceiling:
+    def best_possible(self, split: Split) -> BestPossible:
         """The task's."""
-        return self.task.ceiling(split)
+        return self.task.best_possible(split)
 
 
 def states_of(

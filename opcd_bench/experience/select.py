@@ -25,7 +25,7 @@ SELECTED = "selected"
 
 
 @dataclass(frozen=True)
-class Round:
+class HalvingRound:
     """Candidates scored on the same first ``items`` dev examples: name -> mean score."""
 
     items: int
@@ -41,7 +41,7 @@ class Chosen:
     """
 
     names: tuple[str, ...]
-    rounds: tuple[Round, ...] = ()
+    rounds: tuple[HalvingRound, ...] = ()
     plain: float | None = None
     cost: Mapping[str, int] | None = None
 
@@ -105,11 +105,11 @@ def best(
     if most < 1:
         raise DataError(f"task {scores.task.name!r} has no dev examples to select on")
     ranked = list(names)
-    rounds: list[Round] = []
+    rounds: list[HalvingRound] = []
     with console.phase(f"{scores.task.name}: select on dev", None, "samples") as phase:
         for count, items in halving(len(names), first_items, most):
             found = _scored(scores, ranked[:count], items, phase)
-            rounds.append(Round(items, found))
+            rounds.append(HalvingRound(items, found))
             ranked = sorted(found, key=lambda name: (-found[name], names.index(name)))
         plain = _scored(scores, [PLAIN], rounds[-1].items, phase)[PLAIN]
     cost = {**scores.cost(), "samples_of_all_on_all": len(names) * most}

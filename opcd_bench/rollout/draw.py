@@ -34,7 +34,7 @@ def uniforms(seeds: Sequence[int], steps: int) -> npt.NDArray[np.float64]:
     return np.asarray((bits >> np.uint64(12)).astype(np.float64) * 2.0**-52)
 
 
-class Drawn(NamedTuple):
+class DrawnTokens(NamedTuple):
     """What one step wrote: token ids and their log-probs, both of shape (B,)."""
 
     ids_B: Tensor
@@ -63,7 +63,7 @@ def kept(probs_BV: Tensor, top_k: int, top_p: float) -> Tensor | None:
     return keep_BV
 
 
-def draw(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> Drawn:
+def draw(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> DrawnTokens:
     """The next token of each row and its log-prob under the full softmax at the temperature.
 
     ``logits_BV`` has only rows that the tokenizer knows (padding already cut off). Greedy takes the
@@ -75,7 +75,7 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> Drawn:
     if sampling.greedy:
         ids_B = logits_BV.argmax(-1)
         logp_B = logits_BV.gather(1, ids_B[:, None])[:, 0] - logits_BV.logsumexp(-1)
-        return Drawn(ids_B, logp_B)
+        return DrawnTokens(ids_B, logp_B)
     if sampling.temperature != 1.0:
         logits_BV = logits_BV / sampling.temperature
     logp_BV = logits_BV.log_softmax(-1)
@@ -87,4 +87,4 @@ def draw(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> Drawn:
     target_B1 = uniforms_B[:, None] * cdf_BV[:, -1:]
     # The clamp matters only where logits are NaN: the engine reports those once the batch is done.
     ids_B = torch.searchsorted(cdf_BV, target_B1, right=True)[:, 0].clamp_(max=cdf_BV.shape[1] - 1)
-    return Drawn(ids_B, logp_BV.gather(1, ids_B[:, None])[:, 0])
+    return DrawnTokens(ids_B, logp_BV.gather(1, ids_B[:, None])[:, 0])

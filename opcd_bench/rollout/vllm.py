@@ -21,7 +21,7 @@ _PROBE = 16
 
 
 @dataclass(frozen=True)
-class Written:
+class RawReply:
     """What a backend wrote: ids with their end of sequence, and log-probs at temperature 1."""
 
     ids: tuple[int, ...]
@@ -87,7 +87,7 @@ class Backend(Protocol):
 
     def write(
         self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
-    ) -> list[Written]:
+    ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed."""
         ...
 

@@ -20,8 +20,8 @@ from opcd_bench.models.source import first_line, source_of
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import (
     PromptLogProbs,
+    RawReply,
     WeightSync,
-    Written,
     finish_of,
     sampling_words,
 )
@@ -84,7 +84,7 @@ class LocalVLLM:
 
     def write(
         self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
-    ) -> list[Written]:
+    ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed."""
         params = [
             self.vllm.SamplingParams(
@@ -98,7 +98,7 @@ class LocalVLLM:
             logprobs = tuple(
                 row[token].logprob for token, row in zip(one.token_ids, one.logprobs, strict=True)
             )
-            found.append(Written(tuple(one.token_ids), logprobs, finish_of(one.finish_reason)))
+            found.append(RawReply(tuple(one.token_ids), logprobs, finish_of(one.finish_reason)))
         return found
 
     def score(

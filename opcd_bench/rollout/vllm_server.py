@@ -17,7 +17,7 @@ from opcd_bench.models import prompts, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.vllm import PromptLogProbs, Written, finish_of, sampling_words
+from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, finish_of, sampling_words
 
 T = TypeVar("T")
 
@@ -60,10 +60,10 @@ class VLLMServer:
 
     def write(
         self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
-    ) -> list[Written]:
+    ) -> list[RawReply]:
         """One reply a request, in order; each is a call of its own, with its own seed."""
 
-        def one(request: Request) -> Written:
+        def one(request: Request) -> RawReply:
             choice = self._complete(
                 prompt=list(request.prompt_ids),
                 **sampling_words(request, sampling, stop_ids),
@@ -76,7 +76,7 @@ class VLLMServer:
                     f"{self.name} gives no token ids or log-probs with its replies. It must be "
                     "vLLM 0.32 or newer, started without --max-logprobs 0"
                 )
-            return Written(
+            return RawReply(
                 tuple(ids), tuple(logprobs["token_logprobs"]), finish_of(choice["finish_reason"])
             )
 

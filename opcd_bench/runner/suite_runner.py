@@ -17,7 +17,6 @@ from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.report.tables import plain_text
 from opcd_bench.runner import grid, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
@@ -32,13 +31,12 @@ from opcd_bench.store.suite_dir import SuiteDir
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to: cells done and failed of all, and the comparison as text."""
+    """What a run came to: cells (of a suite of chains, rounds) done and failed of all."""
 
     suite_dir: Path
     done: int
     failed: int
     total: int
-    table: str
 
 
 @dataclass(frozen=True)
@@ -102,14 +100,13 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         done=done,
         failed=len(cells) - done,
         total=len(cells),
-        table=plain_text.headline_text(root),
     )
 
 
 def floors(task: Task) -> dict[str, float]:
     """What policies that read nothing score on test, and the most that any policy can."""
     found = {floor.name: floor.value for floor in task.floors("test")}
-    return {**found, "best possible": task.ceiling("test").value}
+    return {**found, "best possible": task.best_possible("test").value}
 
 
 def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:

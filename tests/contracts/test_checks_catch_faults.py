@@ -10,7 +10,7 @@ import torch
 from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.method import STUDENT, Method
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Context,
     Episode,
     Example,
@@ -162,8 +162,8 @@ class Codes(Task):
     def floors(self, split):
         return [Floor("constant", 1 / len(self.ranges[split]), "one code is right once")]
 
-    def ceiling(self, split):
-        return Ceiling(1.0, "by construction")
+    def best_possible(self, split):
+        return BestPossible(1.0, "by construction")
 
 
 class Overlapping(Codes):
@@ -268,7 +268,7 @@ def test_a_right_task_keeps_every_contract():
         (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
         (Reading, "what is thought in a reply is never graded", "is graded 1.0 (answer"),
         (Distracted, "what is thought in a reply is never graded", "without what is thought"),
-        (Boastful, "its floors and ceiling lie in 0 … 1, and say how computed", "1.5"),
+        (Boastful, "its floors and best possible score lie in 0 … 1, and say how computed", "1.5"),
     ],
 )
 def test_a_wrong_task_breaks_the_contract_that_names_its_fault(task, says, detail):

@@ -8,6 +8,7 @@ import pytest
 
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
@@ -40,7 +41,7 @@ def alive(tmp_path_factory) -> dict[str, RunReader]:
     """The runs of a method and of the null control, by method."""
     suite = small(tmp_path_factory.mktemp("alive"))
     summary = suite_runner.run(suite, console=QuietReporter())
-    assert summary.failed == 0, summary.table
+    assert summary.failed == 0, text_of(summary.suite_dir, chained=False)
     runs = [RunReader(path) for path in SuiteDir(summary.suite_dir).runs()]
     return {run.config["method"]["name"]: run for run in runs}
 

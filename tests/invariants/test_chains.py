@@ -17,6 +17,7 @@ from opcd_bench.models.loading import load
 from opcd_bench.models.saving import weights_hash
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.tables import rounds as table
+from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.rounds import chain as chains
@@ -32,6 +33,10 @@ from opcd_bench.store.verification import verify
 
 MADE = {"items": 3, "variant": "raw-traces", "select": "first-1"}
 """The random model writes no lessons, but whatever it wrote can be told."""
+
+
+def table_of(summary):
+    return text_of(summary.suite_dir, chained=True)
 
 
 def suite_of(model, output, **values):
@@ -53,7 +58,9 @@ def two_rounds(tiny_model_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         suite = suite_of(tiny_model_folder, output)
         summary, (folder,) = run(patch, suite)
-    assert (summary.done, summary.failed, summary.total) == (2, 0, 2), summary.table
+    assert (summary.done, summary.failed, summary.total) == (2, 0, 2), text_of(
+        summary.suite_dir, chained=True
+    )
     return suite, folder
 
 
@@ -292,7 +299,9 @@ def test_a_cell_that_fails_ends_its_chain_with_its_reason(tiny_model_folder, tmp
         patch.setattr(CellRun, "_train", lambda *_: (_ for _ in ()).throw(CellFailed("too cold")))
         summary, _ = run(patch, suite)
     assert (summary.done, summary.failed) == (0, 2)
-    assert "failed: too cold" in summary.table and "not run" in summary.table
+    assert "failed: too cold" in table_of(summary) and "not run" in text_of(
+        summary.suite_dir, chained=True
+    )
 
 
 # --- replay -----------------------------------------------------------------------------------
@@ -321,7 +330,7 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
     monkeypatch.setattr(CellRun, "_train", train)
     suite = suite_of(tiny_model_folder, tmp_path, consolidate="replay")
     summary, (folder,) = run(monkeypatch, suite, Toy(guarded))
-    assert (summary.done, summary.failed) == (2, 0), summary.table
+    assert (summary.done, summary.failed) == (2, 0), table_of(summary)
     # three attempts a round, and the one look at where a context goes
     assert opened.count("train") == 2 * (3 + 1)
     for path in folder.runs():
@@ -358,7 +367,7 @@ def test_a_replay_never_meets_a_state_that_it_may_not_train_on(
     )  # fmt: skip
     assert suite.overlong == "refuse"
     summary, (folder,) = run(monkeypatch, suite, Long())
-    assert (summary.done, summary.failed) == (1, 0), summary.table
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
     assert folder.record(1)["attempts"]["skipped"] == 3
     assert RunReader(folder.runs()[0]).config["task"]["training"]["states"] == 3
 

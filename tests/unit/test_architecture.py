@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -125,6 +126,28 @@ def test_nothing_inside_imports_the_public_face():
                 assert {alias.name for alias in node.names} <= below, (name, node.lineno)
             if isinstance(node, ast.Import):
                 assert "opcd_bench" not in {alias.name for alias in node.names}, (name, node.lineno)
+
+
+def test_the_page_of_the_architecture_has_a_line_for_every_file():
+    """Folders in their order; a file's line is the first sentence of its docstring."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## `([\w/]+)/`$", page, flags=re.MULTILINE)
+    assert [heading.replace("/", ".") for heading in headings] == list(LAYERS)
+    lines = re.findall(r"^- `([\w/.]+)`: (.+)$", page, flags=re.MULTILINE)
+    wanted = [
+        (place_on_page(name), ast.get_docstring(ast.parse(file.read_bytes())).split("\n\n")[0])
+        for name, file in modules().items()
+        if file.name != "__init__.py"
+    ]
+    said = [(place, " ".join(text.split())) for place, text in wanted]
+    assert sorted(lines) == sorted(said)
+
+
+def place_on_page(name):
+    """A module's file as its folder's list has it."""
+    folders = [folder for folder in LAYERS if f"{name}.".startswith(f"{folder}.")]
+    inside = name.removeprefix(f"{max(folders, key=len)}.") if folders else name
+    return inside.replace(".", "/") + ".py"
 
 
 def test_the_report_reads_only_what_is_stored():

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from test_architecture import LAYERS
 
-import opcd_bench
 from opcd_bench.runner import registry
 from opcd_bench.runner.contracts import checks
 
@@ -18,19 +18,11 @@ OURS = re.compile(
 )
 LINKS = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)", README)
 
-face = pytest.mark.skipif(
-    not hasattr(opcd_bench, "Method"), reason="opcd_bench has no public face yet"
-)
-restructured = pytest.mark.skipif(
-    not (ROOT / "opcd_bench" / "distillation").is_dir(), reason="the folders are not there yet"
-)
 
-
-@restructured
-def test_the_layout_names_every_folder_of_the_harness():
-    folders = {f"{file.parent.name}/" for file in (ROOT / "opcd_bench").glob("*/__init__.py")}
-    named = set(re.findall(r"^  (\w+/) ", LAYOUT, flags=re.MULTILINE))
-    assert named == folders
+def test_the_layout_names_every_folder_of_the_harness_from_the_top_down():
+    named = re.findall(r"^  (\w+)/ ", LAYOUT, flags=re.MULTILINE)
+    assert named == [folder for folder in LAYERS if "." not in folder]
+    assert set(named) == {file.parent.name for file in (ROOT / "opcd_bench").glob("*/__init__.py")}
 
 
 def test_every_folder_that_the_layout_names_at_the_top_is_there():
@@ -66,7 +58,6 @@ def test_every_image_is_the_raw_file_of_a_picture():
         assert image.endswith(".png"), image
 
 
-@face
 def test_the_method_that_it_shows_is_short_and_keeps_its_contract(tmp_path):
     text = README.split("```python\n")[1].split("```")[0]
     assert len(text.splitlines()) <= 20

@@ -205,7 +205,7 @@ def told(rules: Rules) -> str:
 
 
 @dataclass(frozen=True)
-class Problem:
+class MathProblem:
     """One item without its rules.
 
     ``inner`` is None for one operator (``a outer b``); else the bracket ``( x inner y )`` stands
@@ -238,7 +238,7 @@ BARE = ("What is {} ?", "Work out {} .", "Find {} .")
 KEEP = " Brackets keep the last digit ."
 
 
-def prompt(problem: Problem) -> str:
+def prompt(problem: MathProblem) -> str:
     """The plain prompt: it names marks and digits and nothing of what they mean."""
     kind, _, number = problem.template.partition("-")
     if kind == "bare":
@@ -259,7 +259,7 @@ def prompt(problem: Problem) -> str:
     return f"{first} {join} {last} {end}"
 
 
-def draw_problem(rng: random.Random, marks: Sequence[str], *, two: float = 0.5) -> Problem:
+def draw_problem(rng: random.Random, marks: Sequence[str], *, two: float = 0.5) -> MathProblem:
     """A problem over ``marks``; its digits are uniform and know nothing of any rule."""
     word = rng.random() < 0.35
     names = tuple(rng.sample(NAMES, 3))
@@ -272,8 +272,8 @@ def draw_problem(rng: random.Random, marks: Sequence[str], *, two: float = 0.5) 
         "thing": rng.choice(THINGS) if word else "cards",
     }
     if rng.random() >= two:
-        return Problem(**common)  # type: ignore[arg-type]
-    return Problem(
+        return MathProblem(**common)  # type: ignore[arg-type]
+    return MathProblem(
         inner=rng.choice(marks),
         x=rng.randint(1, 9),
         y=rng.randint(1, 9),
@@ -282,7 +282,7 @@ def draw_problem(rng: random.Random, marks: Sequence[str], *, two: float = 0.5) 
     )
 
 
-def uses(problem: Problem, rules: Rules) -> list[tuple[str, int, int, int]]:
+def uses(problem: MathProblem, rules: Rules) -> list[tuple[str, int, int, int]]:
     """Every use of an operator in the order of working: ``(mark, a, b, result)``."""
     if problem.inner is None:
         a, b, done = problem.a, problem.b, []
@@ -293,12 +293,12 @@ def uses(problem: Problem, rules: Rules) -> list[tuple[str, int, int, int]]:
     return [*done, (problem.outer, a, b, rules[problem.outer].value(a, b))]
 
 
-def answer(problem: Problem, rules: Rules) -> int:
+def answer(problem: MathProblem, rules: Rules) -> int:
     """The right answer under ``rules``."""
     return uses(problem, rules)[-1][3]
 
 
-def worked(problem: Problem, rules: Rules, rng: random.Random) -> str:
+def worked(problem: MathProblem, rules: Rules, rng: random.Random) -> str:
     """One of the right ways to write the working, chosen by ``rng``; ends with ``Answer: N``."""
     style = rng.randrange(3)
     lines: list[str] = []
@@ -327,7 +327,7 @@ def read_answer(reply: str) -> int | None:
     return int(found[-1]) if found else None
 
 
-def feedback(problem: Problem, rules: Rules) -> str:
+def feedback(problem: MathProblem, rules: Rules) -> str:
     """What the environment says after an attempt: how each use is worked, never the answer."""
     return "\n".join(
         f"{a} {mark} {b} is worked as {rules[mark].on(a, b)}"
@@ -344,7 +344,7 @@ def experience(rules: Rules, rng: random.Random) -> str:
 
 
 def conversation(
-    problem: Problem, rules: Rules, rng: random.Random, context: str | None
+    problem: MathProblem, rules: Rules, rng: random.Random, context: str | None
 ) -> Conversation:
     """A problem with its worked reply, told ``context`` or (None) plain."""
     messages: list[Message] = [{"role": "user", "content": prompt(problem)}]

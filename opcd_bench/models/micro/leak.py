@@ -24,7 +24,7 @@ class Leak:
     draws: int
 
 
-Feature = Callable[[rule_math.Problem], Hashable]
+Feature = Callable[[rule_math.MathProblem], Hashable]
 
 FEATURES: dict[str, Feature] = {
     "mark": lambda p: p.outer,

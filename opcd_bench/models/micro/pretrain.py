@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainRecipe:
     """Everything that decides the weights besides the seed, the token count and the world itself.
 
     The learning rate warms up over ``warmup`` steps, stays, and falls linearly to zero over the
@@ -62,7 +62,7 @@ class Recipe:
         return warm * max(0.0, min(1.0, left))
 
 
-def make_tokenizer(out: Path, recipe: Recipe, seed: int) -> PreTrainedTokenizerBase:
+def make_tokenizer(out: Path, recipe: PretrainRecipe, seed: int) -> PreTrainedTokenizerBase:
     """The tokenizer of ``out``, trained on the mixture's own text and saved there if absent."""
     from transformers import AutoTokenizer
 
@@ -74,7 +74,9 @@ def make_tokenizer(out: Path, recipe: Recipe, seed: int) -> PreTrainedTokenizerB
     return loaded
 
 
-def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
+def make_model(
+    recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Qwen3ForCausalLM:
     """Fresh weights for ``seed``."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -99,7 +101,7 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int) ->
         return Qwen3ForCausalLM(config)
 
 
-def make_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: torch.nn.Module, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the blocks (if the recipe says so), AdamW on everything else."""
     import torch
 
@@ -210,7 +212,7 @@ def pretrain(
     tokens: int = 33_000_000,
     resume: bool = True,
     device: str = "auto",
-    recipe: Recipe | None = None,
+    recipe: PretrainRecipe | None = None,
     checkpoint_every: int = 1_500_000,
     evaluate_every: int = 3_000_000,
     stop_after: int | None = None,
@@ -228,7 +230,7 @@ def pretrain(
     from opcd_bench.models import cpu
     from opcd_bench.models.micro import quick
 
-    recipe = recipe or Recipe()
+    recipe = recipe or PretrainRecipe()
     out.mkdir(parents=True, exist_ok=True)
     name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.device(name)

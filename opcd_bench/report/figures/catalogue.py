@@ -17,15 +17,13 @@ from opcd_bench.report.figures import (
     steps,
     style,
 )
-from opcd_bench.report.figures.files import Drawn
-
-__all__ = ["Drawn", "draw", "methods_of", "render_all", "tasks_of"]
+from opcd_bench.report.figures.files import DrawnFigure
 
 
-def draw(comparison: Comparison) -> list[Drawn]:
+def draw(comparison: Comparison) -> list[DrawnFigure]:
     """Every figure that the comparison has data for, by task and then in the order of the page."""
     c, marks = comparison, style.palette(methods_of(comparison))
-    kinds: list[tuple[pd.DataFrame, Callable[[str], Drawn]]] = [
+    kinds: list[tuple[pd.DataFrame, Callable[[str], DrawnFigure]]] = [
         (c.frontier, lambda task: frontier.drawn(c.frontier, c.areas, task, marks)),
         (c.forgetting, lambda task: forgetting.drawn(c.forgetting, task, marks)),
         (c.by_step, lambda task: steps.drawn(c.by_step, task, marks)),
@@ -43,7 +41,7 @@ def draw(comparison: Comparison) -> list[Drawn]:
     ]
 
 
-def render_all(drawn: Sequence[Drawn]) -> dict[str, bytes]:
+def render_all(drawn: Sequence[DrawnFigure]) -> dict[str, bytes]:
     """``figures/<name><suffix>`` -> bytes, of all of them."""
     return {
         f"figures/{one.name}{suffix}": data for one in drawn for suffix, data in one.files.items()

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from opcd_bench.report.analysis.curves import METRICS
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.steps import lines
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import AT_RATE, lines_words, listed, seeds_words
@@ -48,7 +48,9 @@ def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
     return both[DATA]
 
 
-def drawn(curves: pd.DataFrame, task: str, against: Against, marks: Mapping[str, Mark]) -> Drawn:
+def drawn(
+    curves: pd.DataFrame, task: str, against: Against, marks: Mapping[str, Mark]
+) -> DrawnFigure:
     """The figure of a task."""
     flat = data(curves, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})

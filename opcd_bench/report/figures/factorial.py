@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.words import AT_RATE, interval_words, measures, seeds_words
 
 DATA = [
@@ -34,7 +34,7 @@ def data(effects: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(effects: pd.DataFrame, task: str) -> Drawn:
+def drawn(effects: pd.DataFrame, task: str) -> DrawnFigure:
     """The figure of a task."""
     flat = data(effects, task)
     mine = effects[effects["task"] == task]

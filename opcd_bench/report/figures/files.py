@@ -18,7 +18,7 @@ PIXELS = 96
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnFigure:
     """A figure of one task: what is drawn, in words and numbers, and its files.
 
     ``kind``: frontier, forgetting, retention-steps, curves-steps, curves-tokens, factorial,
@@ -46,7 +46,7 @@ def made(
     alt: str,
     data: pd.DataFrame,
     draw: Callable[[bool], Figure],
-) -> Drawn:
+) -> DrawnFigure:
     """Draw ``data`` wide and narrow (``draw`` is told whether narrow) and write all the files.
 
     The same data and the same matplotlib give the same bytes: no date, fixed ids, fixed fonts.
@@ -57,7 +57,7 @@ def made(
         png = _png(wide)
     first, _, rest = kind.partition("-")
     stem = f"{first}-{task}-{rest}" if first == "curves" else f"{kind}-{task}"
-    return Drawn(
+    return DrawnFigure(
         task=task,
         kind=kind,
         name=stem,

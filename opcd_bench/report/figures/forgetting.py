@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import SCREEN_DPI, Drawn, made
+from opcd_bench.report.figures.files import SCREEN_DPI, DrawnFigure, made
 from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import (
@@ -42,7 +42,7 @@ def data(points: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
+def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFigure:
     """The figure of a task."""
     flat = data(points, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})

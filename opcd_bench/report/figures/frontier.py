@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import counted, interval_words, listed, seeds_words
@@ -62,7 +62,9 @@ def staircase(part: pd.DataFrame) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def drawn(points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
+def drawn(
+    points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Mapping[str, Mark]
+) -> DrawnFigure:
     """The figure of a task."""
     flat = data(points, areas, task)
     mine = points[points["task"] == task]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
 from opcd_bench.report.figures.words import AT_RATE, measures, seeds_words
 
@@ -31,7 +31,7 @@ def data(instructions: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(instructions: pd.DataFrame, task: str) -> Drawn:
+def drawn(instructions: pd.DataFrame, task: str) -> DrawnFigure:
     """The instruction types of a task."""
     flat = data(instructions, task)
     mine = instructions[instructions["task"] == task]

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
 from opcd_bench.report.figures.words import AT_RATE, listed, measures, seeds_words
 
@@ -31,7 +31,7 @@ def data(matrix: pd.DataFrame, task: str) -> pd.DataFrame:
     return both.sort_values(["measured", "row", "column"], ignore_index=True)
 
 
-def drawn(matrix: pd.DataFrame, task: str) -> Drawn:
+def drawn(matrix: pd.DataFrame, task: str) -> DrawnFigure:
     """The pairwise matrix of a task."""
     flat = data(matrix, task)
     mine = matrix[matrix["task"] == task]

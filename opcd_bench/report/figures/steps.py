@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from opcd_bench.report.figures import style as look
-from opcd_bench.report.figures.files import Drawn, made
+from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Mark
 from opcd_bench.report.figures.words import AT_RATE, lines_words, listed, seeds_words
 
@@ -36,7 +36,7 @@ def data(by_step: pd.DataFrame, task: str) -> pd.DataFrame:
     return both[DATA]
 
 
-def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Drawn:
+def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFigure:
     """The figure of a task."""
     flat = data(by_step, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})

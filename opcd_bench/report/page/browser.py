@@ -28,7 +28,7 @@ Item = tuple[str, int]
 """(example id, number of the sample)."""
 
 
-class Turn(NamedTuple):
+class ShownTurn(NamedTuple):
     """What was read, as (role, text), and what was replied."""
 
     messages: tuple[tuple[str, str], ...]
@@ -42,7 +42,7 @@ class Record(NamedTuple):
     outcome: str
     answer: str | None
     why: str | None
-    turns: tuple[Turn, ...]
+    turns: tuple[ShownTurn, ...]
 
 
 class Column(NamedTuple):
@@ -159,7 +159,7 @@ def _records(rows: Sequence[Row], texts: dict[str, str]) -> Iterator[tuple[Item,
                 answer=None if answer is None else once(answer),
                 why=None if not why else once(why),
                 turns=tuple(
-                    Turn(
+                    ShownTurn(
                         tuple((once(m["role"]), once(m["content"])) for m in turn["messages"]),
                         once(turn["reply"]),
                         once(turn["finish"]),

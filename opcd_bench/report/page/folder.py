@@ -26,7 +26,7 @@ REPORTS, RESULTS = "reports", "results"
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenFiles:
     """What a rendering changed in its folder, by relative name."""
 
     page: Path
@@ -50,7 +50,7 @@ def default_out(suite: Path) -> Path:
     return out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> Written:
+def write(folder: Path, files: Mapping[str, bytes]) -> WrittenFiles:
     """Make ``folder`` hold this rendering; every file whole or as it was, whenever it is killed.
 
     ``report.json`` lists what is ours (relative name -> SHA-256), so that files of a former
@@ -76,7 +76,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> Written:
             _remove(folder, name)
         if _listed(folder) != new:
             _write_manifest(folder, new)
-    return Written(folder / PAGE, tuple(changed), tuple(stale), len(new) - len(changed))
+    return WrittenFiles(folder / PAGE, tuple(changed), tuple(stale), len(new) - len(changed))
 
 
 def refuse_foreign(folder: Path) -> None:

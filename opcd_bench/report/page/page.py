@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.analysis.curves import METRICS
-from opcd_bench.report.figures.catalogue import Drawn, tasks_of
+from opcd_bench.report.figures.catalogue import tasks_of
+from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import provenance, tables
 from opcd_bench.report.tables.markup import sections_html
 
@@ -41,7 +42,7 @@ class PageContext:
     command: str
     headline: str
     comparison: Comparison
-    drawn: Sequence[Drawn]
+    drawn: Sequence[DrawnFigure]
     cells: pd.DataFrame
     protocols: pd.DataFrame
     missing: pd.DataFrame
@@ -62,7 +63,7 @@ class Block(NamedTuple):
     fold: str = ""
 
 
-class Section(NamedTuple):
+class PageSection(NamedTuple):
     """A section of the page."""
 
     id: str
@@ -98,14 +99,14 @@ def _text(name: str) -> str:
     return resources.files("opcd_bench.report.page").joinpath("templates", name).read_text("utf-8")
 
 
-def sections(context: PageContext) -> list[Section]:
+def sections(context: PageContext) -> list[PageSection]:
     """What the page shows, in its order; sections without anything to show are left out."""
     c = context.comparison
     found = [
-        Section("headline", "Comparison", (), [Block(html=Markup(context.headline))])
+        PageSection("headline", "Comparison", (), [Block(html=Markup(context.headline))])
         if context.headline
         else None,
-        Section("rounds", "Rounds", (), [Block(html=Markup(context.rounds))])
+        PageSection("rounds", "Rounds", (), [Block(html=Markup(context.rounds))])
         if context.rounds
         else None,
         _drawn_section(
@@ -138,20 +139,20 @@ def sections(context: PageContext) -> list[Section]:
             ["instructions"],
             [("All instruction types as a table", tables.instructions(c.instructions))],
         ),
-        Section("published", "Published numbers", (), [Block(html=Markup(context.published))])
+        PageSection("published", "Published numbers", (), [Block(html=Markup(context.published))])
         if context.published
         else None,
-        Section("external", "External results", (), [Block(html=Markup(context.external))])
+        PageSection("external", "External results", (), [Block(html=Markup(context.external))])
         if context.external
         else None,
-        Section(
+        PageSection(
             "samples", "Samples",
             (f"{context.sample_count:,} examples of the finished runs, side by side: what was "
              "asked, what each method replied, and how it was graded.",),
         )
         if context.sample_count
         else None,
-        Section("provenance", "Where the numbers come from"),
+        PageSection("provenance", "Where the numbers come from"),
     ]  # fmt: skip
     return [section for section in found if section is not None]
 
@@ -163,7 +164,7 @@ def _drawn_section(
     intro: Sequence[str],
     kinds: Sequence[str],
     folded: Sequence[tuple[str, tables.ByTask]],
-) -> Section | None:
+) -> PageSection | None:
     """Of each task its figures of ``kinds`` and its tables; None where there is none of either."""
     tasks = tasks_of(context.comparison)
     blocks = []
@@ -179,10 +180,10 @@ def _drawn_section(
         ]
         if parts:
             blocks += [parts[0]._replace(heading=heading), *parts[1:]]
-    return Section(name, title, intro, blocks) if blocks else None
+    return PageSection(name, title, intro, blocks) if blocks else None
 
 
-def _figure(one: Drawn) -> SimpleNamespace:
+def _figure(one: DrawnFigure) -> SimpleNamespace:
     """What the template needs of a figure."""
     return SimpleNamespace(
         name=one.name, kind=one.kind, task=one.task, caption=one.caption, alt=one.alt,

@@ -19,7 +19,7 @@ SIZE_B, SIZE_T = 2, 3
 LEAST_VOCABULARY = 64
 
 
-class Batch(NamedTuple):
+class LossInputs(NamedTuple):
     """Tiny logits in float64: student and teacher (B, T, V), written ids (B, T)."""
 
     student_BTV: Tensor
@@ -41,17 +41,17 @@ def vocabulary(method: Method) -> int:
     return max(LEAST_VOCABULARY, 2 * (k or 0))
 
 
-def batch(method: Method, seed: int = 0) -> Batch:
+def batch(method: Method, seed: int = 0) -> LossInputs:
     """A student, a teacher half a nat away from it, and written tokens."""
     generator = torch.Generator().manual_seed(seed)
     shape = (SIZE_B, SIZE_T, vocabulary(method))
     student = 2.0 * torch.randn(shape, generator=generator, dtype=torch.float64)
     teacher = student + 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
     ids = torch.randint(shape[-1], shape[:-1], generator=generator)
-    return Batch(student, teacher, ids)
+    return LossInputs(student, teacher, ids)
 
 
-def evaluate(method: Method, given: Batch) -> Value:
+def evaluate(method: Method, given: LossInputs) -> Value:
     """The method's loss on a batch, with its gradient; ContractBroken if the form is wrong."""
     student = given.student_BTV.clone().requires_grad_(True)
     with warnings.catch_warnings():
@@ -91,7 +91,7 @@ def _finite(method: Method) -> str:
         for field, tensor in evaluate(method, case)._asdict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise ContractBroken(f"{field} is not finite for {name} logits")
-    single = Batch(far.student_BTV.float(), far.teacher_BTV.float(), far.reply_ids_BT)
+    single = LossInputs(far.student_BTV.float(), far.teacher_BTV.float(), far.reply_ids_BT)
     if not bool(torch.isfinite(evaluate(method, single).gradient_BTV).all()):
         raise ContractBroken("the gradient is not finite in float32 for far logits")
     return "in float64 and float32"
@@ -113,7 +113,7 @@ def _own_position(method: Method) -> str:
     student, teacher = given.student_BTV.clone(), given.teacher_BTV.clone()
     student[0, 0], teacher[0, 0] = changed.student_BTV[0, 0], changed.teacher_BTV[0, 0]
     before = evaluate(method, given)
-    after = evaluate(method, Batch(student, teacher, given.reply_ids_BT))
+    after = evaluate(method, LossInputs(student, teacher, given.reply_ids_BT))
     for name, first, second in (
         ("surrogate", before.surrogate_BT, after.surrogate_BT),
         ("divergence", before.divergence_BT, after.divergence_BT),
@@ -174,7 +174,9 @@ def _cosines(method: Method) -> Mapping[str, float]:
     given = batch(method, seed=2)
     student_V, teacher_V = given.student_BTV[0, 0], given.teacher_BTV[0, 0]
     size = student_V.shape[-1]
-    every = Batch(student_V.expand(size, size), teacher_V.expand(size, size), torch.arange(size))
+    every = LossInputs(
+        student_V.expand(size, size), teacher_V.expand(size, size), torch.arange(size)
+    )
     p_V, q_V = student_V.softmax(-1), teacher_V.softmax(-1)
     share = method.writer.teacher_share
     written_V = share * q_V + (1.0 - share) * p_V

@@ -188,20 +188,20 @@ def _same_grade(example: Example, reply: str, grade: Grade, alone: Grade) -> Non
 def _bounds(task: Task) -> str:
     told = []
     for split in SPLITS:
-        ceiling, floors = task.ceiling(split), task.floors(split)
-        for name, value in [("ceiling", ceiling.value), *((f.name, f.value) for f in floors)]:
+        best, floors = task.best_possible(split), task.floors(split)
+        for name, value in [("best possible", best.value), *((f.name, f.value) for f in floors)]:
             if not 0.0 <= value <= 1.0:
                 raise ContractBroken(f"{split}: {name} is {value}, outside 0 … 1")
-        above = [floor.name for floor in floors if floor.value > ceiling.value + 1e-9]
+        above = [floor.name for floor in floors if floor.value > best.value + 1e-9]
         if above:
-            raise ContractBroken(f"{split}: {', '.join(above)} lies above the ceiling")
+            raise ContractBroken(f"{split}: {', '.join(above)} lies above the best possible score")
         if not floors:
             raise ContractBroken(f"{split}: no floor; say what a policy that reads nothing scores")
-        if any(not how.strip() for how in (ceiling.how, *(floor.how for floor in floors))):
+        if any(not how.strip() for how in (best.how, *(floor.how for floor in floors))):
             raise ContractBroken(
-                f"{split}: a floor or the ceiling does not say how it was computed"
+                f"{split}: a floor or the best possible score does not say how it was computed"
             )
-        told.append(f"{split} {max(f.value for f in floors):.2f} to {ceiling.value:.2f}")
+        told.append(f"{split} {max(f.value for f in floors):.2f} to {best.value:.2f}")
     return "; ".join(told)
 
 
@@ -228,6 +228,6 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its episodes keep the protocol for any reply", _protocol),
     Contract("the same seed and replies give the same episode", _deterministic),
     Contract("what is thought in a reply is never graded", _thinking),
-    Contract("its floors and ceiling lie in 0 … 1, and say how computed", _bounds),
+    Contract("its floors and best possible score lie in 0 … 1, and say how computed", _bounds),
     Contract("no sentence of its context is in a plain prompt", _no_leak),
 )

@@ -16,7 +16,7 @@ from opcd_bench.progress import Reporter
 from opcd_bench.runner import compatibility, registry
 from opcd_bench.runner.estimate import memory, workload
 from opcd_bench.runner.estimate import step_time as paces_of
-from opcd_bench.runner.estimate.memory import Lengths, Part, Shape
+from opcd_bench.runner.estimate.memory import Lengths, MemoryPart, Shape
 from opcd_bench.runner.estimate.workload import Seconds, Tokens, Work
 from opcd_bench.runner.rounds.chain import experience_of, untold
 
@@ -30,7 +30,7 @@ class TaskEstimate:
 
     work: Work
     lengths: Lengths | None
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
     seconds: Seconds | None
     peak_seen: int | None
 
@@ -80,7 +80,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
         reader = _reader(suite, student)
     found = []
     for name, task in tasks.items():
-        lengths, parts = None, tuple[Part, ...]()
+        lengths, parts = None, tuple[MemoryPart, ...]()
         if student is not None:
             lengths = _lengths(suite, task, reader)
             parts = _parts(suite, task, methods, student, larger, lengths)
@@ -193,7 +193,7 @@ def _parts(
     student: Shape,
     larger: Shape | None,
     lengths: Lengths,
-) -> tuple[Part, ...]:
+) -> tuple[MemoryPart, ...]:
     import torch
 
     on_gpu = torch.cuda.is_available() if suite.device == "auto" else "cuda" in suite.device

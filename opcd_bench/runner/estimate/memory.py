@@ -46,7 +46,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Part:
+class MemoryPart:
     """Memory of one kind, while ``when``; ``how`` says in words what it is made of."""
 
     name: str
@@ -110,7 +110,7 @@ def parts(
     lengths: Lengths,
     *,
     on_gpu: bool,
-) -> list[Part]:
+) -> list[MemoryPart]:
     """All that is in memory at some time; activations and logits are upper bounds.
 
     ``suite`` is one task's. What PyTorch and the GPU keep for themselves is not counted.
@@ -119,29 +119,35 @@ def parts(
     weight = 2 if suite.dtype == "bfloat16" else 4
     trained = student.adapter or student.parameters
     per_trained = 4 if student.adapter else weight
-    found = [Part("student", student.parameters * weight, "always", f"{_bits(weight)} weights")]
+    found = [
+        MemoryPart("student", student.parameters * weight, "always", f"{_bits(weight)} weights")
+    ]
     if student.adapter:
         found.append(
-            Part(
+            MemoryPart(
                 "adapter", student.adapter * 4, "always", "the frozen teacher is the student's own"
             )
         )
     else:
-        found.append(Part("frozen teacher", student.parameters * weight, "always", "a second copy"))
+        found.append(
+            MemoryPart("frozen teacher", student.parameters * weight, "always", "a second copy")
+        )
     if any(method.teacher.weights == "ema" for method in methods):
         average = 0 if weight == 4 else 4 * student.parameters
         how = "a third copy" + (" and its 32-bit average" if average else "")
-        found.append(Part("ema teacher", student.parameters * weight + average, "always", how))
+        found.append(
+            MemoryPart("ema teacher", student.parameters * weight + average, "always", how)
+        )
     if larger is not None:
         size = 2 if suite.dtype == "bfloat16" or (suite.dtype == "auto" and on_gpu) else 4
-        found.append(Part("larger teacher", larger.parameters * size, "always", _bits(size)))
+        found.append(MemoryPart("larger teacher", larger.parameters * size, "always", _bits(size)))
     if suite.optim == "adamw_8bit":
         moments, how = 2 * (trained + 4 * math.ceil(trained / BLOCK_8BIT)), "two 8-bit moments"
     else:
         moments, how = 2 * trained * per_trained, f"two {_bits(per_trained)} moments"
-    found.append(Part("optimiser", moments, "always", how))
+    found.append(MemoryPart("optimiser", moments, "always", how))
     found += _writing(suite, student, larger, lengths, weight)
-    found.append(Part("gradients", trained * per_trained, "training", _bits(per_trained)))
+    found.append(MemoryPart("gradients", trained * per_trained, "training", _bits(per_trained)))
     found += _training(suite, methods, student, lengths, weight, on_gpu)
     return found
 
@@ -152,24 +158,24 @@ def _bits(size: int) -> str:
 
 def _writing(
     suite: Suite, student: Shape, larger: Shape | None, lengths: Lengths, weight: int
-) -> list[Part]:
+) -> list[MemoryPart]:
     rows = suite.rollout_batch_size
     token = weight * max(shape.kv_entries for shape in (student, larger) if shape is not None)
     plain, told = lengths.plain + suite.max_completion_length, lengths.told - lengths.plain
     return [
-        Part(
+        MemoryPart(
             "keys and values",
             rows * plain * token,
             "writing",
             f"{rows} plain prompts with replies, {plain} tokens each",
         ),
-        Part(
+        MemoryPart(
             "those of the told context",
             rows * told * token,
             "writing",
             f"{rows} rows of {told} tokens ({told * token} bytes for the context itself)",
         ),
-        Part(
+        MemoryPart(
             "logits to draw from", rows * student.head_rows * DRAW_BYTES, "writing", f"{rows} rows"
         ),
     ]
@@ -182,12 +188,12 @@ def _training(
     lengths: Lengths,
     weight: int,
     on_gpu: bool,
-) -> list[Part]:
+) -> list[MemoryPart]:
     rows = suite.micro_batch_size
     length = lengths.plain + suite.max_completion_length
     saved = "recomputed layer by layer" if suite.gradient_checkpointing else "kept for backward"
     found = [
-        Part(
+        MemoryPart(
             "activations",
             rows * activation_bytes(student, length, suite, on_gpu),
             "training",
@@ -196,12 +202,12 @@ def _training(
     ]
     if suite.bf16 and weight == 4:
         found.append(
-            Part("bfloat16 weights", 2 * student.parameters, "training", "autocast's copies")
+            MemoryPart("bfloat16 weights", 2 * student.parameters, "training", "autocast's copies")
         )
     positions = min(head_chunk(student.head_rows), rows * suite.max_completion_length)
     copies = max((head_copies(method) for method in methods), default=0)
     found.append(
-        Part(
+        MemoryPart(
             "logits in the loss",
             positions * student.head_rows * 4 * copies,
             "training",
@@ -242,7 +248,7 @@ def head_copies(method: Method) -> int:
     return 17
 
 
-def peak(found: Iterable[Part]) -> dict[str, int]:
+def peak(found: Iterable[MemoryPart]) -> dict[str, int]:
     """Phase -> bytes: what is always there, and what is there while writing or while training."""
     found = list(found)
     always = sum(part.bytes for part in found if part.when == "always")

@@ -11,7 +11,6 @@ from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.report.tables import rounds as tables
 from opcd_bench.runner import suite_runner
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.rounds import chain as chains
@@ -53,9 +52,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
     done = sum(RunReader(run).sealed for run in runs)
     total = len(every) * suite.rounds
-    return RunSummary(
-        suite_dir.path, done, total - done, total, tables.as_text(tables.read(suite_dir.path))
-    )
+    return RunSummary(suite_dir.path, done, total - done, total)
 
 
 def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:

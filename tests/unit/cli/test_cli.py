@@ -13,6 +13,7 @@ from small_data import write_gsm8k
 
 from opcd_bench.cli import settings, suites
 from opcd_bench.errors import ConfigError, StoreError
+from opcd_bench.report.tables import stored
 from opcd_bench.runner import registry
 from opcd_bench.version import __version__
 
@@ -27,9 +28,7 @@ def runner(monkeypatch):
     """A runner that runs nothing: it records what it was asked for."""
     fake = types.ModuleType("opcd_bench.runner.suite_runner")
     fake.asked = []
-    fake.summary = types.SimpleNamespace(
-        suite_dir=Path("results/x"), done=4, failed=0, total=4, table="the table"
-    )
+    fake.summary = types.SimpleNamespace(suite_dir=Path("results/x"), done=4, failed=0, total=4)
 
     def run(suite, *, console):
         fake.asked.append(suite)
@@ -38,6 +37,7 @@ def runner(monkeypatch):
     fake.run = run
     monkeypatch.setitem(sys.modules, "opcd_bench.runner.suite_runner", fake)
     monkeypatch.setattr("opcd_bench.runner.suite_runner", fake, raising=False)
+    monkeypatch.setattr(stored, "text_of", lambda *_, **__: "the table")
     return fake
 
 

@@ -19,6 +19,7 @@ from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import make as page
 from opcd_bench.report.page import watching
+from opcd_bench.report.tables import stored
 from opcd_bench.store.run_reader import RunReader
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "micro"
@@ -354,12 +355,11 @@ RUN = ["run", "--methods", "opcd", "--tasks", "rule_math"]
 def runner(monkeypatch, suite):
     """A runner that runs nothing: the suite made by hand is what it comes back with."""
     fake = types.ModuleType("opcd_bench.runner.suite_runner")
-    fake.summary = types.SimpleNamespace(
-        suite_dir=Path("results/made"), done=2, failed=0, total=2, table="the table"
-    )
+    fake.summary = types.SimpleNamespace(suite_dir=Path("results/made"), done=2, failed=0, total=2)
     fake.run = lambda suite, console: fake.summary
     monkeypatch.setitem(sys.modules, "opcd_bench.runner.suite_runner", fake)
     monkeypatch.setattr("opcd_bench.runner.suite_runner", fake, raising=False)
+    monkeypatch.setattr(stored, "text_of", lambda *_, **__: "the table")
     return fake
 
 

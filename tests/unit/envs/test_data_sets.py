@@ -9,7 +9,7 @@ import pytest
 from small_data import SHARED, write_csv, write_gsm8k, write_jsonl, write_parquet
 
 from opcd_bench.envs import data_sets
-from opcd_bench.envs.data_sets import HubSplit, Part
+from opcd_bench.envs.data_sets import DataPart, HubSplit
 from opcd_bench.errors import DataError, MissingData
 
 HUB = HubSplit("someone/a_set", "train", "main")
@@ -64,9 +64,9 @@ def test_a_data_dir_that_is_no_folder_is_refused(tmp_path):
 
 def test_parts_that_are_not_required_may_be_absent_from_a_folder_alone(tmp_path, no_hub):
     parts = (
-        Part("train", ("train", "all"), HUB),
-        Part("dev", ("validation", "dev"), HUB, required=False),
-        Part("test", ("test",), HUB, required=False),
+        DataPart("train", ("train", "all"), HUB),
+        DataPart("dev", ("validation", "dev"), HUB, required=False),
+        DataPart("test", ("test",), HUB, required=False),
     )
     write_jsonl(tmp_path / "a_set" / "all.jsonl", [{"n": 1}])
     write_jsonl(tmp_path / "a_set" / "dev.jsonl", [{"n": 2}])

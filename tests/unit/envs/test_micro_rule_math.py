@@ -86,7 +86,7 @@ def test_a_told_reply_is_graded_correct_and_restates_rules_of_its_context():
 
 
 def test_replies_come_in_several_right_ways():
-    rules, problem = world.TASK_RULES, world.Problem("@", 3, 5)
+    rules, problem = world.TASK_RULES, world.MathProblem("@", 3, 5)
     replies = {world.worked(problem, rules, random.Random(seed)) for seed in range(60)}
     assert len(replies) >= 6
     assert {world.read_answer(reply) for reply in replies} == {17}
@@ -95,10 +95,10 @@ def test_replies_come_in_several_right_ways():
 @pytest.mark.parametrize(
     ("problem", "value"),
     [
-        (world.Problem("@", 3, 5), 17),
-        (world.Problem("#", 3, 9), 24),
-        (world.Problem("@", 1, 5, inner="#", x=3, y=9, left=True), 21),  # (24 keeps 4) @ 5
-        (world.Problem("@", 2, 5, inner="#", x=3, y=9, left=False), 12),  # 2 @ 4
+        (world.MathProblem("@", 3, 5), 17),
+        (world.MathProblem("#", 3, 9), 24),
+        (world.MathProblem("@", 1, 5, inner="#", x=3, y=9, left=True), 21),  # (24 keeps 4) @ 5
+        (world.MathProblem("@", 2, 5, inner="#", x=3, y=9, left=False), 12),  # 2 @ 4
     ],
 )
 def test_two_operators_feed_the_last_digit_on(problem, value):
@@ -172,7 +172,7 @@ def test_the_last_answer_of_a_reply_counts():
 def test_splits_share_no_expression():
     task = rule_math.TASK()
     seen = {
-        split: {world.Problem(**e.content).expression for e in task.examples(split)}
+        split: {world.MathProblem(**e.content).expression for e in task.examples(split)}
         for split in ("train", "dev", "test")
     }
     assert len(task.examples("test")) >= 500
@@ -189,7 +189,9 @@ def test_told_other_tells_held_out_rules_that_are_not_the_task_s():
         assert not any(world.TASK_RULES.get(m) == rule for m, rule in rules.items())
         messages = task.open(example, 0).messages
         assert messages[0]["content"] == world.told(rules)
-        reply = world.worked(world.Problem(**example.content["problem"]), rules, random.Random(0))
+        reply = world.worked(
+            world.MathProblem(**example.content["problem"]), rules, random.Random(0)
+        )
         assert str(world.read_answer(reply)) == example.reference
 
 

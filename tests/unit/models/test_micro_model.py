@@ -11,7 +11,7 @@ from opcd_bench.models.micro import tokenizer as micro_tokenizer
 from opcd_bench.runner import micro_card
 
 SHARES = {"rule_math.draw": 0.7, "rule_math.draw_recall": 0.3}
-TINY = pretrain.Recipe(
+TINY = pretrain.PretrainRecipe(
     vocab_size=1024,
     hidden_size=64,
     layers=2,
@@ -149,7 +149,7 @@ def test_earlier_chunks_keep_the_words_that_the_shipped_weights_were_trained_on(
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero():
-    recipe = pretrain.Recipe(warmup=10, decay=0.25)
+    recipe = pretrain.PretrainRecipe(warmup=10, decay=0.25)
     assert recipe.rate(0, 0, 100) == pytest.approx(0.1)
     assert recipe.rate(10, 50, 100) == 1.0
     assert recipe.rate(10, 90, 100) == pytest.approx(0.4)

@@ -178,7 +178,7 @@ def test_names_reasons_and_replies_stay_text(drawn):
 
 @pytest.mark.parametrize("name", ["page.js", "samples.js"])
 def test_the_scripts_write_no_markup(name):
-    text = resources.files("opcd_bench.report").joinpath("templates", name).read_text("utf-8")
+    text = resources.files("opcd_bench.report.page").joinpath("templates", name).read_text("utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
                 "new Function", "fetch(", "XMLHttpRequest"):  # fmt: skip
         assert way not in text

@@ -10,7 +10,7 @@ import pytest
 from fixtures import tiny_tokenizer
 
 from opcd_bench.envs.task import (
-    Ceiling,
+    BestPossible,
     Context,
     Episode,
     Example,
@@ -80,8 +80,8 @@ class Planned(Task):
     def floors(self, split: str) -> Sequence[Floor]:
         return ()
 
-    def ceiling(self, split: str) -> Ceiling:
-        return Ceiling(1.0, "")
+    def best_possible(self, split: str) -> BestPossible:
+        return BestPossible(1.0, "")
 
 
 class Recording:

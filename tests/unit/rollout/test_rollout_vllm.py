@@ -22,7 +22,7 @@ from opcd_bench.models.loading import assemble, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import VLLMEngine, WeightSync, Written, probe_gap
+from opcd_bench.rollout.vllm import RawReply, VLLMEngine, WeightSync, probe_gap
 from opcd_bench.runner import registry
 
 GREEDY = Sampling(temperature=0.0, max_completion_length=12)
@@ -130,7 +130,7 @@ def test_student_and_teacher_with_the_same_weights_are_one_distribution(tiny_loa
 def test_a_token_of_the_padding_is_refused(tiny_loaded):
     class Padded(FakeVLLM):
         def write(self, requests, sampling, stop_ids):
-            return [Written((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
+            return [RawReply((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
 
     with pytest.raises(CellFailed, match="padding of the LM head"):
         VLLMEngine(tiny_loaded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)

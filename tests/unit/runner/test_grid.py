@@ -8,7 +8,7 @@ from opcd_bench.config.fields import GRID_FIELDS
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher
-from opcd_bench.envs.task import Ceiling, Context, Task
+from opcd_bench.envs.task import BestPossible, Context, Task
 from opcd_bench.errors import ConfigError, InvalidLoss
 from opcd_bench.runner.grid import (
     Cell,
@@ -41,8 +41,8 @@ class Telling(Task):
     def floors(self, split):
         return []
 
-    def ceiling(self, split):
-        return Ceiling(1.0, "a test")
+    def best_possible(self, split):
+        return BestPossible(1.0, "a test")
 
 
 METHODS = {

@@ -28,7 +28,7 @@ METHOD = Method(
 
 TASK = '''"""A task that a contributor dropped in."""
 
-from opcd_bench.envs.task import Ceiling, Context, Task
+from opcd_bench.envs.task import BestPossible, Context, Task
 
 
 class Mine(Task):
@@ -59,9 +59,9 @@ class Mine(Task):
         """None."""
         return []
 
-    def ceiling(self, split):
+    def best_possible(self, split):
         """Known."""
-        return Ceiling(1.0, "a test")
+        return BestPossible(1.0, "a test")
 
 
 TASK = Mine

@@ -10,9 +10,9 @@ import sys
 import pytest
 from opcd_bench.tasks.frozen_lake import TURNS, FrozenLake
 
-from opcd_bench.envs.floors import Board, floors
+from opcd_bench.envs.floors import BoardGame, floors
 from opcd_bench.envs.task import SPLITS, assert_disjoint
-from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
+from opcd_bench.envs.textarena import FrozenLakeGame as TextArenaLake
 from opcd_bench.envs.worlds import lake
 from opcd_bench.envs.worlds.board import ahead_of, cell_of
 from opcd_bench.envs.worlds.game_world import LAKE_WORLD, believed_world
@@ -239,7 +239,7 @@ def played(game, ways):
 
 def test_floors_agree_with_playing_every_plan_through_textarena():
     start, goal, holes, turns = (1, 0), (2, 2), {(1, 1), (0, 2)}, 5
-    board = Board(start, ahead_of, lambda at: at == goal, lambda at: at in holes)
+    board = BoardGame(start, ahead_of, lambda at: at == goal, lambda at: at in holes)
     wins = [
         played(TextArenaLake(4, start, goal, holes), plan)
         for plan in itertools.product(("up", "down", "left", "right"), repeat=turns)
@@ -266,7 +266,7 @@ def test_the_best_blind_plan_wins_in_textarena_what_the_floor_says():
 
 def test_every_map_can_be_won_so_the_ceiling_is_one():
     for split in SPLITS:
-        assert FrozenLake().ceiling(split).value == 1.0
+        assert FrozenLake().best_possible(split).value == 1.0
     assert FrozenLake.max_turns == TURNS == 10
 
 

@@ -6,9 +6,9 @@ import re
 import pytest
 from opcd_bench.tasks.frozen_lake_paper import GOAL, START, FrozenLakePaper, ahead_of, maps
 
-from opcd_bench.envs.floors import Board, best_plan, share_won
+from opcd_bench.envs.floors import BoardGame, best_plan, share_won
 from opcd_bench.envs.task import SPLITS, Example, assert_disjoint
-from opcd_bench.envs.textarena import FrozenLake as TextArenaLake
+from opcd_bench.envs.textarena import FrozenLakeGame as TextArenaLake
 
 RULE_WORDS = set("hole goal safe frozen ice lose lost win won fall edge refused invalid".split())
 WAYS = ("up", "down", "left", "right")
@@ -138,12 +138,12 @@ def test_the_floors_are_what_textarena_makes_of_the_plans():
         ways = of_all.how.split(",")[0].split()
         assert of_all.value == pytest.approx(sum(won(h, ways) for h in holes) / len(holes))
         assert 0.01 < chance.value < 0.02
-        assert task.ceiling(split).value == 1.0
+        assert task.best_possible(split).value == 1.0
     assert task.floors("test")[1].value == pytest.approx(3 / 7)
 
 
 def test_the_best_plan_wins_six_of_all_maps():
-    boards = [Board(START, ahead_of, GOAL.__eq__, holes.__contains__) for holes in maps()]
+    boards = [BoardGame(START, ahead_of, GOAL.__eq__, holes.__contains__) for holes in maps()]
     plan, share = best_plan(boards, 5)
     assert share == pytest.approx(6 / 19)
     assert share_won(boards, plan) == share

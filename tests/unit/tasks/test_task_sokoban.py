@@ -9,9 +9,9 @@ import pytest
 from opcd_bench.tasks import sokoban as module
 from opcd_bench.tasks.sokoban import TURNS, Sokoban, read_room
 
-from opcd_bench.envs.floors import Board, floors
+from opcd_bench.envs.floors import BoardGame, floors
 from opcd_bench.envs.task import SPLITS, Example, assert_disjoint
-from opcd_bench.envs.textarena import Sokoban as TextArenaSokoban
+from opcd_bench.envs.textarena import SokobanGame as TextArenaSokoban
 from opcd_bench.envs.textarena import generated_sokoban_room
 from opcd_bench.envs.worlds import sokoban as world
 from opcd_bench.envs.worlds.board import DIRECTIONS, cell_of
@@ -207,7 +207,7 @@ def test_games_leave_the_global_random_state_alone():
 
 def test_floors_agree_with_playing_every_plan_through_textarena():
     room, start = read_room("P____X____O_____")
-    board = Board(
+    board = BoardGame(
         start, lambda state, way: world.moved(room, state, way), _on(room), lambda _: False
     )
     wins = 0
@@ -241,7 +241,7 @@ def test_the_floors_of_test_are_low_and_the_ceiling_is_one():
         game = TextArenaSokoban(4, room.walls, next(iter(room.targets)), state.box, state.player)
         wins += _wins(game, ways)
     assert plan.value == pytest.approx(wins / 400)
-    assert Sokoban().ceiling("test").value == 1.0
+    assert Sokoban().best_possible("test").value == 1.0
 
 
 def test_a_broken_rooms_file_says_how_to_rewrite_it(monkeypatch, tmp_path):
