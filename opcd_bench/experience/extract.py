@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config.experience import Stage
 from opcd_bench.distillation.replies import row_of
 from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
@@ -16,7 +17,7 @@ from opcd_bench.experience.folder import TRACES, ExperienceDir
 from opcd_bench.experience.items import accumulated
 from opcd_bench.experience.prompts import Prompts
 from opcd_bench.experience.reader import Reader
-from opcd_bench.experience.recipe import Extracted, Recipe, Stage
+from opcd_bench.experience.recipe import Extracted, Recipe
 from opcd_bench.experience.reflect import STATUSES, Asked, readable, reflections
 from opcd_bench.experience.solve import attempts, drawn_examples
 from opcd_bench.experience.trace import Trace

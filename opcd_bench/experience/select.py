@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config.commands import SelectSettings
 from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context, Task
@@ -133,10 +134,10 @@ class Selection:
     task: Task
     folder: Path
     rule: str
-    seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
-    first_items: int = 16
-    dev_items: int = 200
+    seed: int
+    sampling: Sampling
+    dev_items: int
+    first_items: int = SelectSettings.model_fields["first_items"].default
 
     def run(
         self, out: Path | None, reader: Callable[[], Reader], console: Reporter

@@ -61,12 +61,8 @@ class Round:
         # What is too long to be trained on is skipped, and counted, where it is attempted.
         own = self.plain.for_task(chain.task.name)
         length = self.experience.max_reflection_length
-        self.recipe = Recipe(
-            items=self.experience.items,
-            seeds=self.experience.seeds,
-            variant=self.experience.variant,
-            accumulate=self.experience.accumulate,
-            max_context_tokens=self.experience.max_context_tokens,
+        self.recipe = Recipe.of(
+            self.experience,
             solving=limited(sampling.reply_sampling(own), own.max_prompt_length),
             reflecting=Sampling(0.0, max_completion_length=length),
             batch=suite.rollout_batch_size,

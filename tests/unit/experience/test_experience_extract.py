@@ -7,6 +7,8 @@ import shutil
 import pytest
 from scripted import SECRET, Codes, reader
 
+from opcd_bench.config import experience as config
+from opcd_bench.config.validated import validated
 from opcd_bench.distillation.replies import read_stored
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, DataError, StoreError
@@ -18,8 +20,8 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.store.files import LOCK, Lock
 
-RECIPE = Recipe(
-    items=4, seeds=3, batch=8, max_context_tokens=200,
+RECIPE = Recipe.of(
+    config.Extraction(items=4, seeds=3, max_context_tokens=200), batch=8,
     solving=Sampling(max_completion_length=40), reflecting=Sampling(0.0, max_completion_length=80),
 )  # fmt: skip
 
@@ -333,5 +335,6 @@ def test_a_cut_reflection_keeps_its_whole_lessons_only(tiny_loaded, tmp_path):
 
 
 def test_a_recipe_of_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"items = 0, seeds = 0 \(allowed: 1 or more\)"):
-        Recipe(items=0, seeds=0)
+    told = r"items: must be 1 or more \(given: 0\)\n  seeds: must be 1 or more"
+    with pytest.raises(ConfigError, match=told):
+        validated(config.Extraction, {"items": 0, "seeds": 0}, "a test")

@@ -11,6 +11,7 @@ import torch
 from fixtures import tiny_tokenizer
 from vllm_fake import FakeServer, FakeVLLM
 
+from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
 from opcd_bench.rollout.engine import Request, Sampling
@@ -142,11 +143,12 @@ def test_experience_is_read_through_a_server_and_known_by_its_engine(
         return VLLMServer(url, transport=server.transport())
 
     monkeypatch.setattr(reader, "VLLMServer", connect)
-    served = reader.opened(str(tiny_model_folder), device="cpu", engine="vllm", vllm_url=URL)
+    asked = ModelSettings(model=str(tiny_model_folder), device="cpu")
+    served = reader.opened(asked.model_copy(update={"engine": "vllm", "vllm_url": URL}))
     greedy = Sampling(temperature=0.0, max_completion_length=6)
     replies = served.engine.generate(REQUESTS, greedy)
     assert [r.ids for r in replies] == [
         r.ids for r in HFEngine(served.loaded).generate(REQUESTS, greedy)
     ]
-    local = reader.opened(str(tiny_model_folder), device="cpu")
+    local = reader.opened(asked)
     assert served.identity == {**local.identity, "engine": "vllm"}
