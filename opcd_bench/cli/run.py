@@ -119,7 +119,9 @@ def _report(suite_dir: Path) -> Path | None:
     try:
         _, written = make(suite_dir, folder.default_out(suite_dir))
     except UserError as error:
-        print(f"opcd-bench: no report was written, the results are safe. {error}", file=sys.stderr)
+        print(
+            f"opcd-bench: no report was written; the results are stored. {error}", file=sys.stderr
+        )
         return None
     return written.page
 
@@ -166,6 +168,6 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     if suite.headline_learning_rate == "dev":
         left = suite.seeds - (suite.sweep_seeds or suite.seeds)
         print(
-            f"Then {left * len(suite.methods) * len(suite.tasks)} more: the other {left} seeds of "
-            "each task and method, at its own best learning rate on dev"
+            f"After that, {left * len(suite.methods) * len(suite.tasks)} more: the other {left} "
+            "seeds of each task and method, at the learning rate that was best on dev"
         )

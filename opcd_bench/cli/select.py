@@ -85,9 +85,9 @@ def _print(chosen: Chosen) -> None:
     print(text_table(columns, [*rows, ["(none)", *blank, _percent(chosen.plain)]]))
     cost = chosen.cost
     print(
-        f"\n{cost['samples']} samples scored (all contexts on all of them: "
-        f"{cost['samples_of_all_on_all']}), {cost['prompt_tokens']} tokens read and "
-        f"{cost['tokens_written']} written"
+        f"\n{cost['samples']} samples scored (every context on every example would be "
+        f"{cost['samples_of_all_on_all']}), {cost['prompt_tokens']} prompt tokens read and "
+        f"{cost['tokens_written']} tokens generated"
     )
 
 

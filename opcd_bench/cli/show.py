@@ -12,14 +12,14 @@ from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.store.run_reader import CONFIG, RunReader
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
-OutputDir = Annotated[str, typer.Option(help="Folder that holds the suites' results.")]
+OutputDir = Annotated[str, typer.Option(help="Folder with the results of all suites.")]
 
 REFERENCE = "reference"
 """The folder below the results whose sealed runs ship with the source."""
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's or a suite's folder, or its name.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run or suite, or its name.")],
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:
@@ -41,8 +41,8 @@ def located(run: str, output_dir: str) -> Path:
         if _is_ours(path):
             return path
         raise StoreError(
-            f"{run}: is neither a run ({CONFIG}) nor a suite (suite.json); "
-            f"give one of their folders, such as {output_dir}/quick"
+            f"{run} is neither a run (no {CONFIG}) nor a suite (no suite.json); give the folder "
+            f"of one, such as {output_dir}/quick"
         )
     suites = [
         folder
@@ -56,11 +56,17 @@ def located(run: str, output_dir: str) -> Path:
     found = whole or [folder for folder in runs if run and folder.name.startswith(run)]
     if not found:
         known = {folder.name for folder in (*suites, *runs)}
-        hint = "" if known else f"There are no results in {output_dir}; give a folder."
+        hint = (
+            ""
+            if known
+            else f"There are no results in {output_dir}; give the folder of a run or suite."
+        )
         raise UnknownName("run or suite", run, known if len(known) <= 20 else set(), hint)
     if len(found) > 1:
         listing = "\n".join(f"  {folder}" for folder in found)
-        raise StoreError(f"{run!r} is the name of {len(found)} folders; give one of\n{listing}")
+        raise StoreError(
+            f"{run!r} is the name of {len(found)} folders; give the path of one:\n{listing}"
+        )
     return found[0]
 
 

@@ -385,7 +385,7 @@ class Settings(BaseModel):
         if isinstance(value, list):
             value = tuple(value)
         if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise ValueError(f"a name is there twice: {', '.join(map(str, value))}")
+            raise ValueError(f"a name is given twice: {', '.join(map(str, value))}")
         return value
 
     @field_validator("learning_rate", mode="before")
@@ -396,9 +396,9 @@ class Settings(BaseModel):
         if isinstance(value, (list, tuple)):
             rates = tuple(float(v) if isinstance(v, int) else v for v in value)
             if any(isinstance(v, float) and not v > 0 for v in rates):
-                raise ValueError("a learning rate is above 0")
+                raise ValueError("a learning rate must be above 0")
             if len(set(rates)) < len(rates):
-                raise ValueError("a learning rate is there twice")
+                raise ValueError("a learning rate is given twice")
             return rates
         return value
 

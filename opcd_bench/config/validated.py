@@ -48,7 +48,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     given: dict[str, str] = {}
     for problem in error.errors():
         key = _key(problem)
-        found.setdefault(key, []).append(_says(problem, key, model))
+        found.setdefault(key, []).append(says(problem, key, model))
         if key and problem["type"] not in ("extra_forbidden", "missing"):
             given[key] = f" (given: {problem['input']!r})"
     lines = [
@@ -68,7 +68,8 @@ def _key(problem: ErrorDetails) -> str:
     return ".".join(parts)
 
 
-def _says(problem: ErrorDetails, key: str, model: type[BaseModel]) -> str:
+def says(problem: ErrorDetails, key: str, model: type[BaseModel]) -> str:
+    """What is wrong with one field, ``key`` of ``model``, without its name."""
     kind, name = problem["type"], key.rpartition(".")[2]
     fields = _fields(model, key.split(".")[:-1])
     if kind == "extra_forbidden":

@@ -52,10 +52,10 @@ def candidates_in(folder: Path) -> dict[str, ContextFile]:
     files = sorted(p for p in folder.glob("*") if p.suffix in (".json", ".txt") and p.is_file())
     if not files:
         below = sorted({str(path.parent) for path in folder.glob("*/s*.json")})
-        hint = f"; there are some in {' and '.join(below)}" if below else ""
+        hint = f"; there are contexts in {' and '.join(below)}" if below else ""
         raise DataError(
-            f"{folder}: no context in it (*.json, *.txt){hint}. Give such a folder with --contexts;"
-            " opcd-bench extract makes one"
+            f"{folder} holds no context (*.json, *.txt){hint}. Give a folder that does with "
+            "--contexts; opcd-bench extract makes one"
         )
     return {path.name: context_file.read(path) for path in files}
 
@@ -72,8 +72,8 @@ def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) 
     match = re.fullmatch(r"first-([1-9]\d*)", rule)
     if match is None:
         raise ConfigError(
-            f"--select {rule}: no such rule; allowed: best (on dev), random, or first-N (first-3: "
-            "a pool of the first three)"
+            f"--select {rule} does not exist; allowed: best (on dev), random, or first-N "
+            "(first-3: a pool of the first three)"
         )
     count = int(match[1])
     if count > len(candidates):
@@ -196,7 +196,7 @@ def _write(
     data = context_file.text_of(ContextFile(context.text, context.placement, items, provenance))
     if path.exists() and path.read_text(encoding="utf-8") != data:
         raise StoreError(
-            f"{path}: holds another choice, which a suite may be using. Give another file with "
-            f"--out, or remove it: {removal(path)}"
+            f"{path} holds an earlier, different choice, which a suite may be using. Give "
+            f"another file with --out, or remove it: {removal(path)}"
         )
     write_atomic(path, data)

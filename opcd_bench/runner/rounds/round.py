@@ -116,9 +116,9 @@ class Round:
         record = self.folder.record(self.number)
         if record is not None and record["begin_weights"] != self.begin.weights:
             raise StoreError(
-                f"{self.folder.path}: round {self.number} began from a checkpoint that round "
-                f"{self.number - 1} does not have any more, so it is no round of this chain. Run "
-                "the chain anew with another --name or --output-dir"
+                f"{self.folder.path}: round {self.number} started from a checkpoint that round "
+                f"{self.number - 1} no longer has, so it does not belong to this chain. Run the "
+                "chain again with another --name or --output-dir"
             )
         return record
 

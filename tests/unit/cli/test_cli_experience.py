@@ -125,7 +125,7 @@ def test_a_selection_prints_scores_costs_and_the_line_for_a_suite(opcd, model, t
     assert [line.split() for line in lines[2:5]] == [
         ["a.json", "0.0", "–"], ["b.json", "100.0", "100.0"], ["(none)", "–", "0.0"]
     ]  # fmt: skip
-    assert lines[-3].startswith("20 samples scored (all contexts on all of them: 16), ")
+    assert lines[-3].startswith("20 samples scored (every context on every example would be 16), ")
     assert lines[-2:] == ["chosen: b.json", 'In a suite: context = "c/selected/best.json"']
     pool = opcd("select", "--task", "rule_math", "--contexts", "c", "--select", "first-2", "--json")
     assert json.loads(pool.out)["contexts"] == [

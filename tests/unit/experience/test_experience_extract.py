@@ -117,7 +117,7 @@ def test_feedback_that_gives_the_answer_is_withheld_from_every_variant(
     task = Codes(["train"], feedback="the answer was {ref}")
     recipe = dataclasses.replace(RECIPE, variant=variant)
     made = extraction(tiny_loaded, tmp_path, recipe, task)
-    with pytest.raises(DataError, match="not one item came of 12 attempts"):
+    with pytest.raises(DataError, match="12 attempts gave no lesson at all"):
         made.run()
     assert not [prompt for prompt in made.reader.engine.asked if SECRET in prompt]
     assert made._statuses(1) == {
@@ -322,7 +322,7 @@ def test_a_seed_without_a_lesson_has_no_context_and_is_warned_of(tiny_loaded, tm
     made = extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, items=3), answer=silent)
     results = made.run()
     assert [one.path is None for one in results] == [False, True, False]
-    assert "seed 1: no item" in made.console.warnings[0]
+    assert "seed 1: its attempts gave no lesson" in made.console.warnings[0]
     assert not (tmp_path / "memoryless" / "s001.json").exists()
 
 

@@ -242,7 +242,7 @@ def test_an_unknown_rule_or_too_many_are_refused(folder, rule, told):
 
 
 def test_a_folder_without_contexts_names_those_below_it(folder, tmp_path):
-    with pytest.raises(DataError, match=r"there are some in .*contexts"):
+    with pytest.raises(DataError, match=r"there are contexts in .*contexts"):
         candidates_in(tmp_path)
     with pytest.raises(DataError, match="opcd-bench extract makes one"):
         candidates_in(tmp_path / "absent")
@@ -252,7 +252,7 @@ def test_a_choice_that_a_suite_may_be_using_is_not_overwritten_by_another(folder
     _, (path,), _ = run(folder, tiny_loaded)
     before = path.read_bytes()
     (folder / "s001.json").unlink()
-    with pytest.raises(StoreError, match="holds another choice"):
+    with pytest.raises(StoreError, match="holds an earlier, different choice"):
         run(folder, tiny_loaded)
     assert path.read_bytes() == before
 

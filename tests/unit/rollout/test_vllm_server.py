@@ -86,7 +86,9 @@ def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded
 
 def test_a_server_without_prompt_log_probs_cannot_teach(server):
     server.changes["/v1/completions"] = lambda answer: {"choices": [{"text": "no"}]}
-    with pytest.raises(ModelError, match="no prompt log-probs, so it cannot teach"):
+    with pytest.raises(
+        ModelError, match="no log-probabilities of prompt tokens, so it cannot be a teacher"
+    ):
         client(server).score([(5, 6, 7)], 3)
 
 
@@ -94,7 +96,7 @@ def test_a_server_without_log_probs_cannot_write(server, tiny_loaded):
     server.changes["/v1/completions"] = lambda answer: {
         "choices": [{**answer["choices"][0], "logprobs": None}]
     }
-    with pytest.raises(ModelError, match="no token ids or log-probs"):
+    with pytest.raises(ModelError, match="no token ids or log-probabilities"):
         client(server).write(REQUESTS, Sampling(), tiny_loaded.eos_ids)
 
 
@@ -107,17 +109,17 @@ def test_the_same_tokenizer_and_template_pass_and_others_are_told_apart(server, 
     client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
     server.tokenizer = tiny_tokenizer()
     server.tokenizer.chat_template = server.tokenizer.chat_template.replace("\n{{", " {{")
-    with pytest.raises(ModelError, match="whose chat template renders a conversation otherwise"):
+    with pytest.raises(ModelError, match="whose chat template renders conversations differently"):
         client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
     server.tokenizer = tiny_tokenizer(extra=("Ġtext",))
     server.changes["/tokenize"] = lambda answer: {"tokens": [t + 1 for t in answer["tokens"]]}
-    with pytest.raises(ModelError, match="with another tokenizer than 'tiny' has"):
+    with pytest.raises(ModelError, match="whose tokenizer differs from that of 'tiny'"):
         client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
 
 
 def test_what_is_no_vllm_server_is_refused(server):
     server.changes["/v1/models"] = lambda _: {"data": [{"id": "gpt"}]}
-    with pytest.raises(ModelError, match="is no vLLM server"):
+    with pytest.raises(ModelError, match="is not a vLLM server"):
         client(server)
     server.changes["/v1/models"] = lambda _: {"data": []}
     with pytest.raises(ModelError, match="serves no model"):

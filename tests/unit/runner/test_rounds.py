@@ -70,14 +70,14 @@ def test_a_suite_is_chained_by_rounds_or_by_the_table_and_not_otherwise():
     [
         ({"consolidate": "replay"}, "without rounds there are none; add rounds = 2"),
         ({"rounds": 2, "context": ["a.txt"]}, "a round makes its context"),
-        ({"rounds": 2, "keep_checkpoints": "none"}, "nothing to begin from"),
+        ({"rounds": 2, "keep_checkpoints": "none"}, "nothing to start from"),
         (
             {"rounds": 2, "headline_learning_rate": "dev", "sweep_seeds": 1},
-            "every rate is a chain of its own",
+            "every learning rate is a chain of its own",
         ),
         ({"rounds": 0}, "must be 1 or more"),
-        ({"begin_weights": "ab"}, "given together"),
-        ({"begin_folder": "model"}, "given together"),
+        ({"begin_weights": "ab"}, "together, or neither"),
+        ({"begin_folder": "model"}, "together, or neither"),
         (
             {"experience": {"select": "worst"}},
             "experience.select: this value is not allowed. Which context is used: the best on dev",
@@ -492,7 +492,7 @@ def test_a_chosen_checkpoint_that_is_gone_is_missed(tmp_path):
     run.mkdir()
     (run / "config.json").write_text("{}")
     (run / "DONE").write_text('{"summary": {"chosen_step": 4}}')
-    with pytest.raises(StoreError, match=r"chosen checkpoint \(step 4\) is gone"):
+    with pytest.raises(StoreError, match=r"chosen checkpoint \(step 4\) is missing"):
         chains.after(run, Begin())
     (run / "DONE").write_text('{"summary": {"chosen_step": 0}}')
     before = Begin(Checkpoint(2, tmp_path), "0" * 64)
