@@ -49,8 +49,8 @@ def test_a_folder_without_the_split_says_what_it_holds_and_what_to_do(tmp_path):
         rows(data_dir=tmp_path, files=("mine",))
     assert str(caught.value) == (
         f"data set 'a_set': {tmp_path}/a_set holds test.jsonl, but no file of the train split. "
-        "Name such a file train.jsonl, mine.jsonl (or .json, .parquet, .csv), or download the data set: "
-        f"hf download someone/a_set --repo-type dataset --local-dir {tmp_path}/a_set"
+        "Name such a file train.jsonl, mine.jsonl (or .json, .parquet, .csv), or download the data "
+        f"set: hf download someone/a_set --repo-type dataset --local-dir {tmp_path}/a_set"
     )
 
 
@@ -123,8 +123,8 @@ def test_without_folder_and_hub_it_says_what_to_download_where_to_put_it_and_wha
         "data set 'a_set': --data-dir was not given, and someone/a_set could not be read from the "
         "Hub (ConnectionError: Couldn't reach 'someone/a_set' on the Hub (OfflineModeIsEnabled)). "
         "On a machine with internet, type: hf download someone/a_set --repo-type dataset "
-        "--local-dir DATA/a_set; or put train.jsonl, all.jsonl (or .json, .parquet, .csv) into DATA/a_set. "
-        "Then add --data-dir DATA"
+        "--local-dir DATA/a_set; or put train.jsonl, all.jsonl (or .json, .parquet, .csv) into "
+        "DATA/a_set. Then add --data-dir DATA"
     )
     alone = HubSplit("someone/a_train_set", revision="refs/convert/parquet", alone=True)
     with pytest.raises(MissingData) as caught:
