@@ -202,7 +202,10 @@ def test_an_effect_is_labelled_by_its_levels_and_an_interaction_by_its_factors()
     assert factorial.label("direction", "reverse_kl - forward_kl") == (
         "direction: reverse kl − forward kl"
     )
-    assert factorial.label("writer x direction", "(a - b) under c") == "writer × direction"
+    assert factorial.label("writer x direction", "(a - b)") == "rollout policy × direction"
+    assert factorial.label("writer", "student - teacher") == (
+        "rollout policy: student − in-context teacher"
+    )
 
 
 def test_the_matrix_is_row_minus_column_both_ways_round():
@@ -229,11 +232,11 @@ def test_the_most_forgotten_instruction_stands_first():
 
 
 def test_captions_say_how_many_seeds_and_which_interval(drawn):
-    assert "2 seeds: the spread between trainings is in no interval" in drawn["frontier"].caption
+    assert "2 seeds: the intervals do not include seed variance" in drawn["frontier"].caption
     assert "95% intervals (percentile bootstrap over 40 dev items and 30 retention items)" in (
         drawn["frontier"].caption
     )
-    assert "Solid: mean over seeds. Faint: a seed each." in drawn["retention-steps"].caption
+    assert "Solid: mean over seeds. Faint: single seeds." in drawn["retention-steps"].caption
     assert "mind the gap" in drawn["factorial"].caption
 
 
