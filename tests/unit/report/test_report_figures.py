@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -479,11 +480,11 @@ def test_a_task_gets_only_the_figures_that_it_has_data_for():
 def test_drawing_leaves_pyplot_alone(tmp_path):
     code = (
         "import sys; from report_comparison import comparison\n"
-        "from opcd_bench.report import figure_factorial\n"
-        "figure_factorial.drawn(comparison().effects, 'toy')\n"
+        "from opcd_bench.report.figures import factorial\n"
+        "factorial.drawn(comparison().effects, 'toy')\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
-    here = str(__file__).rpartition("/")[0]
+    here = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": here, "HOME": str(tmp_path)},
         capture_output=True, text=True,

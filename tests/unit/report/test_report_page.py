@@ -178,7 +178,7 @@ def test_names_reasons_and_replies_stay_text(drawn):
 
 @pytest.mark.parametrize("name", ["page.js", "samples.js"])
 def test_the_scripts_write_no_markup(name):
-    text = resources.files("opcd_bench.report").joinpath("templates", name).read_text("utf-8")
+    text = resources.files("opcd_bench.report.page").joinpath("templates", name).read_text("utf-8")
     for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(",
                 "new Function", "fetch(", "XMLHttpRequest"):  # fmt: skip
         assert way not in text
@@ -216,8 +216,9 @@ def only(by_task):
 
 def test_areas_stand_beside_their_bias():
     (table,) = only(tables.areas(comparison().areas))
-    assert table.columns == ("method", "keep: hypervolume (%)", "keep: bias", "obey: hypervolume (%)",
-                             "obey: bias")  # fmt: skip
+    assert table.columns == (
+        "method", "keep: hypervolume (%)", "keep: bias", "obey: hypervolume (%)", "obey: bias",
+    )  # fmt: skip
     assert table.groups[0].rows[0][:3] == ("forward_kl", interval(0.8), "1.0")
     assert "Learning rates that all methods finished: 0.001." in table.notes[0]
 

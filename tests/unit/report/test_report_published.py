@@ -63,7 +63,7 @@ def test_no_suite_of_the_built_in_model_shows_any():
 
 
 def test_every_number_of_the_file_has_a_name_and_is_a_percentage():
-    text = resources.files("opcd_bench.report").joinpath("published.toml").read_text("utf-8")
+    text = resources.files("opcd_bench.report.page").joinpath("published.toml").read_text("utf-8")
     settings = tomllib.loads(text)["setting"]
     assert len(settings) == 12
     for setting in settings:

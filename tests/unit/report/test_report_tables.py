@@ -288,8 +288,9 @@ def test_the_html_is_this():
     assert page.startswith(
         '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
         "<caption>toy</caption>\n<thead>\n"
-        '<tr><th scope="col">method</th><th scope="col">learning rate</th><th scope="col">seeds</th>'
-        '<th scope="col">accuracy</th><th scope="col">gap closed</th><th scope="col">parsed</th>'
+        '<tr><th scope="col">method</th><th scope="col">learning rate</th>'
+        '<th scope="col">seeds</th><th scope="col">accuracy</th><th scope="col">gap closed</th>'
+        '<th scope="col">parsed</th>'
         '<th scope="col">tokens generated</th><th scope="col">tokens scored</th>'
         '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
         '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
