@@ -46,8 +46,7 @@ METRICS: Mapping[str, Metric] = {
     ),
     "student_mass": Metric(
         "student mass on support",
-        "Student's probability on the support of the loss; what is missing to 1 is "
-        "outside the loss.",
+        "Student's probability on the support of the loss; the rest is outside the loss.",
     ),
     "teacher_mass": Metric(
         "teacher mass on support", "In-context teacher's probability on the support of the loss."
