@@ -43,7 +43,13 @@ def cell(method, *, seed=0, rate=1e-3, settings=SETTINGS, version=1, k=1, writer
     return {
         "suite": settings,
         "task": {"name": "toy", "version": version},
-        "method": {"name": method, "k": k, "writer": {"kind": writer}},
+        "method": {
+            "name": method,
+            "k": k,
+            "writer": {"kind": writer},
+            "loss": {},
+            "teacher": {"weights": "initial", "reads": "context", "rows": "aligned"},
+        },
         "learning_rate": rate,
         "seed": seed,
     }

@@ -32,15 +32,20 @@ def audit(
             help="Methods whose losses are audited: opcd,'opcd[k=4]',./mine.py (repeatable).",
         ),
     ],
-    task: Annotated[str, typer.Option(help="The task whose trajectories are read.")] = "rule_math",
-    model: Annotated[str | None, typer.Option(help="Student: Hub id, folder, or 'micro'.")] = None,
-    items: Annotated[int, typer.Option(min=1, help="Examples of which replies are stored.")] = 32,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    task: Annotated[str, typer.Option(help="Task whose trajectories are used.")] = "rule_math",
+    model: Annotated[
+        str | None, typer.Option(help="Student: Hub id, local folder, or 'micro' (built in).")
+    ] = None,
+    items: Annotated[
+        int, typer.Option(min=1, help="Number of examples; each has one response.")
+    ] = 32,
+    device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1 …")] = None,
     json: Json = False,
 ) -> None:
-    """Compare losses on one stored batch of real trajectories: bias, mass outside, dead positions.
+    """Compare the gradients of losses on one stored batch of trajectories.
 
-    The reference is the gradient of the full reverse KL with respect to the student's logits.
+    Shown are the bias against the full reverse KL (gradient with respect to the student's logits),
+    the probability mass outside the support, and the positions without any gradient.
     """
     names = list(dict.fromkeys(name for text in method for name in settings.names(text)))
     words = {"methods": names, "tasks": [task], "model": model, "device": device}
@@ -49,7 +54,7 @@ def audit(
     for one in methods:
         if not isinstance(one.loss, Divergence):
             raise ConfigError(
-                f"audit: the loss of {one.name!r} is a function of its own, whose support and "
+                f"audit: the loss of {one.name!r} is a custom function, so its support and its "
                 "expectation are not known; audit methods whose loss is a Divergence"
             )
     from opcd_bench.runner import audit_batch
@@ -66,9 +71,10 @@ def audit(
     print(text_table(columns, table))
     positions = rows[0]["positions"] if rows else 0
     print(
-        f"\n{positions} reply positions of {items} examples of {suite.tasks[0]}; ratios are to the "
-        "logit gradient of the full reverse KL. expectation: over the written token, exactly, by "
-        "the writer's probabilities, or over the stored replies alone (noisy)."
+        f"\n{positions} response positions of {items} examples of {suite.tasks[0]}. Ratios compare "
+        "with the logit gradient of the full reverse KL. expectation: how the gradient is averaged "
+        "over the sampled token: exact (by the probabilities of the rollout policy), or over the "
+        "stored responses only (noisy)."
     )
 
 

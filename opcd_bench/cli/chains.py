@@ -44,6 +44,7 @@ def print_planned(suite: Suite, json: bool) -> None:
     made = chains.experience_of(suite)
     print(
         f"\n{len(rows)} chains of {suite.rounds} round{'s' * (suite.rounds > 1)} in "
-        f"{suite.output_dir}/{suite.name}/rounds; a round: {made.seeds} x {made.items} attempts, "
-        f"{suite.max_steps} steps on {'their states' if suite.consolidate == 'replay' else 'train'}"
+        f"{suite.output_dir}/{suite.name}/rounds; each round makes {made.seeds} x {made.items} "
+        f"attempts and trains {suite.max_steps} steps on "
+        f"{'the states that they visited' if suite.consolidate == 'replay' else 'train examples'}"
     )

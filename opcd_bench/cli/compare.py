@@ -17,17 +17,19 @@ from opcd_bench.store.suite_dir import is_suite
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A run's folder, or its name (or its start).")],
-    second: Annotated[str, typer.Argument(help="Another run's.")],
+    first: Annotated[
+        str, typer.Argument(help="Folder of a run, or its name, or the start of its name.")
+    ],
+    second: Annotated[str, typer.Argument(help="The other run, given in the same way.")],
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:
-    """Compare the final scores of two runs, paired by example; and say how the runs differ."""
+    """Compare the final scores of two runs, paired by example, and list settings that differ."""
     from opcd_bench.report.analysis import statistics, two_runs
 
     paths = [_run(word, output_dir) for word in (first, second)]
     if paths[0].resolve() == paths[1].resolve():
-        raise StoreError(f"{paths[0]}: is both of the runs; give two")
+        raise StoreError(f"{paths[0]} was given twice; give two different runs")
     table = two_runs.compare(*paths)
     configs = [RunReader(path).config for path in paths]
     settings = environment.differences(*configs)
@@ -52,9 +54,9 @@ def compare(
     ]
     print(f"\n{text_table(columns, lines)}")
     print(
-        f"\nIn %, paired by example; intervals: {statistics.METHOD}; p: two-sided permutation "
-        "test, not corrected for the number of rows. Two runs are two trainings: the spread "
-        "between seeds is in none of these."
+        f"\nIn %, paired by example. Intervals: {statistics.METHOD}. p: two-sided permutation "
+        "test, not corrected for the number of rows. Each run was trained once, so neither "
+        "intervals nor p include seed variance."
     )
     print("\nsettings that differ (first -> second)")
     print("\n".join(f"  {line}" for line in settings) or "  none")
@@ -63,5 +65,7 @@ def compare(
 def _run(word: str, output_dir: str) -> Path:
     path = located(word, output_dir)
     if is_suite(path):
-        raise StoreError(f"{path}: a suite, not a run; its comparison: opcd-bench report {path}")
+        raise StoreError(
+            f"{path} is a suite, not a run; to compare its runs, type: opcd-bench report {path}"
+        )
     return path

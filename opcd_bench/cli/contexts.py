@@ -16,13 +16,13 @@ def contexts(
         list[Path], typer.Argument(help="Folders of suites, such as results/experience_selected.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="A Markdown file to write the table to as well.")
+        Path | None, typer.Option(help="Markdown file to write the table to as well.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare contexts: what a teacher gains when told, what its students keep without.
+    """Compare contexts: what the in-context teacher gains, and what students keep without context.
 
-    Give a suite for each context, run with the same methods, tasks and rates.
+    Give one suite per context, all run with the same methods, tasks and learning rates.
     """
     from opcd_bench.report.analysis import load
     from opcd_bench.report.tables import markup, plain_text, told_contexts
@@ -37,4 +37,4 @@ def contexts(
         return
     print("\n\n".join(map(plain_text.section_text, sections)))
     if out is not None:
-        print(f"\nWritten: {out}")
+        print(f"\nTable written to {out}")

@@ -32,7 +32,7 @@ class Finding:
 
 
 def doctor(output_dir: OutputDir = "results", json: Json = False) -> None:
-    """Say what is installed, what is missing, what to type; exit 1 if something required is."""
+    """Show what is installed and what is missing; exit 1 if something required is missing."""
     found = list(findings(Path(output_dir)))
     missing = any(finding.state == "missing" for finding in found)
     if json:
@@ -133,7 +133,7 @@ def _disk(output_dir: Path) -> Finding:
     return Finding(
         "disk space",
         "missing",
-        f"{detail}; runs want {FREE_GIB:g}",
+        f"{detail}; runs need {FREE_GIB:g}",
         "opcd-bench run --output-dir …",
     )
 

@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 _NOT_HERE = ("dry_run", "report")
 """Options of `opcd-bench run` that have no meaning for an estimate."""
 
+DOING = {"always": "always", "writing": "generating", "training": "training"}
+"""When memory is needed, in the words of users."""
+
 Measure = Annotated[
     int,
     typer.Option(
         min=0,
         metavar="N",
-        help="Take N real optimiser steps of each task and method, to time them.",
+        help="Run N real optimiser steps of each task and method and time them.",
     ),
 ]
 
 
 def estimate(context: typer.Context, measure: int, json: bool, **words: Any) -> None:
-    """What a run would come to: tokens, memory, and time where it can be told.
+    """Estimate what a run needs: tokens, memory, and time where it is known.
 
-    The options are those of `opcd-bench run`. Nothing is written; no weight is loaded unless
-    --measure takes steps.
+    The options are those of `opcd-bench run`. Nothing is stored, and no weights are loaded except
+    by --measure.
     """
     made = suite_of(words)
     from opcd_bench.runner.estimate import estimate as estimates
@@ -78,7 +81,15 @@ def _print(suite: Suite, found: Estimate) -> None:
         trained = f"{shape.adapter:,} of an adapter" if shape.adapter else "all"
         print(f"{shape.name}: {shape.parameters:,} parameters, trained: {trained}")
     print(f"suite {suite.name!r}\n")
-    columns = ["task", "tokens", "cells", "steps", "written", "told, shared", "teacher scores"]
+    columns = [
+        "task",
+        "tokens",
+        "cells",
+        "steps",
+        "student rollouts",
+        "teacher rollouts",
+        "teacher scored",
+    ]
     rows: list[list[object]] = []
     for one in found.tasks:
         rows.append(_row(one, "at most", one.work.at_most))
@@ -104,17 +115,17 @@ def _print_memory(one: TaskEstimate) -> None:
     if one.lengths is None:
         return
     print(
-        f"\nMemory for {one.work.task}, prompts of {one.lengths.plain} tokens plain and "
-        f"{one.lengths.told} told (from {one.lengths.source}):"
+        f"\nMemory for {one.work.task}, with prompts of {one.lengths.plain} tokens without "
+        f"context and {one.lengths.told} with context (from {one.lengths.source}):"
     )
-    rows = [[part.name, _size(part.bytes), part.when, part.how] for part in one.parts]
+    rows = [[part.name, _size(part.bytes), DOING[part.when], part.how] for part in one.parts]
     print(text_table(["what", "bytes", "when", "made of"], rows))
     for phase, size in peak(one.parts).items():
-        print(f"at most while {phase}: {_size(size)}")
+        print(f"at most while {DOING[phase]}: {_size(size)}")
     if one.peak_seen is not None:
         print(
-            f"seen where the expectations come from: {_size(one.peak_seen)} (of a GPU its memory, "
-            "else the whole process: libraries and data too)"
+            f"measured where the expected numbers come from: {_size(one.peak_seen)} (GPU memory, "
+            "or without a GPU the whole process with libraries and data)"
         )
 
 
@@ -125,17 +136,17 @@ def _size(count: int) -> str:
 def _time(suite: Suite, found: Estimate) -> str:
     if found.seconds is None:
         return (
-            "unknown; add --measure 3, which takes three real steps of each task and method "
-            "and keeps nothing"
+            "unknown; add --measure 3, which runs three real steps of each task and method and "
+            "stores nothing"
         )
     told = f"about {duration(found.seconds)}, one cell at a time (from {found.source})"
     if suite.jobs > 1:
-        told += f"; --jobs {suite.jobs} shares that among as many processes"
+        told += f"; --jobs {suite.jobs} divides this among as many processes"
     parts = [one.seconds for one in found.tasks if one.seconds is not None]
     writing = sum(part.writing for part in parts)
     training = sum(part.training for part in parts)
     other = sum(part.other for part in parts)
     return (
-        f"{told}: writing {duration(writing)}, training {duration(training)}, evaluation and the "
-        f"rest {duration(other)}"
+        f"{told}: rollouts {duration(writing)}, training {duration(training)}, evaluation and "
+        f"the rest {duration(other)}"
     )

@@ -17,18 +17,18 @@ def import_lm_eval(
         list[Path],
         typer.Argument(
             metavar="FILE…",
-            help="results_*.json and samples_*.jsonl of `lm_eval run --output_path "
-            "--log_samples`, or the folder they lie in.",
+            help="results_*.json and samples_*.jsonl of `lm_eval run --output_path … "
+            "--log_samples`, or the folder that holds them.",
         ),
     ],
-    suite: Annotated[str, typer.Option(metavar="SUITE", help="The suite's folder, or its name.")],
+    suite: Annotated[str, typer.Option(metavar="SUITE", help="Folder of the suite, or its name.")],
     name: Annotated[
-        str, typer.Option(help="What the external row is called; the same name replaces it.")
+        str, typer.Option(help="Name of the external row; a row of the same name is replaced.")
     ],
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:
-    """Take a stock lm_eval run into a suite's comparison, as an external row."""
+    """Add a stock lm_eval run to a suite's comparison, as an external row."""
     from opcd_bench.report.analysis import external, lm_eval_files
 
     root = located(suite, output_dir)
@@ -55,10 +55,11 @@ def import_lm_eval(
     print(text_table(columns, [[_rounded(row[c]) for c in columns] for row in rows]))
     if not record["samples"]:
         print(
-            "No sample log was given: intervals come from lm_eval's standard error, and there are "
-            "no scores by instruction. Add samples_*.jsonl (lm_eval run … --log_samples)"
+            "No sample log was given, so intervals come from lm_eval's standard error, and there "
+            "are no scores by instruction type. To have both, add samples_*.jsonl (lm_eval run … "
+            "--log_samples)"
         )
-    print(f"It stands in the next report: opcd-bench report {root}")
+    print(f"The next report will show it: opcd-bench report {root}")
 
 
 def _rounded(value: object) -> object:

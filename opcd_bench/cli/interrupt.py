@@ -20,7 +20,7 @@ def interruptible(context: typer.Context, kept: str) -> Iterator[None]:
     except KeyboardInterrupt:
         words = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
         print(
-            f"\nInterrupted. {kept}; to go on, type the same command again:\n  "
+            f"\nInterrupted. {kept}; to continue, type the same command again:\n  "
             + shlex.join(["opcd-bench", *words]),
             file=sys.stderr,
         )

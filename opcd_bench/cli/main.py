@@ -37,8 +37,8 @@ USER_ERROR = 2
 
 app = typer.Typer(
     name="opcd-bench",
-    help="Which way of teaching a language model by context really works: what each gains, "
-    "and what it forgets.",
+    help="Compare methods of context distillation for language models: what each one gains, and "
+    "what it forgets.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

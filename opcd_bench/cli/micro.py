@@ -13,7 +13,9 @@ from opcd_bench.cli.interrupt import INTERRUPTED
 from opcd_bench.cli.output import Json
 from opcd_bench.errors import ModelError
 
-app = typer.Typer(help="The built-in model and its world.", no_args_is_help=True)
+app = typer.Typer(
+    help="The built-in model: its folder, its card, and its pre-training.", no_args_is_help=True
+)
 
 
 @app.command("path")
@@ -27,24 +29,26 @@ def path() -> None:
 @app.command("pretrain")
 def pretrain(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder of the weights, checkpoint and log.")] = Path(
-        "scratch/micro"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the weights, the checkpoint and the log.")
+    ] = Path("scratch/micro"),
     seed: Annotated[int, typer.Option(help="Seed of data, weights and tokenizer.")] = 0,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens to train on.")] = 40_000_000,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; do not resume.")] = False,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda …")] = "auto",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start from the beginning instead of resuming.")
+    ] = False,
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
     from opcd_bench.models.micro import pretrain as recipe
 
-    print(f"pre-training into {out}; figures go to {out / 'log.jsonl'}", file=sys.stderr)
+    print(f"pre-training into {out}; progress is logged in {out / 'log.jsonl'}", file=sys.stderr)
     try:
         model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)
     except KeyboardInterrupt:
         words = [word for word in context.obj or sys.argv[1:] if word != "--fresh"]
         again = shlex.join(["opcd-bench", *words])
-        print(f"\nInterrupted; to go on from the last checkpoint:\n  {again}", file=sys.stderr)
+        print(f"\nInterrupted; to continue from the last checkpoint:\n  {again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     print(model)
 
@@ -52,16 +56,17 @@ def pretrain(
 @app.command("card")
 def card(
     folder: Annotated[
-        Path | None, typer.Argument(help="A model's folder (default: the built-in one).")
+        Path | None, typer.Argument(help="Folder of a model (default: the built-in one).")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure it anew, and write the card into the folder.")
+        bool, typer.Option("--measure", help="Measure again, and write the card into the folder.")
     ] = False,
-    items: Annotated[int, typer.Option(min=1, help="Items of each task, for --measure.")] = 500,
+    items: Annotated[int, typer.Option(min=1, help="Items per task, for --measure.")] = 500,
     pretraining: Annotated[
-        Path | None, typer.Option(help="Folder of `micro pretrain`: its recipe and log.")
+        Path | None,
+        typer.Option(help="Folder that `micro pretrain` wrote, for its recipe and log."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda …")] = "auto",
     json: Json = False,
 ) -> None:
     """Print what the built-in model can do, as measured; or measure it."""
@@ -75,7 +80,7 @@ def card(
     file = place / ("card.json" if json else "CARD.md")
     if not file.is_file():
         raise ModelError(
-            f"{file} does not exist: this model has no card; type: opcd-bench micro card "
+            f"{file} does not exist: this model has no card yet. Type: opcd-bench micro card "
             f"{shlex.quote(str(place))} --measure"
         )
     print(file.read_text(encoding="utf-8").rstrip())

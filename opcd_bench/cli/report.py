@@ -22,25 +22,30 @@ if TYPE_CHECKING:
 
 
 def report(
-    suite: Annotated[str, typer.Argument(help="A suite's folder, or its name.")],
+    suite: Annotated[str, typer.Argument(help="Folder of a suite, or its name.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Where the report goes (default: results/NAME -> reports/NAME)."),
+        typer.Option(help="Folder for the report (default: reports/NAME for results/NAME)."),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Render again when results come; ctrl-C ends it.")
+        bool,
+        typer.Option("--watch", help="Render again whenever there are new results, until ctrl-C."),
     ] = False,
     every: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How often --watch looks.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="Seconds between the looks of --watch."),
     ] = 5.0,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:
-    """Render stored results as a page, tables, figures and data; trains and changes nothing."""
+    """Render stored results as a page, tables, figures and data; no result changes."""
     path = located(suite, output_dir)
     if not is_suite(path):
-        raise StoreError(f"{path}: a run, not a suite; a report compares the runs of {path.parent}")
+        raise StoreError(
+            f"{path} is a run, not a suite; to compare the runs of its suite, type: "
+            f"opcd-bench report {path.parent}"
+        )
     from opcd_bench.report.page import folder, watching
     from opcd_bench.report.page.make import make
 
@@ -58,10 +63,10 @@ def report(
             if now != seen:
                 seen, results = now, _again(path, where, json)
     except KeyboardInterrupt:
-        print("\nNo longer watched; the page stands.", file=sys.stderr)
+        print("\nNo longer watching; the page stays.", file=sys.stderr)
         return
     if watch:
-        print("Every cell of the suite is done; nothing is left to watch.", file=sys.stderr)
+        print("Every cell of the suite is done, so nothing is left to watch.", file=sys.stderr)
 
 
 def _again(path: Path, where: Path, json: bool) -> Results | None:
@@ -86,6 +91,6 @@ def _tell(written: WrittenFiles, json: bool) -> None:
     else:
         print(
             f"Report: {written.page} ({counts['changed']} files written, {counts['unchanged']} "
-            f"as they were, {counts['removed']} removed)",
+            f"unchanged, {counts['removed']} removed)",
             flush=True,
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from opcd_bench.cli import chains, settings
+from opcd_bench.cli import chains, options, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.config.suite import Suite
@@ -17,86 +17,36 @@ from opcd_bench.progress import reporter
 from opcd_bench.runner import grid
 from opcd_bench.runner.rounds import any_suite
 
+SETTINGS = (
+    "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
+    "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
+    "history", "retention", "rounds", "data_dir", "report_to",
+)  # fmt: skip
+"""The settings of a suite that are options of their own; all others are given by ``--set``."""
+
 
 def run(
     context: typer.Context,
     suite: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="A suite by name, or a TOML file of your own."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A suite by name (opcd-bench suites lists them), or a TOML file of your own. "
+            "Without it, settings are those of the suite quick.",
+        ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="A size of the suite; list: opcd-bench suites."),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            help="Methods: opcd, 'opcd[k=4]', ./my_method.py; list: opcd-bench methods.",
-        ),
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Tasks: rule_math, ./my_task.py; list: opcd-bench tasks."),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(help="How many training seeds: 0 … n-1.")] = None,
-    learning_rate: Annotated[
-        str | None, typer.Option(metavar="R,R", help="One rate, or several: the sweep.")
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples an optimiser step.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Student: Hub id, folder, or 'micro' (built in).")
-    ] = None,
-    teacher_model: Annotated[
-        str | None, typer.Option(help="A larger teacher: Hub id or folder.")
-    ] = None,
-    output_dir: Annotated[
-        str | None, typer.Option(help="Where results go (default: results).")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="The suite's name: its folder under the results.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Who writes replies: hf (transformers) or vllm.")
-    ] = None,
-    vllm_url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="A running vLLM server that writes (--engine vllm)."),
-    ] = None,
-    teacher_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="A running vLLM server that scores for the teacher (teacher_engine = vllm).",
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(help="Cells at a time.")] = None,
-    history: Annotated[
-        str | None, typer.Option(help="What a game shows at each turn: last or full.")
-    ] = None,
-    retention: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Retention tasks by name; or none.")
+        typer.Option(metavar="NAME", help="A size of the suite (opcd-bench suites lists them)."),
     ] = None,
     contexts: Annotated[
         list[str] | None,
         typer.Option(
             "--context",
             metavar="FILE",
-            help="What teachers are told in place of the task's own context (repeatable: a pool); "
-            "none: the task's own.",
+            help="Context that teachers read in place of the task's own. Given several times: a "
+            "pool, of which each example draws one. none: the task's own.",
         ),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(help="Rounds of extract, deploy and consolidate, each from the last one's."),
-    ] = None,
-    data_dir: Annotated[
-        str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
-    ] = None,
-    report_to: Annotated[
-        str | None, typer.Option(help="none, tensorboard or wandb: a live tracker.")
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -109,40 +59,14 @@ def run(
         bool, typer.Option("--report/--no-report", help="Render the report at the end.")
     ] = True,
     json: Json = False,
+    **words: Any,
 ) -> None:
     """Train, score and compare: methods x tasks x learning rates x seeds.
 
-    The same command line resumes an interrupted run: what is sealed is kept, what is not goes on
-    from its last checkpoint.
+    After an interruption, the same command continues: finished cells are kept, and the others
+    resume from their last checkpoint.
     """
-    made = settings.make(
-        suite,
-        {
-            "methods": methods,
-            "tasks": tasks,
-            "seeds": seeds,
-            "learning_rate": learning_rate,
-            "max_steps": max_steps,
-            "batch_size": batch_size,
-            "model": model,
-            "teacher_model": teacher_model,
-            "output_dir": output_dir,
-            "name": name,
-            "device": device,
-            "engine": engine,
-            "vllm_url": vllm_url,
-            "teacher_url": teacher_url,
-            "jobs": jobs,
-            "history": history,
-            "retention": retention,
-            "context": contexts or None,
-            "rounds": rounds,
-            "data_dir": data_dir,
-            "report_to": report_to,
-        },
-        assignments,
-        size=size,
-    )
+    made = settings.make(suite, {**words, "context": contexts or None}, assignments, size=size)
     if dry_run:
         if made.chained:
             chains.print_planned(made, json)
@@ -169,6 +93,9 @@ def run(
     exit_if(summary.failed > 0)
 
 
+options.put(run, "size", options.of(Suite, SETTINGS, optional=True))
+
+
 def _report(suite_dir: Path) -> Path | None:
     """The page of a run's suite; None, and the reason on standard error, where it cannot be made.
 
@@ -180,7 +107,9 @@ def _report(suite_dir: Path) -> Path | None:
     try:
         _, written = make(suite_dir, folder.default_out(suite_dir))
     except UserError as error:
-        print(f"opcd-bench: no report was written, the results are safe. {error}", file=sys.stderr)
+        print(
+            f"opcd-bench: no report was written; the results are stored. {error}", file=sys.stderr
+        )
         return None
     return written.page
 
@@ -221,6 +150,6 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     if suite.headline_learning_rate == "dev":
         left = suite.seeds - (suite.sweep_seeds or suite.seeds)
         print(
-            f"Then {left * len(suite.methods) * len(suite.tasks)} more: the other {left} seeds of "
-            "each task and method, at its own best learning rate on dev"
+            f"After that, {left * len(suite.methods) * len(suite.tasks)} more: the other {left} "
+            "seeds of each task and method, at the learning rate that was best on dev"
         )

@@ -7,25 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opcd_bench.cli.extract import (
-    Batch,
-    DataDir,
-    Device,
-    Dtype,
-    EngineName,
-    History,
-    Length,
-    Model,
-    Revision,
-    TaskName,
-    Thinking,
-    Threads,
-    Trust,
-    VllmUrl,
-    engine_named,
-)
+from opcd_bench.cli import options
+from opcd_bench.cli.extract import TaskName
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.config.commands import SelectSettings
+from opcd_bench.config.validated import validated
 from opcd_bench.progress import reporter
 from opcd_bench.runner import registry
 
@@ -36,73 +23,36 @@ if TYPE_CHECKING:
 def select(
     context: typer.Context,
     task: TaskName,
-    contexts: Annotated[Path, typer.Option(help="Folder of the candidates: *.json, *.txt.")],
-    rule: Annotated[
-        str, typer.Option("--select", help="best (on dev), random, or first-N (a pool of N).")
-    ] = "best",
+    contexts: Annotated[Path, typer.Option(help="Folder with the contexts (*.json, *.txt).")],
     out: Annotated[
-        Path | None, typer.Option(help="The chosen context (default: selected/ below the folder).")
+        Path | None,
+        typer.Option(help="File for the chosen context (default: in selected/ in that folder)."),
     ] = None,
-    model: Model = "micro",
-    seed: Annotated[int, typer.Option(help="Of random, and of sampled decoding.")] = 0,
-    first_items: Annotated[
-        int, typer.Option(min=1, help="Dev examples of the first round; each next one doubles.")
-    ] = 16,
-    dev_items: Annotated[int, typer.Option(min=1, help="Most dev examples.")] = 200,
-    temperature: Annotated[float, typer.Option(help="Of the scored replies; 0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus of the scored replies.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Top-k of the scored replies; 0 is off.")] = 0,
-    max_completion_length: Length = 128,
-    history: History = "last",
-    data_dir: DataDir = None,
-    revision: Revision = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: Batch = 128,
-    threads: Threads = None,
-    engine: EngineName = "hf",
-    vllm_url: VllmUrl = None,
-    enable_thinking: Thinking = False,
-    trust_remote_code: Trust = False,
     json: Json = False,
+    **words: Any,
 ) -> None:
-    """Choose among extracted contexts; test is never read.
+    """Choose one of several contexts; the test split is never read.
 
-    ``best`` scores all on a few dev examples, keeps the better half, doubles the examples, and so
-    on. The same command goes on where it was stopped.
+    --select best scores all contexts on a few dev examples, keeps the better half, doubles the
+    number of examples, and so on. After an interruption, the same command continues.
     """
-    found = registry.task(task, history=history, data_dir=data_dir)
+    made = validated(SelectSettings, words, "command line")
+    found = registry.task(task, history=made.history, data_dir=made.data_dir)
     from opcd_bench.experience import reader
     from opcd_bench.experience.select import Selection
     from opcd_bench.rollout.engine import Sampling
 
-    writer = engine_named(engine, vllm_url)
     selection = Selection(
         found,
         contexts,
-        rule,
-        seed,
-        Sampling(temperature, top_p, top_k, max_completion_length),
-        first_items,
-        dev_items,
+        made.select,
+        made.seed,
+        Sampling(made.temperature, made.top_p, made.top_k, made.max_completion_length),
+        made.dev_items,
+        made.first_items,
     )
     with interruptible(context, "What is stored stays"):
-        chosen, paths = selection.run(
-            out,
-            lambda: reader.opened(
-                model,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                batch=batch_size,
-                threads=threads,
-                engine=writer,
-                vllm_url=vllm_url,
-                enable_thinking=enable_thinking,
-                trust_remote_code=trust_remote_code,
-            ),
-            reporter(),
-        )
+        chosen, paths = selection.run(out, lambda: reader.opened(made), reporter())
     if json:
         print_json({"contexts": [str(path) for path in paths], **_values(chosen)})
         return
@@ -110,6 +60,9 @@ def select(
     named = ", ".join(f'"{path}"' for path in paths)
     print(f"chosen: {', '.join(chosen.names)}")
     print(f"In a suite: context = {named if len(paths) == 1 else f'[{named}]'}")
+
+
+options.put(select, "contexts", options.of(SelectSettings))
 
 
 def _values(chosen: Chosen) -> dict[str, Any]:
@@ -132,9 +85,9 @@ def _print(chosen: Chosen) -> None:
     print(text_table(columns, [*rows, ["(none)", *blank, _percent(chosen.plain)]]))
     cost = chosen.cost
     print(
-        f"\n{cost['samples']} samples scored (all contexts on all of them: "
-        f"{cost['samples_of_all_on_all']}), {cost['prompt_tokens']} tokens read and "
-        f"{cost['tokens_written']} written"
+        f"\n{cost['samples']} samples scored (every context on every example would be "
+        f"{cost['samples_of_all_on_all']}), {cost['prompt_tokens']} prompt tokens read and "
+        f"{cost['tokens_written']} tokens generated"
     )
 
 

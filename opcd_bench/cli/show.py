@@ -12,11 +12,11 @@ from opcd_bench.store.locate import located
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
-OutputDir = Annotated[str, typer.Option(help="Folder that holds the suites' results.")]
+OutputDir = Annotated[str, typer.Option(help="Folder with the results of all suites.")]
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A run's or a suite's folder, or its name.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run or suite, or its name.")],
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:

@@ -44,7 +44,8 @@ def suites(json: Json = False) -> None:
         )
     else:
         columns = [
-            "suite", "methods", "tasks", "rates", "seeds", "steps", "cells", "sizes", "summary",
+            "suite", "methods", "tasks", "learning rates", "seeds", "steps", "cells", "sizes",
+            "summary",
         ]  # fmt: skip
         rows = [
             [

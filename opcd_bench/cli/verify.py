@@ -12,7 +12,7 @@ from opcd_bench.store.locate import located
 
 
 def verify(
-    run: Annotated[str, typer.Argument(help="A run's or a suite's folder, or its name.")],
+    run: Annotated[str, typer.Argument(help="Folder of a run or suite, or its name.")],
     output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:

@@ -1,8 +1,8 @@
-"""How each round of a chain makes its context from the student's own attempts: one table."""
+"""How contexts are made from a model's own attempts, and one is chosen: each setting once."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,34 +12,71 @@ Variant = Literal["memoryless", "with-previous", "raw-traces"]
 Rule = Literal["newest", "newest-with-repeats", "consensus"]
 """Which items a context keeps: see `experience.items.accumulated`."""
 
+Stage = Literal["traces", "reflections", "items", "contexts"]
+"""What `opcd-bench extract` makes, in this order."""
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
-class Experience(BaseModel):
-    """``[experience]`` of a suite: the options of `opcd-bench extract` and `select` of those names.
+
+class Declared(BaseModel):
+    """Settings that are declared once: frozen, strict, none but the declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Extraction(Declared):
+    """How attempts become contexts: options of `opcd-bench extract`, keys of `[experience]`."""
+
+    items: int = Field(default=30, description="Attempts per sampling seed.", ge=1)
+    seeds: int = Field(
+        default=10, description="Number of sampling seeds; each seed makes one context.", ge=1
+    )
+    variant: Variant = Field(
+        default="memoryless",
+        description="What a context holds: lessons from each attempt alone (memoryless), lessons "
+        "written with the earlier ones in view (with-previous), or the attempts themselves "
+        "(raw-traces, the control).",
+    )
+    accumulate: Rule = Field(
+        default="newest",
+        description="Which lessons a context keeps: the newest, each once (newest); the newest, "
+        "repeats included (newest-with-repeats); or, of those with the same first word, the most "
+        "frequent (consensus).",
+    )
+    max_context_tokens: int = Field(default=1024, description="Maximum tokens per context.", ge=1)
+    max_reflection_length: int = Field(
+        default=512, description="Maximum tokens per reflection.", ge=1
+    )
+    prompts: Literal["auto", "micro", "general"] = Field(
+        default="auto",
+        description="Prompts that ask for reflections: micro (made for the built-in model), "
+        "general (for any other), or auto (micro for the built-in model, otherwise general).",
+    )
+
+
+class Choice(Declared):
+    """How one context of several is chosen: option of `opcd-bench select`, key of `[experience]`.
+
+    The rule's N may be more than there are contexts, which `experience.select` refuses.
+    """
+
+    select: str = Field(
+        default="best",
+        description="Which context is used: the best on dev (best), one drawn at random (random), "
+        "or the first N as a pool (first-N, such as first-3).",
+        pattern=r"^(best|random|first-[1-9]\d*)$",
+    )
+
+
+class Experience(Extraction, Choice):
+    """``[experience]`` of a suite: how each round makes and chooses its context.
 
     Attempts are drawn as the writer of training draws its replies, reflections greedily, and
     candidates are scored as every evaluation on dev is.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    items: int = Field(
-        default=30, description="Attempts of each sampling seed, in every round.", ge=1
-    )
-    seeds: int = Field(default=1, description="Sampling seeds of a round: a candidate each.", ge=1)
-    variant: Variant = Field(
-        default="memoryless", description="Lessons, or raw traces (the control)."
-    )
-    accumulate: Rule = Field(default="newest", description="Which items a context keeps.")
-    max_context_tokens: int = Field(default=1024, description="Most tokens of a context.", ge=1)
-    max_reflection_length: int = Field(
-        default=512, description="Most tokens of a reflection.", ge=1
-    )
-    select: str = Field(
-        default="best",
-        description="Which candidate is told: best (on dev), random, or first-N (a pool of N).",
-        pattern=r"^(best|random|first-[1-9]\d*)$",
-    )
-    prompts: Literal["auto", "micro", "general"] = Field(
-        default="auto",
-        description="Words of the reflections: auto, micro (built-in model) or general.",
+    # On purpose not extract's 10: every round of every chain pays for its seeds.
+    seeds: int = Field(
+        default=1,
+        description="Number of sampling seeds per round; each seed makes one candidate context.",
+        ge=1,
     )

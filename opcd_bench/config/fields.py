@@ -60,234 +60,282 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    name: str = runtime("custom", help="The suite's name: its folder under results/.")
+    name: str = runtime("custom", help="Name of the suite, and of its folder below the results.")
     summary: str = runtime("", help="One line on what the suite is for.")
 
     methods: tuple[str, ...] = identity(
-        help="Methods to compare: names (opcd), with parameters (opcd[k=4]), or files "
-        "(./my_method.py).",
+        help="Methods to compare, by name (opcd-bench methods lists them), with parameters "
+        "(opcd[k=4]), or as files (./my_method.py).",
         min_length=1,
     )
     tasks: tuple[str, ...] = identity(
-        help="Tasks to train and score on: names, or files (./my_task.py).", min_length=1
+        help="Tasks to train and score on, by name (opcd-bench tasks lists them), or as files "
+        "(./my_task.py).",
+        min_length=1,
     )
     method_files: dict[str, str] = runtime(
-        {}, help="Where the methods that are files lie, by name. Set by `methods`."
+        {}, help="Paths of the methods that are files, by name. Set by `methods`."
     )
     task_files: dict[str, str] = runtime(
-        {}, help="Where the tasks that are files lie, by name. Set by `tasks`."
+        {}, help="Paths of the tasks that are files, by name. Set by `tasks`."
     )
-    seeds: int = identity(1, help="Training seeds of every method and task: 0 … seeds-1.", ge=1)
+    seeds: int = identity(
+        1, help="Number of training seeds for every method and task: 0 … seeds - 1.", ge=1
+    )
     history: Literal["last", "full"] = identity(
-        "last", help="What a game shows at each turn: the last observation, or all the turns."
+        "last",
+        help="What a game shows at each turn: the last observation (last), or all turns so far "
+        "(full).",
     )
 
     context: tuple[str, ...] = identity(
         (),
-        help="What teachers are told in place of the task's own context: a file (JSON as extract "
-        "writes it, or plain text), or several, of which each example draws one.",
+        help="Context that teachers read in place of the task's own: a file (JSON as `opcd-bench "
+        "extract` makes it, or plain text), or several files, of which each example draws one.",
     )
     context_placement: Placement | None = identity(
         None,
-        help="Where it goes: the system message, the head of the user message, or inside it after "
-        "its first paragraph (None: as the JSON file says, or where the task's own context goes).",
+        help="Where the context goes: the system message, the start of the user message, or inside "
+        "the user message after its first paragraph (None: where the JSON file says, or where "
+        "the task's own context goes).",
     )
 
     model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).")
     revision: str | None = identity(None, help="Revision of a Hub model.")
     teacher_model: str | None = identity(
-        None, help="A larger teacher for methods with weights='larger': Hub id or folder."
+        None, help="A larger teacher, for methods with weights='larger': Hub id or local folder."
     )
     enable_thinking: bool = later(
         False,
-        help="Let models whose chat template knows it think before they answer; thinking is never "
-        "graded, and lm-eval retention tasks are answered without.",
+        help="Let the model think before it answers, if its chat template can ask for it. Thinking "
+        "is never graded; lm-eval retention tasks are answered without it.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = identity(
         "auto",
-        help="Weights' type. auto: the student's are float32, since it is trained (bf16 = true "
-        "computes in bfloat16); a larger teacher's are bfloat16 on a GPU, float32 on a CPU.",
+        help="Data type of the weights. auto: float32 for the student, because it is trained (bf16 "
+        "= true computes in bfloat16); for a larger teacher bfloat16 on a GPU and float32 on a "
+        "CPU.",
     )
-    bf16: bool = identity(False, help="bfloat16 autocast in training and scoring.")
+    bf16: bool = identity(False, help="Use bfloat16 autocast in training and scoring.")
     lora_rank: int | None = later(
-        None, help="Train a low-rank adapter of this rank (peft), not all weights.", ge=1
+        None, help="Train a low-rank adapter of this rank (peft) instead of all weights.", ge=1
     )
     lora_alpha: int = later(
-        32, help="Scale of the adapter: its output counts lora_alpha / lora_rank.", ge=1
+        32, help="Scale of the adapter: its output is multiplied by lora_alpha / lora_rank.", ge=1
     )
     lora_target_modules: str = later(
         "all-linear",
         help="Layers that get an adapter: all-linear (all but the LM head), or 'q_proj,v_proj'.",
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = later(
-        "auto", help="Attention kernels, as transformers names them; auto: its own choice."
+        "auto",
+        help="Attention implementation, as transformers names it; auto: transformers chooses.",
     )
     allow_pickle: bool = runtime(
-        False, help="Also open weights that are pickles (*.bin): only where you trust them."
+        False,
+        help="Also load weights that are stored as pickles (*.bin). A pickle can run code: only "
+        "for files that you trust.",
     )
     trust_remote_code: bool = runtime(
-        False, help="Let a Hub model run Python code of its own; read that code first."
+        False, help="Let a model from the Hub run its own Python code; read that code first."
     )
 
     learning_rate: tuple[float, ...] = identity(
-        (5e-6,), help="One rate, or several: the sweep, the same for every method.", min_length=1
+        (5e-6,),
+        help="One learning rate, or several: a sweep, the same for every method.",
+        min_length=1,
     )
     sweep_seeds: int | None = identity(
         None,
-        help="Seeds of the rates other than `headline_learning_rate` (None: all, at all rates).",
+        help="Number of seeds for learning rates other than `headline_learning_rate` (None: every "
+        "learning rate runs with all seeds).",
         ge=1,
     )
     headline_learning_rate: float | Literal["dev"] | None = identity(
         None,
-        help="The rate that runs with all the seeds: a number, or 'dev' (the best on dev of each "
-        "task and method in the sweep). None: every rate does.",
+        help="Learning rate that runs with all seeds: a number, or 'dev' (for each task and "
+        "method, the best of the sweep on dev). None: every learning rate does.",
     )
     max_steps: int = identity(50, help="Optimiser steps.", ge=0)
-    batch_size: int = identity(64, help="Examples an optimiser step.", ge=1)
-    num_generations: int = identity(1, help="Replies an example.", ge=1)
+    batch_size: int = identity(64, help="Examples per optimiser step.", ge=1)
+    num_generations: int = identity(1, help="Responses per example.", ge=1)
     micro_batch_size: int = identity(
-        32, help="Replies in one forward and backward pass (accumulated).", ge=1
+        32,
+        help="Responses per forward and backward pass; gradients are accumulated over the step.",
+        ge=1,
     )
     reduction: Literal["token_mean", "sequence_mean"] = identity(
         "token_mean",
-        help="Mean over the step's reply tokens, or per reply first (arXiv 2602.12275, Eq. 1).",
+        help="How the loss is averaged: over all response tokens of the step, or first within each "
+        "response (arXiv 2602.12275, Eq. 1).",
     )
     lr_scheduler_type: Literal["constant", "cosine"] = identity(
-        "constant", help="Rate after warm-up."
+        "constant", help="Schedule of the learning rate after warm-up."
     )
-    warmup_steps: int = identity(0, help="Steps of linear warm-up.", ge=0)
+    warmup_steps: int = identity(0, help="Steps of linear warm-up of the learning rate.", ge=0)
     weight_decay: float = identity(0.01, help="AdamW weight decay.", ge=0)
     optim: Literal["adamw", "adamw_8bit"] = later(
-        "adamw", help="AdamW, or bitsandbytes' with 8-bit moments: a quarter of their memory."
+        "adamw",
+        help="AdamW, or the AdamW of bitsandbytes with 8-bit moments, which take a quarter of the "
+        "memory.",
     )
     adam_beta1: float = identity(0.9, help="AdamW beta 1.", ge=0, lt=1)
     adam_beta2: float = identity(0.999, help="AdamW beta 2.", ge=0, lt=1)
-    max_grad_norm: float = identity(1.0, help="Gradient clip, L2; 0 clips nothing.", ge=0)
+    max_grad_norm: float = identity(
+        1.0, help="Gradients with a larger L2 norm are clipped to it; 0: no clipping.", ge=0
+    )
     gradient_checkpointing: bool = runtime(
         False, help="Recompute activations in the backward pass to save memory."
     )
 
     temperature: float = identity(
-        1.0, help="Of the writer, and of both readings in the loss.", ge=0.01
+        1.0,
+        help="Sampling temperature of the rollout policy. The loss compares student and teacher at "
+        "the same temperature.",
+        ge=0.01,
     )
-    top_p: float = identity(1.0, help="Writer's nucleus.", gt=0, le=1)
-    top_k: int = identity(0, help="Writer's top-k; 0 is off.", ge=0)
-    max_completion_length: int = identity(128, help="Most tokens of one reply.", ge=1)
+    top_p: float = identity(
+        1.0, help="Nucleus sampling of the rollout policy; 1 is off.", gt=0, le=1
+    )
+    top_k: int = identity(0, help="Top-k sampling of the rollout policy; 0 is off.", ge=0)
+    max_completion_length: int = identity(128, help="Maximum tokens per response.", ge=1)
     max_prompt_length: int | None = identity(
-        None, help="Most tokens of a prompt, told or plain (None: what the model can read)."
+        None,
+        help="Maximum tokens per prompt, with or without context (None: what the model can read).",
+        ge=1,
     )
     overlong: Literal["refuse", "skip"] = identity(
-        "refuse", help="An example that is too long: stop, or skip and count. Never cut."
+        "refuse",
+        help="What happens to a prompt that is too long: stop with an error (refuse), or leave the "
+        "example out and count it (skip). Prompts are never cut.",
     )
 
     eval_steps: int = identity(10, help="Steps between evaluations on dev.", ge=1)
     eval_retention: bool = identity(
-        True, help="Also score retention at every evaluation (the forgetting curve)."
+        True, help="Also score retention at every evaluation (for the forgetting curve)."
     )
     choose: Literal["dev", "last"] | int = identity(
         "dev",
-        help="The checkpoint scored on test: best on dev, the last, or a step fixed in advance.",
+        help="Checkpoint that is scored on test: the best on dev, the last, or a step fixed in "
+        "advance.",
     )
     dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1)
-    test_items: int = identity(500, help="Test examples scored once.", ge=1)
+    test_items: int = identity(500, help="Test examples, scored once.", ge=1)
     eval_samples: int = identity(
-        1, help="Samples an example at test and for base and ceiling.", ge=1
+        1, help="Responses sampled per example on test, and for base and ceiling.", ge=1
     )
-    eval_temperature: float = identity(0.0, help="Decoding of every evaluation; 0 is greedy.", ge=0)
-    eval_top_p: float = identity(1.0, help="Decoding of every evaluation.", gt=0, le=1)
-    eval_top_k: int = identity(0, help="Decoding of every evaluation.", ge=0)
+    eval_temperature: float = identity(
+        0.0, help="Sampling temperature of every evaluation; 0 is greedy.", ge=0
+    )
+    eval_top_p: float = identity(
+        1.0, help="Nucleus sampling in every evaluation; 1 is off.", gt=0, le=1
+    )
+    eval_top_k: int = identity(0, help="Top-k sampling in every evaluation; 0 is off.", ge=0)
     retention: tuple[str, ...] = identity(
-        ("ifeval_micro",), help="What must not be lost: lm-eval tasks, or this project's, by name."
+        ("ifeval_micro",),
+        help="Tasks that show what is forgotten, by name: lm-eval tasks or this project's. They "
+        "are never trained on.",
     )
-    retention_items: int | None = identity(None, help="Items of each retention task (None: all).")
+    retention_items: int | None = identity(None, help="Items per retention task (None: all).", ge=1)
     retention_max_completion_length: int = identity(
-        160, help="Most tokens of a reply to an lm-eval retention task.", ge=1
+        160, help="Maximum tokens per response to an lm-eval retention task.", ge=1
     )
     retention_temperature: float | None = later(
-        None, help="Decoding of lm-eval retention tasks (None: eval_temperature).", ge=0
+        None, help="Sampling temperature of lm-eval retention tasks (None: eval_temperature).", ge=0
     )
     retention_top_p: float | None = later(
-        None, help="Decoding of lm-eval retention tasks (None: eval_top_p).", gt=0, le=1
+        None, help="Nucleus sampling in lm-eval retention tasks (None: eval_top_p).", gt=0, le=1
     )
     retention_top_k: int | None = later(
-        None, help="Decoding of lm-eval retention tasks (None: eval_top_k).", ge=0
+        None, help="Top-k sampling in lm-eval retention tasks (None: eval_top_k).", ge=0
     )
 
     rounds: int = later(
         1,
-        help="Rounds of extract, deploy and consolidate: each begins from the checkpoint that the "
-        "one before chose, and tells what it learnt from its own attempts.",
+        help="Number of rounds. A round starts from the checkpoint that the round before chose, "
+        "makes a context from its own attempts, and trains on it.",
         ge=1,
     )
     experience: Experience | None = later(
         None,
-        help="How a round makes its context, as a table: [experience] items = 30. With it one "
-        "round makes its own context too; without it, several take the table's defaults.",
+        help="How a round makes its context, as a table: [experience] items = 30. With this table "
+        "a single round makes its own context too; without it, several rounds use the table's "
+        "defaults.",
     )
     consolidate: Literal["environment", "replay"] = later(
         "environment",
-        help="What a round trains on: train examples, or the states that its attempts visited, one "
-        "reply each, without opening an episode.",
+        help="What a round trains on: the train examples (environment), or the states that its own "
+        "attempts visited (replay), with one response per state and no new episodes.",
     )
     round: int = later(
-        1, help="Which round this is: its epochs follow the last one's. Set by `rounds`.", ge=1
+        1,
+        help="Number of this round; its epochs follow those of the round before. Set by `rounds`.",
+        ge=1,
     )
     begin_weights: str | None = later(
-        None, help="SHA-256 of the checkpoint's weights that a round begins from. Set by `rounds`."
+        None, help="SHA-256 of the weights that a round starts from. Set by `rounds`."
     )
     begin_folder: str | None = runtime(
-        None, help="The folder of these weights, in place of `model`. Set by `rounds`."
+        None, help="Folder with those weights, used in place of `model`. Set by `rounds`."
     )
 
     task_settings: dict[str, dict[str, Any]] = identity(
         {},
-        help="Settings that a task needs otherwise than the suite, for every method alike: "
+        help="Settings of one task that differ from the suite's, the same for every method: "
         "[task_settings.frozen_lake] batch_size = 8.",
     )
 
     data_dir: str | None = runtime(
         None,
-        help="Folder with local data files, in place of the Hub; 'packaged': the small made-up "
-        "ones that ship with the package, for smoke runs (a folder of that name: './packaged').",
+        help="Folder with local data files, in place of the Hub; 'packaged': small made-up data "
+        "that ship with the package, for smoke runs (a folder of that name: './packaged').",
     )
-    output_dir: str = runtime("results", help="Folder that holds the suites' results.")
-    device: str = runtime("auto", help="auto, cpu, cuda, cuda:1 …")
+    output_dir: str = runtime("results", help="Folder for the results of all suites.")
+    device: str = runtime("auto", help="Device: auto, cpu, cuda, cuda:1 …")
     engine: Literal["hf", "vllm"] = identity(
-        "hf", help="Who writes replies: transformers in process, or vLLM."
+        "hf", help="What generates responses: transformers in this process (hf), or vLLM (vllm)."
     )
     vllm_url: str | None = runtime(
         None,
-        help="A running vLLM server that writes (engine = 'vllm'), with the student's weights put "
-        "into it after every step (None: vLLM in process).",
+        help="URL of a running vLLM server that generates responses (engine = 'vllm'). The "
+        "student's weights are copied into it after every step. None: vLLM runs in this "
+        "process.",
     )
     vllm_options: dict[str, Any] = runtime(
-        {}, help="Arguments of vllm.LLM in process: {gpu_memory_utilization = 0.3}."
+        {},
+        help="Arguments of vllm.LLM where vLLM runs in this process: {gpu_memory_utilization = "
+        "0.3}.",
     )
     teacher_engine: Literal["hf", "vllm"] = later(
         "hf",
-        help="Who scores replies for the teacher: hf gives its whole distribution, vllm the "
-        "log-probs of a list of ids.",
+        help="What computes the teacher's log-probabilities: hf gives the whole distribution, vllm "
+        "only those of a list of token ids.",
     )
     teacher_url: str | None = runtime(
-        None, help="A running vLLM server with the teacher's weights (teacher_engine = 'vllm')."
+        None,
+        help="URL of a running vLLM server with the teacher's weights (teacher_engine = 'vllm').",
     )
     missing_ids: Literal["refuse", "drop", "floor"] = later(
         "refuse",
-        help="Ids of a loss's support that a vLLM teacher does not list: refuse the loss, drop the "
-        "ids, or take the smallest listed log-prob.",
+        help="What happens to token ids that a loss needs and a vLLM teacher does not list: refuse "
+        "the loss, drop the ids, or use the smallest listed log-probability (floor).",
     )
-    rollout_batch_size: int = runtime(128, help="Replies written at a time.", ge=1)
+    rollout_batch_size: int = runtime(128, help="Responses generated at a time.", ge=1)
     save_steps: int = runtime(
-        10, help="Steps between checkpoints that a killed run resumes from.", ge=1
+        10, help="Steps between checkpoints; an interrupted run resumes from the last one.", ge=1
     )
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."
     )
     report_to: Literal["none", "tensorboard", "wandb"] = runtime(
-        "none", help="A live tracker beside the files; none by default."
+        "none", help="Live tracker beside the stored files."
     )
-    threads: int | None = runtime(None, help="CPU threads of a process (None: torch's choice).")
-    jobs: int = runtime(1, help="Cells that run at a time, each in a process of its own.", ge=1)
+    threads: int | None = runtime(
+        None, help="CPU threads per process (None: torch's choice).", ge=1
+    )
+    jobs: int = runtime(
+        1, help="Cells that run at the same time, each in a process of its own.", ge=1
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -337,7 +385,7 @@ class Settings(BaseModel):
         if isinstance(value, list):
             value = tuple(value)
         if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise ValueError(f"a name is there twice: {', '.join(map(str, value))}")
+            raise ValueError(f"a name is given twice: {', '.join(map(str, value))}")
         return value
 
     @field_validator("learning_rate", mode="before")
@@ -348,9 +396,9 @@ class Settings(BaseModel):
         if isinstance(value, (list, tuple)):
             rates = tuple(float(v) if isinstance(v, int) else v for v in value)
             if any(isinstance(v, float) and not v > 0 for v in rates):
-                raise ValueError("a learning rate is above 0")
+                raise ValueError("a learning rate must be above 0")
             if len(set(rates)) < len(rates):
-                raise ValueError("a learning rate is there twice")
+                raise ValueError("a learning rate is given twice")
             return rates
         return value
 

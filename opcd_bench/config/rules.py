@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from opcd_bench.config import validated
 from opcd_bench.config.fields import Settings
 
 TASK_FIELDS = (
@@ -40,20 +41,20 @@ def refuse_inconsistent(suite: Settings) -> None:
     _refuse_rounds(suite)
     if trained := set(suite.tasks) & set(suite.retention):
         raise ValueError(
-            f"{', '.join(sorted(trained))} is trained on and cannot be retention of the same "
-            "suite: its test split would be scored before the checkpoint is chosen. Drop it "
-            "from tasks or from retention"
+            f"{', '.join(sorted(trained))} cannot be trained on and be a retention task of the "
+            "same suite: its test split would be scored before the checkpoint is chosen. Remove "
+            "it from tasks or from retention"
         )
     for field in ("lora_alpha", "lora_target_modules"):
         default = type(suite).model_fields[field].default
         if suite.lora_rank is None and suite.model_dump()[field] != default:
-            raise ValueError(f"{field} says nothing without lora_rank; add lora_rank = 16")
+            raise ValueError(f"{field} has no effect without lora_rank; add lora_rank = 16")
     if suite.warmup_steps > suite.max_steps:
         raise ValueError(
             f"warmup_steps = {suite.warmup_steps} exceeds max_steps = {suite.max_steps}"
         )
     if (suite.headline_learning_rate is None) != (suite.sweep_seeds is None):
-        raise ValueError("headline_learning_rate and sweep_seeds are given together, or neither")
+        raise ValueError("give headline_learning_rate and sweep_seeds together, or neither of them")
     _refuse_vllm(suite)
     if (
         isinstance(suite.headline_learning_rate, float)
@@ -71,43 +72,45 @@ def _refuse_task_settings(suite: Settings) -> None:
     for task, own in suite.task_settings.items():
         if task not in suite.tasks:
             raise ValueError(
-                f"task_settings.{task}: no such task here, but {', '.join(suite.tasks)}"
+                f"task_settings.{task}: the suite has no such task; it has {', '.join(suite.tasks)}"
             )
         foreign = sorted(set(own) - set(TASK_FIELDS))
         if foreign:
             raise ValueError(
-                f"task_settings.{task}.{foreign[0]}: not a setting of a task; those are "
+                f"task_settings.{task}.{foreign[0]}: a task cannot set this; it can set "
                 f"{', '.join(TASK_FIELDS)}"
             )
         try:
             suite.for_task(task)
         except ValidationError as error:
             problem = error.errors()[0]
-            key = ".".join(["task_settings", task, *map(str, problem["loc"])])
-            raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+            key = ".".join(map(str, problem["loc"]))
+            told = validated.says(problem, key, type(suite))
+            where = ".".join(filter(None, ["task_settings", task, key]))
+            raise ValueError(f"{where}: {told}") from None
 
 
 def _refuse_choice(suite: Settings) -> None:
     if isinstance(suite.choose, int) and not isinstance(suite.choose, bool):
         if not 0 <= suite.choose <= suite.max_steps:
             raise ValueError(
-                f"choose = {suite.choose} lies outside 0 … max_steps = {suite.max_steps}"
+                f"choose = {suite.choose} is outside 0 … max_steps = {suite.max_steps}"
             )
         if suite.choose not in suite.evaluated_steps():
             raise ValueError(
-                f"choose = {suite.choose} is no evaluated step; those are multiples of "
-                f"eval_steps = {suite.eval_steps}, and the last, {suite.max_steps}"
+                f"choose = {suite.choose} is not an evaluated step; those are the multiples of "
+                f"eval_steps = {suite.eval_steps}, and the last step, {suite.max_steps}"
             )
 
 
 def _refuse_rounds(suite: Settings) -> None:
     if (suite.begin_weights is None) != (suite.begin_folder is None):
-        raise ValueError("begin_weights and begin_folder are given together, or neither")
+        raise ValueError("give begin_weights and begin_folder together, or neither of them")
     if suite.consolidate == "replay" and not suite.chained:
         raise ValueError(
-            "consolidate = 'replay' trains on the states that a round's own attempts visited, "
-            "and without rounds there are none; add rounds = 2, or an [experience] table for "
-            "one round"
+            "consolidate = 'replay' trains on the states that a round's attempts visited, and "
+            "without rounds there are none; add rounds = 2, or an [experience] table for one "
+            "round"
         )
     if suite.chained:
         _refuse_in_chains(suite)
@@ -116,35 +119,35 @@ def _refuse_rounds(suite: Settings) -> None:
 def _refuse_in_chains(suite: Settings) -> None:
     if suite.context:
         raise ValueError(
-            "context: a round makes its context from the student's own attempts; leave it out "
-            "(--context none), or run without rounds and [experience]"
+            "context: a round makes its context from the student's own attempts; leave context "
+            "out (--context none), or leave out rounds and [experience]"
         )
     if suite.headline_learning_rate == "dev":
         raise ValueError(
-            "headline_learning_rate = 'dev' cannot be used with rounds: every rate is a chain "
-            "of its own; give a number, or neither it nor sweep_seeds"
+            "headline_learning_rate = 'dev' cannot be used with rounds: every learning rate is a "
+            "chain of its own; give a number, or leave out both it and sweep_seeds"
         )
     if suite.rounds > 1 and suite.keep_checkpoints == "none":
         raise ValueError(
-            "keep_checkpoints = 'none' leaves the next round nothing to begin from; use "
-            "'chosen' (--set keep_checkpoints=chosen)"
+            "keep_checkpoints = 'none' leaves the next round nothing to start from; use 'chosen' "
+            "(--set keep_checkpoints=chosen)"
         )
 
 
 def _refuse_vllm(suite: Settings) -> None:
     for key, engine in (("vllm_url", "engine"), ("teacher_url", "teacher_engine")):
         if getattr(suite, key) is not None and getattr(suite, engine) != "vllm":
-            raise ValueError(f"{key} is given; say {engine} = 'vllm' with it")
+            raise ValueError(f"{key} is given without vLLM; add {engine} = 'vllm'")
     teaching = suite.teacher_engine == "vllm" and suite.teacher_url is None
     if suite.jobs > 1 and (suite.engine == "vllm" or teaching):
         raise ValueError(
-            f"jobs = {suite.jobs} would have processes fight over one vLLM, its weights and "
+            f"with jobs = {suite.jobs}, several processes would share one vLLM, its weights and "
             "its memory; set jobs = 1, or the engine = 'hf'"
         )
     if reserved := sorted(set(suite.vllm_options) & set(VLLM_RESERVED)):
         raise ValueError(
-            f"vllm_options.{reserved[0]}: numbers depend on it, so the suite says it, not "
-            f"the options ({', '.join(VLLM_RESERVED)})"
+            f"vllm_options.{reserved[0]}: results depend on it, so only the suite's own settings "
+            f"decide it. Not allowed in vllm_options: {', '.join(VLLM_RESERVED)}"
         )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from opcd_bench.config import rules
 from opcd_bench.config.fields import GRID_FIELDS, Settings
-from opcd_bench.errors import ConfigError
+from opcd_bench.config.validated import validated
 
 
 class Suite(Settings):
@@ -53,25 +52,4 @@ def _is_later(field: str) -> bool:
 
 def make_suite(values: Mapping[str, Any], where: str) -> Suite:
     """A Suite from raw keys; ConfigError lists every bad field at once, with near names."""
-    try:
-        return Suite.model_validate(dict(values))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "suite"
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, Suite.model_fields, n=1, cutoff=0.5)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"  {key}: no such setting{guess}")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: missing; {Suite.model_fields[key].description}")
-        else:
-            given = "" if problem["loc"] == () else f" (given: {problem['input']!r})"
-            lines.append(f"  {key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return f"{where}: {len(lines)} setting{'s' * (len(lines) > 1)} cannot be used\n" + "\n".join(
-        lines
-    )
+    return validated(Suite, values, where)

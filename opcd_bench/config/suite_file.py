@@ -48,11 +48,14 @@ class SuiteFile:
         if not self.sizes:
             raise ConfigError(
                 f"suite {self.path.stem!r} has no sizes; leave out --size {size} (opcd-bench "
-                "suites shows which have some)"
+                "suites shows which suites have sizes)"
             )
         if size not in self.sizes:
             raise UnknownName(
-                f"size of suite {self.path.stem!r}", size, self.sizes, "Without --size: as written."
+                f"size of suite {self.path.stem!r}",
+                size,
+                self.sizes,
+                "Without --size, the suite runs as written.",
             )
         return self.sizes[size]
 
@@ -65,12 +68,12 @@ def read(path: Path) -> SuiteFile:
     values = _toml(path)
     sizes = values.pop(SIZES, {})
     if not isinstance(sizes, dict) or not all(isinstance(one, dict) for one in sizes.values()):
-        raise ConfigError(f"{path}: {SIZES} holds one table a size: write [{SIZES}.smoke]")
+        raise ConfigError(f"{path}: {SIZES} must hold one table per size: write [{SIZES}.smoke]")
     for size, own in sizes.items():
         if "name" in own:
             raise ConfigError(
-                f"{path}: {SIZES}.{size}.name: a size has no name of its own, its folder is the "
-                f"suite's with -{size} behind; leave it out"
+                f"{path}: {SIZES}.{size}.name: a size cannot have a name; its folder is that of "
+                f"the suite with -{size} added. Leave it out"
             )
     return SuiteFile(path, values, sizes)
 

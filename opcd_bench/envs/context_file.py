@@ -100,15 +100,15 @@ def read(path: Path) -> ContextFile:
     if "hash" in value and value["hash"] != _hash(found):
         raise DataError(
             f"context {path}: its text was changed after it was made (hash {value['hash']}, now "
-            f'{_hash(found)}), so its provenance is not its own. Remove "hash" and "provenance" '
-            "from it, or save the text as a .txt file"
+            f'{_hash(found)}), so its stored provenance is no longer true. Remove "hash" and '
+            '"provenance" from it, or save the text as a .txt file'
         )
     return _telling(path, found)
 
 
 def _telling(path: Path, found: ContextFile) -> ContextFile:
     if not found.text.strip():
-        raise DataError(f"context {path}: it is empty, so there would be nothing to tell")
+        raise DataError(f"context {path}: it is empty")
     return found
 
 
@@ -117,9 +117,10 @@ def _problem(value: Any) -> str | None:
     if not isinstance(value, dict):
         return f"it holds a {type(value).__name__}, not an object"
     if value.get("version") != VERSION:
-        return f"its version is {value.get('version')!r}, and this opcd-bench reads {VERSION}"
+        return f"its version is {value.get('version')!r}, but this opcd-bench reads version "
+        f"{VERSION}"
     if foreign := sorted(set(value) - set(KEYS)):
-        return f"no such key {foreign[0]!r} (there are {', '.join(KEYS)})"
+        return f"it has a key {foreign[0]!r}, which does not exist (allowed: {', '.join(KEYS)})"
     if not isinstance(value.get("text"), str):
         return 'it has no "text"'
     if value.get("placement") not in (None, *PLACEMENTS):
@@ -165,8 +166,8 @@ def told(task: Task, names: Sequence[str], placement: Placement | None) -> Task:
     if not names:
         if placement is not None:
             raise ConfigError(
-                f"context_placement = {placement!r} says where a context goes, and no context is "
-                "given; add --context FILE, or leave it out"
+                f"context_placement = {placement!r} says where a context goes, but no context is "
+                "given; add --context FILE, or leave context_placement out"
             )
         return task
     own = task.context().placement
@@ -177,8 +178,8 @@ def told(task: Task, names: Sequence[str], placement: Placement | None) -> Task:
         context = Context(found.text, placement or found.placement or own)
         if context.hash in seen:
             raise ConfigError(
-                f"context: {seen[context.hash]} and {name} tell the same, word for word; a pool "
-                "draws each of its contexts equally often, so name it once"
+                f"context: {seen[context.hash]} and {name} hold the same text. A pool draws each "
+                "of its contexts equally often, so name this one only once"
             )
         seen[context.hash] = name
         pool.append(context)

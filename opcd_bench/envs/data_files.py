@@ -54,15 +54,15 @@ def found_files(folder: Path, names: Sequence[str], config: str | None = None) -
                 forms[form] = (*forms.get(form, ()), path)
         if len(forms) > 1:
             raise DataError(
-                f"{place}: {' and '.join(sorted(forms))} are both the {names[0]} split; "
-                "keep one of them"
+                f"{place}: {' and '.join(sorted(forms))} both hold the {names[0]} split; keep "
+                "one of them"
             )
         for files in forms.values():
             shard = _SHARD.fullmatch(files[0].stem)
             if shard and int(shard[2]) != len(files):
                 raise DataError(
-                    f"{place}: {len(files)} of the {int(shard[2])} files of the {names[0]} split "
-                    "are there; download the others"
+                    f"{place}: only {len(files)} of the {int(shard[2])} files of the {names[0]} "
+                    "split are there; download the others"
                 )
             return files
     return ()
@@ -108,7 +108,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
 
 def _object(value: Any, path: Path, line: int) -> Row:
     if not isinstance(value, dict):
-        raise DataError(f"{path}, line {line}: a row is an object, not {str(value)[:40]!r}")
+        raise DataError(
+            f"{path}, line {line}: a row must be a JSON object, not {str(value)[:40]!r}"
+        )
     return value
 
 
@@ -123,8 +125,9 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(
-                        f"{path}, line {reader.line_num}: the row has not the header's "
-                        f"{len(reader.fieldnames or ())} columns ({separator!r} between them)"
+                        f"{path}, line {reader.line_num}: the header has "
+                        f"{len(reader.fieldnames or ())} columns (separated by {separator!r}), "
+                        "but this row does not"
                     )
                 yield row
         except csv.Error as error:

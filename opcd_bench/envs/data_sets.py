@@ -107,8 +107,8 @@ def rows(
     if not found:
         there = sorted(path.name for path in folder.iterdir())[:6]
         raise MissingData(
-            f"data set {name!r}: {folder} holds {', '.join(there) or 'nothing'}, and no file of "
-            f"its {split} split. Name one {_choice(names)}, or download the set: "
+            f"data set {name!r}: {folder} holds {', '.join(there) or 'nothing'}, but no file of "
+            f"the {split} split. Name such a file {_choice(names)}, or download the data set: "
             f"{_download(hub, names, folder)}"
         )
     return rows_of(found)
@@ -130,8 +130,8 @@ def folder_of(name: str, data_dir: str | Path | None) -> Path | None:
         )
     if not base.is_dir():
         raise DataError(
-            f"--data-dir {data_dir}: there is no such folder; make it, with one folder a data set "
-            f"({base / name})"
+            f"--data-dir {data_dir}: there is no such folder; make it, with one folder per data "
+            f"set inside ({base / name})"
         )
     return base / name if (base / name).is_dir() else None
 
@@ -172,9 +172,9 @@ def _missing(
     folder = Path("DATA" if data_dir is None else data_dir) / name
     given = "--data-dir was not given" if data_dir is None else f"{folder} is not there"
     return (
-        f"data set {name!r}: {given}, and {hub.path} cannot be had from the Hub ({reason}). Where "
-        f"there is internet, type: {_download(hub, names, folder)}; or put {_choice(names)} into "
-        f"{folder}. Then add --data-dir {folder.parent}"
+        f"data set {name!r}: {given}, and {hub.path} could not be read from the Hub ({reason}). "
+        f"On a machine with internet, type: {_download(hub, names, folder)}; or put "
+        f"{_choice(names)} into {folder}. Then add --data-dir {folder.parent}"
     )
 
 

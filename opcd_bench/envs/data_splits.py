@@ -67,9 +67,10 @@ def divided(
         splits[split] = [item.row for item in sorted(kept, key=lambda item: item.key)]
         if not kept:
             raise DataError(
-                f"data set {name!r}: nothing is left for {split} (rows by pool: "
-                f"{', '.join(f'{key} {len(pool)}' for key, pool in found.items())}, one for each "
-                "content); give it more rows"
+                f"data set {name!r}: no row is left for {split} (rows by pool, without "
+                "duplicates: "
+                f"{', '.join((f'{key} {len(pool)}' for key, pool in found.items()))}); give it "
+                "more rows"
             )
     return {split: splits[split] for split in SPLITS}
 

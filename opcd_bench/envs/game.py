@@ -24,8 +24,8 @@ def checked_history(task: str, history: str) -> History:
         if history == known:
             return known
     raise ConfigError(
-        f"task {task!r}: history is {history!r}; allowed: 'last' (only the present board is read) "
-        f"or 'full' (earlier turns are repeated). Type history = \"last\""
+        f"task {task!r}: history = {history!r} does not exist; allowed: 'last' (only the present "
+        "board is shown) or 'full' (earlier turns are repeated). Type history = \"last\""
     )
 
 

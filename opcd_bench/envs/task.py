@@ -90,7 +90,7 @@ class Contexts:
         if not self.pool:
             raise ValueError("contexts: at least one is needed")
         if len({context.hash for context in self.pool}) < len(self.pool):
-            raise ValueError("contexts: one is there twice")
+            raise ValueError("contexts: one of them is given twice")
         object.__setattr__(self, "pool", tuple(sorted(self.pool, key=lambda one: one.hash)))
 
     @property
@@ -269,9 +269,9 @@ def assert_disjoint(task: Task) -> None:
         for example in task.examples(split):
             if example.id in seen:
                 raise DataError(
-                    f"task {task.name!r}: example {example.id} is in {seen[example.id]!r} and "
-                    f"again in {split!r}; splits must be disjoint by content, so drop it from "
-                    "one of them"
+                    f"task {task.name!r}: example {example.id} is in both {seen[example.id]!r} "
+                    f"and {split!r}; splits must be disjoint by content, so remove it from one "
+                    "of them"
                 )
             seen[example.id] = split
 

@@ -85,10 +85,10 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             length = len(self.tok_encode(prompt))
             if length > most:
                 raise DataError(
-                    f"task {request.task_name!r}, document {request.doc_id}: its prompt has "
-                    f"{length} tokens, and the model reads {self.max_length} with the reply; "
-                    f"lm-eval would cut its beginning. Lower retention_max_completion_length, or "
-                    f"drop the task"
+                    f"task {request.task_name!r}, document {request.doc_id}: the prompt has "
+                    f"{length} tokens, and the model can read only {self.max_length} together "
+                    "with the response, so lm-eval would cut the beginning of the prompt. Lower "
+                    "retention_max_completion_length, or remove the task from retention"
                 )
 
     def _from_engine(self, engine: Engine, requests: Sequence[Instance]) -> list[LoggedReply]:

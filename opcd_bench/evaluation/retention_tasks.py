@@ -36,8 +36,8 @@ def index_with(name: str) -> TaskManager:
     if name not in manager.all_subtasks:
         if name in manager.all_tasks:
             raise DataError(
-                f"retention task {name!r} is a group of lm-eval tasks; name the single tasks of it "
-                f"(`lm_eval ls subtasks` lists them)"
+                f"retention task {name!r} is a group of lm-eval tasks; name its single tasks "
+                "instead (`lm_eval ls subtasks` lists them)"
             )
         near = difflib.get_close_matches(name, manager.all_subtasks, n=5, cutoff=0.5)
         raise UnknownName(
@@ -87,12 +87,13 @@ def _local_spec(yaml_path: Path, folder: Path) -> dict[str, Any]:
         path for path in folder.iterdir() if path.suffix in (".jsonl", ".json", ".parquet")
     )
     if not files:
-        raise DataError(f"{folder}: no .jsonl, .json or .parquet file in it")
+        raise DataError(f"{folder} holds no .jsonl, .json or .parquet file")
     scored = config.get("test_split") or config.get("validation_split")
     splits = {scored: files[0]} if len(files) == 1 else {path.stem: path for path in files}
     if scored not in splits:
         raise DataError(
-            f"{folder}: the task scores split {scored!r}; call its file {scored}{files[0].suffix}"
+            f"{folder}: the task is scored on its split {scored!r}, and no file there has that "
+            f"name; name the file {scored}{files[0].suffix}"
         )
 
     def local_documents(**metadata: Any) -> Any:

@@ -186,8 +186,8 @@ def contexts_of(task: Task) -> Contexts:
     contexts = task.contexts()
     if any(not context.text.strip() for context in contexts.pool):
         raise DataError(
-            f"task {task.name!r} has an empty context: there is nothing that the teacher is told. "
-            "It can be a retention task (--retention); to train on it (--tasks), give it a context "
-            "with --context FILE"
+            f"task {task.name!r} has an empty context, so its teacher knows no more than the "
+            "student. It can be a retention task (--retention); to train on it (--tasks), give "
+            "it a context with --context FILE"
         )
     return contexts

@@ -82,8 +82,8 @@ class DevScores:
         rows = self.rows[name][:items]
         if all(row["outcome"] in UNSCORED for row in rows):
             raise DataError(
-                f"context {name}: none of {items} dev examples of {self.task.name!r} could be "
-                f"scored; the first: {rows[0]['why']}"
+                f"context {name}: none of {items} dev examples of task {self.task.name!r} could "
+                f"be scored. The reason of the first: {rows[0]['why']}"
             )
         return sum(score_of(row) or 0.0 for row in rows) / len(rows)
 

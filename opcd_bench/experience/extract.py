@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config.experience import Stage
 from opcd_bench.distillation.replies import row_of
 from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
@@ -16,7 +17,7 @@ from opcd_bench.experience.folder import TRACES, ExperienceDir
 from opcd_bench.experience.items import accumulated
 from opcd_bench.experience.prompts import Prompts
 from opcd_bench.experience.reader import Reader
-from opcd_bench.experience.recipe import Extracted, Recipe, Stage
+from opcd_bench.experience.recipe import Extracted, Recipe
 from opcd_bench.experience.reflect import STATUSES, Asked, readable, reflections
 from opcd_bench.experience.solve import attempts, drawn_examples
 from opcd_bench.experience.trace import Trace
@@ -104,7 +105,7 @@ class Extraction:
         """Plain attempts, whole seeds at a time: rows that a ``stored`` writer reads too."""
         items, seeds = self.recipe.items, self.recipe.seeds
         together = max(1, self.recipe.batch // items)
-        with self._phase("solve plain") as phase:
+        with self._phase("attempt without context") as phase:
             for first in range(0, seeds, together):
                 # The same seeds together, whatever is there already: batch mates change round-off.
                 group = range(first, min(first + together, seeds))
@@ -155,9 +156,10 @@ class Extraction:
             count = self.recipe.seeds * self.recipe.items
             where = self.folder.file("reflections", 0).parent
             raise DataError(
-                f"not one item came of {count} attempts at {self.task.name!r}. Read {where}: does "
-                "the model write lines that begin with '- EXPERIENCE ITEM:', and has it the room "
-                f"(--max-reflection-length {self.recipe.reflecting.max_completion_length})?"
+                f"task {self.task.name!r}: {count} attempts gave no lesson at all. Read the "
+                f"reflections in {where}. A lesson is a line that begins with '- EXPERIENCE "
+                "ITEM:'; if reflections are cut off before one, raise --max-reflection-length "
+                f"(now {self.recipe.reflecting.max_completion_length})"
             )
         return found
 
@@ -166,7 +168,7 @@ class Extraction:
         kept = self._kept(items)
         statuses = self._statuses(seed)
         if not kept:
-            self.console.warn(f"seed {seed}: no item came of its attempts, so it has no context")
+            self.console.warn(f"seed {seed}: its attempts gave no lesson, so it has no context")
             return Extracted(seed, None, statuses, 0, 0, 0)
         context, path = self._context(kept), self.folder.context(seed)
         made = ContextFile(context.text, context.placement, kept, self._provenance(seed))

@@ -40,7 +40,7 @@ class ExperienceDir:
         if changed := differences(read_object(path), settings):
             here = self.path / stage
             raise StoreError(
-                f"{here}: was made with other settings (stored -> now):\n"
+                f"{here} was made with other settings (stored -> now):\n"
                 + "\n".join(f"  {line}" for line in changed)
                 + f"\nGive another folder with --out, or remove it: {removal(path)} "
                 f"{removal(here).removeprefix('rm -r ')}"

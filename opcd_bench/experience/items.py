@@ -47,8 +47,8 @@ def accumulated(
     if kept and not found:
         smallest = min(tokens([item]) for item in kept)
         raise DataError(
-            f"max_context_tokens = {limit} holds not one item: the smallest context has "
-            f"{smallest} tokens. Raise it: --max-context-tokens {smallest}"
+            f"max_context_tokens = {limit} is too small for a single lesson: the smallest "
+            f"context has {smallest} tokens. Raise it: --max-context-tokens {smallest}"
         )
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from opcd_bench.config.commands import ModelSettings
 from opcd_bench.hashing import text_digest
 from opcd_bench.models import loading, saving
 from opcd_bench.models.loaded import LoadedModel
@@ -27,44 +28,32 @@ class Reader:
     identity: Mapping[str, Any]
 
 
-def opened(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    batch: int = 128,
-    threads: int | None = None,
-    engine: str = "hf",
-    vllm_url: str | None = None,
-    enable_thinking: bool = False,
-    trust_remote_code: bool = False,
-) -> Reader:
-    """The model of that name on an engine; ModelError where it cannot be used.
+def opened(settings: ModelSettings) -> Reader:
+    """The model of a command's settings on its engine; ModelError where it cannot be used.
 
-    ``engine``: hf, or vllm, in process or the server at ``vllm_url``. ``threads`` is how many a
-    CPU's products take, for the whole process (None: torch's choice).
+    ``threads`` is how many a CPU's products take, for the whole process.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    model, revision = settings.model, settings.revision
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     loaded = loading.load(
         model,
         revision=revision,
-        device=device,
-        dtype=dtype,
-        enable_thinking=enable_thinking,
-        trust_remote_code=trust_remote_code,
+        device=settings.device,
+        dtype=settings.dtype,
+        enable_thinking=settings.enable_thinking,
+        trust_remote_code=settings.trust_remote_code,
     )
     identity = identity_of(model, loaded)
-    if engine == "hf":
-        return Reader(loaded, HFEngine(loaded, batch_size=batch), identity)
-    if vllm_url is None:
-        follower = started(loaded, model, revision=revision, most_ids=0, options={}, role="writer")
+    if settings.engine == "hf":
+        return Reader(loaded, HFEngine(loaded, batch_size=settings.batch_size), identity)
+    if settings.vllm_url is None:
+        vllm = started(loaded, model, revision=revision, most_ids=0, options={}, role="writer")
     else:
-        server = VLLMServer(vllm_url)
+        server = VLLMServer(settings.vllm_url)
         server.check_tokenizer(loaded.tokenizer, model)
-        follower = WeightSync(server)
-    return Reader(loaded, VLLMEngine(loaded, follower), {**identity, "engine": engine})
+        vllm = WeightSync(server)
+    return Reader(loaded, VLLMEngine(loaded, vllm), {**identity, "engine": settings.engine})
 
 
 def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:

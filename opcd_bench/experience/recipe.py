@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from opcd_bench.config import experience as config
 from opcd_bench.config.experience import Rule, Variant
-from opcd_bench.errors import ConfigError
 from opcd_bench.rollout.engine import Sampling
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-
-Stage = Literal["traces", "reflections", "items", "contexts"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -28,25 +25,38 @@ class Recipe:
     ``stream`` are further names of all noise: a round of a chain has its own attempts.
     """
 
-    items: int = 30
-    seeds: int = 10
-    variant: Variant = "memoryless"
-    accumulate: Rule = "newest"
-    max_context_tokens: int = 1024
-    solving: Sampling = field(default_factory=Sampling)
-    reflecting: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
-    batch: int = 128
+    items: int
+    seeds: int
+    variant: Variant
+    accumulate: Rule
+    max_context_tokens: int
+    solving: Sampling
+    reflecting: Sampling
+    batch: int
     stream: tuple[str | int, ...] = ()
 
-    def __post_init__(self) -> None:
-        counts = {
-            "items": self.items,
-            "seeds": self.seeds,
-            "max_context_tokens": self.max_context_tokens,
-            "batch": self.batch,
-        }
-        if bad := [f"{name} = {value}" for name, value in counts.items() if value < 1]:
-            raise ConfigError(f"extraction: {', '.join(bad)} (allowed: 1 or more)")
+    @classmethod
+    def of(
+        cls,
+        settings: config.Extraction,
+        *,
+        solving: Sampling,
+        reflecting: Sampling,
+        batch: int,
+        stream: tuple[str | int, ...] = (),
+    ) -> Recipe:
+        """The recipe of declared settings, which have refused what cannot be used."""
+        return cls(
+            items=settings.items,
+            seeds=settings.seeds,
+            variant=settings.variant,
+            accumulate=settings.accumulate,
+            max_context_tokens=settings.max_context_tokens,
+            solving=solving,
+            reflecting=reflecting,
+            batch=batch,
+            stream=stream,
+        )
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config.commands import SelectSettings
 from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context, Task
@@ -51,10 +52,10 @@ def candidates_in(folder: Path) -> dict[str, ContextFile]:
     files = sorted(p for p in folder.glob("*") if p.suffix in (".json", ".txt") and p.is_file())
     if not files:
         below = sorted({str(path.parent) for path in folder.glob("*/s*.json")})
-        hint = f"; there are some in {' and '.join(below)}" if below else ""
+        hint = f"; there are contexts in {' and '.join(below)}" if below else ""
         raise DataError(
-            f"{folder}: no context in it (*.json, *.txt){hint}. Give such a folder with --contexts;"
-            " opcd-bench extract makes one"
+            f"{folder} holds no context (*.json, *.txt){hint}. Give a folder that does with "
+            "--contexts; opcd-bench extract makes one"
         )
     return {path.name: context_file.read(path) for path in files}
 
@@ -71,8 +72,8 @@ def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) 
     match = re.fullmatch(r"first-([1-9]\d*)", rule)
     if match is None:
         raise ConfigError(
-            f"--select {rule}: no such rule; allowed: best (on dev), random, or first-N (first-3: "
-            "a pool of the first three)"
+            f"--select {rule} does not exist; allowed: best (on dev), random, or first-N "
+            "(first-3: a pool of the first three)"
         )
     count = int(match[1])
     if count > len(candidates):
@@ -133,10 +134,10 @@ class Selection:
     task: Task
     folder: Path
     rule: str
-    seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
-    first_items: int = 16
-    dev_items: int = 200
+    seed: int
+    sampling: Sampling
+    dev_items: int
+    first_items: int = SelectSettings.model_fields["first_items"].default
 
     def run(
         self, out: Path | None, reader: Callable[[], Reader], console: Reporter
@@ -195,7 +196,7 @@ def _write(
     data = context_file.text_of(ContextFile(context.text, context.placement, items, provenance))
     if path.exists() and path.read_text(encoding="utf-8") != data:
         raise StoreError(
-            f"{path}: holds another choice, which a suite may be using. Give another file with "
-            f"--out, or remove it: {removal(path)}"
+            f"{path} holds an earlier, different choice, which a suite may be using. Give "
+            f"another file with --out, or remove it: {removal(path)}"
         )
     write_atomic(path, data)

@@ -232,7 +232,7 @@ def save(student: LoadedModel, folder: Path) -> None:
 
     assert student.adapter is not None
     if folder.exists():
-        raise StoreError(f"adapter folder {folder} exists already; move it away")
+        raise StoreError(f"adapter folder {folder} already exists; move it away")
     folder.mkdir(parents=True)
     settings = student.adapter.config.to_dict()
     settings["target_modules"] = sorted(settings["target_modules"])  # peft keeps them as a set
@@ -254,15 +254,15 @@ def load(student: LoadedModel, folder: Path) -> None:
 
     if not (folder / _WEIGHTS).is_file():
         raise StoreError(
-            f"{folder}: no {_WEIGHTS}, so the adapter cannot be taken up; the checkpoint is of a "
-            "run that trained all weights, or was damaged"
+            f"{folder} has no {_WEIGHTS}, so no adapter can be loaded; the checkpoint is of a "
+            "run that trained all weights, or it was damaged"
         )
     own, stored = _named(student), load_file(folder / _WEIGHTS)
     shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     if shapes != {name: tuple(parameter.shape) for name, parameter in own.items()}:
         raise StoreError(
-            f"{folder}: an adapter of other layers or another rank than the run's; it belongs to a "
-            "run with other settings"
+            f"{folder}: the adapter has other layers or another rank than this run's; it belongs "
+            "to a run with other settings"
         )
     for name, parameter in own.items():
         parameter.copy_(stored[name])

@@ -26,14 +26,15 @@ def card(config: Mapping[str, Any], evals: Sequence[Mapping[str, Any]], step: in
         *_front_matter(suite["model"]),
         f"# {task['name']} by {method['name']}, step {step}",
         "",
-        f"Trained by opcd-bench {__version__} from {_origin(suite)} to do without its context "
-        f"what it does when it is told: method `{method['name']}` "
-        f"(writer {method['writer']['kind']}, loss {_loss(method['loss'])}), task `{task['name']}` "
+        f"Trained by opcd-bench {__version__} from {_origin(suite)} to do without a context what "
+        f"it does with it: method `{method['name']}` (rollout policy "
+        f"{_policy(method['writer'])}, loss {_loss(method['loss'])}), task `{task['name']}` "
         f"version {task['version']}, learning rate {config['learning_rate']:g}, seed "
         f"{config['seed']}, {step} optimiser steps of {suite['batch_size']} examples.",
         "",
         *_scores(before, now),
-        "Dev may have chosen this checkpoint; the run's own folder has the test scores.",
+        "This checkpoint may have been chosen by its score on dev; the test scores are in the "
+        "run's folder.",
         "",
         "```",
         'AutoModelForCausalLM.from_pretrained("PATH/TO/THIS/FOLDER")   # transformers',
@@ -68,7 +69,13 @@ def _origin(suite: Mapping[str, Any]) -> str:
     model = f"`{suite['model']}`"
     if suite.get("begin_weights") is None:
         return model
-    return f"the checkpoint that an earlier round than {suite['round']} made of {model}"
+    return f"the checkpoint that the rounds before round {suite['round']} made of {model}"
+
+
+def _policy(writer: Mapping[str, Any]) -> str:
+    """Whose responses were trained on; a kind of writer by the words of users."""
+    words = {"student": "the student", "teacher": "the in-context teacher"}
+    return words.get(writer["kind"], str(writer["kind"]))
 
 
 def _loss(loss: Mapping[str, Any]) -> str:

@@ -83,16 +83,18 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     eos_ids = _eos_ids(model, tokenizer)
     if not eos_ids:
         raise ModelError(
-            f"model {name!r}: neither tokenizer nor generation config names an end-of-sequence "
-            'token, so no reply would end. Set "eos_token" in its tokenizer_config.json'
+            f"model {name!r}: neither its tokenizer nor its generation config names an "
+            'end-of-sequence token, so no response would end. Set "eos_token" in its '
+            "tokenizer_config.json"
         )
     vocab_size = max(tokenizer.get_vocab().values()) + 1
     head: torch.nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     rows = int(head.get_parameter("weight").shape[0])
     if rows < vocab_size:
         raise ModelError(
-            f"model {name!r}: its tokenizer has {vocab_size} ids, but its LM head only {rows} rows;"
-            " they do not belong together. Use the tokenizer that the weights were trained with"
+            f"model {name!r}: its tokenizer has {vocab_size} ids, but its LM head has only "
+            f"{rows} rows, so they do not belong together. Use the tokenizer that the weights "
+            "were trained with"
         )
     limits = [int(model.config.get_text_config().max_position_embeddings)]
     if 0 < tokenizer.model_max_length < 10**9:
@@ -194,8 +196,8 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"model {name!r}: {len(missing)} weights are missing from its *.safetensors, such as "
-            f"{missing[0]}; they would be random. Copy the whole folder again"
+            f"model {name!r}: {len(missing)} weights, such as {missing[0]}, are missing from its "
+            "*.safetensors and would be random. Copy the whole folder again"
         )
     assert isinstance(model, PreTrainedModel)
     return model
@@ -230,8 +232,8 @@ def same_vocabulary(a: LoadedModel, b: LoadedModel) -> None:
             )
     if set(a.eos_ids) != set(b.eos_ids):
         raise ModelError(
-            f"{pair}: replies end with {_named(a)} for one and {_named(b)} for the other. Set the "
-            "same eos_token_id in both generation_config.json files"
+            f"{pair}: responses end with {_named(a)} for one and {_named(b)} for the other. Set "
+            "the same eos_token_id in both generation_config.json files"
         )
 
 

@@ -52,7 +52,7 @@ def prompt_ids(
     except jinja2.TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         raise DataError(
-            f"the chat template refuses messages of the roles {roles}: {error}. If it knows no "
+            f"the chat template refuses messages of the roles {roles}: {error}. If it has no "
             "system message, place the context in the user message"
         ) from error
     ids = tuple(int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"])

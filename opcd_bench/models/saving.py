@@ -38,7 +38,7 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
     """
     target = Path(folder)
     if target.exists():
-        raise StoreError(f"model folder {target} exists already; give a new one or move it away")
+        raise StoreError(f"model folder {target} already exists; give a new one or move it away")
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -58,8 +58,9 @@ def source_of(name: str, *, allow_pickle: bool = False) -> str:
         if found and allow_pickle:
             return str(folder)
         hint = (
-            f"it has {found[0]}, which is a pickle and is not opened: load it where you trust it "
-            "and call model.save_pretrained(folder), or say allow_pickle = true in the suite"
+            f"it has {found[0]}, a pickle, which is not opened because it can run code. If you "
+            "trust it, add allow_pickle = true to the suite, or load it elsewhere and call "
+            "model.save_pretrained(folder)"
             if found
             else "its weights are missing: copy model.safetensors into it"
         )
@@ -71,21 +72,21 @@ def unreachable(name: str, error: Exception) -> ModelError:
     """What to tell about a model that neither a folder nor the Hub gave."""
     if "trust_remote_code" in str(error):
         return ModelError(
-            f"model {name!r} brings Python code of its own, which is not run unless you say so. "
+            f"model {name!r} brings its own Python code, which is not run unless you allow it. "
             "Read that code; if you trust it, add --set trust_remote_code=true (in TOML: "
             "trust_remote_code = true; extract and select: --trust-remote-code)"
         )
     if "attention implementation" in str(error) or "attn_implementation" in str(error):
         return ModelError(
-            f"model {name!r} cannot use the attention that attn_implementation asks for "
-            f"({first_line(error)}). Say attn_implementation = 'auto', or 'eager'"
+            f"model {name!r} cannot use this attn_implementation ({first_line(error)}). Set "
+            "attn_implementation = 'auto', or 'eager'"
         )
     if Path(name).expanduser().is_dir() or name == MICRO:
         return ModelError(f"model {name!r} cannot be opened: {first_line(error)}")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         return ModelError(
-            f"model {name!r} is no local folder, is not in the Hub cache, and HF_HUB_OFFLINE is "
-            f"set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
+            f"model {name!r} is not a local folder and not in the Hub cache, and HF_HUB_OFFLINE "
+            f"is set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
             "connection, or give a folder, or micro"
         )
     if "gated" in str(error).lower() or "401" in str(error):
@@ -109,7 +110,7 @@ def attention_words(
     if attention == FLASH:
         from transformers.utils.import_utils import is_flash_attn_2_available
 
-        otherwise = "or say attn_implementation = 'sdpa'"
+        otherwise = "or set attn_implementation = 'sdpa'"
         if where.type != "cuda":
             raise ModelError(
                 f"model {name!r}: attn_implementation = {FLASH!r} needs a GPU, and the device is "
@@ -122,8 +123,8 @@ def attention_words(
             )
         if dtype.itemsize > 2:
             raise ModelError(
-                f"model {name!r}: attn_implementation = {FLASH!r} computes in 16 bits, and the "
-                f"weights are {str(dtype).removeprefix('torch.')}; say dtype = 'bfloat16', "
+                f"model {name!r}: attn_implementation = {FLASH!r} needs 16-bit weights, and "
+                f"these are {str(dtype).removeprefix('torch.')}; set dtype = 'bfloat16', "
                 f"{otherwise}"
             )
     return {"attn_implementation": attention}
@@ -132,9 +133,9 @@ def attention_words(
 def no_room(name: str, where: str, error: Exception) -> ModelError:
     """What to tell about a model that the device has no memory for."""
     return ModelError(
-        f"model {name!r} does not fit into the memory of {where} ({first_line(error)}). Type "
-        "`opcd-bench estimate` for what a run needs; dtype = 'bfloat16' halves the weights, and "
-        "with lora_rank = 16 student and frozen teacher share one copy"
+        f"model {name!r} does not fit into the memory of {where} ({first_line(error)}). "
+        "`opcd-bench estimate` shows what a run needs. dtype = 'bfloat16' halves the weights, "
+        "and with lora_rank = 16 student and frozen teacher share one copy of them"
     )
 
 

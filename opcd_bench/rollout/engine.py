@@ -83,13 +83,13 @@ def check_requests(
     most = max_length - sampling.max_completion_length
     for index, request in enumerate(requests):
         if not request.prompt_ids:
-            raise DataError(f"prompt {index} is empty; a prompt has at least one token")
+            raise DataError(f"prompt {index} is empty; a prompt needs at least one token")
         if len(request.prompt_ids) > most:
             raise DataError(
-                f"prompt {index} has {len(request.prompt_ids)} tokens and may be answered in "
-                f"{sampling.max_completion_length} more, but model {name!r} reads "
-                f"{max_length} in all; lower max_completion_length, or set "
-                f"max_prompt_length = {max(most, 0)} with overlong = 'skip'"
+                f"prompt {index} has {len(request.prompt_ids)} tokens and its response may have "
+                f"{sampling.max_completion_length} more, but model {name!r} can read only "
+                f"{max_length} in total; lower max_completion_length, or set max_prompt_length = "
+                f"{max(most, 0)} with overlong = 'skip'"
             )
 
 

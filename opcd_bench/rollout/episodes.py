@@ -107,7 +107,7 @@ def _limit(
         room = reader.max_length - sampling.max_completion_length
         if most is None or room < most:
             return room, (
-                f"model {reader.name!r} reads {reader.max_length}, less "
+                f"model {reader.name!r} reads {reader.max_length} tokens, minus "
                 f"max_completion_length = {sampling.max_completion_length}"
             )
     return None if most is None else (most, knob)
@@ -124,7 +124,7 @@ def _overlong(
     if overlong == "skip":
         return Skipped(seat.example.id, turn, length, limit[0])
     raise DataError(
-        f"task {task.name!r}, example {seat.example.id}: its prompt of turn {turn + 1} has "
+        f"task {task.name!r}, example {seat.example.id}: the prompt of turn {turn + 1} has "
         f"{length} tokens, more than {limit[0]} ({limit[1]}). Prompts are never cut: raise the "
         "limit, or set overlong = 'skip' to leave such examples out and count them"
     )

@@ -143,8 +143,8 @@ class HFEngine:
             logprobs = tuple(round(x, 6) for x in logps[:length])
             if not all(x > -float("inf") for x in logprobs):
                 raise CellFailed(
-                    f"model {self.loaded.name!r} gave logits that are not finite while writing; "
-                    "its weights have diverged (lower the learning rate)"
+                    f"model {self.loaded.name!r} gave logits that are not finite during "
+                    "generation, so its weights have diverged; lower the learning rate"
                 )
             text = self.loaded.tokenizer.decode(ids[:length], skip_special_tokens=True)
             assert isinstance(text, str)

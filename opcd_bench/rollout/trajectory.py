@@ -86,8 +86,8 @@ class Trajectory:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"this is no stored trajectory ({type(error).__name__}: {error}); it needs "
-                "example_id, outcome, score, answer, why, feedback, and turns of messages, "
+                f"this is not a stored trajectory ({type(error).__name__}: {error}); one has "
+                "example_id, outcome, score, answer, why, feedback, and turns with messages, "
                 "prompt_ids, reply, ids, logprobs and finish"
             ) from error
 
@@ -99,7 +99,9 @@ def _temperature(reply: Reply) -> dict[str, float]:
 
 def _finite(example_id: str, logprobs: Sequence[float]) -> list[float]:
     if not all(map(math.isfinite, logprobs)):
-        raise ValueError(f"example {example_id}: a log-prob is not finite, which JSON cannot say")
+        raise ValueError(
+            f"example {example_id}: a log-probability is not finite, which JSON cannot store"
+        )
     return list(logprobs)
 
 

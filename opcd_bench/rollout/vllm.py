@@ -36,8 +36,8 @@ def finish_of(reason: object) -> Literal["stop", "length"]:
     if reason == "stop":
         return "stop"
     raise EngineDied(
-        f"vLLM broke a reply off (finish_reason {reason!r}); its log says why. Nothing is lost: "
-        "type the same command again"
+        f"vLLM stopped in the middle of a response (finish_reason {reason!r}); its log says why. "
+        "Nothing is lost: type the same command again"
     )
 
 
@@ -153,9 +153,9 @@ def replies(
     for written in backend.write(requests, sampling, reader.eos_ids):
         if max(written.ids, default=0) >= reader.vocab_size:
             raise CellFailed(
-                f"vLLM wrote token {max(written.ids)}, which is in the padding of the LM head of "
-                f"{reader.name!r} ({reader.vocab_size} tokens); its weights have diverged (lower "
-                "the learning rate)"
+                f"vLLM generated token {max(written.ids)}, but the vocabulary of {reader.name!r} "
+                f"has only {reader.vocab_size} tokens (the rest of its LM head is padding), so "
+                "its weights have diverged; lower the learning rate"
             )
         text = reader.tokenizer.decode(list(written.ids), skip_special_tokens=True)
         assert isinstance(text, str)
@@ -218,8 +218,8 @@ def _tolerance(loaded: LoadedModel) -> float:
 
 
 TAKES_NO_WEIGHTS = (
-    "It must take weights while it runs, which a server with tied embeddings on a CPU does not. "
-    "Use engine = 'vllm' in process (without vllm_url), or engine = 'hf'"
+    "The server must accept new weights while it runs, and one with tied embeddings on a CPU "
+    "does not. Use vLLM in this process (engine = 'vllm' without vllm_url), or engine = 'hf'"
 )
 
 
@@ -231,9 +231,9 @@ def verify(backend: Backend, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHT
     gap, most = probe_gap(backend, loaded), _tolerance(loaded)
     if not gap <= most:
         raise ModelError(
-            f"{backend.name} does not hold the weights of {loaded.name!r}: its log-probs differ by "
-            f"{gap:.3g} nats in {str(loaded.dtype).removeprefix('torch.')} (allowed: {most:g}). "
-            f"{way_out}"
+            f"{backend.name} does not have the weights of {loaded.name!r}: its log-probabilities "
+            f"differ by {gap:.3g} nats in {str(loaded.dtype).removeprefix('torch.')} (allowed: "
+            f"{most:g}). {way_out}"
         )
 
 

@@ -71,10 +71,10 @@ class LocalVLLM:
                 raise ConfigError(f"vllm_options: {first_line(error)}") from error
             except (ValueError, RuntimeError, OSError) as error:
                 raise ModelError(
-                    f"vLLM cannot serve {source!r} ({first_line(error)}). Where its cache is too "
-                    "small for the window, give vllm_options a larger gpu_memory_utilization or a "
-                    "smaller max_model_len; where the GPU is full, a smaller "
-                    "gpu_memory_utilization; or take engine = 'hf'"
+                    f"vLLM cannot serve {source!r} ({first_line(error)}). If its cache is too "
+                    "small for the context window, set a larger gpu_memory_utilization or a "
+                    "smaller max_model_len in vllm_options; if the GPU is full, a smaller "
+                    "gpu_memory_utilization; or use engine = 'hf'"
                 ) from error
         config = self.llm.llm_engine.vllm_config
         fields = self.vllm.SamplingParams.__struct_fields__
@@ -178,7 +178,7 @@ class LocalVLLM:
         except dead as error:
             raise EngineDied(
                 f"the vLLM engine died ({first_line(error)}; its own log says why). Nothing is "
-                "lost: type the same command again; if it was memory, with a smaller "
+                "lost: type the same command again; if memory ran out, with a smaller "
                 "gpu_memory_utilization or max_num_seqs in vllm_options"
             ) from error
 

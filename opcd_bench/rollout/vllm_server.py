@@ -54,8 +54,8 @@ class VLLMServer:
         self.max_length = int(served[0].get("max_model_len") or 0)
         if not self.max_length:
             raise ModelError(
-                f"{self.name} does not tell its max_model_len, so it is no vLLM server; start one "
-                "with: vllm serve MODEL"
+                f"{self.name} does not report its max_model_len, so it is not a vLLM server; "
+                "start one with: vllm serve MODEL"
             )
 
     def write(
@@ -73,8 +73,8 @@ class VLLMServer:
             ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {})
             if ids is None or not logprobs.get("token_logprobs"):
                 raise ModelError(
-                    f"{self.name} gives no token ids or log-probs with its replies. It must be "
-                    "vLLM 0.32 or newer, started without --max-logprobs 0"
+                    f"{self.name} gives no token ids or log-probabilities with its responses. It "
+                    "must be vLLM 0.32 or newer, started without --max-logprobs 0"
                 )
             return RawReply(
                 tuple(ids), tuple(logprobs["token_logprobs"]), finish_of(choice["finish_reason"])
@@ -115,9 +115,10 @@ class VLLMServer:
                 self._send("POST", "/reset_prefix_cache")
             except ModelError as error:
                 raise ModelError(
-                    f"{self.name} takes no weights while it runs ({error}). Start it with "
-                    f"VLLM_SERVER_DEV_MODE=1 where {folder.parent.parent} is the same folder as "
-                    "here (TMPDIR names another), or use engine = 'vllm' without vllm_url"
+                    f"{self.name} does not accept new weights while it runs ({error}). Start it "
+                    f"with VLLM_SERVER_DEV_MODE=1 on a machine where {folder.parent.parent} is "
+                    "the same folder as here (TMPDIR chooses another), or use engine = 'vllm' "
+                    "without vllm_url"
                 ) from error
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, student: str) -> None:
@@ -134,8 +135,9 @@ class VLLMServer:
         back = self._send("POST", "/detokenize", {"model": self.model, "tokens": ours})["prompt"]
         if list(ours) != list(theirs) or back != tokenizer.decode(ours):
             raise ModelError(
-                f"{self.name} serves {self.model!r} with another tokenizer than {student!r} has: "
-                "one text has other token ids there. Serve a model of the student's own family"
+                f"{self.name} serves {self.model!r}, whose tokenizer differs from that of "
+                f"{student!r}: the same text gives other token ids. Serve a model of the "
+                "student's own family"
             )
         own = prompts.prompt_ids(tokenizer, _CONVERSATION)
         rendered = self._send(
@@ -150,16 +152,16 @@ class VLLMServer:
         )["tokens"]
         if list(own) != list(rendered):
             raise ModelError(
-                f"{self.name} serves {self.model!r}, whose chat template renders a conversation "
-                f"otherwise than that of {student!r}. Start it with --chat-template FILE: the "
+                f"{self.name} serves {self.model!r}, whose chat template renders conversations "
+                f"differently from that of {student!r}. Start it with --chat-template FILE, the "
                 "student's chat_template.jinja"
             )
 
     def _rows(self, sequence: Sequence[int], rows: Any) -> PromptLogProbs:
         if not isinstance(rows, list) or len(rows) != len(sequence):
             raise ModelError(
-                f"{self.name} gives no prompt log-probs, so it cannot teach. It must be vLLM's own "
-                "server (vllm serve MODEL)"
+                f"{self.name} gives no log-probabilities of prompt tokens, so it cannot be a "
+                "teacher. It must be vLLM's own server (vllm serve MODEL)"
             )
         own, ids, logps = [], [], []
         for token, row in zip(sequence[1:], rows[1:], strict=True):
@@ -190,7 +192,8 @@ class VLLMServer:
         if answer.status_code >= 500:
             raise EngineDied(
                 f"{self.name} failed on {path} ({answer.status_code}: {answer.text[:200]}); its "
-                "own log says why. Nothing is lost: type the same command again once it is up"
+                "own log says why. Nothing is lost: type the same command again once the server "
+                "is up"
             )
         if answer.status_code >= 400:
             raise ModelError(f"{self.name} refuses {path}: {_reason(answer)}")

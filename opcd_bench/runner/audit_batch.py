@@ -53,7 +53,7 @@ def rows(
     )
     shared = root.shared(task.name, key)
     if not shared.has("replies"):
-        with console.phase(f"{task.name}: the student writes", None, "replies"):
+        with console.phase(f"{task.name}: student rollouts", None, "responses"):
             written = sampling.sample_replies(
                 slots, task, suite, 0, loaded, resources.models.engine(loaded), None
             )
@@ -70,7 +70,9 @@ def rows(
         on_policy=[True] * len(examples),
     )
     if not batch.pairs:
-        raise DataError(f"task {task.name!r}: no reply could be scored, so nothing can be audited")
+        raise DataError(
+            f"task {task.name!r}: no response could be scored, so nothing can be audited"
+        )
     with torch.no_grad():
         plain, told = (
             scoring.plain_states(loaded, batch.pairs),

@@ -217,35 +217,36 @@ def render(card: Mapping[str, Any]) -> str:
         "A Qwen3 of "
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
         "`opcd-bench micro pretrain`",
-        "on text that `opcd_bench/envs/worlds/` draws. Greedy decoding unless said otherwise;",
+        "on text drawn by `opcd_bench/envs/worlds/`. Greedy decoding unless said otherwise;",
         "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
         "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
         "Measured by `opcd-bench micro card --measure`.",
         "",
-        "| task | told | plain | floors | ceiling |",
+        "| task | with context | without context | floors | best possible |",
         "|---|---|---|---|---|",
     ]
     for name, row in card["tasks"].items():
-        told = _percent(row["told"]) if "told" in row else "(its own messages tell)"
+        told = _percent(row["told"]) if "told" in row else "(the rules are in its own messages)"
         floors = ", ".join(f"{k} {100 * v:.1f} %" for k, v in row["floors"].items())
         ceiling = f"{100 * row['ceiling']:.0f} %"
         lines.append(f"| {name} | {told} | {_percent(row['plain'])} | {floors} | {ceiling} |")
     lines += ["", f"`ifeval_micro`, prompt-level strict: {_percent(card['ifeval_micro'])}.", ""]
     for name, row in card["reflection"].items():
         lines.append(
-            f"* Reflection on {row['attempts']} plain attempts at `{name}` with feedback"
-            + f" ({row['withheld']} withheld: it holds the answer)" * bool(row["withheld"])
-            + ": "
-            f"{row['lessons']} lessons, {100 * row['stated_in_the_context']:.0f} % of them lines "
-            f"of the task's own context; told only the most frequent on each subject "
-            f"({len(row['kept'])} of {row['different']} different): "
-            f"{_percent(row['told_the_lessons'])} on test."
+            f"* Reflection on {row['attempts']} attempts at `{name}` without context, with "
+            "feedback"
+            + f" ({row['withheld']} withheld, because it holds the answer)"
+            * bool(row["withheld"])
+            + f": {row['lessons']} lessons, {100 * row['stated_in_the_context']:.0f} % of them "
+            "lines of the task's own context. With only the most frequent lesson on each "
+            f"subject as its context ({len(row['kept'])} of {row['different']} different "
+            f"lessons), the model scores {_percent(row['told_the_lessons'])} on test."
         )
     for name, row in card["leak"].items():
         lines.append(
-            f"\nWhat `{name}`'s prompt gives away: guessing the form of the hidden rule from the "
-            f"best single feature ({row['feature']}) is right in {100 * row['informed']:.1f} %, "
-            f"blind in {100 * row['blind']:.1f} % of {row['draws'] // 2} unseen draws."
+            f"\nWhat the prompt of `{name}` gives away: a guess of the hidden rule's form from "
+            f"the best single feature ({row['feature']}) is right in {100 * row['informed']:.1f} "
+            f"% of {row['draws'] // 2} unseen draws, a blind guess in {100 * row['blind']:.1f} %."
         )
     if "pretraining" in card:
         made = card["pretraining"]
@@ -265,7 +266,7 @@ def render(card: Mapping[str, Any]) -> str:
             json.dumps(made["recipe"], indent=1),
             "```",
             "",
-            "| tokens (M) | told, one operator | told, two | plain |",
+            "| tokens (M) | with context, one operator | with context, two | without context |",
             "|---|---|---|---|",
             *(
                 f"| {row['seen'] / 1e6:.1f} | {row['rule_math_told_1']:.2f} | "

@@ -16,6 +16,14 @@ from opcd_bench.rollout.vllm_local import SHARE_OF_GPU
 
 Phase = Literal["loading", "writing", "training", "scoring"]
 
+DOING: Mapping[Phase, str] = {
+    "loading": "loading the model",
+    "writing": "generating responses",
+    "training": "training",
+    "scoring": "evaluating",
+}
+"""The phases in the words of users."""
+
 
 @contextmanager
 def explain_out_of_memory(phase: Phase, suite: Suite) -> Iterator[None]:
@@ -30,8 +38,8 @@ def explain_out_of_memory(phase: Phase, suite: Suite) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         knobs = "; ".join(_knobs(phase, suite))
         raise CellFailed(
-            f"the GPU is out of memory while {phase}: {knobs}. Nothing is lost: change that and "
-            f"type the same command again ({first_line(error)})"
+            f"the GPU is out of memory while {DOING[phase]}: {knobs}. Nothing is lost: change "
+            f"one of these settings and type the same command again ({first_line(error)})"
         ) from error
 
 
@@ -45,15 +53,18 @@ def _knobs(phase: Phase, suite: Suite) -> list[str]:
             f"--set micro_batch_size={suite.micro_batch_size // 2}"
         )
     if phase == "training" and not suite.gradient_checkpointing:
-        found.append("--set gradient_checkpointing=true (slower; moves no number)")
+        found.append("--set gradient_checkpointing=true (slower; the results stay the same)")
     if suite.lora_rank is None:
         found.append(
-            "--set lora_rank=16 (one copy of the weights, an adapter trained; moves numbers)"
+            "--set lora_rank=16 (one copy of the weights and a trained adapter; changes the "
+            "results)"
         )
     elif suite.dtype != "bfloat16":
-        found.append("--set dtype=bfloat16 (the frozen weights at half the size; moves numbers)")
+        found.append("--set dtype=bfloat16 (halves the frozen weights; changes the results)")
     if phase == "training" and suite.optim == "adamw" and suite.lora_rank is None:
-        found.append("--set optim=adamw_8bit (a quarter of the moments; moves numbers)")
+        found.append(
+            "--set optim=adamw_8bit (moments take a quarter of the memory; changes the results)"
+        )
     found += _vllm_share(suite)
     return found or ["lower max_completion_length, or use a smaller model"]
 
@@ -63,8 +74,8 @@ def _processes(suite: Suite) -> list[str]:
     if suite.jobs == 1:
         return []
     return [
-        f"lower jobs, which is {suite.jobs}: all are on the same GPU (moves no number): "
-        f"--jobs {suite.jobs // 2}"
+        f"lower jobs, which is {suite.jobs}, since all use the same GPU (the results stay the "
+        f"same): --jobs {suite.jobs // 2}"
     ]
 
 
@@ -72,15 +83,18 @@ def _writer(suite: Suite) -> list[str]:
     """What bounds the replies that are written at a time: of transformers, or of vLLM."""
     if suite.engine == "hf":
         return [
-            f"lower rollout_batch_size, which is {suite.rollout_batch_size} (moves no number): "
-            f"--set rollout_batch_size={max(1, suite.rollout_batch_size // 2)}"
+            f"lower rollout_batch_size, which is {suite.rollout_batch_size} (the results stay "
+            f"the same): --set rollout_batch_size={max(1, suite.rollout_batch_size // 2)}"
         ]
     if suite.vllm_url is not None:
         return [
             f"start the vLLM at {suite.vllm_url} with a smaller --gpu-memory-utilization, or on "
             "another GPU"
         ]
-    return ["lower vLLM's replies at a time: max_num_seqs = 64 in vllm_options"]
+    return [
+        "lower the number of responses that vLLM generates at a time: max_num_seqs = 64 in "
+        "vllm_options"
+    ]
 
 
 def _vllm_share(suite: Suite) -> list[str]:

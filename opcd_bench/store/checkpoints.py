@@ -95,8 +95,8 @@ def writing(folder: Path, step: int) -> Iterator[Path]:
             remove_folder(temporary)
         if full and not isinstance(error, StoreError):
             raise StoreError(
-                f"{final}: the disk is full ({error}); the checkpoints before it are untouched. "
-                "Free some space and type the same command to go on"
+                f"{final}: the disk is full ({error}); earlier checkpoints are untouched. Free "
+                "some space and type the same command again to continue"
             ) from error
         raise
 
@@ -142,8 +142,9 @@ def checked(checkpoint: Checkpoint) -> Checkpoint:
         earlier = [c.step for c in found(checkpoint.path.parent) if c.step < checkpoint.step]
         start = f"from step {earlier[-1]}" if earlier else "from the beginning"
         raise StoreError(
-            f"corrupt checkpoint {checkpoint.path}:\n{listing}\nPut the files back from a copy, or "
-            f"go on {start}: type {removal(checkpoint.path)} and then the same command again"
+            f"corrupt checkpoint {checkpoint.path}:\n{listing}\nPut the files back from a copy, "
+            f"or continue {start}: type {removal(checkpoint.path)} and then the same command "
+            "again"
         )
     return checkpoint
 

@@ -40,8 +40,9 @@ def explained(path: Path, *, only_disk: bool = False) -> Iterator[None]:
 def _explanation(path: Path, error: OSError) -> str:
     if error.errno in _FULL:
         return (
-            f"{path}: the disk is full; what was there before is untouched. Free some space and "
-            "type the same command to go on, or give a folder on another disk with --output-dir"
+            f"{path}: the disk is full; what was stored before is untouched. Free some space and "
+            "type the same command again to continue, or give a folder on another disk with "
+            "--output-dir"
         )
     if error.errno in _FORBIDDEN:
         return (
@@ -50,7 +51,7 @@ def _explanation(path: Path, error: OSError) -> str:
         )
     if error.errno in _NOT_A_FOLDER:
         return (
-            f"{path}: cannot be written, for a file stands where a folder is needed "
+            f"{path}: cannot be written, because a file is where a folder is needed "
             f"({error.filename}). Move that file away, or give another folder with --output-dir"
         )
     return f"{path}: {error.strerror or error}"

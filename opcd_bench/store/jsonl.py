@@ -129,7 +129,7 @@ def parse(line: bytes, path: Path, number: int) -> Row:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _bad_line(path: Path, number: int, why: str) -> StoreError:

@@ -23,8 +23,8 @@ def located(run: str, output_dir: str) -> Path:
         if _is_ours(path):
             return path
         raise StoreError(
-            f"{run}: is neither a run ({CONFIG}) nor a suite (suite.json); "
-            f"give one of their folders, such as {output_dir}/quick"
+            f"{run} is neither a run (no {CONFIG}) nor a suite (no suite.json); give the folder "
+            f"of one, such as {output_dir}/quick"
         )
     suites = [
         folder
@@ -40,14 +40,20 @@ def located(run: str, output_dir: str) -> Path:
         beside = path.parent.iterdir() if path.parent.is_dir() and path.parent != Path() else ()
         known = {folder.name for folder in (*suites, *runs)}
         known |= {str(folder) for folder in beside if _is_ours(folder)}
-        hint = "" if known else f"There are no results in {output_dir}; give a folder."
+        hint = (
+            ""
+            if known
+            else f"There are no results in {output_dir}; give the folder of a run or suite."
+        )
         if len(known) > 20:  # too many to list
             near = difflib.get_close_matches(run, known, cutoff=0.5)
             known = set(near) or {folder.name for folder in suites}
         raise UnknownName("run or suite", run, known, hint)
     if len(found) > 1:
         listing = "\n".join(f"  {folder}" for folder in found)
-        raise StoreError(f"{run!r} is the name of {len(found)} folders; give one of\n{listing}")
+        raise StoreError(
+            f"{run!r} is the name of {len(found)} folders; give the path of one:\n{listing}"
+        )
     return found[0]
 
 

@@ -266,9 +266,9 @@ class RunDir(RunReader):
     def _need_lock(self) -> None:
         if self.sealed:
             raise StoreError(
-                f"{self.path}: the run is sealed ({DONE} is there) and is never written again. To "
-                "run it anew give another --name or --output-dir, or remove it: "
-                f"{removal(self.path)}"
+                f"{self.path}: the run is finished and sealed ({DONE} is there), so nothing is "
+                "written into it. To run it again, give another --name or --output-dir, or "
+                f"remove it: {removal(self.path)}"
             )
         if self._lock is None:
             raise StoreError(f"{self.path}: opened for reading; RunDir.open opens it for writing")
@@ -278,7 +278,7 @@ def _refuse_other(path: Path, config: Row) -> None:
     """Raise StoreError where ``path`` holds anything but a run with ``config``."""
     if path.exists() and not path.is_dir():
         raise StoreError(
-            f"{path}: is a file, and the run needs a folder of that name. Move the file away, or "
+            f"{path} is a file, but the run needs a folder of that name. Move the file away, or "
             "give another folder with --output-dir"
         )
     with explained(path):
@@ -289,12 +289,12 @@ def _refuse_other(path: Path, config: Row) -> None:
         return
     if names != [CONFIG] and (CONFIG not in names or ENVIRONMENT not in names):
         raise StoreError(
-            f"{path}: has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but no "
-            f"{CONFIG} with an {ENVIRONMENT}, so it is no run of opcd-bench and nothing is "
+            f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but no "
+            f"{CONFIG} with an {ENVIRONMENT}, so it is not a run of opcd-bench and nothing is "
             f"written into it. {ways}"
         )
     if changed := differences(read_object(path / CONFIG), config):
         listing = "\n".join(f"  {line}" for line in changed)
         raise StoreError(
-            f"{path}: holds a run with other settings (stored -> now):\n{listing}\n{ways}"
+            f"{path} holds a run with other settings (stored -> now):\n{listing}\n{ways}"
         )

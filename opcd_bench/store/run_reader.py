@@ -21,7 +21,7 @@ class RunReader:
 
     def __init__(self, path: Path) -> None:
         if not (path / CONFIG).is_file():
-            raise StoreError(f"{path}: no run here ({CONFIG} is missing)")
+            raise StoreError(f"{path} is not a run ({CONFIG} is missing)")
         self.path = path
 
     @property

@@ -48,18 +48,19 @@ class SuiteDir:
         self.path = path
         if path.exists() and not path.is_dir():
             raise StoreError(
-                f"{path}: is a file, and the suite needs a folder of that name. Move the file "
-                "away, or give another folder with --output-dir, or another suite name with --name"
+                f"{path} is a file, but the suite needs a folder of that name. Move the file "
+                "away, or give another folder with --output-dir, or another suite name with "
+                "--name"
             )
         with explained(path):
             names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
             foreign = any(not is_temporary(name) for name in names) and not is_suite(path)
         if foreign:
             raise StoreError(
-                f"{path}: has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but "
-                f"no {SUITE}, so it is no suite of opcd-bench and nothing is written into it. Give "
-                "another folder with --output-dir, another suite name with --name, or remove it: "
-                f"{removal(path)}"
+                f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but "
+                f"no {SUITE}, so it is not a suite of opcd-bench and nothing is written into it. "
+                "Give another folder with --output-dir, another suite name with --name, or "
+                f"remove it: {removal(path)}"
             )
 
     def read(self) -> Row:
@@ -180,6 +181,7 @@ class SharedDir:
         wrong = [problem for name in self.names() for problem in self._problems_of(name)]
         for path in sorted(self.path.iterdir()):
             if path not in known and not is_temporary(path.name):
-                what = "no checksum beside it: not finished, or not ours; nothing reads it"
+                what = "there is no checksum beside it: it was not finished, or is not of "
+                "opcd-bench; nothing reads it"
                 wrong.append(Problem(path, "extra", what, damage=False))
         return wrong

@@ -30,8 +30,8 @@ def verify(path: Path) -> list[Problem]:
     suites = [below for below in sorted(path.iterdir()) if below.is_dir() and is_suite(below)]
     if not suites:
         raise StoreError(
-            f"{path}: no run ({CONFIG}) and no suite ({SUITE}) here; give a run's folder, or a "
-            "suite's, such as results/quick"
+            f"{path} is neither a run (no {CONFIG}) nor a suite (no {SUITE}); give the folder of "
+            "one, such as results/quick"
         )
     return [problem for suite in suites for problem in _suite_problems(SuiteDir(suite))]
 
@@ -66,7 +66,7 @@ def _run_problems(path: Path) -> list[Problem]:
         listed = checkpoints.read_listing(done, path / DONE)
         kept_hashes = dict(done["checkpoints"])
     except (StoreError, KeyError, TypeError, ValueError):
-        return [Problem(path / DONE, "changed", "changed: not a seal any more", damage=True)]
+        return [Problem(path / DONE, "changed", "changed: this is no longer a seal", damage=True)]
     return compare(path, listed, contents(path)) + _checkpoint_problems(path, kept_hashes)
 
 
@@ -92,6 +92,7 @@ def _checkpoint_problems(path: Path, listed: dict[str, str]) -> list[Problem]:
             wrong += checkpoints.problems(folder)
     for extra in checkpoints.found(path / CHECKPOINTS):
         if extra.path.name not in listed:
-            what = "left over from a kill while the run was sealed; it may be removed"
+            what = "left over because the run was killed while it was being sealed; it may be "
+            "removed"
             wrong.append(Problem(extra.path, "extra", what, damage=False))
     return wrong

@@ -344,7 +344,7 @@ def test_equal_replies_are_shown_once_when_asked(at):
     page.locator("#choice-set").select_option("1")
     page.wait_for_selector(".card:has-text('keywords:existence')")
     assert len(titles(page)) == 3
-    page.get_by_label("show equal replies once").check()
+    page.get_by_label("show equal responses once").check()
     cards = page.locator(".card")
     assert cards.count() == 2
     assert cards.nth(1).locator("h4").count() == 2

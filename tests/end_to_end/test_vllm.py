@@ -276,7 +276,7 @@ def test_a_suite_trains_against_a_server_that_holds_its_teacher_and_no_other(ser
     student = loading.load(str(folder), device="cpu", dtype="float32")
     server.load(trained(student, 0.1))
     refused = against(server, folder, tmp_path, "other")
-    assert refused.returncode == 2 and "does not hold the weights" in refused.stderr
+    assert refused.returncode == 2 and "does not have the weights" in refused.stderr
     server.load(student)
     done = against(server, folder, tmp_path, "same")
     assert done.returncode == 0, done.stderr

@@ -235,7 +235,7 @@ def test_a_round_whose_beginning_was_made_anew_is_refused(
         return dataclasses.replace(begin, weights="0" * 64)
 
     monkeypatch.setattr(chains, "after", other)
-    with pytest.raises(StoreError, match="no round of this chain"):
+    with pytest.raises(StoreError, match="does not belong to this chain"):
         run(monkeypatch, suite)
 
 

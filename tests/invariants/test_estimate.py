@@ -198,7 +198,7 @@ def test_without_measuring_no_weight_is_loaded(
 def test_a_model_that_cannot_be_reached_leaves_the_tokens(toy_registry, tmp_path):
     found = estimated(suite_of(tmp_path / "nowhere", tmp_path))
     assert found.model is None and found.at_most.trained > 0
-    assert any("memory is not told" in note for note in found.notes)
+    assert any("memory is not estimated" in note for note in found.notes)
     assert found.tasks[0].parts == ()
 
 

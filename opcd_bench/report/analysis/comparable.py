@@ -27,8 +27,8 @@ def assert_comparable(results: Results) -> None:
     for _, runs in done.groupby(CELL)["run"]:
         if len(runs) > 1:
             raise StoreError(
-                f"{results.root}: {' and '.join(runs)} are one cell run twice; its method was "
-                f"changed in between. {WAY_OUT}"
+                f"{results.root}: {' and '.join(runs)} are two runs of one cell, because its "
+                f"method was changed in between. {WAY_OUT}"
             )
     if not done.empty:
         _assert_one_protocol(results)

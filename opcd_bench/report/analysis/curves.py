@@ -24,28 +24,33 @@ class Metric(NamedTuple):
 
 METRICS: Mapping[str, Metric] = {
     "dev_accuracy": Metric(
-        "dev accuracy (%)", "Plain student on dev; rate and step are chosen on it, so it flatters."
+        "dev accuracy (%)",
+        "Student without context, on dev. Learning rate and step are chosen on dev, so "
+        "this is too optimistic.",
     ),
     "divergence": Metric(
         "divergence (nats)",
-        "Each method's own divergence from the told teacher, of the kind named beside it: "
-        "comparable between methods only where the kinds are the same.",
+        "Each method's own divergence from the in-context teacher, of the kind named beside it. "
+        "Comparable between methods only where the kinds are the same.",
     ),
     "reverse_kl": Metric(
         "reverse KL (nats)",
-        "KL from the plain student to the told teacher over the whole vocabulary, the same for "
-        "every method, on the replies that it trains on.",
+        "KL from the student without context to the in-context teacher over the whole "
+        "vocabulary, on the responses trained on. The same measure for every method.",
     ),
     "student_entropy": Metric(
-        "student entropy (nats)", "Plain student, whole vocabulary, per reply token."
+        "student entropy (nats)", "Student without context, whole vocabulary, per response token."
     ),
     "teacher_entropy": Metric(
-        "teacher entropy (nats)", "Told teacher, whole vocabulary, on the same tokens."
+        "teacher entropy (nats)", "In-context teacher, whole vocabulary, on the same tokens."
     ),
     "student_mass": Metric(
-        "student mass on support", "Probability that the loss sees; what leaks is what it lacks."
+        "student mass on support",
+        "Student's probability on the support of the loss; the rest is outside the loss.",
     ),
-    "teacher_mass": Metric("teacher mass on support", "The told teacher's probability there."),
+    "teacher_mass": Metric(
+        "teacher mass on support", "In-context teacher's probability on the support of the loss."
+    ),
     "top_k_overlap": Metric(
         "top-k overlap", "Share of the student's top-k that is in the teacher's."
     ),
@@ -57,17 +62,20 @@ METRICS: Mapping[str, Metric] = {
         "leak", "2 P(1-P): size of the gradient that a truncated loss adds without a stop-gradient."
     ),
     "negative_share": Metric(
-        "share of negative sums", "Tokens whose truncated sum of p l is negative, as no KL can be."
+        "share of negative sums",
+        "Share of tokens whose truncated sum of p (log p - log q) is negative, which no KL can be.",
     ),
-    "reply_length": Metric("reply length (tokens)", "Mean length of the replies trained on."),
+    "reply_length": Metric("response length (tokens)", "Mean length of the responses trained on."),
     "truncation_rate": Metric(
-        "truncated replies (%)", "Replies cut at the length limit, of those written for the step."
+        "truncated responses (%)",
+        "Share of the step's responses that were cut at the length limit.",
     ),
-    "eos_rate": Metric("ended replies (%)", "Replies that ended by themselves."),
+    "eos_rate": Metric("ended responses (%)", "Share of responses that ended by themselves."),
     "grad_norm": Metric("gradient norm", "Before clipping."),
     "written_accuracy": Metric(
-        "accuracy of what was written (%)",
-        "Grade of the replies trained on: the teacher's own where the told teacher writes.",
+        "rollout accuracy (%)",
+        "Accuracy of the responses trained on: that of the in-context teacher where it is the "
+        "rollout policy.",
     ),
 }
 """Every curve, in the order of the page. Values of percentages are shares in [0, 1]."""

@@ -28,9 +28,10 @@ PRIMARY = ("prompt_level_strict_acc", "exact_match", "accuracy", "acc")
 TITLE = "External: lm_eval"
 BY_INSTRUCTION = "External: lm_eval, instructions followed (strict) by type"
 CAPTION = (
-    "Measured by a stock lm_eval, not by this suite: another protocol than the measured rows', so "
-    "not to be compared with them to the point. Shares in %, other metrics as they are. Intervals "
-    "from sample logs are bootstrapped as above; from a standard error they are ± 1.96 of it."
+    "Measured by a stock lm_eval, not by this suite. The protocol differs from that of the "
+    "measured rows, so small differences to them mean nothing. Shares in %, other metrics as "
+    "they are. Intervals from sample logs are bootstrapped as above; those from a standard error "
+    "are ± 1.96 standard errors."
 )
 Z = 1.959963984540054
 

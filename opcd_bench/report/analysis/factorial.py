@@ -101,7 +101,7 @@ def _rates(corners: Sequence[Standing]) -> str:
     if len({corner.learning_rate for corner in corners}) == 1:
         return ""
     each = ", ".join(f"{corner.method} {corner.learning_rate:g}" for corner in corners)
-    return f"each at its own rate: {each}"
+    return f"each at its own learning rate: {each}"
 
 
 def _described(results: Results) -> dict[tuple[str, str], Coordinates]:

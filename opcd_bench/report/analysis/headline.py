@@ -31,7 +31,8 @@ def headline(results: Results) -> pd.DataFrame:
     seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
     writing and training. Each retention task has ``<name> before``, ``after``, ``change`` and
     ``mde <name>``. ``ceiling``: the method's own teacher, told; where the suite's larger one
-    teaches some methods, ``larger`` says which. ``runs``: the finished runs. A row without a
+    teaches some methods, ``larger`` says which; where some methods are controls, ``control`` does.
+    ``runs``: the finished runs. A row without a
     finished cell has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
@@ -59,7 +60,7 @@ def headline(results: Results) -> pd.DataFrame:
     kept = [column for name in measures for column in _columns_of(name)]
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
-    taught = ["larger"] if any(row.get("larger") for row in rows) else []
+    taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
     return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
@@ -170,6 +171,7 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
+        "control": _is_control(done["description"].iloc[0]),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
         "mde": detectable(results, task, rate, method),
@@ -187,6 +189,17 @@ def _row(
         )
         row |= dict(zip(_columns_of(name), values, strict=True))
     return row
+
+
+def _is_control(description: Mapping[str, Any]) -> bool:
+    """Whether a method cannot work by construction, so that it only shows that the harness does.
+
+    That is: a loss without a teacher in its gradient, a teacher that knows what the student knows,
+    or its distributions at the wrong positions.
+    """
+    loss, teacher = description["loss"], description["teacher"]
+    knows_no_more = teacher["reads"] == "nothing" and teacher["weights"] == "initial"
+    return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
 
 
 def _dev(results: Results) -> dict[str, float]:

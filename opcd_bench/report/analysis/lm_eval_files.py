@@ -47,7 +47,9 @@ def read(paths: Sequence[Path]) -> Row:
     files = _expanded(paths)
     results = [_results(path) for path in files if path.suffix == ".json"]
     if not results:
-        raise DataError(f"{_named(files)}: no results file among them, only sample logs. {HOW}")
+        raise DataError(
+            f"{_named(files)}: these are only sample logs, and a results file is needed. {HOW}"
+        )
     _one_model(results)
     measures = [row for found in results for row in _measures(found)]
     _no_task_twice(results)
@@ -102,8 +104,8 @@ def _one_model(results: Sequence[_Results]) -> None:
     if len(names) > 1:
         listing = "; ".join(f"{name} in {path}" for name, path in names.items())
         raise DataError(
-            f"results of {len(names)} models ({listing}): one external row stands for one model; "
-            "import each under a --name of its own"
+            f"results of {len(names)} models ({listing}), but an external row is for one model; "
+            "import each model under its own --name"
         )
 
 
@@ -113,8 +115,8 @@ def _no_task_twice(results: Sequence[_Results]) -> None:
         for task in found.content["results"]:
             if task in seen:
                 raise DataError(
-                    f"{task} stands in {seen[task]} and in {found.path}: leave one of them out, or "
-                    "import it under a --name of its own"
+                    f"{task} is in both {seen[task]} and {found.path}: leave one of them out, or "
+                    "import it under its own --name"
                 )
             seen[task] = found.path
 
@@ -147,7 +149,7 @@ def _measures(found: _Results) -> list[Row]:
                 }
             )
     if not rows:
-        raise DataError(f"{found.path}: no score in it (no 'metric,filter' with a number). {HOW}")
+        raise DataError(f"{found.path} holds no score (no 'metric,filter' with a number). {HOW}")
     return rows
 
 
@@ -229,8 +231,8 @@ def _agree(
     mean = sum(values) / len(values)
     if not math.isclose(mean, stored, rel_tol=1e-6, abs_tol=1e-9):
         raise DataError(
-            f"{path}: its {metric} averages to {mean:.4f} over {len(values)} samples, but the "
-            f"results say {stored:.4f} for {task}: this log is of another run"
+            f"{path}: the mean of {metric} over its {len(values)} samples is {mean:.4f}, but the "
+            f"results say {stored:.4f} for {task}, so this log is of another run"
         )
 
 

@@ -26,8 +26,8 @@ def compare(first: Path, second: Path) -> pd.DataFrame:
     for run in runs:
         if not run.sealed:
             raise StoreError(
-                f"{run.path}: not finished ({run.state}), so it has no final scores to compare; "
-                "type the command that ran it again to finish it"
+                f"{run.path} is not finished ({run.state}), so it has no final scores to "
+                "compare; type the command that ran it again to finish it"
             )
     _one_protocol(runs)
     scores, others = _final_scores(runs[0]), _final_scores(runs[1])
@@ -51,7 +51,7 @@ def compare(first: Path, second: Path) -> pd.DataFrame:
             f"{run.path.name} on {', '.join(name for name, _ in found)}"
             for run, found in zip(runs, (scores, others), strict=True)
         )
-        raise StoreError(f"the two runs were scored on nothing in common ({listing})")
+        raise StoreError(f"the two runs have no score in common ({listing})")
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -69,8 +69,8 @@ def _one_protocol(runs: list[RunReader]) -> None:
     if differ:
         raise StoreError(
             f"{runs[0].path} and {runs[1].path} were measured under different protocols "
-            f"({'; '.join(differ)}), and such scores are not compared. Run one of them again with "
-            "the other's decoding, items and task version"
+            f"({'; '.join(differ)}), so their scores cannot be compared. Run one of them again "
+            "with the decoding, items and task version of the other"
         )
 
 

@@ -57,10 +57,10 @@ def drawn(
     shown = [metric for metric in METRICS if metric in set(flat["metric"])]
     kinds = flat[flat["metric"] == "divergence"].groupby("method")["kind"].first()
     named = "; ".join(f"{method} {kind.replace('_', ' ')}" for method, kind in kinds.items())
-    what = "training step" if against == "steps" else "reply tokens trained on"
+    what = "training step" if against == "steps" else "response tokens trained on"
     caption = (
-        f"What was logged along training, against {what}, {AT_RATE}. "
-        f"{lines_words(seeds)} No interval is drawn. {seeds_words(seeds)}"
+        f"What was logged during training, against {what}, {AT_RATE}. {lines_words(seeds)} No "
+        f"interval is drawn. {seeds_words(seeds)}"
     )
     if named:
         caption += f" Divergence, of each method's own kind: {named}."

@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
-from opcd_bench.report.figures.words import AT_RATE, interval_words, measures, seeds_words
+from opcd_bench.report.figures.words import (
+    AT_RATE,
+    factor_words,
+    interval_words,
+    levels_words,
+    measures,
+    seeds_words,
+)
 
 DATA = [
     "measured", "factor", "levels", "methods", "effect", "effect_low", "effect_high", "row",
@@ -47,9 +54,9 @@ def drawn(effects: pd.DataFrame, task: str) -> DrawnFigure:
         f"effects add up. Not corrected for the number of effects. {seeds_words(seeds)}"
     )
     if notes:
-        caption += " Mind: " + "; ".join(notes) + "."
+        caption += " Note: " + "; ".join(notes) + "."
     said = " ".join(
-        f"{row.factor} ({row.levels}) on {row.measured}: "
+        f"{factor_words(row.factor)} ({levels_words(row.factor, row.levels)}) on {row.measured}: "
         f"{look.points(row.effect, signed=True, decimals=1)}."
         for row in flat.itertuples()
     )
@@ -107,7 +114,7 @@ def _labels(panel: Axes, flat: pd.DataFrame, letters: int) -> None:
 
 
 def label(factor: str, levels: str) -> str:
-    """``writer: student − told teacher``; an interaction by its factors alone."""
+    """``rollout policy: student − in-context teacher``; an interaction by its factors alone."""
     if " x " in factor:
-        return factor.replace(" x ", " × ")
-    return f"{factor}: {levels.replace(' - ', f' {look.MINUS} ').replace('_', ' ')}"
+        return factor_words(factor)
+    return f"{factor_words(factor)}: {levels_words(factor, levels)}"

@@ -53,9 +53,9 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFi
     over = f"{counted(n, 'test item')} and {counted(n_kept, 'retention item')}"
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
-        f"{AT_RATE} and the step that dev chose. Solid: all seeds together, with "
-        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values and "
-        f"not by the intervals. {seeds_words(seeds)}"
+        f"{AT_RATE} and at the step chosen on dev. Solid: all seeds together, with "
+        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values "
+        f"and not by the intervals. {seeds_words(seeds)}"
     )
     said = " ".join(
         f"{row.method}: {look.points(row.gain, signed=True, decimals=1)} points gained, "

@@ -74,11 +74,11 @@ def drawn(
     over = f"{counted(max(n, default=0), 'dev item')} and {counted(kept, 'retention item')}"
     caption = (
         "Gain on dev against change in retention, both in points against the base (+ at the "
-        f"origin), at every rate and evaluated step of the sweep. {seeds_words(seeds)} Faint: "
-        "every point. Stepped line: the upper edge of what a method's points dominate, whose area "
-        "is in the table. Large: the step that dev chose at the rate where the method is compared, "
-        f"with {interval_words(over)}. Rate and step were chosen on dev, so the gains of these "
-        "points are too high by the luck of having been chosen."
+        f"origin), at every learning rate and evaluated step of the sweep. {seeds_words(seeds)} "
+        "Faint: every point. Stepped line: the upper edge of what a method's points dominate; "
+        "the table has the hypervolume. Large: the chosen step at the learning rate at which the "
+        f"method is compared, with {interval_words(over)}. Learning rate and step were chosen on "
+        "dev, so the gains of these points are too high by selection."
     )
     methods = sorted(set(flat["method"]))
     alt = (

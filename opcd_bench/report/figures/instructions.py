@@ -38,9 +38,9 @@ def drawn(instructions: pd.DataFrame, task: str) -> DrawnFigure:
     seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
     caption = (
         "Share of the instructions of a type that were followed (strict): before training in %, "
-        f"then the change in points, {AT_RATE}; the types that lost most stand first, with the "
-        f"number of prompts. {seeds_words(seeds)} So few prompts a type say where to look, not "
-        "what is proved; the table has intervals."
+        f"then the change in points, {AT_RATE}. The types that lost most are listed first, with "
+        f"the number of prompts. {seeds_words(seeds)} With so few prompts per type, this shows "
+        "where to look and proves nothing; the table has intervals."
     )
     worst = flat.sort_values("change", kind="stable").head(5)
     said = " ".join(

@@ -41,9 +41,9 @@ def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnF
     flat = data(by_step, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     caption = (
-        f"Retention of the plain student along training, in % of the items, {AT_RATE}. "
-        f"{lines_words(seeds)} Dashed: the base. No interval is drawn; the forgetting "
-        f"plot has them. {seeds_words(seeds)}"
+        f"Retention of the student during training, in % of the items, {AT_RATE}. "
+        f"{lines_words(seeds)} Dashed: the base. No interval is drawn; the forgetting plot has "
+        f"them. {seeds_words(seeds)}"
     )
     last = flat[flat["seed"].isna()].groupby(["measured", "method"]).tail(1)
     said = " ".join(

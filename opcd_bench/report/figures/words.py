@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from opcd_bench.report.analysis import statistics
 
-AT_RATE = "each method at the rate at which it is compared"
+AT_RATE = "each method at the learning rate at which it is compared"
 
 
 def interval_words(over: str = "examples") -> str:
@@ -14,23 +15,41 @@ def interval_words(over: str = "examples") -> str:
     return f"{statistics.CONFIDENCE:.0%} intervals (percentile bootstrap over {over})"
 
 
+FACTORS = {"writer": "rollout policy", "reads": "teacher reads", "rows": "teacher rows"}
+"""Factors of a method whose stored names are not those that users know."""
+
+
+def factor_words(factor: str) -> str:
+    """A factor of `analysis.factorial`, or an interaction of two, as users name it."""
+    return " × ".join(FACTORS.get(one, one) for one in factor.split(" x "))
+
+
+def levels_words(factor: str, levels: str) -> str:
+    """The levels of a factor as users name them: a teacher that writes is the in-context one."""
+    if "writer" in factor.split(" x "):
+        levels = re.sub(r"\bteacher\b(?! top)", "in-context teacher", levels)
+    return levels.replace(" - ", " \N{MINUS SIGN} ").replace("_", " ")
+
+
 def seeds_words(seeds: Sequence[int]) -> str:
     """How many seeds stand behind it, as a sentence."""
     if not seeds:
         return "No seed is finished."
     if len(seeds) == 1:
-        return "One seed: the spread between trainings is not known."
-    return f"{len(seeds)} seeds: the spread between trainings is in no interval."
+        return "One seed: seed variance is not known."
+    return f"{len(seeds)} seeds: the intervals do not include seed variance."
 
 
 def faint_words(seeds: Sequence[int]) -> str:
     """What is drawn faint beside a mean over seeds, as a sentence; nothing where there is none."""
-    return " Faint: a seed each." if len(seeds) > 1 else ""
+    return " Faint: single seeds." if len(seeds) > 1 else ""
 
 
 def lines_words(seeds: Sequence[int]) -> str:
     """What a line is, as a sentence."""
-    return f"Solid: mean over seeds.{faint_words(seeds)}" if len(seeds) > 1 else "A line a method."
+    return (
+        f"Solid: mean over seeds.{faint_words(seeds)}" if len(seeds) > 1 else "One line per method."
+    )
 
 
 def counted(n: int, noun: str) -> str:

@@ -111,15 +111,15 @@ def sections(context: PageContext) -> list[PageSection]:
         else None,
         _drawn_section(
             context, "frontier", "Gain against forgetting over the sweep",
-            ["One operating point says nothing: a method that is trained harder gains more and "
-             "forgets more. So methods are compared along all rates and steps."],
+            ["A single point says little: a method that is trained harder gains more and forgets "
+            "more. So methods are compared over all learning rates and steps."],
             ["frontier"], [("", tables.areas(c.areas)),
                            ("Differences between methods", tables.differences(
                                c.area_differences))],
         ),
         _drawn_section(
             context, "forgetting", "What was gained on test, and what was forgotten",
-            ["Rate and step were chosen on dev; test was scored once."],
+            ["Learning rate and step were chosen on dev; test was scored once."],
             ["forgetting", "retention-steps"], [],
         ),
         _drawn_section(
@@ -127,7 +127,8 @@ def sections(context: PageContext) -> list[PageSection]:
         ),
         _drawn_section(
             context, "factorial", "Which choice the effects come from",
-            ["Methods that differ in one choice, all else equal, and the corners of two choices."],
+            ["Methods that differ in a single choice, and the four combinations of two choices, "
+            "all else equal."],
             ["factorial"], [("All effects as a table", tables.effects(c.effects))],
         ),
         _drawn_section(
@@ -148,7 +149,7 @@ def sections(context: PageContext) -> list[PageSection]:
         PageSection(
             "samples", "Samples",
             (f"{context.sample_count:,} examples of the finished runs, side by side: what was "
-             "asked, what each method replied, and how it was graded.",),
+            "asked, how each method responded, and how it was graded.",),
         )
         if context.sample_count
         else None,

@@ -16,15 +16,15 @@ COLUMNS = [
 ]  # fmt: skip
 TITLE = "Published by others, not measured here"
 CAPTION = (
-    "% of the test items as the paper printed them, with what it prints after ±. The checkpoints "
-    "were chosen on test there, and the prompts, contexts and decoding are that paper's own."
+    "In % of the test items, as printed in the paper, with what it prints after ±. There, "
+    "checkpoints were chosen on test, and prompts, contexts and decoding are the paper's own."
 )
 METHODS = {
     "base": "base",
-    "in_context": "in-context (told)",
+    "in_context": "in-context teacher",
     "context_distillation": "context distillation (nearest here: forward_kl)",
     "opcd": "OPCD",
-    "opcd_live_teacher": "OPCD, taught by its live weights",
+    "opcd_live_teacher": "OPCD with a live teacher",
 }
 """The paper's names of the columns of its tables."""
 

@@ -144,5 +144,6 @@ def _notes(results: Results, missing: pd.DataFrame) -> list[str]:
     return [
         f"The suite is not complete: {done} cells are done"
         + (f", {failed} failed" if failed else "")
-        + f"; {len(missing)} rows of the comparison lack some (listed under provenance)."
+        + f"; {len(missing)} rows of the comparison lack some of their cells (listed at the end "
+        "of the page)."
     ]

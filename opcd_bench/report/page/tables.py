@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from opcd_bench.report.figures.words import listed, measures
+from opcd_bench.report.figures.words import factor_words, levels_words, listed, measures
 from opcd_bench.report.tables.layout import Section, of_frame
 
 ByTask = Mapping[str, list[Section]]
@@ -20,14 +20,15 @@ def areas(frame: pd.DataFrame) -> ByTask:
         shown = pd.DataFrame({"method": sorted(set(rows["method"]))})
         for name in measures(rows["measured"]):
             part = rows[rows["measured"] == name].set_index("method")
-            shown[f"{name}: area (%)"] = [part["area"].get(m) for m in shown["method"]]
+            shown[f"{name}: hypervolume (%)"] = [part["area"].get(m) for m in shown["method"]]
             shown[f"{name}: bias"] = [_points(part["bias"].get(m)) for m in shown["method"]]
         rates = listed([f"{rate:g}" for rate in rows["rates"].iloc[0]])
-        return [of_frame(f"{task}: area that a method's points dominate", shown, (
-            "Union of what all points of a method dominate, in % of (ceiling − base on test) × "
-            "(retention before): 100 means that the whole gap was closed and nothing forgotten. "
-            f"Rates that all methods finished: {rates}. The union takes the best of many points, "
-            "so luck adds to it: bias is the bootstrap's estimate of how much, in points."
+        return [of_frame(f"{task}: hypervolume of each method's points", shown, (
+            "Hypervolume: the area that all points of a method dominate together, in % of "
+            "(ceiling − base on test) × (retention before). 100 means that the whole gap was "
+            "closed and nothing was forgotten. Learning rates that all methods finished: "
+            f"{rates}. The area takes the best of many points, so chance adds to it; bias is the "
+            "bootstrap's estimate of how much, in points."
         ))]  # fmt: skip
 
     return _by_task(frame, table)
@@ -43,8 +44,8 @@ def differences(frame: pd.DataFrame) -> ByTask:
             part = rows[rows["measured"] == name].set_index(["method", "other"])["difference"]
             keys = zip(shown["method"], shown["other"], strict=True)
             shown[f"{name}: difference (points)"] = [part.get(key) for key in keys]
-        return [of_frame(f"{task}: area of method minus area of other", shown, (
-            "The same resamples for both, so that what they share cancels. Not corrected for the "
+        return [of_frame(f"{task}: hypervolume of method minus hypervolume of other", shown, (
+            "Both use the same resamples, so what they share cancels. Not corrected for the "
             "number of pairs."
         ))]  # fmt: skip
 
@@ -55,7 +56,11 @@ def effects(frame: pd.DataFrame) -> ByTask:
     """factorial.effects: effects down, measures across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
-        rows = rows.assign(methods=[", ".join(methods) for methods in rows["methods"]])
+        rows = rows.assign(
+            methods=[", ".join(methods) for methods in rows["methods"]],
+            levels=list(map(levels_words, rows["factor"], rows["levels"])),
+            factor=list(map(factor_words, rows["factor"])),
+        )
         keys = ["factor", "levels", "methods"]
         shown = rows[keys].drop_duplicates().reset_index(drop=True)
         for name in measures(rows["measured"]):
@@ -63,7 +68,7 @@ def effects(frame: pd.DataFrame) -> ByTask:
             wanted = shown[keys].itertuples(index=False, name=None)
             shown[f"{name} (points)"] = [part.get(key) for key in wanted]
         notes = "; ".join(dict.fromkeys(note for note in rows["note"] if note))
-        note = f"Mind: {notes}." if notes else ""
+        note = f"Note: {notes}." if notes else ""
         return [of_frame(f"{task}: effects", shown, note)]
 
     return _by_task(frame, table)
@@ -113,8 +118,8 @@ def _instructions(title: str, rows: pd.DataFrame) -> Section:
         part = rows[rows["method"] == method].set_index("instruction")["change"]
         shown[f"{method} (points)"] = [part.get(kind) for kind in shown["instruction"]]
     return of_frame(f"{title}: change by instruction type", shown, (
-        "Intervals over prompts, one by one: with so few prompts a type they are too narrow, and "
-        "they are not corrected for the number of types."
+        "Each type has its own interval over prompts. With so few prompts per type the intervals "
+        "are too narrow, and they are not corrected for the number of types."
     ))  # fmt: skip
 
 

@@ -35,12 +35,20 @@ before; ``since start``: after - before round 1; both paired by (example, seed).
 adds ``<task> after``, ``<task> change`` (in the round) and ``<task> since start``. ``missing``: why
 seeds lack, or empty."""
 
+SHOWN = {
+    "learning_rate": "learning rate", "runs": "seeds", "steps": "step", "plain before": "before",
+    "told": "with context", "plain after": "after",
+}  # fmt: skip
+"""Columns whose stored names are not those that users know."""
+
 NOTE = (
-    "In each round the student attempts train examples plain (deployed), writes lessons from its "
-    "own attempts, and is taught to do without them what it does when told: before and after are "
-    "plain, told is the student that entered the round, told the round's context. Test in %; gain "
-    "= after - before, since start = after - before round 1, in points, paired by example and "
-    f"seed. Retention in %, after the round, and its change. Intervals: {statistics.METHOD}."
+    "In each round the student attempts train examples without a context (deployed: their mean "
+    "score), writes lessons from its attempts into a context, and is trained to do without this "
+    "context what it does with it. before and after: the student without context, before and "
+    "after the round. with context: the student that entered the round, with the round's "
+    "context. gain = after - before; since start = after - before round 1; both in points, "
+    "paired by example and seed. Test in %. Retention in % after the round, and its change in "
+    f"points. Intervals: {statistics.METHOD}."
 )
 
 
@@ -242,11 +250,9 @@ def sections(table: pd.DataFrame) -> list[Section]:
     """The rounds as people read them, a section a task; NOTE belongs to the last."""
     found = []
     for task, rows in table.groupby("task", sort=False):
-        shown = rows.drop(columns="task").rename(
-            columns={"learning_rate": "rate", "runs": "seeds", "steps": "step"}
-        )
+        shown = rows.drop(columns="task").rename(columns=SHOWN)
+        shown["learning rate"] = [f"{rate:g}" for rate in shown["learning rate"]]
         shown = shown.assign(
-            rate=[f"{rate:g}" for rate in shown["rate"]],
             round=[str(number) for number in shown["round"]],
             step=[", ".join(map(str, s)) if isinstance(s, list) else "" for s in shown["step"]],
         )

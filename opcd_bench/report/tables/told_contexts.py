@@ -14,6 +14,11 @@ from opcd_bench.report.analysis.load import Results
 from opcd_bench.report.tables.layout import Section, of_frame
 
 COLUMNS = ["task", "context", "taught by", "told", "plain", "plain - told", "tokens"]
+SHOWN = {
+    "taught by": "method, learning rate", "told": "teacher with context",
+    "plain": "student without context", "plain - told": "student - teacher",
+}  # fmt: skip
+"""Columns whose stored names are not those that users know."""
 TEST = "test"
 
 
@@ -48,12 +53,17 @@ def told_contexts(suites: Sequence[Results]) -> pd.DataFrame:
 def sections(table: pd.DataFrame) -> list[Section]:
     """The table for people, a section a task."""
     note = (
-        "In %, on test: told is the teacher with the context before training, plain the students "
-        "that it taught, without any; (none) is the student before training. "
-        f"Intervals: {statistics.METHOD}; they hold for the seeds that ran."
+        "In %, on test. teacher with context: the in-context teacher before training. student "
+        "without context: the students trained on it. (none): the student before training. "
+        f"tokens: generated in training, mean over seeds. Intervals: {statistics.METHOD}; they "
+        "hold for the seeds that ran."
     )
     return [
-        of_frame(f"{task}: what each context was worth", rows.drop(columns="task"), note)
+        of_frame(
+            f"{task}: what each context was worth",
+            rows.drop(columns="task").rename(columns=SHOWN),
+            note,
+        )
         for task, rows in table.groupby("task", sort=False)
     ]
 
@@ -111,8 +121,8 @@ def _one_setting(suites: Sequence[Results], keys: Sequence[tuple[str, str, float
     for key in ("weights", "teacher_weights"):
         if len({str(results.suite.get(key)) for results in suites}) > 1:
             raise StoreError(
-                f"{_names(suites)}: their runs began from other weights ({key}), so that not only "
-                "the context differs. Run them from one model"
+                f"{_names(suites)}: their runs started from different weights ({key}), so more "
+                "than the context differs. Run them from the same model"
             )
     for task, method, _ in keys:
         found: dict[str, str] = {}
@@ -125,8 +135,8 @@ def _one_setting(suites: Sequence[Results], keys: Sequence[tuple[str, str, float
                 found.setdefault(same, results.root.name)
         if len(found) > 1:
             raise StoreError(
-                f"{task}, {method}: {' and '.join(found.values())} have other settings than their "
-                "contexts, so that not only the context differs. Run them with the same ones"
+                f"{task}, {method}: {' and '.join(found.values())} differ in other settings too, "
+                "not only in the context. Run them with the same settings"
             )
 
 
@@ -144,6 +154,6 @@ def _one_protocol(task: str, suites: Sequence[Results]) -> None:
     if len(found) > 1:
         names = " and ".join(f"{name} ({protocol})" for protocol, name in found.items())
         raise StoreError(
-            f"{task}: scored under different protocols in {names}, and such scores do not stand in "
-            "one table. Run them with the same decoding, items and task version"
+            f"{task}: scored under different protocols in {names}, which one table must not mix. "
+            "Run them with the same decoding, items and task version"
         )

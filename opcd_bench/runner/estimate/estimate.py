@@ -67,11 +67,11 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
             shapes.append(None if name is None else _shape(suite, name))
         except ModelError as error:
             shapes.append(None)
-            notes.append(f"memory is not told: {error}")
+            notes.append(f"memory is not estimated: {error}")
     student, larger = shapes
     if measure:
         paces = paces_of.rehearsed(suite, methods, tasks, measure, console)
-        source = f"{measure} step{'s' * (measure > 1)} of each task and method, taken now"
+        source = f"{measure} step{'s' * (measure > 1)} of each task and method, measured now"
     else:
         paces = paces_of.stored(suite, tasks)
         source = f"the runs stored in {Path(suite.output_dir) / suite.name}"
@@ -115,15 +115,17 @@ def _notes(suite: Suite) -> list[str]:
     notes = []
     if suite.retention and suite.retention_items is None:
         notes.append(
-            f"retention on all items of {', '.join(suite.retention)} is not counted; "
-            "retention_items limits and counts it"
+            f"retention on all items of {', '.join(suite.retention)} is not counted; with a "
+            "limit (retention_items) it is"
         )
     if "vllm" in (suite.engine, suite.teacher_engine):
-        notes.append("what vLLM keeps for itself is not counted: it takes the share it is given")
+        notes.append(
+            "the memory of vLLM is not counted: it takes the share of the GPU that it is given"
+        )
     if suite.chained:
         notes.append(
-            "rounds are counted as cells; what a round writes to make its context is among the "
-            "tokens written, and what the choice of a context scores among those evaluated"
+            "rounds are counted as cells. Student rollouts include what a round generates to "
+            "make its context; evaluated tokens include the choice of a context"
         )
     return notes
 
@@ -169,7 +171,7 @@ def _lengths(suite: Suite, task: Task, reader: PromptFormat | None) -> Lengths:
         examples = task.examples("train")[:SAMPLED]
     except DataError:
         room = reader.max_length - suite.for_task(task.name).max_completion_length
-        return Lengths(room, room, "the model's window, since the data are not at hand")
+        return Lengths(room, room, "the model's context window, because the data are not available")
     plain = told = 0
     for example in examples:
         messages = list(task.open(example, 0).messages)

@@ -125,7 +125,10 @@ def parts(
     if student.adapter:
         found.append(
             MemoryPart(
-                "adapter", student.adapter * 4, "always", "the frozen teacher is the student's own"
+                "adapter",
+                student.adapter * 4,
+                "always",
+                "the frozen teacher shares the student's weights",
             )
         )
     else:
@@ -167,16 +170,16 @@ def _writing(
             "keys and values",
             rows * plain * token,
             "writing",
-            f"{rows} plain prompts with replies, {plain} tokens each",
+            f"{rows} prompts without context and their responses, {plain} tokens each",
         ),
         MemoryPart(
-            "those of the told context",
+            "keys and values of the context",
             rows * told * token,
             "writing",
             f"{rows} rows of {told} tokens ({told * token} bytes for the context itself)",
         ),
         MemoryPart(
-            "logits to draw from", rows * student.head_rows * DRAW_BYTES, "writing", f"{rows} rows"
+            "logits for sampling", rows * student.head_rows * DRAW_BYTES, "writing", f"{rows} rows"
         ),
     ]
 
@@ -197,7 +200,7 @@ def _training(
             "activations",
             rows * activation_bytes(student, length, suite, on_gpu),
             "training",
-            f"{rows} replies of {length} tokens, {saved}",
+            f"{rows} responses of {length} tokens with prompt, {saved}",
         )
     ]
     if suite.bf16 and weight == 4:

@@ -144,8 +144,8 @@ def after(run: Path, before: Begin) -> Begin:
     kept = {checkpoint.step: checkpoint for checkpoint in reader.checkpoints()}
     if step not in kept:
         raise StoreError(
-            f"{run}: its chosen checkpoint (step {step}) is gone, and the next round begins from "
-            "it; put it back from a copy, or run the chain anew with another --name"
+            f"{run}: its chosen checkpoint (step {step}) is missing, but the next round starts "
+            "from it. Put it back from a copy, or run the chain again under another --name"
         )
     manifest = kept[step].path / checkpoints.MANIFEST
     listed = checkpoints.read_listing(read_object(manifest), manifest)

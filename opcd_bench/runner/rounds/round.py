@@ -61,12 +61,8 @@ class Round:
         # What is too long to be trained on is skipped, and counted, where it is attempted.
         own = self.plain.for_task(chain.task.name)
         length = self.experience.max_reflection_length
-        self.recipe = Recipe(
-            items=self.experience.items,
-            seeds=self.experience.seeds,
-            variant=self.experience.variant,
-            accumulate=self.experience.accumulate,
-            max_context_tokens=self.experience.max_context_tokens,
+        self.recipe = Recipe.of(
+            self.experience,
             solving=limited(sampling.reply_sampling(own), own.max_prompt_length),
             reflecting=Sampling(0.0, max_completion_length=length),
             batch=suite.rollout_batch_size,
@@ -120,9 +116,9 @@ class Round:
         record = self.folder.record(self.number)
         if record is not None and record["begin_weights"] != self.begin.weights:
             raise StoreError(
-                f"{self.folder.path}: round {self.number} began from a checkpoint that round "
-                f"{self.number - 1} does not have any more, so it is no round of this chain. Run "
-                "the chain anew with another --name or --output-dir"
+                f"{self.folder.path}: round {self.number} started from a checkpoint that round "
+                f"{self.number - 1} no longer has, so it does not belong to this chain. Run the "
+                "chain again with another --name or --output-dir"
             )
         return record
 

@@ -196,17 +196,17 @@ def test_an_error_of_the_user_is_one_message_and_one_of_ours_keeps_its_traceback
             ["--methods", "opcd", "--tasks", "frozenlake"],
             "Did you mean 'frozen_lake' or 'frozen_lake_paper'?",
         ),
-        (["--suite", "quick", "--seeds", "0"], "seeds: Input should be greater than or equal to 1"),
+        (["--suite", "quick", "--seeds", "0"], "seeds: must be 1 or more"),
         (["--suite", "quick", "--set", "batch_sise=4"], "Did you mean 'batch_size'"),
         (["--suite", "quick", "--set", "batch_size"], "write --set key=value"),
-        (["--suite", "quick", "--set", "bf16=True"], "bf16: Input should be a valid boolean"),
+        (["--suite", "quick", "--set", "bf16=True"], "bf16: must be true or false"),
         (["--suite", "quick", "--learning-rate", "fast"], "'fast' is no number"),
-        (["--suite", "quick", "--history", "none"], "history: Input should be 'last' or 'full'"),
+        (["--suite", "quick", "--history", "none"], "history: must be 'last' or 'full'"),
         (["--suite", "absent.toml"], "absent.toml: cannot be read: No such file"),
         (["--suite", "latin.toml"], "latin.toml: not UTF-8 (byte 12)"),
         (["--suite", "key.toml"], "sedes: no such setting; did you mean 'seeds'?"),
         ([], "nothing to run; name a suite"),
-        (["--suite", "quick", "--methods", "opcd,opcd"], "a name is there twice"),
+        (["--suite", "quick", "--methods", "opcd,opcd"], "a name is given twice"),
     ],
 )
 def test_bad_input_is_one_message_and_writes_nothing(opcd, tmp_path, words, told):
@@ -423,7 +423,7 @@ def test_audit_prints_a_row_for_each_loss(opcd, monkeypatch):
     assert told.code == 0, told.err
     lines = told.out.splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["opcd", "opcd_full", "jsd"]
-    assert "0.9877" in told.out and "40 reply positions" in told.out
+    assert "0.9877" in told.out and "40 response positions" in told.out
     assert len(json.loads(opcd(*words, "--json").out)["rows"]) == 3
 
 

@@ -26,7 +26,7 @@ def test_it_prints_tokens_memory_and_how_to_get_the_time(opcd):
     row = next(line for line in shown.out.splitlines() if "at most  4" in line)
     # 20 steps of 32 replies of 128 tokens; two methods write themselves, three read a teacher
     assert row.split()[-6:-1] == ["80", "163,840", "81,920", "245,760", "327,680"]
-    for words in ("those of the told context", "at most while training: ", "add --measure 3"):
+    for words in ("keys and values of the context", "at most while training: ", "add --measure 3"):
         assert words in shown.out
 
 

@@ -23,8 +23,8 @@ def model(monkeypatch, tiny_loaded):
     """A scripted model in every model's place; ``opened`` keeps what it was opened with."""
     found = types.SimpleNamespace(opened=[], settings={}, answer=answer)
 
-    def opened(name, **settings):
-        found.opened.append((name, settings))
+    def opened(settings):
+        found.opened.append(settings)
         found.reader = reader(tiny_loaded, found.answer, **found.settings)
         return found.reader
 
@@ -38,10 +38,13 @@ EXTRACT = ["extract", "--task", "rule_math", "--out", "contexts/a", "--items", "
 def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp_path):
     told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu", "--threads", "2")
     assert told.code == 0, told.err
-    settings = {"revision": None, "device": "cpu", "dtype": "auto", "batch": 7, "threads": 2,
-                "engine": "hf", "vllm_url": None,
-                    "enable_thinking": False, "trust_remote_code": False}  # fmt: skip
-    assert model.opened == [("micro", settings)]
+    settings = {
+        "model": "micro", "revision": None, "device": "cpu", "dtype": "auto", "batch_size": 7,
+        "threads": 2, "engine": "hf", "vllm_url": None, "enable_thinking": False,
+        "trust_remote_code": False,
+    }  # fmt: skip
+    (opened,) = model.opened
+    assert {name: getattr(opened, name) for name in settings} == settings
     rows = [line.split() for line in told.out.splitlines()[2:4]]
     assert [row[-1] for row in rows] == [f"contexts/a/memoryless/s00{i}.json" for i in range(2)]
     assert rows[0][:4] == ["0", "2", "2", "1"], "seed, read, items, kept"
@@ -60,7 +63,7 @@ def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp
 def test_a_stage_that_is_the_last_says_how_to_go_on(opcd, model):
     told = opcd(*EXTRACT, "--until", "items")
     assert told.code == 0
-    assert told.out == "items are in contexts/a; to go on, leave out --until items\n"
+    assert told.out == "items are in contexts/a; to continue, leave out --until items\n"
 
 
 def test_an_interrupted_extraction_says_what_to_type_and_goes_on(opcd, model):
@@ -76,13 +79,14 @@ def test_an_interrupted_extraction_says_what_to_type_and_goes_on(opcd, model):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--variant", "memoryles"], "Did you mean 'memoryless'?"),
-        (["--accumulate", "oldest"], "unknown rule of accumulation 'oldest'"),
+        (["--variant", "memoryles"], "did you mean 'memoryless'?"),
+        (["--accumulate", "oldest"], "accumulate: must be 'newest', 'newest-with-repeats' or"),
         (["--until", "contxts"], "Did you mean 'contexts'?"),
-        (["--prompts", "own"], "Known: auto, general, micro."),
-        (["--items", "0"], "items = 0 (allowed: 1 or more)"),
-        (["--temperature", "-1"], "temperature = -1.0 (allowed: >= 0)"),
-        (["--max-context-tokens", "0"], "max_context_tokens = 0 (allowed: 1 or more)"),
+        (["--prompts", "own"], "prompts: must be 'auto', 'micro' or 'general' (given: 'own')"),
+        (["--items", "0"], "items: must be 1 or more (given: 0)"),
+        (["--temperature", "-1"], "temperature: must be 0 or more (given: -1.0)"),
+        (["--max-context-tokens", "0"], "max_context_tokens: must be 1 or more"),
+        (["--items", "0", "--top-p", "0"], "2 settings cannot be used"),
         (["--task", "rule_maths"], "unknown task 'rule_maths'"),
     ],
 )
@@ -121,7 +125,7 @@ def test_a_selection_prints_scores_costs_and_the_line_for_a_suite(opcd, model, t
     assert [line.split() for line in lines[2:5]] == [
         ["a.json", "0.0", "–"], ["b.json", "100.0", "100.0"], ["(none)", "–", "0.0"]
     ]  # fmt: skip
-    assert lines[-3].startswith("20 samples scored (all contexts on all of them: 16), ")
+    assert lines[-3].startswith("20 samples scored (every context on every example would be 16), ")
     assert lines[-2:] == ["chosen: b.json", 'In a suite: context = "c/selected/best.json"']
     pool = opcd("select", "--task", "rule_math", "--contexts", "c", "--select", "first-2", "--json")
     assert json.loads(pool.out)["contexts"] == [
@@ -156,6 +160,6 @@ def test_a_run_takes_contexts_on_the_command_line(opcd, tmp_path):
 
 def test_a_server_without_its_engine_and_an_unknown_engine_are_refused(opcd):
     refused = opcd("extract", "--task", "rule_math", "--out", "made", "--vllm-url", "http://x")
-    assert refused.code == 2 and "say --engine vllm with it" in refused.err
+    assert refused.code == 2 and "add --engine vllm" in refused.err
     refused = opcd("select", "--task", "rule_math", "--contexts", "made", "--engine", "vlm")
-    assert refused.code == 2 and "Did you mean 'vllm'?" in refused.err
+    assert refused.code == 2 and "did you mean 'vllm'?" in refused.err

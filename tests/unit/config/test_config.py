@@ -57,8 +57,8 @@ def test_all_bad_settings_are_reported_at_once():
     told = refused(seeds=0, batch_sise=3, temperature="hot", tasks=[])
     assert told.startswith("a test: 4 settings cannot be used")
     assert "batch_sise: no such setting; did you mean 'batch_size'?" in told
-    assert "seeds: Input should be greater than or equal to 1 (given: 0)" in told
-    assert "temperature: Input should be a valid number (given: 'hot')" in told
+    assert "seeds: must be 1 or more (given: 0)" in told
+    assert "temperature: must be a number (given: 'hot')" in told
     assert "tasks: " in told
 
 
@@ -70,23 +70,23 @@ def test_a_missing_setting_says_what_it_is():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"methods": ["opcd", "opcd"]}, "a name is there twice"),
-        ({"learning_rate": [1e-4, -1e-4]}, "a learning rate is above 0"),
-        ({"learning_rate": [1e-4, 1e-4]}, "a learning rate is there twice"),
+        ({"methods": ["opcd", "opcd"]}, "a name is given twice"),
+        ({"learning_rate": [1e-4, -1e-4]}, "a learning rate must be above 0"),
+        ({"learning_rate": [1e-4, 1e-4]}, "a learning rate is given twice"),
         ({"learning_rate": float("nan")}, "above 0"),
-        ({"seeds": True}, "valid integer"),
-        ({"seeds": 2.0}, "valid integer"),
-        ({"bf16": "yes"}, "valid boolean"),
-        ({"top_p": 0}, "greater than 0"),
-        ({"choose": 7}, "choose = 7 is no evaluated step"),
-        ({"choose": 60}, "lies outside 0 … max_steps = 50"),
+        ({"seeds": True}, "whole number"),
+        ({"seeds": 2.0}, "whole number"),
+        ({"bf16": "yes"}, "must be true or false"),
+        ({"top_p": 0}, "must be above 0"),
+        ({"choose": 7}, "choose = 7 is not an evaluated step"),
+        ({"choose": 60}, "is outside 0 … max_steps = 50"),
         ({"warmup_steps": 51}, "exceeds max_steps"),
-        ({"lora_alpha": 8}, "lora_alpha says nothing without lora_rank; add lora_rank = 16"),
-        ({"lora_target_modules": "q_proj"}, "lora_target_modules says nothing without lora_rank"),
-        ({"lora_rank": 0}, "greater than or equal to 1"),
+        ({"lora_alpha": 8}, "lora_alpha has no effect without lora_rank; add lora_rank = 16"),
+        ({"lora_target_modules": "q_proj"}, "lora_target_modules has no effect without lora_rank"),
+        ({"lora_rank": 0}, "must be 1 or more"),
         ({"optim": "sgd"}, "'adamw' or 'adamw_8bit'"),
         ({"attn_implementation": "flash"}, "'flash_attention_2'"),
-        ({"headline_learning_rate": 1e-4}, "given together"),
+        ({"headline_learning_rate": 1e-4}, "together, or neither"),
         (
             {"learning_rate": [1e-4], "headline_learning_rate": 1e-3, "sweep_seeds": 1},
             "is not among learning_rate",
@@ -129,15 +129,15 @@ def test_a_digest_depends_on_values_and_not_on_the_order_of_keys():
 
 def test_what_is_trained_on_cannot_be_retention_too():
     """Retention is scored along the way, on its test split: the choice must come before that."""
-    with pytest.raises(ConfigError, match="rule_math is trained on and cannot be retention"):
+    with pytest.raises(ConfigError, match="rule_math cannot be trained on and be a retention task"):
         make_suite({"methods": "opcd", "tasks": "rule_math", "retention": "rule_math"}, "here")
 
 
 @pytest.mark.parametrize(
     ("own", "told"),
     [
-        ({"batch_size": 0}, r"task_settings\.lake\.batch_size: .*greater than or equal to 1"),
-        ({"batch_size": "8"}, r"task_settings\.lake\.batch_size: .*valid integer"),
+        ({"batch_size": 0}, r"task_settings\.lake\.batch_size: .*must be 1 or more"),
+        ({"batch_size": "8"}, r"task_settings\.lake\.batch_size: .*whole number"),
         ({"max_steps": 1}, r"task_settings\.lake: warmup_steps = 2 exceeds max_steps = 1"),
     ],
 )

@@ -95,9 +95,9 @@ def test_an_unknown_size_is_one_error_that_lists_those_there_are(file):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('sizes = "small"\n', r"sizes holds one table a size: write \[sizes\.smoke\]"),
+        ('sizes = "small"\n', r"sizes must hold one table per size: write \[sizes\.smoke\]"),
         ("[sizes]\nsmoke = 3\n", r"write \[sizes\.smoke\]"),
-        ('[sizes.smoke]\nname = "x"\n', r"sizes\.smoke\.name: a size has no name of its own"),
+        ('[sizes.smoke]\nname = "x"\n', r"sizes\.smoke\.name: a size cannot have a name"),
         ("[sizes.smoke]\nsedes = 1\n", r"size 'smoke': 1 setting cannot be used\n  sedes: no such"),
         ("[sizes.smoke.sizes.less]\nseeds = 1\n", r"size 'smoke': .*\n  sizes: no such setting"),
     ],

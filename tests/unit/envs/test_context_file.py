@@ -53,7 +53,7 @@ def test_an_edited_text_is_refused_because_its_provenance_is_anothers(tmp_path):
         ('{"version": 2, "text": "a"}', "its version is 2"),
         ('{"version": 1}', 'it has no "text"'),
         ('{"version": 1, "text": 3}', 'it has no "text"'),
-        ('{"version": 1, "text": "a", "txet": "b"}', "no such key 'txet'"),
+        ('{"version": 1, "text": "a", "txet": "b"}', "it has a key 'txet', which does not exist"),
         ('{"version": 1, "text": "a", "placement": "middle"}', "allowed: system, user, inside"),
         ('{"version": 1, "text": "a", "items": "b"}', '"items" is not a list of texts'),
         ('{"version": 1, "text": "a", "provenance": []}', '"provenance" is not an object'),

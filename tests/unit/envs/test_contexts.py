@@ -201,7 +201,7 @@ def test_a_placement_without_a_context_and_a_pool_that_tells_one_twice_are_refus
     with pytest.raises(ConfigError, match="--context FILE"):
         registry.task_of(suite_of(context_placement="user"), "rule_math")
     one, same = written(tmp_path, "one.txt"), written(tmp_path, "same.json")
-    with pytest.raises(ConfigError, match=r"one\.txt and .*same\.json tell the same"):
+    with pytest.raises(ConfigError, match=r"one\.txt and .*same\.json hold the same"):
         registry.task_of(suite_of(context=[one, same]), "rule_math")
 
 

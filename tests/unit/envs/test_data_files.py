@@ -53,11 +53,11 @@ def test_files_are_read_as_rows_are_asked_for(tmp_path):
     ("name", "text", "said"),
     [
         ("a.jsonl", '{"n": 1}\n{"n": \n', r"a\.jsonl, line 2: not valid JSON"),
-        ("a.jsonl", "[1, 2]\n", r"a\.jsonl, line 1: a row is an object, not '1'"),
+        ("a.jsonl", "[1, 2]\n", r"a\.jsonl, line 1: a row must be a JSON object, not '1'"),
         ("a.json", "[{]", r"a\.json: not valid JSON"),
-        ("a.json", "3\n", r"line 1: a row is an object, not '3'"),
-        ("a.csv", "n,text\n1,a\n2\n", r"a\.csv, line 3: the row has not the header's 2 columns"),
-        ("a.csv", "n,text\n1,a,b\n", r"a\.csv, line 2: the row has not the header's 2 columns"),
+        ("a.json", "3\n", r"line 1: a row must be a JSON object, not '3'"),
+        ("a.csv", "n,text\n1,a\n2\n", r"a\.csv, line 3: the header has 2 columns"),
+        ("a.csv", "n,text\n1,a,b\n", r"a\.csv, line 2: the header has 2 columns"),
         ("a.parquet", "PAR1 not", r"a\.parquet: cannot be read as Parquet"),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_download_of_the_hub_s_is_found_as_it_lies(tmp_path):
 def test_a_split_that_is_there_twice_is_refused(tmp_path):
     (tmp_path / "train.jsonl").touch()
     (tmp_path / "train.csv").touch()
-    with pytest.raises(DataError, match=re.escape("train.csv and train.jsonl are both the train")):
+    with pytest.raises(DataError, match=re.escape("train.csv and train.jsonl both hold the train")):
         found_files(tmp_path, ("train",))
     (tmp_path / "train.csv").rename(tmp_path / "dapo_train.csv")
     with pytest.raises(DataError, match="keep one of them"):

@@ -48,9 +48,9 @@ def test_a_folder_without_the_split_says_what_it_holds_and_what_to_do(tmp_path):
     with pytest.raises(MissingData) as caught:
         rows(data_dir=tmp_path, files=("mine",))
     assert str(caught.value) == (
-        f"data set 'a_set': {tmp_path}/a_set holds test.jsonl, and no file of its train split. "
-        "Name one train.jsonl, mine.jsonl (or .json, .parquet, .csv), or download the set: "
-        f"hf download someone/a_set --repo-type dataset --local-dir {tmp_path}/a_set"
+        f"data set 'a_set': {tmp_path}/a_set holds test.jsonl, but no file of the train split. "
+        "Name such a file train.jsonl, mine.jsonl (or .json, .parquet, .csv), or download the data "
+        f"set: hf download someone/a_set --repo-type dataset --local-dir {tmp_path}/a_set"
     )
 
 
@@ -120,11 +120,11 @@ def test_without_folder_and_hub_it_says_what_to_download_where_to_put_it_and_wha
     with pytest.raises(MissingData) as caught:
         rows(files=("all",))
     assert str(caught.value) == (
-        "data set 'a_set': --data-dir was not given, and someone/a_set cannot be had from the Hub "
-        "(ConnectionError: Couldn't reach 'someone/a_set' on the Hub (OfflineModeIsEnabled)). "
-        "Where there is internet, type: hf download someone/a_set --repo-type dataset --local-dir "
-        "DATA/a_set; or put train.jsonl, all.jsonl (or .json, .parquet, .csv) into DATA/a_set. "
-        "Then add --data-dir DATA"
+        "data set 'a_set': --data-dir was not given, and someone/a_set could not be read from the "
+        "Hub (ConnectionError: Couldn't reach 'someone/a_set' on the Hub (OfflineModeIsEnabled)). "
+        "On a machine with internet, type: hf download someone/a_set --repo-type dataset "
+        "--local-dir DATA/a_set; or put train.jsonl, all.jsonl (or .json, .parquet, .csv) into "
+        "DATA/a_set. Then add --data-dir DATA"
     )
     alone = HubSplit("someone/a_train_set", revision="refs/convert/parquet", alone=True)
     with pytest.raises(MissingData) as caught:

@@ -101,10 +101,11 @@ def test_one_content_in_two_groups_is_in_one_split_all_the_same():
 
 def test_a_split_without_a_row_is_refused_with_the_sizes_of_the_pools():
     with pytest.raises(
-        DataError, match=r"nothing is left for train \(rows by pool: train 2, dev 1, test 2"
+        DataError,
+        match=r"no row is left for train \(rows by pool, without duplicates: train 2, dev 1",
     ):
         split({"train": ["a", "b"], "dev": ["c"], "test": ["A", "B"]})
-    with pytest.raises(DataError, match="nothing is left for test"):
+    with pytest.raises(DataError, match="no row is left for test"):
         split({"train": []}, dev=1, test=1)
 
 

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from scripted import SECRET, Codes, reader
 
+from opcd_bench.config import experience as config
+from opcd_bench.config.validated import validated
 from opcd_bench.distillation.replies import read_stored
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, DataError, StoreError
@@ -18,8 +20,8 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.store.files import LOCK, Lock
 
-RECIPE = Recipe(
-    items=4, seeds=3, batch=8, max_context_tokens=200,
+RECIPE = Recipe.of(
+    config.Extraction(items=4, seeds=3, max_context_tokens=200), batch=8,
     solving=Sampling(max_completion_length=40), reflecting=Sampling(0.0, max_completion_length=80),
 )  # fmt: skip
 
@@ -115,7 +117,7 @@ def test_feedback_that_gives_the_answer_is_withheld_from_every_variant(
     task = Codes(["train"], feedback="the answer was {ref}")
     recipe = dataclasses.replace(RECIPE, variant=variant)
     made = extraction(tiny_loaded, tmp_path, recipe, task)
-    with pytest.raises(DataError, match="not one item came of 12 attempts"):
+    with pytest.raises(DataError, match="12 attempts gave no lesson at all"):
         made.run()
     assert not [prompt for prompt in made.reader.engine.asked if SECRET in prompt]
     assert made._statuses(1) == {
@@ -320,7 +322,7 @@ def test_a_seed_without_a_lesson_has_no_context_and_is_warned_of(tiny_loaded, tm
     made = extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, items=3), answer=silent)
     results = made.run()
     assert [one.path is None for one in results] == [False, True, False]
-    assert "seed 1: no item" in made.console.warnings[0]
+    assert "seed 1: its attempts gave no lesson" in made.console.warnings[0]
     assert not (tmp_path / "memoryless" / "s001.json").exists()
 
 
@@ -333,5 +335,6 @@ def test_a_cut_reflection_keeps_its_whole_lessons_only(tiny_loaded, tmp_path):
 
 
 def test_a_recipe_of_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"items = 0, seeds = 0 \(allowed: 1 or more\)"):
-        Recipe(items=0, seeds=0)
+    told = r"items: must be 1 or more \(given: 0\)\n  seeds: must be 1 or more"
+    with pytest.raises(ConfigError, match=told):
+        validated(config.Extraction, {"items": 0, "seeds": 0}, "a test")

@@ -49,7 +49,7 @@ def run(folder, loaded, rule="best", out=None, task=None, answer=obedient, **set
     read = reader(loaded, answer, **settings.pop("engine", {}))
     selection = Selection(
         task or Codes(["dev"]), folder, rule, sampling=SHORT,
-        **{"first_items": 4, "dev_items": 32, **settings},
+        **{"seed": 0, "first_items": 4, "dev_items": 32, **settings},
     )  # fmt: skip
     chosen, paths = selection.run(out, lambda: read, QuietReporter())
     return chosen, paths, read.engine
@@ -102,6 +102,7 @@ def test_only_dev_is_ever_read(folder, tiny_loaded):
 
 
 def test_extraction_and_selection_together_read_no_test(tiny_loaded, tmp_path):
+    from opcd_bench.config import experience as config
     from opcd_bench.experience.extract import Extraction
     from opcd_bench.experience.prompts import prompts_for
     from opcd_bench.experience.recipe import VARIANTS, Recipe
@@ -113,7 +114,8 @@ def test_extraction_and_selection_together_read_no_test(tiny_loaded, tmp_path):
 
     task = Codes(["train", "dev"])
     for variant in VARIANTS:
-        recipe = Recipe(items=2, seeds=2, variant=variant, solving=SHORT, reflecting=SHORT)
+        settings = config.Extraction(items=2, seeds=2, variant=variant)
+        recipe = Recipe.of(settings, solving=SHORT, reflecting=SHORT, batch=128)
         prompts = prompts_for(task, "some/model")
         read = reader(tiny_loaded, answer)
         Extraction(task, recipe, prompts, read, tmp_path, QuietReporter()).run()
@@ -213,7 +215,7 @@ def test_random_and_first_score_nothing_and_load_no_model(folder):
         raise AssertionError("a model was loaded")
 
     for rule, count in (("random", 1), ("first-1", 1), ("first-3", 3)):
-        selection = Selection(Codes(["dev"]), folder, rule)
+        selection = Selection(Codes(["dev"]), folder, rule, 0, SHORT, 32)
         chosen, paths = selection.run(None, no_model, QuietReporter())
         assert len(chosen.names) == len(paths) == count
         made = context_file.read(paths[-1]).provenance["selected"]
@@ -240,7 +242,7 @@ def test_an_unknown_rule_or_too_many_are_refused(folder, rule, told):
 
 
 def test_a_folder_without_contexts_names_those_below_it(folder, tmp_path):
-    with pytest.raises(DataError, match=r"there are some in .*contexts"):
+    with pytest.raises(DataError, match=r"there are contexts in .*contexts"):
         candidates_in(tmp_path)
     with pytest.raises(DataError, match="opcd-bench extract makes one"):
         candidates_in(tmp_path / "absent")
@@ -250,7 +252,7 @@ def test_a_choice_that_a_suite_may_be_using_is_not_overwritten_by_another(folder
     _, (path,), _ = run(folder, tiny_loaded)
     before = path.read_bytes()
     (folder / "s001.json").unlink()
-    with pytest.raises(StoreError, match="holds another choice"):
+    with pytest.raises(StoreError, match="holds an earlier, different choice"):
         run(folder, tiny_loaded)
     assert path.read_bytes() == before
 

@@ -203,7 +203,7 @@ def test_a_stored_adapter_comes_back_to_the_last_bit(tiny_loaded, tmp_path):
     adapters.reset(student, 7)
     adapters.load(student, tmp_path / "adapter")
     assert all(torch.equal(a, b) for a, b in zip(kept, adapters.parameters(student), strict=True))
-    with pytest.raises(StoreError, match="exists already"):
+    with pytest.raises(StoreError, match="already exists"):
         adapters.save(student, tmp_path / "adapter")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -202,7 +203,10 @@ def test_an_effect_is_labelled_by_its_levels_and_an_interaction_by_its_factors()
     assert factorial.label("direction", "reverse_kl - forward_kl") == (
         "direction: reverse kl − forward kl"
     )
-    assert factorial.label("writer x direction", "(a - b) under c") == "writer × direction"
+    assert factorial.label("writer x direction", "(a - b)") == "rollout policy × direction"
+    assert factorial.label("writer", "student - teacher") == (
+        "rollout policy: student − in-context teacher"
+    )
 
 
 def test_the_matrix_is_row_minus_column_both_ways_round():
@@ -229,11 +233,11 @@ def test_the_most_forgotten_instruction_stands_first():
 
 
 def test_captions_say_how_many_seeds_and_which_interval(drawn):
-    assert "2 seeds: the spread between trainings is in no interval" in drawn["frontier"].caption
+    assert "2 seeds: the intervals do not include seed variance" in drawn["frontier"].caption
     assert "95% intervals (percentile bootstrap over 40 dev items and 30 retention items)" in (
         drawn["frontier"].caption
     )
-    assert "Solid: mean over seeds. Faint: a seed each." in drawn["retention-steps"].caption
+    assert "Solid: mean over seeds. Faint: single seeds." in drawn["retention-steps"].caption
     assert "mind the gap" in drawn["factorial"].caption
 
 
@@ -476,11 +480,11 @@ def test_a_task_gets_only_the_figures_that_it_has_data_for():
 def test_drawing_leaves_pyplot_alone(tmp_path):
     code = (
         "import sys; from report_comparison import comparison\n"
-        "from opcd_bench.report import figure_factorial\n"
-        "figure_factorial.drawn(comparison().effects, 'toy')\n"
+        "from opcd_bench.report.figures import factorial\n"
+        "factorial.drawn(comparison().effects, 'toy')\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
-    here = str(__file__).rpartition("/")[0]
+    here = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": here, "HOME": str(tmp_path)},
         capture_output=True, text=True,

@@ -158,7 +158,7 @@ def test_the_same_results_give_the_same_table_twice(suite):
 
 def test_a_method_of_the_larger_teacher_is_measured_against_that_teachers_ceiling(suite):
     larger = cell("better")
-    larger["method"]["teacher"] = {"weights": "larger"}
+    larger["method"]["teacher"] |= {"weights": "larger"}
     finished(suite, cell("good"), GOOD)
     finished(suite, larger, GOOD)
     shared = suite.shared("toy", "k")

@@ -216,10 +216,11 @@ def only(by_task):
 
 def test_areas_stand_beside_their_bias():
     (table,) = only(tables.areas(comparison().areas))
-    assert table.columns == ("method", "keep: area (%)", "keep: bias", "obey: area (%)",
-                             "obey: bias")  # fmt: skip
+    assert table.columns == (
+        "method", "keep: hypervolume (%)", "keep: bias", "obey: hypervolume (%)", "obey: bias",
+    )  # fmt: skip
     assert table.groups[0].rows[0][:3] == ("forward_kl", interval(0.8), "1.0")
-    assert "Rates that all methods finished: 0.001." in table.notes[0]
+    assert "Learning rates that all methods finished: 0.001." in table.notes[0]
 
 
 def test_a_method_without_an_area_has_an_empty_place():
@@ -240,9 +241,9 @@ def test_effects_stand_over_all_measures_with_their_note():
     (table,) = only(tables.effects(comparison().effects))
     assert table.columns[3:] == ("test (points)", "keep (points)", "obey (points)")
     assert table.groups[0].rows[0][:4] == (
-        "writer", "student - teacher", "forward_kl, opcd", interval(0.04),
+        "rollout policy", "student − in-context teacher", "forward_kl, opcd", interval(0.04),
     )  # fmt: skip
-    assert table.notes == ("Mind: mind the gap.",)
+    assert table.notes == ("Note: mind the gap.",)
 
 
 def test_pairs_have_a_table_a_measure_and_no_p_of_zero():

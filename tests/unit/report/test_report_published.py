@@ -20,7 +20,7 @@ def test_the_papers_own_task_and_model_get_its_rows():
     found = accuracies("dapo_math", "Qwen/Qwen3-8B", "experience gathered at test time")
     assert found == {
         "base": 75.0,
-        "in-context (told)": 77.6,
+        "in-context teacher": 77.6,
         "context distillation (nearest here: forward_kl)": 78.5,
         "OPCD": 79.7,
     }
@@ -36,7 +36,7 @@ def test_a_spread_is_given_where_the_paper_prints_one_and_nowhere_else():
     assert (at_test_time["accuracy spread"], at_test_time["ifeval"]) == (0.5, 81.7)
     filtered = rows.loc[("experience filtered on validation", "OPCD")]
     assert math.isnan(filtered["accuracy spread"])
-    told = rows.loc[("experience filtered on validation", "in-context (told)")]
+    told = rows.loc[("experience filtered on validation", "in-context teacher")]
     assert math.isnan(told["ifeval"])
 
 

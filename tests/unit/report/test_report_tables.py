@@ -51,7 +51,7 @@ def test_the_text_says_percent_counts_and_one_seed(suite):
     assert "one seed" in text and "±" not in text
     assert "50.0 [" in text and "1,234" in text and "75.0" in text
     assert "clustered by example, 2000 resamples" in text
-    assert "One seed says nothing about the spread between trainings" in text
+    assert "Rows with one seed say nothing about seed variance" in text
 
 
 def test_seeds_are_averaged_by_example_before_they_are_compared(suite):
@@ -131,7 +131,7 @@ def test_cells_of_other_settings_are_refused_and_the_setting_named(suite):
 def test_a_cell_run_twice_under_an_edited_method_is_refused(suite):
     finished(suite, cell("good", k=1), GOOD)
     finished(suite, cell("good", k=2), GOOD)
-    with pytest.raises(StoreError, match="one cell run twice"):
+    with pytest.raises(StoreError, match="two runs of one cell"):
         headline.headline(load(suite.path))
 
 
@@ -154,7 +154,7 @@ def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
     finished(suite, cell("good"), GOOD)
     expected = 2.801585 * 0.5 / 2  # differences 1, 0, 0, 0
     assert only_row(suite)["mde"] == pytest.approx(expected, rel=1e-5)
-    assert "Smallest difference to the base" in plain_text.headline_text(suite.path)
+    assert "the smallest difference to the base" in plain_text.headline_text(suite.path)
 
 
 def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
@@ -226,24 +226,24 @@ def test_the_text_is_this():
     words = [line for line in plain_text.as_text(shown()).splitlines()[:15]]
     assert "\n".join(words) == (
         "toy\n"
-        "method             rate    seeds     accuracy            gap closed         parsed"
-        "  tokens written  tokens scored  seconds\n"
-        "floor                                 25.0\n"
-        "base                                  30.0 [20.0, 40.0]\n"
-        "ceiling                              100.0\n"
-        "opcd               0.0003  2          90.0 [85.0, 94.0]  90.0 [85.0, 94.0]  99.5  "
-        "  61,234          0              90\n"
-        "a_b|<script>&100%  0.0003  2          50.0 [45.0, 54.0]  50.0 [45.0, 54.0]  99.5  "
-        "  61,234          0              90\n"
-        "at other rates of the sweep\n"
-        "opcd               0.001   one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
-        "  61,234          0              90\n"
+        "method             learning rate  seeds     accuracy            gap closed         parsed"
+        "  tokens generated  tokens scored  seconds\n"
+        "floor                                        25.0\n"
+        "base                                         30.0 [20.0, 40.0]\n"
+        "ceiling                                     100.0\n"
+        "opcd               0.0003         2          90.0 [85.0, 94.0]  90.0 [85.0, 94.0]  99.5  "
+        "  61,234            0              90\n"
+        "a_b|<script>&100%  0.0003         2          50.0 [45.0, 54.0]  50.0 [45.0, 54.0]  99.5  "
+        "  61,234            0              90\n"
+        "at other learning rates of the sweep\n"
+        "opcd               0.001          one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
+        "  61,234            0              90\n"
         "\n"
         "toy: retention\n"
-        "method             rate    seeds     keep               keep change\n"
-        "base                                 80.0 [70.0, 90.0]\n"
-        "opcd               0.0003  2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
-        "a_b|<script>&100%  0.0003  2         80.0 [60.0, 85.0]    0.0 [-10.0, 2.0]"
+        "method             learning rate  seeds     keep               keep change\n"
+        "base                                        80.0 [70.0, 90.0]\n"
+        "opcd               0.0003         2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
+        "a_b|<script>&100%  0.0003         2         80.0 [60.0, 85.0]    0.0 [-10.0, 2.0]"
     )
 
 
@@ -252,7 +252,7 @@ def test_the_markdown_is_this():
     assert lines[:10] == [
         "### toy",
         "",
-        "| method | rate | seeds | accuracy | gap closed | parsed | tokens written "
+        "| method | learning rate | seeds | accuracy | gap closed | parsed | tokens generated "
         "| tokens scored | seconds |",
         "| --- | --- | --- | --: | --: | --: | --: | --: | --: |",
         "| floor |  |  | 25.0 |  |  |  |  |  |",
@@ -261,7 +261,7 @@ def test_the_markdown_is_this():
         "| opcd | 0.0003 | 2 | 90.0 [85.0, 94.0] | 90.0 [85.0, 94.0] | 99.5 | 61,234 | 0 | 90 |",
         "| a\\_b\\|&lt;script&gt;&amp;100% | 0.0003 | 2 | 50.0 [45.0, 54.0] | 50.0 [45.0, 54.0] "
         "| 99.5 | 61,234 | 0 | 90 |",
-        "| *at other rates of the sweep* |  |  |  |  |  |  |  |  |",
+        "| *at other learning rates of the sweep* |  |  |  |  |  |  |  |  |",
     ]
     assert lines[12] == "### toy: retention"
 
@@ -288,9 +288,10 @@ def test_the_html_is_this():
     assert page.startswith(
         '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
         "<caption>toy</caption>\n<thead>\n"
-        '<tr><th scope="col">method</th><th scope="col">rate</th><th scope="col">seeds</th>'
-        '<th scope="col">accuracy</th><th scope="col">gap closed</th><th scope="col">parsed</th>'
-        '<th scope="col">tokens written</th><th scope="col">tokens scored</th>'
+        '<tr><th scope="col">method</th><th scope="col">learning rate</th>'
+        '<th scope="col">seeds</th><th scope="col">accuracy</th><th scope="col">gap closed</th>'
+        '<th scope="col">parsed</th>'
+        '<th scope="col">tokens generated</th><th scope="col">tokens scored</th>'
         '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
         '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
     )
@@ -300,7 +301,10 @@ def test_the_html_is_this():
         'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
     ) in page
     assert "<td>90.0 <small>[85.0, 94.0]</small></td>" in page
-    assert '<tr><th scope="rowgroup" colspan="9">at other rates of the sweep</th></tr>' in page
+    assert (
+        '<tr><th scope="rowgroup" colspan="9">at other learning rates of the sweep</th></tr>'
+        in page
+    )
     assert "<script>" not in page
 
 
@@ -324,7 +328,7 @@ def test_the_latex_has_booktabs_and_full_rows_and_no_open_special_character():
         for line in part.splitlines():
             if line.endswith(r"\\") and "multicolumn" not in line:
                 assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1
-    assert r"\multicolumn{9}{l}{\emph{at other rates of the sweep}}" in text
+    assert r"\multicolumn{9}{l}{\emph{at other learning rates of the sweep}}" in text
     assert re.search(r"(?<!\\)[#_~^|<>]", text.replace("{table*}", "")) is None
     assert len(re.findall(r"(?<!\\){", text)) == len(re.findall(r"(?<!\\)}", text))
 
@@ -348,13 +352,13 @@ def test_what_is_missing_stands_below_the_table_with_its_reason():
         text = form(table)
         assert "1 of 2 seeds missing (failed: cold): a" in text
         assert text.count("seeds missing") == 1
-    assert "Where cells are missing it may change" not in plain_text.as_text(shown())
+    assert "It may change while cells are missing" not in plain_text.as_text(shown())
 
 
 def test_the_caption_has_the_smallest_difference_of_retention_too():
     text = " ".join(plain_text.as_text(shown()).split())
     assert "80 % power" in text and "toy 4.3 points, keep 7.1 points" in text
-    assert "compared at the rate with the most seeds" in text
+    assert "compared at its learning rate with the most seeds" in text
 
 
 def test_a_column_that_no_row_fills_is_left_out():

@@ -73,10 +73,10 @@ def test_suites_that_differ_in_more_than_their_context_are_refused(tmp_path):
     other = SuiteDir(tmp_path / "b")
     other.merge({"name": "b"})
     finished(other, cell("opcd", settings={"max_steps": 99, "dev_items": 4}), GOOD)
-    with pytest.raises(StoreError, match="toy, opcd: a and b have other settings"):
+    with pytest.raises(StoreError, match="toy, opcd: a and b differ in other settings"):
         told_contexts([one, load(other.path)])
     SuiteDir(one.root).merge({"weights": "1"})
-    with pytest.raises(StoreError, match=r"began from other weights \(weights\)"):
+    with pytest.raises(StoreError, match=r"started from different weights \(weights\)"):
         told_contexts([load(one.root), suite(tmp_path, "c", GOOD)])
 
 

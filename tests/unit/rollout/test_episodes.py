@@ -210,7 +210,7 @@ def test_an_overlong_prompt_is_refused_with_example_length_and_knob() -> None:
     length = len(prompt_ids(TOKENIZER, Counting(long, 100).messages))
     with pytest.raises(
         DataError,
-        match=rf"'planned', example {long.id}: its prompt of turn 1 has {length} tokens, more "
+        match=rf"'planned', example {long.id}: the prompt of turn 1 has {length} tokens, more "
         r"than 60 \(max_prompt_length = 60\).*overlong = 'skip'",
     ):
         played([long], max_prompt_length=60)
@@ -238,7 +238,9 @@ def test_an_overlong_prompt_is_skipped_and_counted_in_its_place() -> None:
 
 
 def test_the_model_s_own_room_is_a_limit_too(tiny_loaded: LoadedModel) -> None:
-    with pytest.raises(DataError, match=r"more than 48 .*reads 2048, less max_completion_length"):
+    with pytest.raises(
+        DataError, match=r"more than 48 .*reads 2048 tokens, minus max_completion_length"
+    ):
         play(
             Planned(), [example("a", 1, pad=80)], Recording(), tiny_loaded,
             Sampling(max_completion_length=2000), seeds=[0], env_seeds=[0],
@@ -281,7 +283,7 @@ def test_what_another_grader_says_survives_json_too() -> None:
 def test_a_foreign_row_is_refused_by_the_key_it_lacks() -> None:
     row = only(played([example("a")])).to_json()
     del row["turns"][0]["ids"]
-    with pytest.raises(DataError, match=r"no stored trajectory .*'ids'"):
+    with pytest.raises(DataError, match=r"not a stored trajectory .*'ids'"):
         Trajectory.from_json(row)
 
 

@@ -339,7 +339,9 @@ def test_an_empty_prompt_is_refused(tiny_loaded: LoadedModel) -> None:
 
 
 def test_a_prompt_without_room_for_its_reply_is_refused(tiny_loaded: LoadedModel) -> None:
-    with pytest.raises(DataError, match=r"prompt 1 has 2000 tokens .* reads 2048 .* = 1792"):
+    with pytest.raises(
+        DataError, match=r"prompt 1 has 2000 tokens .* can read only 2048 .* = 1792"
+    ):
         HFEngine(tiny_loaded).generate(
             [Request((3,), 0), Request((3,) * 2000, 0)], Sampling(max_completion_length=256)
         )

@@ -114,7 +114,7 @@ def test_a_vllm_that_keeps_stale_weights_never_writes_a_reply(tiny_loaded):
     engine = VLLMEngine(student, WeightSync(FakeVLLM(tiny_loaded, deaf=True)))
     engine.generate(REQUESTS, GREEDY)
     nudge(student)
-    with pytest.raises(ModelError, match="does not hold the weights"):
+    with pytest.raises(ModelError, match="does not have the weights"):
         engine.generate(REQUESTS, GREEDY)
 
 
@@ -132,14 +132,14 @@ def test_a_token_of_the_padding_is_refused(tiny_loaded):
         def write(self, requests, sampling, stop_ids):
             return [RawReply((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
 
-    with pytest.raises(CellFailed, match="padding of the LM head"):
+    with pytest.raises(CellFailed, match="LM head is padding"):
         VLLMEngine(tiny_loaded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_as_by_the_hf_engine():
     small = assemble("small", tiny_model(max_position_embeddings=16), tiny_tokenizer())
     engine = VLLMEngine(small, WeightSync(FakeVLLM(small)))
-    with pytest.raises(DataError, match="reads 16 in all"):
+    with pytest.raises(DataError, match="can read only 16 in total"):
         engine.generate([Request((5,) * 8, 0)], GREEDY)
 
 

@@ -11,6 +11,7 @@ import torch
 from fixtures import tiny_tokenizer
 from vllm_fake import FakeServer, FakeVLLM
 
+from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
 from opcd_bench.rollout.engine import Request, Sampling
@@ -85,7 +86,9 @@ def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded
 
 def test_a_server_without_prompt_log_probs_cannot_teach(server):
     server.changes["/v1/completions"] = lambda answer: {"choices": [{"text": "no"}]}
-    with pytest.raises(ModelError, match="no prompt log-probs, so it cannot teach"):
+    with pytest.raises(
+        ModelError, match="no log-probabilities of prompt tokens, so it cannot be a teacher"
+    ):
         client(server).score([(5, 6, 7)], 3)
 
 
@@ -93,7 +96,7 @@ def test_a_server_without_log_probs_cannot_write(server, tiny_loaded):
     server.changes["/v1/completions"] = lambda answer: {
         "choices": [{**answer["choices"][0], "logprobs": None}]
     }
-    with pytest.raises(ModelError, match="no token ids or log-probs"):
+    with pytest.raises(ModelError, match="no token ids or log-probabilities"):
         client(server).write(REQUESTS, Sampling(), tiny_loaded.eos_ids)
 
 
@@ -106,17 +109,17 @@ def test_the_same_tokenizer_and_template_pass_and_others_are_told_apart(server, 
     client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
     server.tokenizer = tiny_tokenizer()
     server.tokenizer.chat_template = server.tokenizer.chat_template.replace("\n{{", " {{")
-    with pytest.raises(ModelError, match="whose chat template renders a conversation otherwise"):
+    with pytest.raises(ModelError, match="whose chat template renders conversations differently"):
         client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
     server.tokenizer = tiny_tokenizer(extra=("Ġtext",))
     server.changes["/tokenize"] = lambda answer: {"tokens": [t + 1 for t in answer["tokens"]]}
-    with pytest.raises(ModelError, match="with another tokenizer than 'tiny' has"):
+    with pytest.raises(ModelError, match="whose tokenizer differs from that of 'tiny'"):
         client(server).check_tokenizer(tiny_loaded.tokenizer, "tiny")
 
 
 def test_what_is_no_vllm_server_is_refused(server):
     server.changes["/v1/models"] = lambda _: {"data": [{"id": "gpt"}]}
-    with pytest.raises(ModelError, match="is no vLLM server"):
+    with pytest.raises(ModelError, match="is not a vLLM server"):
         client(server)
     server.changes["/v1/models"] = lambda _: {"data": []}
     with pytest.raises(ModelError, match="serves no model"):
@@ -142,11 +145,12 @@ def test_experience_is_read_through_a_server_and_known_by_its_engine(
         return VLLMServer(url, transport=server.transport())
 
     monkeypatch.setattr(reader, "VLLMServer", connect)
-    served = reader.opened(str(tiny_model_folder), device="cpu", engine="vllm", vllm_url=URL)
+    asked = ModelSettings(model=str(tiny_model_folder), device="cpu")
+    served = reader.opened(asked.model_copy(update={"engine": "vllm", "vllm_url": URL}))
     greedy = Sampling(temperature=0.0, max_completion_length=6)
     replies = served.engine.generate(REQUESTS, greedy)
     assert [r.ids for r in replies] == [
         r.ids for r in HFEngine(served.loaded).generate(REQUESTS, greedy)
     ]
-    local = reader.opened(str(tiny_model_folder), device="cpu")
+    local = reader.opened(asked)
     assert served.identity == {**local.identity, "engine": "vllm"}

@@ -254,7 +254,7 @@ def test_a_task_of_its_own_settings_changes_its_cells_and_no_others():
 
 
 def test_task_settings_name_a_task_of_the_suite_and_a_setting_of_a_task():
-    with pytest.raises(ConfigError, match="no such task here"):
+    with pytest.raises(ConfigError, match="the suite has no such task"):
         suite(task_settings={"sea": {"batch_size": 8}})
-    with pytest.raises(ConfigError, match="learning_rate: not a setting of a task"):
+    with pytest.raises(ConfigError, match="learning_rate: a task cannot set this"):
         suite(task_settings={"lake": {"learning_rate": 1.0}})

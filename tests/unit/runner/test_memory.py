@@ -120,7 +120,7 @@ def test_keys_and_values_are_those_of_a_real_cache(shape):
     real = sum(t.numel() * 4 for layer in cache.layers for t in (layer.keys, layer.values))
     found = sizes(shape, rollout_batch_size=rows)
     assert found["keys and values"] == real  # 50 tokens of prompt and 20 of reply
-    assert found["those of the told context"] == real * 40 // 70
+    assert found["keys and values of the context"] == real * 40 // 70
 
 
 @pytest.mark.parametrize("bf16", [False, True])

@@ -11,6 +11,7 @@ import pytest
 from scripted import reader
 from toy import Toy, toy_suite
 
+from opcd_bench.config.experience import Extraction
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
 from opcd_bench.envs.task import Example, Grade, describe_task
@@ -69,15 +70,18 @@ def test_a_suite_is_chained_by_rounds_or_by_the_table_and_not_otherwise():
     [
         ({"consolidate": "replay"}, "without rounds there are none; add rounds = 2"),
         ({"rounds": 2, "context": ["a.txt"]}, "a round makes its context"),
-        ({"rounds": 2, "keep_checkpoints": "none"}, "nothing to begin from"),
+        ({"rounds": 2, "keep_checkpoints": "none"}, "nothing to start from"),
         (
             {"rounds": 2, "headline_learning_rate": "dev", "sweep_seeds": 1},
-            "every rate is a chain of its own",
+            "every learning rate is a chain of its own",
         ),
-        ({"rounds": 0}, "greater than or equal to 1"),
-        ({"begin_weights": "ab"}, "given together"),
-        ({"begin_folder": "model"}, "given together"),
-        ({"experience": {"select": "worst"}}, "experience.select: String should match pattern"),
+        ({"rounds": 0}, "must be 1 or more"),
+        ({"begin_weights": "ab"}, "together, or neither"),
+        ({"begin_folder": "model"}, "together, or neither"),
+        (
+            {"experience": {"select": "worst"}},
+            "experience.select: this value is not allowed. Which context is used: the best on dev",
+        ),
         ({"experience": {"itms": 3}}, "experience.itms: no such setting"),
         ({"experience": {"items": "3", "seeds": 0}}, "2 settings cannot be used"),
     ],
@@ -165,7 +169,8 @@ def test_attempts_of_two_rounds_and_of_two_chains_are_drawn_apart():
     streams = [("chain", 0, "round", 1), ("chain", 0, "round", 2), ("chain", 1, "round", 1)]
     assert len({drawn(), *(drawn(*stream) for stream in streams)}) == 4
     assert drawn(*streams[0]) == drawn(*streams[0])
-    assert Recipe().stream == ()
+    recipe = Recipe.of(Extraction(), solving=SHORT, reflecting=SHORT, batch=1)
+    assert recipe.stream == ()
 
 
 # --- replay -----------------------------------------------------------------------------------
@@ -487,7 +492,7 @@ def test_a_chosen_checkpoint_that_is_gone_is_missed(tmp_path):
     run.mkdir()
     (run / "config.json").write_text("{}")
     (run / "DONE").write_text('{"summary": {"chosen_step": 4}}')
-    with pytest.raises(StoreError, match=r"chosen checkpoint \(step 4\) is gone"):
+    with pytest.raises(StoreError, match=r"chosen checkpoint \(step 4\) is missing"):
         chains.after(run, Begin())
     (run / "DONE").write_text('{"summary": {"chosen_step": 0}}')
     before = Begin(Checkpoint(2, tmp_path), "0" * 64)

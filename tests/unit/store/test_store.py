@@ -291,9 +291,9 @@ def test_a_folder_that_is_not_ours_is_refused_and_untouched(
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / name).write_text("{}")
     before = everything_in(tmp_path)
-    with pytest.raises(StoreError, match=r"no run of opcd-bench.*--output-dir.*rm -r"):
+    with pytest.raises(StoreError, match=r"not a run of opcd-bench.*--output-dir.*rm -r"):
         begin(tmp_path / "mine")
-    with pytest.raises(StoreError, match=r"no suite of opcd-bench.*--output-dir.*--name.*rm -r"):
+    with pytest.raises(StoreError, match=r"not a suite of opcd-bench.*--output-dir.*--name.*rm -r"):
         SuiteDir(tmp_path / "mine")
     assert everything_in(tmp_path) == before
 
@@ -325,7 +325,7 @@ def test_a_run_that_was_closed_or_only_read_takes_no_rows(tmp_path: Path) -> Non
     with pytest.raises(StoreError, match="opened for reading"):
         run.train({"step": 1})
     assert RunReader(tmp_path / "run").config == CONFIG
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(StoreError, match="is not a run"):
         RunReader(tmp_path / "elsewhere")
 
 
@@ -535,7 +535,7 @@ def test_a_run_kept_without_its_checkpoints_is_not_called_damaged(tmp_path: Path
 def test_an_unfinished_run_is_said_to_be_unfinished(tmp_path: Path) -> None:
     begin(tmp_path / "run").close()
     assert [(p.kind, p.damage) for p in verify(tmp_path / "run")] == [("unsealed", False)]
-    with pytest.raises(StoreError, match="no run"):
+    with pytest.raises(StoreError, match="is neither a run"):
         (tmp_path / "empty").mkdir()
         verify(tmp_path / "empty")
     with pytest.raises(StoreError, match="no such folder"):

@@ -146,7 +146,7 @@ def test_a_source_that_is_missing_is_named(tmp_path, monkeypatch):
     write_safety(tmp_path)
     (tmp_path / "hatecheck" / "test.csv").unlink()
     with pytest.raises(
-        MissingData, match=r"hatecheck holds nothing, and no file of its test split"
+        MissingData, match=r"hatecheck holds nothing, but no file of the test split"
     ):
         Safety(str(tmp_path)).examples("test")
     (tmp_path / "hatecheck").rmdir()

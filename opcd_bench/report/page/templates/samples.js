@@ -87,7 +87,7 @@
     const set = state.set = state.index.sets[Number(choice.set.value)];
     const runs = set.columns.filter((column) => column.reading === "method");
     const sorted = (values) => [...new Set(values)].sort((a, b) => a - b);
-    options(choice.rate, [["", "where compared"], ["all", "all rates"],
+    options(choice.rate, [["", "where compared"], ["all", "all learning rates"],
       ...sorted(runs.map((column) => column.rate)).map((rate) => [String(rate), String(rate)])]);
     const seeds = sorted(runs.map((column) => column.seed));
     options(choice.seed, [...seeds.map((seed) => [String(seed), String(seed)]), ["all", "all seeds"]]);
@@ -241,7 +241,7 @@
       ...(record.turns.length > 1 ? [make("p", { class: "said", text: `Turn ${number + 1}` })] : []),
       ...(number === 0 && alike ? [] : messages(shard, turn)),
       make("p", { class: "said", text: turn.finish && turn.finish !== "stop"
-        ? `reply, ended by ${turn.finish}` : "reply" }),
+        ? `response, ended by ${turn.finish}` : "response" }),
       make("pre", { class: "reply", text: text(turn.reply) }),
     ]);
     return make("div", { class: "card" },
