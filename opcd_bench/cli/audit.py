@@ -71,8 +71,8 @@ def audit(
     print(text_table(columns, table))
     positions = rows[0]["positions"] if rows else 0
     print(
-        f"\n{positions} response positions of {items} examples of {suite.tasks[0]}. Ratios compare with "
-        "the logit gradient of the full reverse KL. expectation: how the gradient is averaged "
+        f"\n{positions} response positions of {items} examples of {suite.tasks[0]}. Ratios compare "
+        "with the logit gradient of the full reverse KL. expectation: how the gradient is averaged "
         "over the sampled token: exact (by the probabilities of the rollout policy), or over the "
         "stored responses only (noisy)."
     )

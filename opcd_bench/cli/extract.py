@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from opcd_bench.experience.recipe import Extracted
 
 TaskName = Annotated[
-    str, typer.Option("--task", metavar="NAME|FILE", help="Task, by name (opcd-bench tasks lists them) or file.")
+    str,
+    typer.Option(
+        "--task",
+        metavar="NAME|FILE",
+        help="Task, by name (opcd-bench tasks lists them) or as a file.",
+    ),
 ]
 
 
