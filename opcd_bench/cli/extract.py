@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 TaskName = Annotated[
     str,
     typer.Option(
-        "--task", metavar="NAME|FILE", help="Task, by name (opcd-bench tasks lists them) or file."
+        "--task",
+        metavar="NAME|FILE",
+        help="Task, by name (opcd-bench tasks lists them) or as a file.",
     ),
 ]
 

@@ -25,7 +25,7 @@ def methods(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the methods: writer, loss, support, teacher, origin, source; exit 1 if one is broken."""
+    """List the methods and their choices; exit 1 if one is broken."""
     named = [word for text in words for word in settings.names(text)] if words else None
     listing = registry.listed_methods(named)
     rows = [_row(method, listing.origins[name]) for name, method in listing.found.items()]
@@ -38,14 +38,14 @@ def methods(
         )
     else:
         rows.sort(key=lambda row: bool(row["control"]))
-        columns = ["method", "writer", "loss", "support", "teacher", "origin", "source"]
+        keys = ["writer", "loss", "support", "teacher", "origin", "source"]
         print(
             text_table(
-                columns,
+                ["method", "rollout policy", *keys[1:]],
                 [
                     [
                         row["name"] + (" (control)" if row["control"] else ""),
-                        *(row[column] for column in columns[1:]),
+                        *(row[key] for key in keys),
                     ]
                     for row in rows
                 ],
@@ -83,16 +83,16 @@ def _row(method: Method, origin: Origin) -> dict[str, Any]:
 def _writer(method: Method) -> str:
     writer = method.writer
     return {
-        "student": "plain student",
-        "teacher": "told teacher",
-        "mixture": f"told teacher {writer.teacher_share:.0%}, else plain student",
+        "student": "student",
+        "teacher": "in-context teacher",
+        "mixture": f"in-context teacher {writer.teacher_share:.0%}, else student",
         "stored": f"stored: {writer.path}",
     }[writer.kind]
 
 
 def _support(loss: Divergence) -> str:
     if loss.support in ("full", "sampled"):
-        return {"full": "full vocabulary", "sampled": "the written token"}[loss.support]
+        return {"full": "full vocabulary", "sampled": "the sampled token"}[loss.support]
     return f"{loss.support.replace('_', ' ')} = {loss.k}, outside: {loss.outside}"
 
 

@@ -29,6 +29,7 @@ PLAINLY = {
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "dict_type": "must be a table",
+    "tuple_type": "must be a list",
 }
 """What pydantic finds wrong, in fewer words than its own."""
 

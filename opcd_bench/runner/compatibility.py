@@ -43,10 +43,10 @@ def _refuse_filtered_samples(suite: Suite, method: Method) -> None:
     filtered = suite.top_p < 1.0 or suite.top_k > 0
     if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
         raise InvalidLoss(
-            f"method {method.name!r}: {method.loss.id} needs replies drawn from the student's "
-            "whole distribution, and the suite's writer is filtered (top_p = "
-            f"{suite.top_p}, top_k = {suite.top_k}), which biases its gradient; "
-            "add --set top_p=1.0 --set top_k=0"
+            f"method {method.name!r}: {method.loss.id} needs responses sampled from the "
+            f"student's whole distribution, but the suite filters them (top_p = {suite.top_p}, "
+            f"top_k = {suite.top_k}), which biases the gradient; add --set top_p=1.0 --set "
+            "top_k=0"
         )
 
 
@@ -54,9 +54,9 @@ def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
     weighted = isinstance(method.loss, Divergence) and method.loss.importance_weight
     if suite.engine == "vllm" and suite.temperature != RAW_TEMPERATURE and weighted:
         raise InvalidLoss(
-            f"method {method.name!r}: its importance weight needs the writer's log-probs at "
-            f"temperature = {suite.temperature:g}, and vLLM gives them at 1. Set temperature = 1, "
-            "or engine = 'hf'"
+            f"method {method.name!r}: its importance weight needs the rollout policy's "
+            f"log-probabilities at temperature = {suite.temperature:g}, but vLLM gives them at "
+            "1. Set temperature = 1, or engine = 'hf'"
         )
 
 

@@ -70,7 +70,7 @@ def test_a_missing_setting_says_what_it_is():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"methods": ["opcd", "opcd"]}, "a name is given twice"),
+        ({"methods": ["opcd", "opcd"]}, "a name is there twice"),
         ({"learning_rate": [1e-4, -1e-4]}, "a learning rate must be above 0"),
         ({"learning_rate": [1e-4, 1e-4]}, "a learning rate is given twice"),
         ({"learning_rate": float("nan")}, "above 0"),

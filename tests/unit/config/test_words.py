@@ -113,8 +113,8 @@ def test_one_file_may_be_named_often_and_two_of_one_name_may_not():
         ({"methods": ["./mine.py", "mine"]}, "a name is there twice: mine"),
         ({"methods": "opcd[k=4"}, "methods: 'opcd[k=4': a bracket has no partner"),
         ({"tasks": "rule_math[n=4]"}, "only methods take parameters"),
-        ({"methods": ["opcd", 3]}, "methods.1: Input should be a valid string"),
-        ({"methods": 3}, "methods: Input should be a valid tuple"),
+        ({"methods": ["opcd", 3]}, "methods.1: must be text"),
+        ({"methods": 3}, "methods: must be a list"),
         ({"retention": ["./mine.py"]}, "a file can be one of the tasks only"),
     ],
 )

@@ -382,6 +382,36 @@ def test_rows_of_others_stand_apart_and_after_the_measured_ones():
     assert "38.3" not in plain_text.as_csv(shown(), [other])
 
 
+def test_controls_stand_below_the_methods_under_a_heading_of_their_own():
+    table = shown().assign(control=[False, True, False])
+    first = layout.sections(table)[0]
+    assert [group.label for group in first.groups] == ["", "controls", layout.OTHER_RATES]
+    assert [row[0] for row in first.groups[1].rows] == [ODD]
+    text = plain_text.as_text(table).split("\n\n")[0]
+    assert text.index("opcd  ") < text.index("\ncontrols\n") < text.index(ODD)
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "control"),
+    [
+        ("loss", {"broken": True}, True),
+        ("teacher", {"reads": "nothing"}, True),
+        ("teacher", {"rows": "shuffled"}, True),
+        ("teacher", {"reads": "nothing", "weights": "larger"}, False),
+        ("teacher", {"reads": "reference"}, False),
+    ],
+)
+def test_a_control_is_known_by_what_its_run_stored(suite, part, changed, control):
+    config = cell("odd")
+    config["method"][part] = {**config["method"][part], **changed}
+    finished(suite, config, GOOD)
+    finished(suite, cell("good"), GOOD)
+    table = headline.headline(load(suite.path)).set_index("method")
+    assert ("control" in table.columns) is control
+    if control:
+        assert dict(table["control"]) == {"good": False, "odd": True}
+
+
 def test_many_retention_tasks_stay_within_the_terminal():
     wide = shown()
     for name in ("ifeval_of_long_name", "told_other", "mmlu_pro_redux", "gsm8k"):

@@ -117,7 +117,9 @@ def test_importance_weights_need_the_writers_log_probs_at_the_suites_temperature
 ):
     weighted = dataclasses.replace(ON_LIST, loss=named("pg_k1", importance_weight=True))
     hot = bench_of(tiny_model_folder, tmp_path, engine="vllm", temperature=0.7)
-    with pytest.raises(InvalidLoss, match="importance weight needs the writer's log-probs"):
+    with pytest.raises(
+        InvalidLoss, match="importance weight needs the rollout policy's log-probabilities"
+    ):
         hot.check([weighted])
 
 

@@ -49,7 +49,6 @@ NOT_YET = (
     "distillation/teachers/top_k.py",
     "distillation/trainer.py",
     "runner/cell.py",
-    "runner/compatibility.py",
 )
 """Messages that still have the words of the code."""
 
