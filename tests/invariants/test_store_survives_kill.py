@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from opcd_bench.store.files import remove_folder, remove_temporaries
+from opcd_bench.store.files import LOCK, remove_folder, remove_temporaries
 from opcd_bench.store.jsonl import read_rows
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.suite_dir import SharedDir
@@ -245,7 +245,7 @@ def test_shared_rows_are_whole_or_absent_after_a_kill_at_every_call(quick: Path)
         assert shared.put("base", rows) == rows
         assert read_rows(shared.file("base")) == rows
         assert shared.problems() == []
-        assert {p.name for p in path.iterdir()} <= {"base.jsonl", "base.sha256", ".lock"}
+        assert {p.name for p in path.iterdir()} <= {"base.jsonl", "base.sha256", LOCK}
 
     assert kill_points(lambda path: SharedDir(path).put("base", rows), quick, check) > 10
 
