@@ -306,7 +306,7 @@ def _refuse_other(path: Path, config: Row) -> None:
         )
     if changed := differences(read_object(path / CONFIG), config):
         listing = "\n".join(f"  {line}" for line in changed)
-        if set(names) <= OURS:
+        if {CONFIG, ENVIRONMENT} <= set(names) <= OURS:
             ways += f", or remove it: {removal(path)}"
         raise StoreError(
             f"{path} holds a run with other settings (stored -> now):\n{listing}\n{ways}"

@@ -40,7 +40,7 @@ def suite_of(path: Path) -> SuiteDir | None:
     return SuiteDir(path.parent) if is_suite(path.parent) else None
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether a folder with such a file was made by this program, as far as can be told."""
     try:
         if SUITE in suite_list.read(path):
@@ -73,7 +73,7 @@ class SuiteDir:
             )
         with explained(path):
             names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-            foreign = any(not is_temporary(name) for name in names) and not _is_ours(path)
+            foreign = any(not is_temporary(name) for name in names) and not is_ours(path)
         if foreign:
             raise StoreError(
                 f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but "
@@ -157,13 +157,12 @@ class SuiteDir:
         return listed
 
     def _put(self, part: str, data: bytes, listed: Mapping[str, tuple[str, ...]]) -> None:
-        """Write a part; between its two lists, that of before and that of after, both count."""
+        """Write a part: until the second list is there, what it was and what it becomes count."""
         key = hashlib.sha256(data).hexdigest()
-        before = tuple(one for one in listed.get(part, ()) if one != key)
-        suite_list.write(self.path, {**listed, part: (*before, key)})
+        if before := tuple(one for one in listed.get(part, ()) if one != key):
+            suite_list.write(self.path, {**listed, part: (*before, key)})
         write_atomic(self.path / part, data)
-        if before:
-            suite_list.write(self.path, {**listed, part: (key,)})
+        suite_list.write(self.path, {**listed, part: (key,)})
 
     def _refuse_changed(self, listed: Mapping[str, tuple[str, ...]]) -> None:
         path = self.path / SUITE

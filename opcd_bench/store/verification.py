@@ -17,7 +17,7 @@ from opcd_bench.store.files import (
 )
 from opcd_bench.store.jsonl import read_object
 from opcd_bench.store.run_reader import CHECKPOINTS, CONFIG, DONE, FAILED
-from opcd_bench.store.suite_dir import EXTERNAL, SHARED, SharedDir, SuiteDir, is_suite
+from opcd_bench.store.suite_dir import EXTERNAL, SHARED, SharedDir, SuiteDir, is_ours, is_suite
 from opcd_bench.store.suite_list import SEALED, SUITE
 
 OURS = (SUITE, SEALED, SHARED, EXTERNAL, chain_dir.ROUNDS, chain_dir.EXPERIENCE, "trackers")
@@ -59,7 +59,8 @@ def suites_in(path: Path) -> list[Path]:
     """The suites in a folder of suites, and in the folders of suites there (``reference/``)."""
     below = sorted(folder for folder in path.iterdir() if folder.is_dir())
     deeper = [two for one in below if not is_suite(one) for two in sorted(one.iterdir())]
-    return [folder for folder in (*below, *deeper) if folder.is_dir() and is_suite(folder)]
+    found = [folder for folder in (*below, *deeper) if folder.is_dir() and is_suite(folder)]
+    return [folder for folder in found if is_ours(folder)]
 
 
 def _suite_problems(suite: SuiteDir) -> list[Problem]:
