@@ -293,7 +293,9 @@ def test_a_folder_that_is_not_ours_is_refused_and_untouched(
     before = everything_in(tmp_path)
     with pytest.raises(StoreError, match=r"not a run of opcd-bench.*--output-dir") as run:
         begin(tmp_path / "mine")
-    with pytest.raises(StoreError, match=r"not a suite of opcd-bench.*--output-dir.*--name") as suite:
+    with pytest.raises(
+        StoreError, match=r"not a suite of opcd-bench.*--output-dir.*--name"
+    ) as suite:
         SuiteDir(tmp_path / "mine")
     assert "rm " not in f"{run.value} {suite.value}"
     assert everything_in(tmp_path) == before
