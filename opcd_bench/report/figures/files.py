@@ -96,6 +96,7 @@ def csv(data: pd.DataFrame) -> bytes:
             for name in texts
         }
     )
+    data = data.rename(columns=lambda name: csv_text(str(name)))
     text: str = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text.encode()
 
