@@ -5,12 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from opcd_bench.printable import printable
+
 
 class UserError(Exception):
     """Something the user can put right: printed as one message without a traceback, exit code 2.
 
-    The message says what was wrong, where (file and key), what is allowed, and what to type.
+    The message says what was wrong, where (file and key), what is allowed, and what to type. As it
+    reads, it holds no credentials and no control codes, whatever it was made of.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(UserError):
@@ -71,6 +77,9 @@ class EngineDied(UserError):
 
 class CellFailed(Exception):
     """A cell stopped for a reason that the record must keep; the grid goes on without it."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class NonFiniteGradients(CellFailed):

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from opcd_bench.printable import one_line, printable
+
 PLAIN_SECONDS = 5.0
 """Fewest seconds between two lines of one phase where the output is no terminal."""
 
@@ -101,7 +103,7 @@ class PlainReporter:
         self._out, self._every, self._clock = out, every, clock
 
     def _line(self, text: str) -> None:
-        print(text, file=self._out or sys.stderr, flush=True)
+        print(printable(text), file=self._out or sys.stderr, flush=True)
 
     @contextmanager
     def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
@@ -196,7 +198,7 @@ class RichReporter:
             )
             self._progress.start()
         progress = self._progress
-        bar = progress.add_task(name, total=total, unit=unit, info="")
+        bar = progress.add_task(one_line(name), total=total, unit=unit, info="")
         self._open += 1
         try:
             yield _Bar(progress, bar)
@@ -209,11 +211,12 @@ class RichReporter:
 
     def note(self, text: str) -> None:
         """Print the line above the bars."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """Print the line above the bars, marked."""
-        self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        warning = printable(f"warning: {text}")
+        self._console.print(warning, style="yellow", markup=False, highlight=False)
 
 
 class _Bar:

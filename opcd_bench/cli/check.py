@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench.cli.output import Json, exit_if, print_json
+from opcd_bench.cli.output import Json, exit_if, print_json, say
 
 
 def check(
@@ -27,10 +27,10 @@ def check(
         if not json:
             mark = "ok  " if result.passed else "FAIL"
             detail = f": {result.detail}" if result.detail else ""
-            print(f"{mark}  {result.says}{detail}", flush=True)
+            say(f"{mark}  {result.says}{detail}", flush=True)
     failed = sum(not result.passed for result in found)
     if json:
         print_json({"file": str(file), "failed": failed, "results": [asdict(r) for r in found]})
     else:
-        print(f"\n{file}: {len(found) - failed} of {len(found)} contracts kept")
+        say(f"\n{file}: {len(found) - failed} of {len(found)} contracts kept")
     exit_if(failed > 0)

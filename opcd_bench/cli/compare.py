@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench.cli.output import Json, plain, print_json, text_table
+from opcd_bench.cli.output import Json, plain, print_json, say, text_table
 from opcd_bench.cli.show import OutputDir
 from opcd_bench.errors import StoreError
 from opcd_bench.store import environment
@@ -39,7 +39,7 @@ def compare(
         print_json({**runs, "settings": settings, "scores": rows, "method": statistics.METHOD})
         return
     for label, path in zip(("first ", "second"), paths, strict=True):
-        print(f"{label}  {path}")
+        say(f"{label}  {path}")
     columns = ["measured", "first", "second", "first - second", "p", "n"]
     lines = [
         [
@@ -52,14 +52,14 @@ def compare(
         ]
         for row in table.to_dict("records")
     ]
-    print(f"\n{text_table(columns, lines)}")
-    print(
+    say(f"\n{text_table(columns, lines)}")
+    say(
         f"\nIn %, paired by example. Intervals: {statistics.METHOD}. p: two-sided permutation "
         "test, not corrected for the number of rows. Each run was trained once, so neither "
         "intervals nor p include seed variance."
     )
-    print("\nsettings that differ (first -> second)")
-    print("\n".join(f"  {line}" for line in settings) or "  none")
+    say("\nsettings that differ (first -> second)")
+    say("\n".join(f"  {line}" for line in settings) or "  none")
 
 
 def _run(word: str, output_dir: str) -> Path:

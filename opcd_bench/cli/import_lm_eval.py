@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.cli.output import Json, print_json, say, text_table
 from opcd_bench.cli.show import OutputDir
 from opcd_bench.store.locate import located
 
@@ -50,16 +50,16 @@ def import_lm_eval(
             {"path": str(path), "replaced": replaced, "model": record["model"], "rows": rows}
         )
         return
-    print(f"{'Replaced' if replaced else 'Stored'}: {path} ({record['model']})")
+    say(f"{'Replaced' if replaced else 'Stored'}: {path} ({record['model']})")
     columns = list(rows[0])
-    print(text_table(columns, [[_rounded(row[c]) for c in columns] for row in rows]))
+    say(text_table(columns, [[_rounded(row[c]) for c in columns] for row in rows]))
     if not record["samples"]:
-        print(
+        say(
             "No sample log was given, so intervals come from lm_eval's standard error, and there "
             "are no scores by instruction type. To have both, add samples_*.jsonl (lm_eval run … "
             "--log_samples)"
         )
-    print(f"The next report will show it: opcd-bench report {root}")
+    say(f"The next report will show it: opcd-bench report {root}")
 
 
 def _rounded(value: object) -> object:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import typer
 
+from opcd_bench.printable import printable
+
 INTERRUPTED = 130
 
 
@@ -21,7 +23,7 @@ def interruptible(context: typer.Context, kept: str) -> Iterator[None]:
         words = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
         print(
             f"\nInterrupted. {kept}; to continue, type the same command again:\n  "
-            + shlex.join(["opcd-bench", *words]),
+            + printable(shlex.join(["opcd-bench", *words])),
             file=sys.stderr,
         )
         raise typer.Exit(INTERRUPTED) from None

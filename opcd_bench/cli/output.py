@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from opcd_bench.printable import json_visible, one_line, printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -20,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned by spaces, numbers to the right; None prints as a dash."""
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["–" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     right = [
         bool(rows) and all(isinstance(row[i], int | float | None) for row in rows)
@@ -57,7 +59,12 @@ def json_alone() -> Iterator[None]:
 def print_json(value: Any) -> None:
     """One indented JSON document on standard output."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    print(text, file=_OUT[-1] if _OUT else sys.stdout)
+    print(json_visible(text), file=_OUT[-1] if _OUT else sys.stdout)
+
+
+def say(text: object = "", *, flush: bool = False) -> None:
+    """Lines on standard output; what others wrote of them shows its control codes."""
+    print(printable(str(text)), flush=flush)
 
 
 def plain(value: Any) -> Any:
@@ -81,7 +88,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def print_broken(broken: Mapping[str, Exception]) -> None:
     """Plugins that do not load, with their reasons, on standard error."""
     for name, error in broken.items():
-        print(f"broken: {name}: {error}", file=sys.stderr)
+        print(printable(f"broken: {name}: {error}"), file=sys.stderr)
 
 
 def exit_if(failed: bool) -> None:

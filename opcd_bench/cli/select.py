@@ -10,7 +10,7 @@ import typer
 from opcd_bench.cli import options
 from opcd_bench.cli.extract import TaskName
 from opcd_bench.cli.interrupt import interruptible
-from opcd_bench.cli.output import Json, print_json, text_table
+from opcd_bench.cli.output import Json, print_json, say, text_table
 from opcd_bench.config.commands import SelectSettings
 from opcd_bench.config.validated import validated
 from opcd_bench.progress import reporter
@@ -58,8 +58,8 @@ def select(
         return
     _print(chosen)
     named = ", ".join(f'"{path}"' for path in paths)
-    print(f"chosen: {', '.join(chosen.names)}")
-    print(f"In a suite: context = {named if len(paths) == 1 else f'[{named}]'}")
+    say(f"chosen: {', '.join(chosen.names)}")
+    say(f"In a suite: context = {named if len(paths) == 1 else f'[{named}]'}")
 
 
 options.put(select, "contexts", options.of(SelectSettings))
@@ -82,9 +82,9 @@ def _print(chosen: Chosen) -> None:
     columns = ["context", *(f"{r.items} dev" for r in chosen.rounds)]
     rows = [[n, *(_percent(r.scores.get(n)) for r in chosen.rounds)] for n in names]
     blank: list[str | None] = [None] * (len(chosen.rounds) - 1)
-    print(text_table(columns, [*rows, ["(none)", *blank, _percent(chosen.plain)]]))
+    say(text_table(columns, [*rows, ["(none)", *blank, _percent(chosen.plain)]]))
     cost = chosen.cost
-    print(
+    say(
         f"\n{cost['samples']} samples scored (every context on every example would be "
         f"{cost['samples_of_all_on_all']}), {cost['prompt_tokens']} prompt tokens read and "
         f"{cost['tokens_written']} tokens generated"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from opcd_bench.cli.output import Json, print_json, records, text_table
+from opcd_bench.cli.output import Json, print_json, records, say, text_table
 from opcd_bench.store.locate import located
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
@@ -48,18 +48,18 @@ def _show_run(path: Path, json: bool) -> None:
         print_json(told)
         return
     config = reader.config
-    print(path)
+    say(path)
     reason = f": {told['reason']}" if told["reason"] else ""
-    print(f"state: {reader.state}{reason}, {told['steps_trained']} steps trained")
+    say(f"state: {reader.state}{reason}, {told['steps_trained']} steps trained")
     for key, value in (reader.summary if reader.sealed else {}).items():
-        print(f"{key}: {value}")
-    print("\nsettings")
+        say(f"{key}: {value}")
+    say("\nsettings")
     for key, value in sorted(_leaves(config).items()):
-        print(f"  {key} = {value}")
+        say(f"  {key} = {value}")
     if scores:
         columns = ["step", "task", "split", "metric", "value", "n", "n_unscored"]
-        print(f"\n{'final scores' if scores[0].get('final') else 'last scores'}")
-        print(text_table(columns, [[_rounded(row.get(c)) for c in columns] for row in scores]))
+        say(f"\n{'final scores' if scores[0].get('final') else 'last scores'}")
+        say(text_table(columns, [[_rounded(row.get(c)) for c in columns] for row in scores]))
 
 
 def _show_suite(path: Path, json: bool) -> None:
@@ -79,15 +79,15 @@ def _show_suite(path: Path, json: bool) -> None:
             }
         )
         return
-    print(path)
+    say(path)
     if cells or chained.empty:
-        print(text_table(["run", "state"], [[c["name"], c["state"]] for c in cells]))
+        say(text_table(["run", "state"], [[c["name"], c["state"]] for c in cells]))
         for cell in cells:
             if cell["reason"]:
-                print(f"{cell['name']} failed: {cell['reason']}")
-        print(f"\n{plain_text.headline_text(path)}")
+                say(f"{cell['name']} failed: {cell['reason']}")
+        say(f"\n{plain_text.headline_text(path)}")
     if not chained.empty:
-        print(f"\n{rounds.as_text(chained)}")
+        say(f"\n{rounds.as_text(chained)}")
 
 
 def _cell(folder: Path) -> dict[str, Any]:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from opcd_bench.config import words
 from opcd_bench.config.experience import Experience
 from opcd_bench.envs.task import Placement
+from opcd_bench.printable import HIDDEN, is_secret, url_without_secrets
+from opcd_bench.store.names import checked_name
 
 
 def identity(default: Any = ..., *, help: str, **limits: Any) -> Any:
@@ -336,6 +345,23 @@ class Settings(BaseModel):
     jobs: int = runtime(
         1, help="Cells that run at the same time, each in a process of its own.", ge=1
     )
+
+    @field_validator("name")
+    @classmethod
+    def _folder(cls, value: str) -> str:
+        return checked_name(value)
+
+    @field_serializer("vllm_url", "teacher_url", when_used="json")
+    def _without_credentials(self, value: str | None) -> str | None:
+        """What is stored and printed; in Python the URL stays whole, for who calls the server."""
+        return None if value is None else url_without_secrets(value)
+
+    @field_serializer("vllm_options", when_used="json")
+    def _without_tokens(self, value: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: HIDDEN if is_secret(key) and isinstance(option, str) else option
+            for key, option in value.items()
+        }
 
     @model_validator(mode="before")
     @classmethod

@@ -24,7 +24,7 @@ from opcd_bench.experience.trace import Trace
 from opcd_bench.hashing import digest
 from opcd_bench.progress import Reporter
 from opcd_bench.seeds import seed_of
-from opcd_bench.store.files import LOCK, Lock, explained, remove_temporaries, write_atomic
+from opcd_bench.store.files import LOCK, Lock, write_atomic
 from opcd_bench.store.jsonl import Row, joined, read_rows
 from opcd_bench.version import __version__
 
@@ -83,10 +83,9 @@ class Extraction:
         written; DataError where not one item came of all the attempts.
         """
         folder = self.folder
-        with explained(folder.path):
-            folder.path.mkdir(parents=True, exist_ok=True)
+        folder.open()
         with Lock(folder.path / LOCK):
-            remove_temporaries(folder.path)
+            folder.clean()
             folder.same_settings(TRACES, self.trace_settings())
             self.solve()
             if until == "traces":

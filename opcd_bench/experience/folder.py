@@ -10,7 +10,14 @@ from opcd_bench.distillation.replies import of_row
 from opcd_bench.errors import StoreError
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.store.environment import differences
-from opcd_bench.store.files import checksum, explained, removal, write_atomic
+from opcd_bench.store.files import (
+    checksum,
+    explained,
+    is_temporary,
+    removal,
+    remove_temporaries,
+    write_atomic,
+)
 from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, read_rows
 
 TRACES = "traces"
@@ -30,6 +37,54 @@ class ExperienceDir:
 
     def __init__(self, path: Path, variant: str) -> None:
         self.path, self.variant = path, variant
+
+    def open(self) -> None:
+        """Make the folder; StoreError where it holds something that is no extraction."""
+        path = self.path
+        if path.exists() and not path.is_dir():
+            raise StoreError(
+                f"{path}: is a file, and the extraction needs a folder of that name. Give another "
+                "with --out"
+            )
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+            names = sorted(entry.name for entry in path.iterdir())
+        foreign = [name for name in names if not is_temporary(name)]
+        if foreign and not self._is_ours():
+            raise StoreError(
+                f"{path}: has files ({', '.join(foreign[:3])}{' …' if len(foreign) > 3 else ''}) "
+                f"but no {TRACES}.json of ours, so it is no extraction of opcd-bench and nothing "
+                "is written into it. Give another folder with --out"
+            )
+
+    def _is_ours(self) -> bool:
+        """Whether the settings of an extraction's attempts, or of a variant of it, lie here."""
+        stages = {TRACES: {"task", "model", "sampling"}, self.variant: {"traces", "variant"}}
+        paths = {self.path / f"{stage}.json": keys for stage, keys in stages.items()}
+        return any(
+            path.is_file() and keys <= read_object(path).keys() for path, keys in paths.items()
+        )
+
+    def clean(self) -> None:
+        """Remove what a kill left of writes of ours, in every stage. Hold the folder's lock."""
+        own = self.path / self.variant
+        for folder in (self.path, self.path / TRACES, own, own / "reflections", own / "items"):
+            remove_temporaries(folder)
+
+    def sealed(self, seeds: int) -> list[Path]:
+        """All that contexts of these seeds come from, and the contexts: never written again."""
+        settings = [self.path / f"{stage}.json" for stage in (TRACES, self.variant)]
+        own = [
+            path
+            for seed in range(seeds)
+            for path in (
+                self.trace_file(seed),
+                self.file("reflections", seed),
+                self.file("items", seed),
+                self.context(seed),
+            )
+        ]
+        return [path for path in (*settings, *own) if path.exists()]
 
     def same_settings(self, stage: str, settings: Mapping[str, Any]) -> None:
         """Store the settings of ``traces`` or of a variant; StoreError where there are others."""

@@ -18,7 +18,7 @@ from opcd_bench.experience.reader import Reader
 from opcd_bench.progress import Phase, Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.seeds import generator
-from opcd_bench.store.files import removal, write_atomic
+from opcd_bench.store.files import write_atomic
 from opcd_bench.version import __version__
 
 SELECTED = "selected"
@@ -197,6 +197,6 @@ def _write(
     if path.exists() and path.read_text(encoding="utf-8") != data:
         raise StoreError(
             f"{path} holds an earlier, different choice, which a suite may be using. Give "
-            f"another file with --out, or remove it: {removal(path)}"
+            "another file with --out, or move this one away"
         )
     write_atomic(path, data)

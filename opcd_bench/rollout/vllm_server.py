@@ -16,6 +16,7 @@ from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.models import prompts, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line
+from opcd_bench.printable import url_without_secrets
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, finish_of, sampling_words
 
@@ -42,7 +43,7 @@ class VLLMServer:
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
-        self.name = f"vLLM server {self.url}"
+        self.name = f"vLLM server {url_without_secrets(self.url)}"
         limits = httpx.Limits(max_connections=_AT_A_TIME)
         self._client = httpx.Client(
             base_url=self.url, timeout=_SECONDS, limits=limits, transport=transport

@@ -12,6 +12,7 @@ import torch
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import CellFailed
 from opcd_bench.models.source import first_line
+from opcd_bench.printable import url_without_secrets
 from opcd_bench.rollout.vllm_local import SHARE_OF_GPU
 
 Phase = Literal["loading", "writing", "training", "scoring"]
@@ -88,8 +89,8 @@ def _writer(suite: Suite) -> list[str]:
         ]
     if suite.vllm_url is not None:
         return [
-            f"start the vLLM at {suite.vllm_url} with a smaller --gpu-memory-utilization, or on "
-            "another GPU"
+            f"start the vLLM at {url_without_secrets(suite.vllm_url)} with a smaller "
+            "--gpu-memory-utilization, or on another GPU"
         ]
     return [
         "lower the number of responses that vLLM generates at a time: max_num_seqs = 64 in "

@@ -27,6 +27,7 @@ from opcd_bench.store import environment
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import CONFIG, RunReader
 from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.tidying import tidy
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
     suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights()})
+    tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
     _run_all(cells, planned, resources, console)

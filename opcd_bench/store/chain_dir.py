@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.printable import printable
 from opcd_bench.store.environment import differences
 from opcd_bench.store.files import explained, write_atomic
 from opcd_bench.store.jsonl import Row, object_text, read_object
-from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SuiteDir, checked_name
+from opcd_bench.store.names import checked_name
+from opcd_bench.store.run_reader import DONE, RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_list import SEALED, SUITE
 
 ROUNDS, EXPERIENCE = "rounds", "experience"
 """Below a suite's folder: its chains, and the attempts and reflections that their contexts are made
@@ -65,7 +68,11 @@ class ChainDir:
 
     def fail(self, number: int, reason: str, traceback: str) -> None:
         """Record why a round ended before its cell began."""
-        failure = {"round": number, "reason": reason, "traceback": traceback}
+        failure = {
+            "round": number,
+            "reason": printable(reason),
+            "traceback": printable(traceback),
+        }
         write_atomic(self.path / FAILED, object_text(failure))
 
     def forget_failure(self) -> None:
@@ -75,6 +82,22 @@ class ChainDir:
     def failure(self) -> Row | None:
         """``{"round", "reason", "traceback"}`` of a round that ended before its cell began."""
         return read_object(self.path / FAILED) if (self.path / FAILED).exists() else None
+
+    def rounds(self) -> list[SuiteDir]:
+        """The rounds that were begun, in order."""
+        found: list[SuiteDir] = []
+        while (self.path / f"round_{len(found) + 1}").is_dir():
+            found.append(self.round(len(found) + 1))
+        return found
+
+    def parts(self, number: int) -> list[Path]:
+        """What the list of the suite seals of a round that is done: all that is made only once."""
+        record = self.record(number)
+        contexts = [] if record is None else [self.path / one["file"] for one in record["contexts"]]
+        own = [self.path / CHAIN, self.path / f"round_{number}.json", *contexts]
+        folder = self.round(number)
+        sealed = [run / DONE for run in folder.runs()]
+        return [*own, folder.path / SUITE, folder.path / SEALED, *sealed]
 
     def runs(self) -> list[Path]:
         """The run of each round that was begun, in order of the rounds."""

@@ -23,6 +23,7 @@ from opcd_bench.store.files import (
     remove_folder,
     remove_temporaries,
     sync,
+    temporary_beside,
     write_atomic,
 )
 from opcd_bench.store.jsonl import object_text, read_object
@@ -58,13 +59,13 @@ def found(folder: Path) -> list[Checkpoint]:
 
 def remove_unfinished(folder: Path) -> list[str]:
     """Remove checkpoints that were being written when the process was killed; their names."""
-    remove_temporaries(folder)
+    removed = remove_temporaries(folder)
     whole = {checkpoint.path for checkpoint in found(folder)}
     paths = folder.glob("step_*") if folder.is_dir() else ()
     unfinished = sorted(path for path in paths if path.is_dir() and path not in whole)
     for path in unfinished:
         remove_folder(path)
-    return [path.name for path in unfinished]
+    return [*removed, *(path.name for path in unfinished)]
 
 
 @contextmanager
@@ -75,11 +76,9 @@ def writing(folder: Path, step: int) -> Iterator[Path]:
     name: a kill at any moment leaves a whole checkpoint or none. StoreError when the disk is full.
     """
     final = folder / folder_name(step)
-    temporary = folder / f".{final.name}.tmp"
+    temporary = temporary_beside(final)
     with explained(final):
         folder.mkdir(parents=True, exist_ok=True)
-        if temporary.exists():
-            remove_folder(temporary)
         temporary.mkdir()
     try:
         with explained(final, only_disk=True):

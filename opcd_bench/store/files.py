@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
+import re
 import secrets
 import shlex
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +20,9 @@ from typing import Literal
 
 from opcd_bench.errors import StoreError
 
-LOCK = ".lock"
+LOCK = ".opcd-bench.lock"
+MARK = ".opcd-bench.tmp"
+_TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(MARK)}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
@@ -68,21 +73,48 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Written to a temporary file beside it, synced, renamed; missing parent folders are made.
     """
     payload = data.encode() if isinstance(data, str) else data
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, handle = _opened_beside(path)
         try:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 write_all(handle, payload)
                 os.fsync(handle)
+                os.replace(temporary, path)
             finally:
                 os.close(handle)
-            os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def _opened_beside(path: Path) -> tuple[Path, int]:
+    """A new file beside ``path``, locked, so that nobody takes it for one that a kill left."""
+    while True:
+        temporary = temporary_beside(path)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            _flocked(handle)
+            if os.fstat(handle).st_nlink:
+                return temporary, handle
+        except BaseException:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+            raise
+        os.close(handle)  # removed between the two calls
+
+
+def _flocked(handle: int) -> bool:
+    """Whether nobody else holds a file; True too where the file system knows no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            raise
+    return True
 
 
 def write_all(handle: int, payload: bytes) -> None:
@@ -104,29 +136,71 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A new name beside ``path`` for what is being written or removed; a crash may leave it.
+
+    Only names like these, which nobody else gives (``.NAME.0a1b2c3d.opcd-bench.tmp``), are ever
+    removed unasked.
+    """
+    # A name has 255 bytes at most, and this one is some 30 longer than the file's.
+    stem = path.name.encode()[:200].decode(errors="ignore")
+    return path.parent / f".{stem}.{secrets.token_hex(4)}{MARK}"
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a name is that of a write of ours, which a crash left behind or which goes on."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def is_temporary(name: str) -> bool:
-    """Whether a name is that of a write that a crash may leave behind, or of a lock."""
-    return name == LOCK or (name.startswith(".") and name.endswith(".tmp"))
+    """Whether a name is that of a write of ours, or of our lock."""
+    return name == LOCK or is_leftover(name)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed writer left in ``folder`` (not below it). Hold its lock."""
+def remove_temporaries(folder: Path, *, folders: bool = True) -> list[str]:
+    """Remove what a killed writer left in ``folder`` (not below it); the names.
+
+    A file that somebody is writing stays. Hold the lock of whoever makes ``folders`` there.
+    """
     with explained(folder):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name != LOCK and is_temporary(path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        left = [name for name in names if is_leftover(name)]
+        if not folders:
+            left = [name for name in left if not (folder / name).is_dir()]
+        return [name for name in left if _removed(folder / name)]
+
+
+def _removed(path: Path) -> bool:
+    """Remove what was left; False for a file that its writer still holds."""
+    if path.is_symlink() or not path.is_file():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        return True
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # its writer has just put it in its place
+        return False
+    try:
+        if not _flocked(handle):
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    finally:
+        os.close(handle)
 
 
 def remove_folder(folder: Path) -> None:
     """Remove a folder so that a crash leaves it whole or gone: renamed first, then emptied."""
-    doomed = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    doomed = temporary_beside(folder)
     with explained(folder):
         os.rename(folder, doomed)
         shutil.rmtree(doomed)
 
 
 def removal(path: Path) -> str:
-    """What to type to remove a folder."""
+    """What to type to remove a folder: say it only of one that we are sure to have made."""
     return f"rm -r {shlex.quote(str(path))}"
 
 
@@ -150,18 +224,13 @@ class Lock:
             self._file.close()  # its holder removed the file on leaving; take the new one
         with explained(path):
             os.ftruncate(self._file.fileno(), 0)
-            os.write(self._file.fileno(), str(os.getpid()).encode())
+            os.write(self._file.fileno(), json.dumps(_here() | {"pid": os.getpid()}).encode())
 
     def _take(self, wait: bool) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            pid = self.path.read_text() if self.path.exists() else ""
-            who = f"process {pid}" if pid else "another process"
-            stop = f", or stop it with: kill {pid}" if pid else ""
-            raise StoreError(
-                f"{self.path.parent}: {who} is writing this folder now; wait for it{stop}"
-            ) from None
+            raise StoreError(f"{self.path.parent}: {_holder(self.path)}") from None
 
     def _still_named(self) -> bool:
         try:
@@ -182,6 +251,53 @@ class Lock:
         self.release()
 
 
+def _here() -> dict[str, str | None]:
+    """The machine, since when it runs, and which processes are seen from here: a container's own.
+
+    What the system does not tell (no Linux) is None.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return {"host": socket.gethostname(), "boot": None, "namespace": None}
+    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
+
+
+def _holder(path: Path) -> str:
+    """Who has a lock, and what can be done about it from here; no word that may be false."""
+    try:
+        told = json.loads(path.read_text())
+        pid, there = int(told["pid"]), {key: told[key] for key in ("host", "boot", "namespace")}
+    except (OSError, ValueError, KeyError, TypeError):  # just taken, or an older version's
+        return "another process is writing this folder now; wait for it"
+    here, host = _here(), str(there["host"])
+    if there == here and _is_alive(pid):
+        own = "" if pid == 1 else f", or stop it with: kill {pid}"  # 1 would end the container
+        return f"process {pid} is writing this folder now; wait for it{own}"
+    if there == here:
+        return "a process that another one started is writing this folder now; wait for it"
+    if there["boot"] == here["boot"] and there["boot"] is not None:
+        return (
+            f"process {pid} of another container of this machine (its name there: {host}) is "
+            "writing this folder now; wait for it, or stop it there"
+        )
+    return (
+        f"process {pid} on {host} is writing this folder now; wait for it, or stop it on that "
+        "machine"
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 @dataclass(frozen=True)
 class Checksum:
     """SHA-256 (hex) and size (bytes) of a file."""
@@ -199,7 +315,9 @@ class Problem:
     """
 
     path: Path
-    kind: Literal["changed", "missing", "extra", "unsealed", "failed", "no checkpoint"]
+    kind: Literal[
+        "changed", "missing", "extra", "unsealed", "failed", "no checkpoint", "left over", "no list"
+    ]
     what: str
     damage: bool
 
@@ -213,14 +331,35 @@ def checksum(path: Path) -> Checksum:
         return Checksum(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
+LINK = Checksum("a symbolic link, not a file", -1)
+"""What stands for the checksum of a link: it holds nothing itself, and may point anywhere."""
+
+
 def checksums(folder: Path, skip: Callable[[str], bool]) -> dict[str, Checksum]:
-    """The checksums of all files below ``folder`` by relative name; temporaries left out."""
+    """The checksums of all files below ``folder`` by relative name; our temporaries left out.
+
+    A symbolic link is not followed: it is `LINK`, of a file or of a folder.
+    """
     found: dict[str, Checksum] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not skip(name) and not any(map(is_temporary, name.split("/"))):
+        if skip(name) or any(map(is_temporary, name.split("/"))):
+            continue
+        if path.is_symlink():
+            found[name] = LINK
+        elif path.is_file():
             found[name] = checksum(path)
     return found
+
+
+def leftovers(folder: Path) -> list[Problem]:
+    """What killed writers left at ``folder`` and below, as remarks of ``verify``."""
+    what = "left over from a kill; the next run of the suite removes it"
+    return [
+        Problem(path, "left over", what, damage=False)
+        for path in sorted(folder.rglob(f".*{MARK}"))
+        if is_leftover(path.name)
+    ]
 
 
 def compare(
@@ -231,6 +370,9 @@ def compare(
     for name, expected in listed.items():
         if name not in found:
             problems.append(Problem(folder / name, "missing", "missing", damage=True))
+        elif found[name] == LINK:
+            what = "changed: a symbolic link in place of the file"
+            problems.append(Problem(folder / name, "changed", what, damage=True))
         elif found[name].size != expected.size:
             what = f"changed: {found[name].size} bytes, {expected.size} when it was written"
             problems.append(Problem(folder / name, "changed", what, damage=True))

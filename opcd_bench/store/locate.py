@@ -7,7 +7,7 @@ from pathlib import Path
 
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.store.run_reader import CONFIG
-from opcd_bench.store.suite_dir import SuiteDir, is_suite
+from opcd_bench.store.suite_dir import SuiteDir, is_ours, is_suite
 
 REFERENCE = "reference"
 """The folder below the results whose sealed runs ship with the source."""
@@ -20,7 +20,7 @@ def located(run: str, output_dir: str) -> Path:
     """
     path = Path(run)
     if path.exists():
-        if _is_ours(path):
+        if _is_stored(path):
             return path
         raise StoreError(
             f"{run} is neither a run (no {CONFIG}) nor a suite (no suite.json); give the folder "
@@ -31,7 +31,7 @@ def located(run: str, output_dir: str) -> Path:
         for root in (Path(output_dir), Path(output_dir) / REFERENCE)
         if root.is_dir()
         for folder in sorted(root.iterdir())
-        if is_suite(folder)
+        if is_suite(folder) and is_ours(folder)
     ]
     runs = [folder for suite in suites for folder in SuiteDir(suite).runs()]
     whole = [folder for folder in (*suites, *runs) if folder.name == run]
@@ -39,7 +39,7 @@ def located(run: str, output_dir: str) -> Path:
     if not found:
         beside = path.parent.iterdir() if path.parent.is_dir() and path.parent != Path() else ()
         known = {folder.name for folder in (*suites, *runs)}
-        known |= {str(folder) for folder in beside if _is_ours(folder)}
+        known |= {str(folder) for folder in beside if _is_stored(folder)}
         hint = (
             ""
             if known
@@ -57,5 +57,5 @@ def located(run: str, output_dir: str) -> Path:
     return found[0]
 
 
-def _is_ours(path: Path) -> bool:
+def _is_stored(path: Path) -> bool:
     return path.is_dir() and (is_suite(path) or (path / CONFIG).is_file())

@@ -13,6 +13,7 @@ from typing import Any
 
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
+from opcd_bench.printable import printable
 from opcd_bench.store import checkpoints
 from opcd_bench.store.environment import differences
 from opcd_bench.store.files import (
@@ -37,6 +38,7 @@ from opcd_bench.store.jsonl import (
     read_object,
     repair,
 )
+from opcd_bench.store.names import checked_name
 from opcd_bench.store.run_reader import (
     CHECKPOINTS,
     CONFIG,
@@ -47,11 +49,15 @@ from opcd_bench.store.run_reader import (
     STEPPED,
     RunReader,
 )
-from opcd_bench.store.suite_dir import checked_name
+from opcd_bench.store.suite_dir import suite_of
 from opcd_bench.store.verification import contents
 
 # A clock in these rows would make the resumed file differ from the uninterrupted one.
 _CLOCK = {"time", "timestamp", "wall_time", "seconds", "elapsed", "date"}
+
+
+OURS = {CONFIG, ENVIRONMENT, DONE, FAILED, CHECKPOINTS, "samples", *(f"{n}.jsonl" for n in ROWS)}
+"""All that a run's folder holds."""
 
 
 class RunDir(RunReader):
@@ -90,6 +96,8 @@ class RunDir(RunReader):
             if run.sealed:
                 run.close()
             else:
+                if (suite := suite_of(path)) is not None:
+                    suite.delist(path / DONE)  # somebody removed it, and it is made anew
                 run._begin(json.loads(canonical_row(environment)))
         except BaseException:
             lock.release()
@@ -235,6 +243,8 @@ class RunDir(RunReader):
         clean = json.loads(canonical_row(summary))
         seal = {"summary": clean, "files": files, "checkpoints": hashes}
         write_atomic(self.path / DONE, object_text(seal))
+        if (suite := suite_of(self.path)) is not None:
+            suite.enlist(self.path / DONE)
         for checkpoint in self.checkpoints():
             if checkpoint not in kept:
                 remove_folder(checkpoint.path)
@@ -243,8 +253,9 @@ class RunDir(RunReader):
     def fail(self, reason: str, traceback: str) -> None:
         """Record why the attempt ended; the next ``open`` moves it into the events."""
         self._need_lock()
-        write_atomic(self.path / FAILED, object_text({"reason": reason, "traceback": traceback}))
-        self.event("failed", reason=reason)
+        failure = {"reason": printable(reason), "traceback": printable(traceback)}
+        write_atomic(self.path / FAILED, object_text(failure))
+        self.event("failed", reason=failure["reason"])
 
     def close(self) -> None:
         """Give the folder to the next writer; reading goes on to work."""
@@ -284,7 +295,7 @@ def _refuse_other(path: Path, config: Row) -> None:
     with explained(path):
         there = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
     names = [name for name in there if not is_temporary(name)]
-    ways = f"Give another --name or --output-dir, or remove it: {removal(path)}"
+    ways = "Give another --name or --output-dir"
     if not names:
         return
     if names != [CONFIG] and (CONFIG not in names or ENVIRONMENT not in names):
@@ -295,6 +306,8 @@ def _refuse_other(path: Path, config: Row) -> None:
         )
     if changed := differences(read_object(path / CONFIG), config):
         listing = "\n".join(f"  {line}" for line in changed)
+        if {CONFIG, ENVIRONMENT} <= set(names) <= OURS:
+            ways += f", or remove it: {removal(path)}"
         raise StoreError(
             f"{path} holds a run with other settings (stored -> now):\n{listing}\n{ways}"
         )

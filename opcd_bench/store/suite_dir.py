@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.errors import StoreError
+from opcd_bench.store import suite_list
 from opcd_bench.store.files import (
     LOCK,
     Lock,
     Problem,
     checksum,
     explained,
+    is_leftover,
     is_temporary,
     removal,
     remove_temporaries,
     write_atomic,
 )
 from opcd_bench.store.jsonl import Row, joined, object_text, read_object, read_rows
-from opcd_bench.store.run_reader import CONFIG
+from opcd_bench.store.names import checked_name
+from opcd_bench.store.run_reader import CONFIG, DONE
+from opcd_bench.store.suite_list import SEALED, SUITE
 
-SUITE, SHARED = "suite.json", "shared"
-
-
-def checked_name(name: str) -> str:
-    """``name``, if it can be a file's name inside a run; ValueError otherwise."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.,=+-]*", name, flags=re.ASCII):
-        raise ValueError(f"{name!r} cannot name a file: use letters, digits and . , = + - _")
-    return name
+SHARED, EXTERNAL, TOLD = "shared", "external", "told-"
+"""Folders of a suite besides its runs', and what those of shared/ begin with that only train."""
 
 
 def is_suite(path: Path) -> bool:
     """Whether a folder is a suite's."""
-    return (path / SUITE).is_file()
+    return (path / SUITE).is_file() or (path / SEALED).is_file()
+
+
+def suite_of(path: Path) -> SuiteDir | None:
+    """The suite that a run's folder lies in, if it lies in one."""
+    return SuiteDir(path.parent) if is_suite(path.parent) else None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a folder with such a file was made by this program, as far as can be told."""
+    try:
+        if SUITE in suite_list.read(path):
+            return True
+    except StoreError:
+        pass  # damaged, or somebody else's: suite.json tells
+    if not (path / SUITE).is_file():
+        return False
+    try:
+        said = read_object(path / SUITE)
+    except StoreError:
+        return True  # whoever reads it says that it is damaged, and nothing is written
+    return not said or {"methods", "tasks"} <= said.keys() or {"name", "summary"} <= said.keys()
 
 
 class SuiteDir:
-    """``results/<suite>/``: suite.json, one folder a cell, and ``shared/``.
+    """``results/<suite>/``: suite.json, one folder a cell, ``shared/``, and the list SEALED.
 
     Opening writes nothing, and refuses a folder that holds something else (StoreError). Call
     ``merge`` before anything is put below: suite.json is what says that the folder is ours.
@@ -54,13 +73,12 @@ class SuiteDir:
             )
         with explained(path):
             names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-            foreign = any(not is_temporary(name) for name in names) and not is_suite(path)
+            foreign = any(not is_temporary(name) for name in names) and not is_ours(path)
         if foreign:
             raise StoreError(
                 f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but "
-                f"no {SUITE}, so it is not a suite of opcd-bench and nothing is written into it. "
-                "Give another folder with --output-dir, another suite name with --name, or "
-                f"remove it: {removal(path)}"
+                f"no {SUITE} of ours, so it is not a suite of opcd-bench and nothing is written "
+                "into it. Give another folder with --output-dir, or another suite name with --name"
             )
 
     def read(self) -> Row:
@@ -71,15 +89,96 @@ class SuiteDir:
         """Merge ``values`` into suite.json and return the whole.
 
         Objects are merged key by key, lists get the entries that they lack, the rest is replaced.
-        Safe when two processes do it at once.
+        Safe when two processes do it at once. StoreError where suite.json is not what was written
+        last: merged, nobody could tell any more.
         """
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Lock(self.path / LOCK, wait=True):
             remove_temporaries(self.path)
-            merged = _merged(self.read(), values)
-            write_atomic(self.path / SUITE, object_text(merged))
+            listed = self._listed()
+            self._refuse_changed(listed)
+            self._put(SUITE, object_text(_merged(self.read(), values)).encode(), listed)
             return read_object(self.path / SUITE)
+
+    def put_external(self, name: str, data: bytes) -> tuple[Path, bool]:
+        """Store ``external/<name>.json``; where it lies, and whether one of that name was there."""
+        part = f"{EXTERNAL}/{checked_name(name)}.json"
+        replaced = (self.path / part).exists()
+        with Lock(self.path / LOCK, wait=True):
+            self._put(part, data, self._listed())
+        return self.path / part, replaced
+
+    # The list of what is sealed -------------------------------------------------------------------
+
+    def enlist(self, *parts: Path) -> None:
+        """Put files into the list of sealed parts, as they are now; they are below the suite."""
+        now = {self._part(path): (suite_list.checksum_of(path),) for path in parts}
+        self._relist(lambda listed: {**listed, **now})
+
+    def delist(self, part: Path) -> None:
+        """Take a part off the list, for it is made anew; most often it is not on it."""
+        name = self._part(part)
+        if name in suite_list.read(self.path):
+            self._relist(lambda listed: {key: listed[key] for key in listed if key != name})
+
+    def listed(self, part: Path) -> str | None:
+        """The SHA-256 that the list has of a part; None where it is not on it."""
+        keys = suite_list.read(self.path).get(self._part(part))
+        return keys[-1] if keys else None
+
+    def _part(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+    def _relist(
+        self, change: Callable[[dict[str, tuple[str, ...]]], Mapping[str, tuple[str, ...]]]
+    ) -> None:
+        with Lock(self.path / LOCK, wait=True):
+            changed = change(self._listed())
+            if changed != suite_list.read(self.path):
+                suite_list.write(self.path, changed)
+
+    def _listed(self) -> dict[str, tuple[str, ...]]:
+        """The list, with what a kill kept out of it, or everything where there was none."""
+        listed = suite_list.read(self.path)
+        first = [self.path / SUITE] if not listed else []
+        done = [run / DONE for run in self.runs() if (run / DONE).is_file()]
+        shared = [
+            one.file(name)
+            for one in self.all_shared()
+            if one.is_listed
+            for name in one.names()
+            if self._part(one.file(name)) not in listed and not one.damage(name)
+        ]
+        external = sorted((self.path / EXTERNAL).glob("*.json"))
+        for path in (*first, *done, *shared, *external):
+            if path.is_file() and self._part(path) not in listed:
+                listed[self._part(path)] = (suite_list.checksum_of(path),)
+        return listed
+
+    def _put(self, part: str, data: bytes, listed: Mapping[str, tuple[str, ...]]) -> None:
+        """Write a part: until the second list is there, what it was and what it becomes count."""
+        key = hashlib.sha256(data).hexdigest()
+        if before := tuple(one for one in listed.get(part, ()) if one != key):
+            suite_list.write(self.path, {**listed, part: (*before, key)})
+        write_atomic(self.path / part, data)
+        suite_list.write(self.path, {**listed, part: (key,)})
+
+    def _refuse_changed(self, listed: Mapping[str, tuple[str, ...]]) -> None:
+        path = self.path / SUITE
+        if path.is_symlink() or (
+            path.is_file() and checksum(path).sha256 not in listed.get(SUITE, ())
+        ):
+            raise StoreError(
+                f"{path}: was changed after it was written, and the report reads it. Put it back "
+                f"from a copy; or, if it shall count as it is now, remove {self.path / SEALED} and "
+                "run again"
+            )
+        if not path.exists() and len(listed) > 1:
+            raise StoreError(
+                f"{path}: is gone, though the suite has runs. Put it back from a copy, or give "
+                "another suite name with --name, or another folder with --output-dir"
+            )
 
     def run(self, cell: str) -> Path:
         """The folder of a cell, there or not."""
@@ -97,7 +196,7 @@ class SuiteDir:
         """Every shared folder, by name."""
         folder = self.path / SHARED
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [SharedDir(path) for path in paths if path.is_dir() and not is_temporary(path.name)]
+        return [SharedDir(path) for path in paths if path.is_dir() and not is_leftover(path.name)]
 
 
 def _merged(old: Any, new: Any) -> Any:
@@ -118,6 +217,11 @@ class SharedDir:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the suite's list has its rows: not those that only train."""
+        return self.path.parent.name == SHARED and not self.path.name.startswith(TOLD)
+
     def file(self, name: str) -> Path:
         """Where the rows of ``name`` lie, or will."""
         return self.path / f"{checked_name(name)}.jsonl"
@@ -137,7 +241,8 @@ class SharedDir:
         """Store rows once; returns those that are stored.
 
         When another process was first, its rows stay and are returned: use what comes back, so
-        that every cell reads the same.
+        that every cell reads the same. StoreError where the suite's list says that other rows were
+        here, which runs were measured against.
         """
         path, mark = self.file(name), self._mark(name)
         if self.has(name):
@@ -148,24 +253,48 @@ class SharedDir:
         with Lock(self.path / LOCK, wait=True):
             if not self.has(name):
                 remove_temporaries(self.path)
+                self._refuse_other(path, hashlib.sha256(data).hexdigest())
                 write_atomic(path, data)
                 write_atomic(mark, f"{checksum(path).sha256}  {path.name}\n")
+        if (suite := self._suite()) is not None and suite.listed(path) is None:
+            suite.enlist(path)
         return self.get(name)
+
+    def _suite(self) -> SuiteDir | None:
+        """The suite whose list has these rows."""
+        return suite_of(self.path.parent) if self.is_listed else None
+
+    def _refuse_other(self, path: Path, key: str) -> None:
+        suite = self._suite()
+        before = None if suite is None else suite.listed(path)
+        if suite is not None and before not in (None, key):
+            raise StoreError(
+                f"{path}: was removed, and what is measured now differs from it (another machine, "
+                "or other versions). Put it back from a copy, or give another suite name with "
+                "--name; or, if the runs that were measured against it are gone too, remove "
+                f"{suite.path / SEALED} and run again"
+            )
 
     def get(self, name: str) -> list[Row]:
         """The stored rows; StoreError where they are absent or damaged."""
         if not self.has(name):
             there = ", ".join(self.names()) or "nothing"
             raise StoreError(f"{self.file(name)}: not stored yet; there is {there}")
-        for problem in self._problems_of(name):
+        for problem in self.damage(name):
             raise StoreError(
-                f"{problem}. Put it back from a copy; or remove its folder and the runs that read "
-                f"it, and run again: {removal(self.path)}"
+                f"{problem}. Put it back from a copy; or remove its folder, the runs that read it "
+                f"and, if there is one, the suite's list {SEALED}, and run again: "
+                f"{removal(self.path)}"
             )
         return read_rows(self.file(name))
 
-    def _problems_of(self, name: str) -> list[Problem]:
+    def damage(self, name: str) -> list[Problem]:
+        """What is wrong with rows that are stored."""
         path = self.file(name)
+        for one in (path, self._mark(name)):
+            if one.is_symlink():
+                what = "changed: a symbolic link in place of the file"
+                return [Problem(one, "changed", what, damage=True)]
         if not path.is_file():
             return [Problem(path, "missing", "missing", damage=True)]
         with explained(self._mark(name)):
@@ -178,10 +307,18 @@ class SharedDir:
     def problems(self) -> list[Problem]:
         """What ``verify`` finds here."""
         known = {self.file(name) for name in self.names()} | {self._mark(n) for n in self.names()}
-        wrong = [problem for name in self.names() for problem in self._problems_of(name)]
+        wrong = [problem for name in self.names() for problem in self.damage(name)]
         for path in sorted(self.path.iterdir()):
             if path not in known and not is_temporary(path.name):
-                what = "there is no checksum beside it: it was not finished, or is not of "
-                "opcd-bench; nothing reads it"
+                listed = None if (suite := self._suite()) is None else suite.listed(path)
+                if listed is not None:
+                    what = "its checksum beside it is missing"
+                    mark = path.with_suffix(".sha256")
+                    wrong.append(Problem(mark, "missing", what, damage=True))
+                    continue
+                what = (
+                    "there is no checksum beside it: it was not finished, or is not of opcd-bench; "
+                    "nothing reads it"
+                )
                 wrong.append(Problem(path, "extra", what, damage=False))
         return wrong

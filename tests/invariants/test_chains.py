@@ -180,6 +180,8 @@ KILLS = {
     "round 2: after the attempts": before(Extraction, "parse", 2),
     "round 2: in its cell": before(RunDir, "train", 4),
     "round 2: before its seal": before(RunDir, "seal", 2),
+    "round 1: between its seal and the list": before(Round, "_seal"),
+    "round 2: between its seal and the list": before(Round, "_seal", 2),
 }
 
 
@@ -200,7 +202,64 @@ def test_a_killed_chain_ends_byte_identical(
     assert os.WIFSIGNALED(status), "the child was meant to be killed"
     _, (folder,) = run(monkeypatch, suite)
     assert truth(folder) == truth(two_rounds[1])
-    assert not [problem for problem in verify(tmp_path / "toy") if problem.damage]
+    assert not [problem for problem in verify(tmp_path / "toy") if problem.kind != "no checkpoint"]
+    for number in (1, 2):
+        assert folder.round(number).read()["floors"] == {"toy": two_rounds_floors(two_rounds)}
+        for part in folder.parts(number):
+            assert SuiteDir(tmp_path / "toy").listed(part) is not None, part
+
+
+def two_rounds_floors(two_rounds):
+    return two_rounds[1].round(1).read()["floors"]["toy"]
+
+
+def test_floors_that_an_older_versions_kill_lost_come_back_with_the_next_run(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    folder = ChainDir(tmp_path / "toy" / "rounds" / two_rounds[1].path.name)
+    path = folder.round(2).path / "suite.json"
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "floors"})
+    )
+    for listed in (path.with_name("SEALED"), tmp_path / "toy" / "SEALED"):
+        listed.unlink()
+    run(monkeypatch, suite)
+    assert folder.round(2).read()["floors"] == {"toy": two_rounds_floors(two_rounds)}
+    assert {problem.kind for problem in verify(tmp_path / "toy")} <= {"no checkpoint"}
+
+
+def test_what_a_chain_is_made_of_is_verified_and_what_kills_left_of_it_goes(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    root, suite = tmp_path / "toy", suite_of(tiny_model_folder, tmp_path)
+    folder = ChainDir(tmp_path / "toy" / "rounds" / two_rounds[1].path.name)
+    learnt = root / "experience" / folder.record(1)["experience"]
+    left = [
+        learnt / "traces" / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp",
+        learnt / "raw-traces" / "items" / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp",
+        folder.path / ".context_2.json.0a1b2c3d.opcd-bench.tmp",
+        folder.runs()[0] / "checkpoints" / ".step_000001.0a1b2c3d.opcd-bench.tmp",
+    ]
+    for path in left[:3]:
+        path.write_text("half")
+    left[3].mkdir()
+    assert {p.path for p in verify(root) if p.kind == "left over"} == set(left)
+    run(monkeypatch, suite)
+    assert {problem.kind for problem in verify(root)} <= {"no checkpoint"}
+    for part in (
+        folder.context(1), folder.path / "chain.json", folder.path / "round_2.json",
+        learnt / "traces" / "s000.jsonl", folder.round(1).path / "suite.json",
+        folder.runs()[1] / "DONE",
+    ):  # fmt: skip
+        whole = part.read_bytes()
+        part.unlink()
+        assert any(p.damage and p.path == part for p in verify(root)), part
+        part.write_bytes(whole)
+    folder.path.rename(tmp_path / "elsewhere")
+    assert len([p for p in verify(root) if p.kind == "missing"]) > 5
 
 
 def test_what_is_done_is_not_done_again_and_a_third_round_follows(

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from opcd_bench.store.files import remove_folder, remove_temporaries
+from opcd_bench.store.files import LOCK, remove_folder, remove_temporaries
 from opcd_bench.store.jsonl import read_rows
 from opcd_bench.store.run_dir import RunDir
-from opcd_bench.store.suite_dir import SharedDir
+from opcd_bench.store.suite_dir import SharedDir, SuiteDir
+from opcd_bench.store.tidying import tidy
 from opcd_bench.store.verification import verify
 
 CONFIG = {"method": "toy", "learning_rate": 1e-3}
@@ -245,9 +246,45 @@ def test_shared_rows_are_whole_or_absent_after_a_kill_at_every_call(quick: Path)
         assert shared.put("base", rows) == rows
         assert read_rows(shared.file("base")) == rows
         assert shared.problems() == []
-        assert {p.name for p in path.iterdir()} <= {"base.jsonl", "base.sha256", ".lock"}
+        assert {p.name for p in path.iterdir()} <= {"base.jsonl", "base.sha256", LOCK}
 
     assert kill_points(lambda path: SharedDir(path).put("base", rows), quick, check) > 10
+
+
+def grow(path: Path) -> None:
+    """A small suite: what is said of it, shared rows, a run that joins it, an external result."""
+    suite = SuiteDir(path)
+    suite.merge({"methods": ["toy"], "tasks": ["toy"], "floors": {"toy": 0.5}})
+    tidy(suite)
+    suite.shared("toy", "abc").put("base", [{"reply": "1"}])
+    with RunDir.open(suite.run("cell"), CONFIG, {}) as run:
+        if not run.sealed:
+            run.rewind(-1)
+            for step in (1, 2):
+                run.train({"step": step, "loss": 0.5})
+                with run.checkpoint(step) as folder:
+                    (folder / "state.txt").write_text("x")
+            run.seal({"accuracy": 0.5}, keep={2})
+    suite.merge({"floors": {"toy": 0.25}})
+    suite.put_external("stock", b"{}")
+    suite.put_external("stock", b'{"again": 1}')
+
+
+def test_a_suite_killed_at_every_call_is_never_called_damaged_and_ends_with_a_whole_list(
+    quick: Path,
+) -> None:
+    def check(path: Path) -> None:
+        if (path / "suite.json").is_file():
+            assert [problem for problem in verify(path) if problem.damage] == []
+        grow(path)
+        assert verify(path) == []
+        listed = (path / "SEALED").read_text()
+        names = ("suite.json", "cell/DONE", "shared/toy--abc/base.jsonl", "external/stock.json")
+        assert all(listed.count(name) == 1 for name in names) and listed.count("\n") == len(names)
+        assert [p.name for p in path.rglob(".*")] in ([], [LOCK])
+
+    points = kill_points(grow, quick, check)
+    assert points > 100
 
 
 def test_a_folder_whose_removal_is_killed_at_any_call_is_whole_or_gone(quick: Path) -> None:

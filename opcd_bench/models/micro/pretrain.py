@@ -12,12 +12,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opcd_bench.errors import StoreError
 from opcd_bench.models.micro import batches, mixture
 from opcd_bench.models.micro import tokenizer as micro_tokenizer
+from opcd_bench.store.jsonl import read_object
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,18 @@ class PretrainRecipe:
         warm = min(1.0, (step + 1) / self.warmup)
         left = (total - seen) / max(1.0, self.decay * total)
         return warm * max(0.0, min(1.0, left))
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise StoreError where a folder holds something else than such a pre-training."""
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    own = out / RECIPE
+    ours = own.is_file() and {"seed", "tokens"} <= read_object(own).keys()
+    if out.exists() and not (out.is_dir() and (ours or not names)):
+        raise StoreError(
+            f"{out}: holds something else than a pre-training of ours ({', '.join(names[:3])}), "
+            "and nothing is written into it. Give another folder with --out"
+        )
 
 
 def make_tokenizer(out: Path, recipe: PretrainRecipe, seed: int) -> PreTrainedTokenizerBase:
@@ -231,9 +247,14 @@ def pretrain(
     from opcd_bench.models.micro import quick
 
     recipe = recipe or PretrainRecipe()
+    refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.device(name)
+    # First: it is what says that the folder is ours.
+    (out / RECIPE).write_text(
+        json.dumps({"seed": seed, "tokens": tokens, **asdict(recipe)}, indent=1) + "\n"
+    )
     tokenizer = make_tokenizer(out / "model", recipe, seed)
     model = make_model(recipe, tokenizer, seed)
     torch.nn.Module.to(model, where)
@@ -247,9 +268,6 @@ def pretrain(
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         at = state["at"]
-    (out / "recipe.json").write_text(
-        json.dumps({"seed": seed, "tokens": tokens, **asdict(recipe)}, indent=1) + "\n"
-    )
     log = (out / "log.jsonl").open("a", encoding="utf-8")
 
     def write(row: Mapping[str, Any]) -> None:

@@ -13,11 +13,11 @@ import pandas as pd
 from opcd_bench.errors import ConfigError, StoreError
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.statistics import Interval
-from opcd_bench.store.files import write_atomic
 from opcd_bench.store.jsonl import object_text, read_object
-from opcd_bench.store.suite_dir import SUITE, checked_name, is_suite
+from opcd_bench.store.suite_dir import EXTERNAL, SuiteDir, is_suite
+from opcd_bench.store.suite_list import SUITE
 
-FOLDER = "external"
+FOLDER = EXTERNAL
 COLUMNS = [
     "name", "model", "lm_eval", "task", "task_version", "task_hash", "num_fewshot",
     "chat_template", "metric", "filter", "primary", "share", "value", "n", "interval from",
@@ -47,12 +47,9 @@ def store(suite: Path, name: str, record: Mapping[str, Any]) -> tuple[Path, bool
             f"{suite}: no suite is stored here (no {SUITE}); give one, such as results/quick"
         )
     try:
-        path = suite / FOLDER / f"{checked_name(name)}.json"
+        return SuiteDir(suite).put_external(name, object_text(record).encode())
     except ValueError as error:
         raise ConfigError(f"--name: {error}") from None
-    replaced = path.exists()
-    write_atomic(path, object_text(record))
-    return path, replaced
 
 
 def frame(root: Path) -> pd.DataFrame:

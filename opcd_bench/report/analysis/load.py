@@ -16,7 +16,8 @@ from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.jsonl import Row, read_object, read_rows
 from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
-from opcd_bench.store.suite_dir import SHARED, SUITE, is_suite
+from opcd_bench.store.suite_dir import SHARED, is_suite
+from opcd_bench.store.suite_list import SUITE
 
 CELL = ["task", "method", "learning_rate", "seed"]
 STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}

@@ -10,6 +10,7 @@ from io import BytesIO
 import pandas as pd
 from matplotlib.figure import Figure
 
+from opcd_bench.printable import csv_text, visible
 from opcd_bench.report.figures import style
 
 PNG_DPI, SCREEN_DPI = 200, 120
@@ -87,7 +88,15 @@ def dark(svg: bytes) -> bytes:
 
 
 def csv(data: pd.DataFrame) -> bytes:
-    """The data as CSV: six significant digits, empty for what is not there."""
+    """The data as CSV: six significant digits, empty for what is not there, text as `csv_text`."""
+    texts = [name for name in data if data[name].map(lambda value: isinstance(value, str)).any()]
+    data = data.assign(
+        **{
+            name: data[name].map(lambda v: csv_text(v) if isinstance(v, str) else v)
+            for name in texts
+        }
+    )
+    data = data.rename(columns=lambda name: csv_text(str(name)))
     text: str = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text.encode()
 
@@ -95,7 +104,7 @@ def csv(data: pd.DataFrame) -> bytes:
 def _svg(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(rb'(?<= d=)"[^"]*"', _rounded, buffer.getvalue())
+    return re.sub(rb'(?<= d=)"[^"]*"', _rounded, visible(buffer.getvalue().decode()).encode())
 
 
 def _rounded(path: re.Match[bytes]) -> bytes:

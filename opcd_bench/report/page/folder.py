@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from opcd_bench.store.files import (
     checksum,
     explained,
     is_temporary,
-    removal,
     remove_temporaries,
     write_atomic,
 )
@@ -23,6 +23,7 @@ from opcd_bench.store.jsonl import object_text, read_object
 MANIFEST = "report.json"
 PAGE = "index.html"
 REPORTS, RESULTS = "reports", "results"
+KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,23 @@ def refuse_foreign(folder: Path) -> None:
     with explained(folder):
         names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
     names = [name for name in names if not is_temporary(name)]
-    if names and MANIFEST not in names:
+    if names and not _is_ours(folder):
         raise StoreError(
             f"{folder}: has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but no "
-            f"{MANIFEST}, so it is no report of opcd-bench and nothing is written into it. {ways}, "
-            f"or remove it: {removal(folder)}"
+            f"{MANIFEST} of ours, so it is no report of opcd-bench and nothing is written into it. "
+            f"{ways}"
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the list of a report lies there: names and SHA-256, and nothing else."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    stored = read_object(folder / MANIFEST)
+    files = stored.get("files")
+    if set(stored) != {"files"} or not isinstance(files, dict):
+        return False
+    return all(isinstance(key, str) and KEY.fullmatch(key) for key in files.values())
 
 
 def _listed(folder: Path) -> dict[str, str]:

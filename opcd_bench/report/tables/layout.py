@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from opcd_bench.printable import one_line
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.statistics import Interval
 
@@ -49,6 +50,21 @@ class Section:
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names and notes may come from others' files: no form of a table holds control codes."""
+        groups = tuple(
+            Group(one_line(label), tuple(tuple(map(_seen, row)) for row in rows))
+            for label, rows in self.groups
+        )
+        object.__setattr__(self, "title", one_line(self.title))
+        object.__setattr__(self, "columns", tuple(map(one_line, self.columns)))
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
+
+
+def _seen(value: Value) -> Value:
+    return one_line(value) if isinstance(value, str) else value
 
 
 def sections(table: pd.DataFrame) -> list[Section]:
@@ -108,7 +124,7 @@ def caption(table: pd.DataFrame) -> list[str]:
         )
     if (done["seeds"] == 1).any():
         said.append("Rows with one seed say nothing about seed variance.")
-    return said
+    return list(map(one_line, said))
 
 
 def _open(table: pd.DataFrame) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from opcd_bench.printable import csv_text
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.statistics import Interval
@@ -94,26 +95,34 @@ def as_csv(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as CSV: plain numbers, shares for accuracies, nothing for what is missing.
 
     A column of intervals becomes three: ``<name>``, ``<name> low`` and ``<name> high``. Entries
-    with several values are separated by spaces. ``others`` stay out: rows that were not measured
-    here have other columns, and a reader of the file would take them for measured ones.
+    with several values are separated by spaces. Text that a spreadsheet would take for a formula
+    has an apostrophe in front (`csv_text` says when; take it off to have the text). ``others`` stay
+    out: rows that were not measured here have other columns, and a reader of the file would take
+    them for measured ones.
     """
     header: list[str] = []
     columns: list[list[str]] = []
     for name in table.columns:
         values = table[name].tolist()
         if any(isinstance(value, Interval) for value in values):
-            header += [str(name), f"{name} low", f"{name} high"]
+            header += [csv_text(f"{name}{bound}") for bound in ("", " low", " high")]
             whole = [v if isinstance(v, Interval) else MISSING for v in values]
             columns += [[_plain(v.value) for v in whole], [_plain(v.low) for v in whole]]
             columns += [[_plain(v.high) for v in whole]]
         else:
-            header.append(str(name))
-            columns.append([_plain(value) for value in values])
+            header.append(csv_text(str(name)))
+            columns.append([_cell(value) for value in values])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(zip(*columns, strict=True))
     return text.getvalue()
+
+
+def _cell(value: object) -> str:
+    """An entry; what is text is text for a spreadsheet too."""
+    text = _plain(value)
+    return text if isinstance(value, int | float) else csv_text(text)
 
 
 MISSING = Interval(math.nan, math.nan, math.nan, 0)

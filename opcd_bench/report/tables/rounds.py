@@ -21,7 +21,8 @@ from opcd_bench.store.chain_dir import ROUNDS as FOLDER
 from opcd_bench.store.chain_dir import ChainDir, chains, compared, other_settings
 from opcd_bench.store.files import removal
 from opcd_bench.store.jsonl import Row, read_object
-from opcd_bench.store.suite_dir import SUITE, is_suite
+from opcd_bench.store.suite_dir import is_suite
+from opcd_bench.store.suite_list import SUITE
 
 TITLE = "rounds"
 KEYS = ["task", "method", "learning_rate", "consolidate", "round"]

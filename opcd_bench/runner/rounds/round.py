@@ -77,6 +77,7 @@ class Round:
         """
         record = self._record()
         if record is not None and suite_runner.sealed(self._run_dir(record)):
+            self._seal(record)
             return None
         self.folder.describe(self.chain.config)
         self.folder.forget_failure()
@@ -182,10 +183,34 @@ class Round:
         round_dir = resources.suite_dir
         suite_runner.refuse_other_settings([cell], round_dir)
         suite_runner.refuse_other_weights(resources, round_dir)
-        round_dir.merge({**planned.suite.model_dump(mode="json"), **resources.models.weights()})
+        round_dir.merge(
+            {
+                **planned.suite.model_dump(mode="json"),
+                **resources.models.weights(),
+                **self._floors(),
+            }
+        )
         outcome = suite_runner.run_cell(cell, planned, resources, self.console)
-        round_dir.merge({"floors": {self.chain.task.name: suite_runner.floors(self.chain.task)}})
+        if outcome.problem is None:
+            self._seal(record)
         return outcome.problem
+
+    def _floors(self) -> Row:
+        """What suite.json says of a round besides its settings."""
+        return {"floors": {self.chain.task.name: suite_runner.floors(self.chain.task)}}
+
+    def _seal(self, record: Row) -> None:
+        """Put what the round is made of into the suite's list: also where a kill came before."""
+        round_dir = self.folder.round(self.number)
+        if self.chain.task.name not in round_dir.read().get("floors", {}):
+            round_dir.merge(self._floors())
+        learnt = ExperienceDir(
+            self.suite_dir.path / EXPERIENCE / record["experience"], self.recipe.variant
+        )
+        parts = [*self.folder.parts(self.number), *learnt.sealed(self.recipe.seeds)]
+        missing = [part for part in parts if self.suite_dir.listed(part) is None]
+        if missing:
+            self.suite_dir.enlist(*missing)
 
     def _cell(self, record: Row) -> tuple[Cell, suite_runner.Plan]:
         """The round's cell, and the plan that it is run by."""

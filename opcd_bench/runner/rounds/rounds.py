@@ -21,6 +21,7 @@ from opcd_bench.store import chain_dir
 from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.tidying import tidy
 
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
@@ -39,6 +40,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
     suite_dir.merge(suite.model_dump(mode="json"))
+    tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
     with (

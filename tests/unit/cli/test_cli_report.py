@@ -20,6 +20,7 @@ from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import make as page
 from opcd_bench.report.page import watching
 from opcd_bench.report.tables import stored
+from opcd_bench.store.files import LOCK
 from opcd_bench.store.run_reader import RunReader
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "micro"
@@ -185,7 +186,7 @@ def test_a_watch_outlives_results_that_cannot_be_read_for_a_while(opcd, suite):
 def test_what_a_run_writes_changes_the_signature_and_locks_and_checkpoints_do_not(suite):
     before = watching.signature(suite.path)
     run = suite.runs()[0]
-    (run / ".lock").write_text("1")
+    (run / LOCK).write_text("1")
     (run / ".evals.jsonl.00ff.tmp").write_text("half")
     (run / "checkpoints" / "step_000010").mkdir(parents=True)
     (run / "checkpoints" / "step_000010" / "state.pt").write_text("weights")

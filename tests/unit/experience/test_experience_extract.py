@@ -292,8 +292,30 @@ def test_reflections_are_never_taken_for_those_of_other_attempts(tiny_loaded, tm
     shutil.rmtree(tmp_path / "traces")
     (tmp_path / "traces.json").unlink()
     colder = dataclasses.replace(RECIPE, solving=Sampling(0.5, max_completion_length=40))
-    with pytest.raises(StoreError, match="memoryless: was made with other settings"):
+    with pytest.raises(StoreError, match="memoryless was made with other settings"):
         extraction(tiny_loaded, tmp_path, colder).run()
+
+
+@pytest.mark.parametrize("name", [".work.tmp/thesis.tex", "thesis.tex", "traces.json"])
+def test_a_folder_of_something_else_is_refused_and_nothing_in_it_is_touched(
+    tiny_loaded, tmp_path, name
+):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(StoreError, match="no extraction of opcd-bench") as refused:
+        extraction(tiny_loaded, tmp_path).run()
+    assert files(tmp_path) == {name: b"{}"} and "rm " not in str(refused.value)
+
+
+def test_what_a_kill_left_in_any_stage_goes_and_what_others_put_there_stays(tiny_loaded, tmp_path):
+    extraction(tiny_loaded, tmp_path).run()
+    before = files(tmp_path)
+    for stage in ("", "traces", "memoryless", "memoryless/items", "memoryless/reflections"):
+        (tmp_path / stage / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp").write_text("half")
+        (tmp_path / stage / ".s000.jsonl.0a1b2c3d.tmp").write_text("not ours")
+    extraction(tiny_loaded, tmp_path).run()
+    left = {name for name in files(tmp_path) if name not in before}
+    assert len(left) == 5 and all(name.endswith(".s000.jsonl.0a1b2c3d.tmp") for name in left)
 
 
 def test_a_folder_that_another_process_writes_is_refused(tiny_loaded, tmp_path):

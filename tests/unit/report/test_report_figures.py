@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from report_comparison import NAMES, TASK, comparison, empty, interval
 
@@ -490,3 +491,14 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_control_codes_in_names_reach_no_drawing():
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure = Figure()
+        figure.text(0.5, 0.5, "a\x1b[2Jb\u202e", gid="x\x07y")
+        drawn = files._svg(figure).decode()
+    assert "\x1b" not in drawn and "\u202e" not in drawn and "\x07" not in drawn
+    assert "\\x1b[2Jb" in drawn

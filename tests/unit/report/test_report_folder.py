@@ -74,8 +74,9 @@ def test_a_users_own_file_in_the_place_of_a_new_one_is_not_overwritten(tmp_path)
 
 def test_a_folder_of_something_else_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "thesis.tex").write_text("do not lose me")
-    with pytest.raises(StoreError, match=r"thesis\.tex.*--out.*rm -r"):
+    with pytest.raises(StoreError, match=r"thesis\.tex.*--out") as refused:
         folder.write(tmp_path, FILES)
+    assert "rm " not in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -90,7 +91,7 @@ def test_a_manifest_that_points_outside_removes_nothing_there(tmp_path):
     outside.write_text("mine")
     root = tmp_path / "report"
     folder.write(root, FILES)
-    (root / folder.MANIFEST).write_text(json.dumps({"files": {"../precious": "0"}}))
+    (root / folder.MANIFEST).write_text(json.dumps({"files": {"../precious": "0" * 64}}))
     for name in FILES:
         (root / name).unlink()
     with pytest.raises(StoreError, match="not in this folder"):
@@ -124,7 +125,7 @@ def test_a_kill_in_between_leaves_a_whole_page_and_the_next_rendering_is_complet
 
 def test_temporary_files_of_a_killed_writer_go(tmp_path):
     folder.write(tmp_path, FILES)
-    (tmp_path / ".index.html.0a1b2c3d.tmp").write_bytes(b"half")
+    (tmp_path / ".index.html.0a1b2c3d.opcd-bench.tmp").write_bytes(b"half")
     folder.write(tmp_path, FILES)
     assert held(tmp_path) == FILES
 

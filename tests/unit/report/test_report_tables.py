@@ -1,5 +1,6 @@
 """The headline table of a small results folder made by hand, through the store itself."""
 
+import csv
 import io
 import math
 import re
@@ -12,6 +13,7 @@ from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, f
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import headline, statistics
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.figures import files
 from opcd_bench.report.tables import layout, markup, plain_text
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -430,3 +432,26 @@ def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
                  markup.as_html):  # fmt: skip
         once, again = (form(headline.headline(load(suite.path))) for _ in range(2))
         assert once == again
+
+
+def test_control_codes_in_names_reach_no_form_of_a_table():
+    bad = "a\x1b[2Jb\x9b\u202ec"
+    frame = pd.DataFrame({bad: [bad, "x\ny"], "n": [1, 2]})
+    section = layout.of_frame(bad, frame, bad)
+    texts = [
+        plain_text.section_text(section),
+        markup.section_markdown(section),
+        markup._latex(section, ""),
+        markup.sections_html([section]),
+    ]
+    for text in texts:
+        assert not set(text) & {"\x1b", "\x9b", "\u202e"}
+        assert "x1b" in text and "x y" in text
+
+
+def test_text_that_a_spreadsheet_would_run_is_text_in_the_csv_and_numbers_stay_numbers():
+    frame = pd.DataFrame({"=name": ["=1+1", "@x", "plain"], "change": [-0.5, 1.0, float("nan")]})
+    rows = list(csv.reader(io.StringIO(plain_text.as_csv(frame))))
+    assert rows == [["'=name", "change"], ["'=1+1", "-0.5"], ["'@x", "1"], ["plain", ""]]
+    drawn = files.csv(frame).decode().splitlines()
+    assert drawn == ["'=name,change", "'=1+1,-0.5", "'@x,1", "plain,"]

@@ -154,3 +154,16 @@ def test_experience_is_read_through_a_server_and_known_by_its_engine(
     ]
     local = reader.opened(asked)
     assert served.identity == {**local.identity, "engine": "vllm"}
+
+
+def test_a_servers_credentials_are_used_and_reach_no_message(server):
+    url = "http://anna:s3cret@127.0.0.1:8000/v1"
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization", ""))
+        raise httpx.ConnectError(f"cannot reach {request.url} by {url}")
+
+    with pytest.raises(EngineDied, match=r"\*\*\*@127\.0\.0\.1") as died:
+        VLLMServer(url, transport=httpx.MockTransport(answer))
+    assert seen == ["Basic YW5uYTpzM2NyZXQ="] and "s3cret" not in str(died.value)

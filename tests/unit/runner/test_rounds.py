@@ -300,7 +300,8 @@ def stored(suite, *, counts=True, **changed):
         (run / "config.json").write_text("{}")
         (run / "DONE").write_text("{}")
         (folder.path / "round_1" / "suite.json").write_text("{}")
-    (folder.path.parents[1] / "suite.json").write_text(json.dumps({"rounds": suite.rounds}))
+    said = {"methods": suite.methods, "tasks": suite.tasks, "rounds": suite.rounds}
+    (folder.path.parents[1] / "suite.json").write_text(json.dumps(said))
     return folder
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from opcd_bench.errors import StoreError
 from opcd_bench.store import files
-from opcd_bench.store.files import write_atomic
+from opcd_bench.store.files import LOCK, write_atomic
 from opcd_bench.store.jsonl import append_row, canonical_row, read_rows
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -291,10 +291,13 @@ def test_a_folder_that_is_not_ours_is_refused_and_untouched(
         (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / name).write_text("{}")
     before = everything_in(tmp_path)
-    with pytest.raises(StoreError, match=r"not a run of opcd-bench.*--output-dir.*rm -r"):
+    with pytest.raises(StoreError, match=r"not a run of opcd-bench.*--output-dir") as run:
         begin(tmp_path / "mine")
-    with pytest.raises(StoreError, match=r"not a suite of opcd-bench.*--output-dir.*--name.*rm -r"):
+    with pytest.raises(
+        StoreError, match=r"not a suite of opcd-bench.*--output-dir.*--name"
+    ) as suite:
         SuiteDir(tmp_path / "mine")
+    assert "rm " not in f"{run.value} {suite.value}"
     assert everything_in(tmp_path) == before
 
 
@@ -316,7 +319,7 @@ def test_a_second_writer_is_refused_by_the_pid_of_the_first(tmp_path: Path) -> N
         first.wait()
         with begin(tmp_path / "run") as run:  # the dead process's lock is gone with it
             run.train({"step": 1})
-    assert not (tmp_path / "run" / ".lock").exists()
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_a_run_that_was_closed_or_only_read_takes_no_rows(tmp_path: Path) -> None:
@@ -555,6 +558,7 @@ def test_a_suite_merges_what_is_said_of_it_and_lists_its_runs(tmp_path: Path) ->
     finished(suite.run("rule_math--opcd--s0--abc"))
     assert [run.name for run in suite.runs()] == ["rule_math--opcd--s0--abc"]
     assert sorted(p.name for p in suite.path.iterdir()) == [
+        "SEALED",
         "rule_math--opcd--s0--abc",
         "suite.json",
     ]
