@@ -339,6 +339,15 @@ def test_without_a_suite_methods_and_tasks_make_one(asked):
         opcd_bench.run(None)
 
 
+def test_methods_take_parameters_and_may_be_files(asked, tmp_path, opcd):
+    opcd("new", "method", "mine")
+    opcd_bench.run(methods=["opcd[k=4]", "opcd[k=256]", tmp_path / "mine.py"])
+    opcd_bench.run(methods="opcd[k=4],opcd,./mine.py")
+    for suite in asked:
+        assert suite.methods == ("opcd[k=4]", "opcd", "mine")
+        assert Path(suite.method_files["mine"]).resolve() == tmp_path / "mine.py"
+
+
 def test_a_size_is_that_of_a_named_suite(asked):
     opcd_bench.run("paper_sokoban", size="smoke")
     assert asked[0].name == "paper_sokoban-smoke"
