@@ -1,4 +1,4 @@
-"""Stored results as frames of plain numbers, for those who go on with pandas."""
+"""Stored results as frames of numbers alone, in users' words, for those who go on with pandas."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from opcd_bench.report.analysis.statistics import Interval
 RENAMED: Mapping[str, str] = {
     "plain": "accuracy",
     "mde": "minimum_detectable_effect",
+    "tokens written": "tokens_generated",
     "steps": "chosen_steps",
     "larger": "larger_teacher",
+    "plain before": "before",
+    "told": "with_context",
+    "plain after": "after",
 }
 HEADLINE = [
     "task", "method", "learning_rate", "headline", "seeds", "state", "n", "accuracy", "floor",
-    "base", "ceiling", "gap_closed", "parsed", "minimum_detectable_effect", "tokens_written",
+    "base", "ceiling", "gap_closed", "parsed", "minimum_detectable_effect", "tokens_generated",
     "tokens_scored", "seconds", "chosen_steps", "runs",
 ]  # fmt: skip
 SAMPLES = [*CELL, *SAMPLE]
@@ -44,6 +48,8 @@ def of_headline(results: Results) -> pd.DataFrame:
     table = table.rename(columns={name: renamed.get(name, _snake(name)) for name in names})
     for name in ("chosen_steps", "runs"):
         table[name] = [tuple(v) if isinstance(v, list) else () for v in table[name]]
+    for name in {"larger_teacher", "control"} & set(table.columns):
+        table[name] = [value is True for value in table[name]]
     intervals = ["accuracy", "base", "ceiling", "gap_closed"]
     intervals += [f"{name}_{when}" for name in kept for when in headline.KEPT]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
@@ -54,8 +60,8 @@ def of_samples(results: Results) -> pd.DataFrame:
 
     Columns `SAMPLES`. ``measured``: the task itself, or a retention task; ``split``: "test" or
     "retention"; ``score`` in [0, 1], NaN where unscored; ``outcome``: correct, wrong, unparsable,
-    truncated, failed or skipped. A reference has no rate and no seed, and on retention no task,
-    since all tasks share it.
+    truncated, failed or skipped. A reference has no learning rate and no seed; on retention it has
+    no task, since all tasks share it.
     """
     references = results.anchors.rename(columns={"reading": "method"})
     references = references.assign(
@@ -105,7 +111,7 @@ def of_rounds(table: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns={n: RENAMED.get(n, _snake(str(n))) for n in table.columns})
     table["runs"] = [getattr(runs, "names", ()) for runs in table["runs"]]
     table["chosen_steps"] = [tuple(v) if isinstance(v, list) else () for v in table["chosen_steps"]]
-    numbers = ["deployed", "plain_before", "told", "plain_after", "gain", "since_start"]
+    numbers = ["deployed", "before", "with_context", "after", "gain", "since_start"]
     others = [n for n in table.columns if n.endswith(("_change", "_since_start", "_after"))]
     return spread(table, [*numbers, *others])
 

@@ -90,7 +90,7 @@ def side_by_side(
     task: str | None = None,
     method: str | None = None,
 ) -> SideBySide:
-    """The responses to one test example, at the method's headline rate and its first seed.
+    """The responses to one test example, at the method's headline learning rate, first seed.
 
     ``task`` and ``method``: by default the first of the suite that has a finished run.
     ``example_id``: by default the first example that was wrong before training and is correct after
