@@ -60,7 +60,8 @@ class Results:
         """The comparison: one row a (task, method, learning rate).
 
         ``headline``: whether the method is compared at this learning rate. ``seeds``: how many are
-        done; ``state``: "done", or what is missing and why; ``n``: test examples.
+        done; ``state``: "done", or what is missing and why; ``n``: test examples; ``control``, if
+        the suite has any: a method that cannot work by construction, to show that the harness does.
 
         Scores on test: ``accuracy`` (after training, without context), ``base`` (before training),
         ``ceiling`` (the in-context teacher; ``larger_teacher`` says whose, where a larger one

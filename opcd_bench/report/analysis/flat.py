@@ -1,4 +1,4 @@
-"""Stored results as frames of numbers alone, in users' words, for those who go on with pandas."""
+"""Stored results as frames of plain numbers, for those who go on with pandas."""
 
 from __future__ import annotations
 
