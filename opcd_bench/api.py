@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from opcd_bench.config.suite import Suite
-    from opcd_bench.report.analysis.load import Results as Stored
+    from opcd_bench.report.analysis.load import StoredResults
     from opcd_bench.report.page.side_by_side import SideBySide
 
 Names = str | Path | Sequence[str | Path]
@@ -41,7 +41,7 @@ class FailedCell(NamedTuple):
 class Results:
     """The stored results of a suite, read when they are first asked for, and once.
 
-    Frames are plain pandas, a number a column. Accuracies, retention and their differences are
+    Frames are ordinary pandas, a number a column. Accuracies, retention and their differences are
     shares in [0, 1], not percent. Beside a statistic ``x`` stand ``x_low`` and ``x_high``, the ends
     of its 95 % bootstrap interval over examples, NaN where there is none (one example, or a value
     that does not vary). `load_results` reads a suite again after more has run.
@@ -59,16 +59,22 @@ class Results:
     def headline(self) -> pd.DataFrame:
         """The comparison: one row a (task, method, learning rate).
 
-        ``headline``: whether the method is compared at this rate. ``seeds``: how many are done;
-        ``state``: "done", or what is missing and why. ``n``: test examples. ``accuracy``: without
-        context on test, after training; ``base``: before it; ``ceiling``: the in-context teacher
-        (``larger_teacher`` tells whose, where a larger one teaches some methods); ``floor``: the
-        best policy that reads nothing. ``gap_closed``: (accuracy - base) / (ceiling - base).
-        ``parsed``: share of the responses with an answer. ``minimum_detectable_effect``: see the
-        report's caption. ``tokens_written``, ``tokens_scored``, ``seconds``: means over the seeds,
-        of training. ``chosen_steps``: by seed. ``runs``: the finished runs, by name. A retention
-        task adds ``<task>_before``, ``<task>_after``, ``<task>_change`` and its minimum detectable
-        effect.
+        ``headline``: whether the method is compared at this learning rate. ``seeds``: how many are
+        done; ``state``: "done", or what is missing and why; ``n``: test examples; ``control``, if
+        the suite has any: a method that cannot work by construction, to show that the harness does.
+
+        Scores on test: ``accuracy`` (after training, without context), ``base`` (before training),
+        ``ceiling`` (the in-context teacher; ``larger_teacher`` says whose, where a larger one
+        teaches some methods), ``floor`` (the best policy that does not read the question),
+        ``gap_closed`` ((accuracy - base) / (ceiling - base)), ``parsed`` (share of the responses
+        that contain an answer), ``minimum_detectable_effect`` (between two methods, power 80 %).
+
+        Cost, as means over the seeds: ``tokens_generated`` (by the rollout policy),
+        ``tokens_scored`` (by the teacher), ``seconds`` (of training, without evaluations).
+        ``chosen_steps``: by seed. ``runs``: the finished runs, by name.
+
+        A retention task adds ``<task>_before``, ``<task>_after``, ``<task>_change`` and
+        ``<task>_minimum_detectable_effect``.
 
         A row without a finished cell has no numbers. Raises StoreError where the cells cannot stand
         in one table.
@@ -103,16 +109,19 @@ class Results:
     @cached_property
     def training(self) -> pd.DataFrame:
         """What was logged at every optimiser step, as ``train.jsonl`` has it: divergences in nats,
-        entropies, gradient norm, tokens; ``step_learning_rate`` is the step's own rate.
+        entropies, gradient norm, tokens; ``step_learning_rate`` is that of the step.
         """
         return self._stored.trains
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
-        """Of a suite of several rounds, one row a (task, method, rate, round); else empty.
+        """One row a (task, method, learning rate, round) of a suite of rounds; else empty.
 
-        Scores and gains are shares with ``_low`` and ``_high``. Other frames are of single cells,
-        and empty for such a suite: each round is a suite of its own, below ``rounds/``.
+        On test: ``before`` and ``after`` (the student without context, before and after the round),
+        ``with_context`` (the student that entered the round), ``gain`` and ``since_start`` (since
+        round 1), ``deployed`` (its attempts that the context was made of). ``items`` and
+        ``tokens``: of the context. ``missing``: why seeds lack. Each round is a suite of its own,
+        below ``rounds/``, and the other frames are empty.
         """
         from opcd_bench.report.analysis import flat
         from opcd_bench.report.tables import rounds
@@ -186,8 +195,8 @@ class Results:
         """One test example's responses: before training, after it, and with the context.
 
         ``example_id``: by default one that training put right, if there is one; ``task`` and
-        ``method``: by default the suite's first. The run is that of the first seed, at the rate
-        where the method is compared. Raises UnknownName or StoreError.
+        ``method``: by default the suite's first. The run is that of the first seed, at the learning
+        rate where the method is compared. Raises UnknownName or StoreError.
         """
         from opcd_bench.report.page.side_by_side import side_by_side
 
@@ -214,7 +223,7 @@ class Results:
         return shown + "".join(f"<p>{escape(line)}</p>\n" for line in layout.caption(table))
 
     @cached_property
-    def _stored(self) -> Stored:
+    def _stored(self) -> StoredResults:
         from opcd_bench.report.analysis import load
 
         return load.load(self.path)

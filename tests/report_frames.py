@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 
 CELL = ["task", "method", "learning_rate", "seed"]
 COLUMNS = {
@@ -133,4 +133,4 @@ class Suite:
             name: pd.DataFrame(rows) if rows else pd.DataFrame(columns=COLUMNS[name])
             for name, rows in self.rows.items()
         }
-        return Results(root=Path("hand-made"), suite=self.suite, **frames)
+        return StoredResults(root=Path("hand-made"), suite=self.suite, **frames)

@@ -17,7 +17,7 @@ from opcd_bench.store.locate import located
 from opcd_bench.store.suite_dir import is_suite
 
 if TYPE_CHECKING:
-    from opcd_bench.report.analysis.load import Results
+    from opcd_bench.report.analysis.load import StoredResults
     from opcd_bench.report.page.folder import WrittenFiles
 
 
@@ -51,7 +51,7 @@ def report(
 
     where = out if out is not None else folder.default_out(path)
     seen = watching.signature(path) if watch else None
-    results: Results | None
+    results: StoredResults | None
     results, written = make(path, where)
     try:
         _tell(written, json)
@@ -69,7 +69,7 @@ def report(
         print("Every cell of the suite is done, so nothing is left to watch.", file=sys.stderr)
 
 
-def _again(path: Path, where: Path, json: bool) -> Results | None:
+def _again(path: Path, where: Path, json: bool) -> StoredResults | None:
     """Render once more while a grid writes; what cannot be read now waits for the next change."""
     from opcd_bench.report.page.make import make
 

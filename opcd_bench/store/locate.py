@@ -40,15 +40,11 @@ def located(run: str, output_dir: str) -> Path:
         beside = path.parent.iterdir() if path.parent.is_dir() and path.parent != Path() else ()
         known = {folder.name for folder in (*suites, *runs)}
         known |= {str(folder) for folder in beside if _is_stored(folder)}
-        hint = (
-            ""
-            if known
-            else f"There are no results in {output_dir}; give the folder of a run or suite."
-        )
+        hint = f"There are no results in {output_dir}; give the folder of a run or suite."
         if len(known) > 20:  # too many to list
             near = difflib.get_close_matches(run, known, cutoff=0.5)
             known = set(near) or {folder.name for folder in suites}
-        raise UnknownName("run or suite", run, known, hint)
+        raise UnknownName("run or suite", run, known, "" if known else hint)
     if len(found) > 1:
         listing = "\n".join(f"  {folder}" for folder in found)
         raise StoreError(

@@ -17,6 +17,7 @@ import opcd_bench
 from opcd_bench.config import suite as suite_settings
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.report.figures import forgetting as drawing
+from opcd_bench.report.tables import rounds
 from opcd_bench.runner.rounds import any_suite
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -249,12 +250,30 @@ def test_results_read_by_name_and_by_folder_are_the_same(results):
     pd.testing.assert_frame_equal(by_name.headline, results.headline)
 
 
+def test_rounds_have_a_number_a_column_in_the_words_of_users():
+    path = FACE.parents[1] / "results" / "reference" / "rounds"
+    results, stored = opcd_bench.load_results(path), rounds.read(path)
+    assert len(results.rounds) == len(stored) == 3
+    for row, told in zip(results.rounds.to_dict("records"), stored.to_dict("records"), strict=True):
+        assert row["runs"] == told["runs"].names and row["chosen_steps"] == tuple(told["steps"])
+        for ours, theirs in (
+            ("before", "plain before"), ("with_context", "told"), ("after", "plain after"),
+            ("since_start", "since start"), ("told_other_change", "told_other change"),
+        ):  # fmt: skip
+            interval = told[theirs]
+            assert [row[f"{ours}{end}"] for end in ("", "_low", "_high")] == pytest.approx(
+                [interval.value, interval.low, interval.high], rel=0, abs=0, nan_ok=True
+            )
+    assert results.samples.empty and "3 rounds" in repr(results)
+    assert "since start" in results._repr_html_()
+
+
 def test_what_is_no_suite_is_refused_with_near_names(results):
     with pytest.raises(UnknownName, match="Did you mean 'results/made'"):
         opcd_bench.load_results("results/mad")
     with pytest.raises(UnknownName, match="Did you mean 'made'"):
         opcd_bench.load_results("maed")
-    with pytest.raises(StoreError, match="is neither a run"):
+    with pytest.raises(StoreError, match="neither a run"):
         opcd_bench.load_results("results")
     with pytest.raises(StoreError, match="a run, not a suite; give the folder of its suite"):
         opcd_bench.load_results(results.path / results.headline["runs"][0][0])
@@ -337,6 +356,15 @@ def test_without_a_suite_methods_and_tasks_make_one(asked):
     assert asked[0].methods == ("opcd", "jsd") and asked[0].name.startswith("custom-")
     with pytest.raises(ConfigError, match="nothing to run"):
         opcd_bench.run(None)
+
+
+def test_methods_take_parameters_and_may_be_files(asked, tmp_path, opcd):
+    opcd("new", "method", "mine")
+    opcd_bench.run(methods=["opcd[k=4]", "opcd[k=256]", tmp_path / "mine.py"])
+    opcd_bench.run(methods="opcd[k=4],opcd,./mine.py")
+    for suite in asked:
+        assert suite.methods == ("opcd[k=4]", "opcd", "mine")
+        assert Path(suite.method_files["mine"]).resolve() == tmp_path / "mine.py"
 
 
 def test_a_size_is_that_of_a_named_suite(asked):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
-from opcd_bench.report.analysis.load import CELL, Results
+from opcd_bench.report.analysis.load import CELL, StoredResults
 
 WAY_OUT = "Move the runs of one of them to a folder of their own"
 
 
-def assert_comparable(results: Results) -> None:
+def assert_comparable(results: StoredResults) -> None:
     """Raise StoreError where one table would mix what cannot be compared.
 
     That is, among the finished cells of one task: different settings, two runs of one cell (its
@@ -34,7 +34,7 @@ def assert_comparable(results: Results) -> None:
         _assert_one_protocol(results)
 
 
-def _assert_one_protocol(results: Results) -> None:
+def _assert_one_protocol(results: StoredResults) -> None:
     done = results.cells.loc[results.cells["state"] == "done", "run"]
     evals = results.evals[results.evals["run"].isin(done)]
     for (task, measured, split), rows in evals.groupby(["task", "measured", "split"]):

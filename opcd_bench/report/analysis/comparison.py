@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from opcd_bench.report.analysis import curves, factorial, forgetting, frontier, pairwise
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Comparison:
     instructions: pd.DataFrame
 
 
-def compare(results: Results) -> Comparison:
+def compare(results: StoredResults) -> Comparison:
     """All frames of the comparison; StoreError where the cells cannot be compared."""
     areas, area_differences = frontier.dominated(results)
     return Comparison(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import headline
-from opcd_bench.report.analysis.load import CELL, Results
+from opcd_bench.report.analysis.load import CELL, StoredResults
 
 CURVES = [*CELL, "headline", "step", "tokens", "metric", "value", "kind"]
 NO_DIVERGENCE = "negative_log_likelihood"
@@ -81,7 +81,7 @@ METRICS: Mapping[str, Metric] = {
 """Every curve, in the order of the page. Values of percentages are shares in [0, 1]."""
 
 
-def curves(results: Results) -> pd.DataFrame:
+def curves(results: StoredResults) -> pd.DataFrame:
     """Long form: one row a (run, step, metric), runs of the sweep and of the headline rates alike.
 
     ``headline``: whether the run is of the rate at which its method is compared. ``tokens``: reply

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
 
@@ -50,7 +50,7 @@ class _Effect:
     note: str
 
 
-def effects(results: Results) -> pd.DataFrame:
+def effects(results: StoredResults) -> pd.DataFrame:
     """One row a (task, measured, effect); ``measured`` is "test" or a retention task.
 
     Of every two factors whose four corner methods are there, all else equal: the main effect of
@@ -104,7 +104,7 @@ def _rates(corners: Sequence[Standing]) -> str:
     return f"each at its own learning rate: {each}"
 
 
-def _described(results: Results) -> dict[tuple[str, str], Coordinates]:
+def _described(results: StoredResults) -> dict[tuple[str, str], Coordinates]:
     """(task, method) -> its factors' levels, of the finished cells."""
     done = results.cells[results.cells["state"] == "done"] if len(results.cells) else results.cells
     return {

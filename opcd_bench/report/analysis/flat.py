@@ -11,25 +11,29 @@ import pandas as pd
 
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.headline import TEST
-from opcd_bench.report.analysis.load import CELL, SAMPLE, Results
+from opcd_bench.report.analysis.load import CELL, SAMPLE, StoredResults
 from opcd_bench.report.analysis.statistics import Interval
 
 RENAMED: Mapping[str, str] = {
     "plain": "accuracy",
     "mde": "minimum_detectable_effect",
+    "tokens written": "tokens_generated",
     "steps": "chosen_steps",
     "larger": "larger_teacher",
+    "plain before": "before",
+    "told": "with_context",
+    "plain after": "after",
 }
 HEADLINE = [
     "task", "method", "learning_rate", "headline", "seeds", "state", "n", "accuracy", "floor",
-    "base", "ceiling", "gap_closed", "parsed", "minimum_detectable_effect", "tokens_written",
+    "base", "ceiling", "gap_closed", "parsed", "minimum_detectable_effect", "tokens_generated",
     "tokens_scored", "seconds", "chosen_steps", "runs",
 ]  # fmt: skip
 SAMPLES = [*CELL, *SAMPLE]
 CURVES = [*CELL, "headline", "step", "tokens", "dev_accuracy"]
 
 
-def of_headline(results: Results) -> pd.DataFrame:
+def of_headline(results: StoredResults) -> pd.DataFrame:
     """`headline.headline` with a number a column: for an interval ``x``, ``x_low``, ``x_high``.
 
     Shares in [0, 1]. ``n``: the test examples. ``chosen_steps`` and ``runs`` are tuples. Each
@@ -44,18 +48,20 @@ def of_headline(results: Results) -> pd.DataFrame:
     table = table.rename(columns={name: renamed.get(name, _snake(name)) for name in names})
     for name in ("chosen_steps", "runs"):
         table[name] = [tuple(v) if isinstance(v, list) else () for v in table[name]]
+    for name in {"larger_teacher", "control"} & set(table.columns):
+        table[name] = [value is True for value in table[name]]
     intervals = ["accuracy", "base", "ceiling", "gap_closed"]
     intervals += [f"{name}_{when}" for name in kept for when in headline.KEPT]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
 
 
-def of_samples(results: Results) -> pd.DataFrame:
+def of_samples(results: StoredResults) -> pd.DataFrame:
     """Every final score: one row a sample; base and ceiling as methods of these names.
 
     Columns `SAMPLES`. ``measured``: the task itself, or a retention task; ``split``: "test" or
     "retention"; ``score`` in [0, 1], NaN where unscored; ``outcome``: correct, wrong, unparsable,
-    truncated, failed or skipped. A reference has no rate and no seed, and on retention no task,
-    since all tasks share it.
+    truncated, failed or skipped. A reference has no learning rate and no seed; on retention it has
+    no task, since all tasks share it.
     """
     references = results.anchors.rename(columns={"reading": "method"})
     references = references.assign(
@@ -68,7 +74,7 @@ def of_samples(results: Results) -> pd.DataFrame:
     return both.astype({"seed": "Int64", "learning_rate": float, "sample": int})
 
 
-def of_curves(results: Results) -> pd.DataFrame:
+def of_curves(results: StoredResults) -> pd.DataFrame:
     """One row a (run, evaluated step), runs that are not done too; step 0 is the base.
 
     Columns `CURVES` and one a retention task that was scored along the way: mean scores in [0, 1].
@@ -105,7 +111,7 @@ def of_rounds(table: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns={n: RENAMED.get(n, _snake(str(n))) for n in table.columns})
     table["runs"] = [getattr(runs, "names", ()) for runs in table["runs"]]
     table["chosen_steps"] = [tuple(v) if isinstance(v, list) else () for v in table["chosen_steps"]]
-    numbers = ["deployed", "plain_before", "told", "plain_after", "gain", "since_start"]
+    numbers = ["deployed", "before", "with_context", "after", "gain", "since_start"]
     others = [n for n in table.columns if n.endswith(("_change", "_since_start", "_after"))]
     return spread(table, [*numbers, *others])
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis import headline, statistics
 from opcd_bench.report.analysis.headline import TEST
-from opcd_bench.report.analysis.load import CELL, Results
+from opcd_bench.report.analysis.load import CELL, StoredResults
 from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
 
@@ -21,7 +21,7 @@ POINTS = [
 BY_STEP = ["task", "measured", "method", "learning_rate", "seed", "step", "value", "change"]
 
 
-def points(results: Results) -> pd.DataFrame:
+def points(results: StoredResults) -> pd.DataFrame:
     """One row a (task, retention task, method), ``seed`` None, and one row each of its seeds.
 
     ``gain``: plain on test minus base. ``gap_closed``: gain / (ceiling - base). ``change``:
@@ -87,7 +87,7 @@ def on_front(gain: Iterable[float], kept: Iterable[float]) -> list[bool]:
     return front
 
 
-def by_step(results: Results) -> pd.DataFrame:
+def by_step(results: StoredResults) -> pd.DataFrame:
     """Retention along the training of each headline run: one row a (seed, evaluated step).
 
     ``value``: mean score at the step; ``change``: minus that of step 0, over the items that both

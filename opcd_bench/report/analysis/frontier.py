@@ -13,7 +13,7 @@ from opcd_bench.report.analysis import headline, statistics
 from opcd_bench.report.analysis.dominated import Fronts
 from opcd_bench.report.analysis.forgetting import on_front
 from opcd_bench.report.analysis.headline import TEST
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.statistics import Floats, Interval
 from opcd_bench.report.analysis.sweeps import Point, sweeps
 
@@ -25,7 +25,7 @@ AREAS = ["task", "measured", "method", "area", "bias", "rates", "seeds"]
 DIFFERENCES = ["task", "measured", "method", "other", "difference", "bias", "rates", "seeds"]
 
 
-def points(results: Results) -> pd.DataFrame:
+def points(results: StoredResults) -> pd.DataFrame:
     """One row a (task, retention task, method, rate, evaluated step); step 0 is the base.
 
     ``gain``: accuracy on dev minus the base's; ``change``: retention minus the base's. Both are
@@ -67,7 +67,7 @@ def points(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=POINTS).astype({"pareto": bool, "chosen": bool})
 
 
-def areas(results: Results) -> pd.DataFrame:
+def areas(results: StoredResults) -> pd.DataFrame:
     """One row a (task, retention task, method): the area that its points dominate.
 
     A point with gain g (at least 0) and retention r after training dominates the rectangle from
@@ -90,7 +90,7 @@ def areas(results: Results) -> pd.DataFrame:
     return dominated(results)[0]
 
 
-def area_differences(results: Results) -> pd.DataFrame:
+def area_differences(results: StoredResults) -> pd.DataFrame:
     """One row a pair of methods (``method`` before ``other`` by name): area minus area.
 
     From the resamples of `areas`, the same for both, so that what the two share cancels, and the
@@ -102,7 +102,7 @@ def area_differences(results: Results) -> pd.DataFrame:
     return dominated(results)[1]
 
 
-def dominated(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+def dominated(results: StoredResults) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`areas` and `area_differences` of one bootstrap: ask here where both are wanted."""
     areas_rows: list[dict[str, Any]] = []
     difference_rows: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ class _Compared:
     fronts: Fronts
 
 
-def _compared(results: Results) -> Iterator[_Compared]:
+def _compared(results: StoredResults) -> Iterator[_Compared]:
     for sweep in sweeps(results):
         told, plain = statistics.paired(
             *(results.anchor(reading, sweep.task, TEST) for reading in ("ceiling", "base"))
@@ -166,7 +166,7 @@ def _interval(differences: Floats) -> Interval:
     return statistics.interval_of(np.mean, differences[~np.isnan(differences)])
 
 
-def _chosen(results: Results) -> dict[str, set[Point]]:
+def _chosen(results: StoredResults) -> dict[str, set[Point]]:
     """Task -> each method's headline rate with the step that most of its seeds chose."""
     done = results.cells[results.cells["state"] == "done"]
     found: dict[str, set[Point]] = {str(task): set() for task in done["task"]}

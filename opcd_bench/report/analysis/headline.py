@@ -10,7 +10,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis import planned, statistics
 from opcd_bench.report.analysis.comparable import assert_comparable
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.planned import Key
 
 TEST = "test"
@@ -22,7 +22,7 @@ POINTS = ["task", "method", "learning_rate", "seeds"]
 KEPT = ("before", "after", "change")
 
 
-def headline(results: Results) -> pd.DataFrame:
+def headline(results: StoredResults) -> pd.DataFrame:
     """One row a (task, learning rate, method): gains, forgetting, intervals, cost.
 
     Shares in [0, 1], Interval columns hold ``statistics.Interval``. ``seeds``: how many are done;
@@ -64,7 +64,7 @@ def headline(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
-def points(results: Results) -> pd.DataFrame:
+def points(results: StoredResults) -> pd.DataFrame:
     """The one rate at which each (task, method) is compared, and its finished seeds.
 
     The rate with the most finished seeds; of several, the one with the highest dev accuracy at the
@@ -86,7 +86,7 @@ def points(results: Results) -> pd.DataFrame:
 
 
 def detectable(
-    results: Results, task: str, rate: float, method: str, measured: str = TEST
+    results: StoredResults, task: str, rate: float, method: str, measured: str = TEST
 ) -> float:
     """The minimum detectable effect of a method at a rate, the largest over the methods beside it.
 
@@ -118,7 +118,7 @@ def detectable(
     return max((value for value in found if not math.isnan(value)), default=math.nan)
 
 
-def _chosen_on_dev(results: Results, method: str, full: set[Key]) -> bool:
+def _chosen_on_dev(results: StoredResults, method: str, full: set[Key]) -> bool:
     """Whether a method stands at one rate of its own, by the suite's rule."""
     rates = [key for key in full if key[1] == method]
     return results.suite.get("headline_learning_rate") == "dev" and len(rates) == 1
@@ -128,7 +128,7 @@ def _columns_of(name: str) -> list[str]:
     return [*(f"{name} {when}" for when in KEPT), f"mde {name}"]
 
 
-def _begun(results: Results) -> list[Key]:
+def _begun(results: StoredResults) -> list[Key]:
     cells = results.cells
     columns = (cells["task"], cells["method"], cells["learning_rate"])
     return [
@@ -137,7 +137,7 @@ def _begun(results: Results) -> list[Key]:
 
 
 def _row(
-    results: Results,
+    results: StoredResults,
     key: Key,
     stands: Mapping[tuple[str, str], float],
     parsed: Mapping[str, float],
@@ -202,7 +202,7 @@ def _is_control(description: Mapping[str, Any]) -> bool:
     return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
 
 
-def _dev(results: Results) -> dict[str, float]:
+def _dev(results: StoredResults) -> dict[str, float]:
     """Run -> accuracy on its task's dev split at its chosen step; runs that are done."""
     done = results.cells[results.cells["state"] == "done"]
     chosen = dict(zip(done["run"], done["chosen_step"], strict=True))
@@ -216,7 +216,7 @@ def _dev(results: Results) -> dict[str, float]:
     }
 
 
-def _parsed(results: Results) -> dict[str, float]:
+def _parsed(results: StoredResults) -> dict[str, float]:
     """Run -> share of its scored test replies with an answer in them, whatever it is worth."""
     evals = results.evals
     rates = evals[(evals["split"] == TEST) & (evals["metric"] == "parse_rate")]
@@ -244,7 +244,7 @@ def _written(done: pd.DataFrame) -> float:
     )
 
 
-def _floor(results: Results, task: str) -> float:
+def _floor(results: StoredResults, task: str) -> float:
     """The best of the policies that read nothing, as the run stored it; NaN where it did not."""
     stored = results.suite.get("floors", {}).get(task, {})
     return max((v for name, v in stored.items() if name != "best possible"), default=math.nan)

@@ -42,7 +42,7 @@ _STEP_SCORES = re.compile(r"scores-(?P<measured>.+)-step_(?P<step>\d+)")
 
 
 @dataclass(frozen=True)
-class Results:
+class StoredResults:
     """Everything that a report is made of; without any run the frames are empty but for columns.
 
     ``cells``: `CELLS`, one row a run. ``settings``: what the cells of a task must share;
@@ -114,7 +114,7 @@ class Results:
         return self.anchor(reading, task, "test")
 
 
-def load(root: Path) -> Results:
+def load(root: Path) -> StoredResults:
     """Results of ``results/<suite>``, finished or not; StoreError where there is no suite."""
     if not is_suite(root):
         raise StoreError(f"{root}: no suite is stored here (no {SUITE}); run one: opcd-bench run")
@@ -153,7 +153,7 @@ def load(root: Path) -> Results:
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
-    return Results(
+    return StoredResults(
         root=root,
         suite=read_object(root / SUITE),
         cells=_frame(cells, CELLS),

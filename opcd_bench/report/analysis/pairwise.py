@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import headline, statistics
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
 
@@ -19,7 +19,7 @@ INSTRUCTIONS = [
 ]  # fmt: skip
 
 
-def matrix(results: Results) -> pd.DataFrame:
+def matrix(results: StoredResults) -> pd.DataFrame:
     """One row a pair of methods of a task (``method`` before ``other`` by name), each at its rate.
 
     ``difference``: method minus other on ``measured`` ("test" or a retention task, where the
@@ -64,7 +64,7 @@ def _pair(a: Standing, b: Standing, measured: str) -> dict[str, Any]:
     }
 
 
-def instructions(results: Results) -> pd.DataFrame:
+def instructions(results: StoredResults) -> pd.DataFrame:
     """Which instructions were forgotten: one row a (task, measure, method, instruction type).
 
     ``before`` and ``after``: shares of the instructions of this type that were followed (strict),

@@ -10,7 +10,7 @@ import pandas as pd
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.headline import TEST
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Standing:
     scores: Mapping[str, pd.DataFrame]
 
 
-def standings(results: Results) -> dict[str, list[Standing]]:
+def standings(results: StoredResults) -> dict[str, list[Standing]]:
     """Task -> its methods that have a finished cell, both by name.
 
     StoreError where the cells cannot be compared.

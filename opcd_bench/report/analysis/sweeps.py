@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis.comparable import assert_comparable
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.statistics import Floats
 
 Point = tuple[str, float, int]
@@ -32,7 +32,7 @@ class Sweep:
     before: dict[str, Floats]
 
 
-def sweeps(results: Results) -> Iterator[Sweep]:
+def sweeps(results: StoredResults) -> Iterator[Sweep]:
     """The sweep of each task that has a finished cell, by name.
 
     A point counts where all of ``seeds`` have it, so that all points rest on the same items and

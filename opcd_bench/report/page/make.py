@@ -6,12 +6,12 @@ import shlex
 from pathlib import Path
 
 from opcd_bench.report.analysis import load
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.page import folder, render
 from opcd_bench.report.page.folder import WrittenFiles
 
 
-def make(path: Path, where: Path) -> tuple[Results, WrittenFiles]:
+def make(path: Path, where: Path) -> tuple[StoredResults, WrittenFiles]:
     """Render the suite at ``path`` into ``where``: what was read, and what it changed there.
 
     Raises StoreError where the results cannot be compared or the folder is not a report's.

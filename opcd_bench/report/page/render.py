@@ -11,7 +11,7 @@ from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis import external
 from opcd_bench.report.analysis.comparison import Comparison, compare
 from opcd_bench.report.analysis.headline import headline
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import browser, page, published
 from opcd_bench.report.page.folder import PAGE
@@ -23,7 +23,7 @@ PROTOCOLS = ["task", "measured", "split", "protocol_hash"]
 MISSING = ["task", "learning_rate", "method", "state"]
 
 
-def render(results: Results, *, command: str) -> dict[str, bytes]:
+def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     """Every file of the report by its name relative to the report's folder.
 
     The same results give the same bytes. ``command``: what to type to make it again, as the page
@@ -98,7 +98,7 @@ def _flat(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(**mappings)
 
 
-def _published(results: Results) -> pd.DataFrame:
+def _published(results: StoredResults) -> pd.DataFrame:
     suite = results.suite
     tasks = {*suite.get("tasks", []), *results.cells["task"]}
     return published.rows(tasks, str(suite.get("model", "")))
@@ -126,13 +126,13 @@ def _by_instruction(rows: pd.DataFrame) -> str:
     return markup.sections_html([layout.of_frame(external.BY_INSTRUCTION, rows)])
 
 
-def _protocols(results: Results) -> pd.DataFrame:
+def _protocols(results: StoredResults) -> pd.DataFrame:
     """Under which protocol everything was measured; columns `PROTOCOLS`."""
     rows = results.evals[PROTOCOLS].drop_duplicates().sort_values(PROTOCOLS)
     return rows.reset_index(drop=True)
 
 
-def _notes(results: Results, missing: pd.DataFrame) -> list[str]:
+def _notes(results: StoredResults, missing: pd.DataFrame) -> list[str]:
     """What a reader must know before anything else."""
     cells = results.cells
     done = int((cells["state"] == "done").sum())

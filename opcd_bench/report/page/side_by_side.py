@@ -13,7 +13,7 @@ import pandas as pd
 
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.report.analysis import headline
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.jsonl import Row, read_rows
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SHARED
@@ -84,13 +84,13 @@ def _preformatted(text: str) -> str:
 
 
 def side_by_side(
-    results: Results,
+    results: StoredResults,
     example_id: str | None = None,
     *,
     task: str | None = None,
     method: str | None = None,
 ) -> SideBySide:
-    """The responses to one test example, at the method's headline rate and its first seed.
+    """The responses to one test example, at the method's headline learning rate, first seed.
 
     ``task`` and ``method``: by default the first of the suite that has a finished run.
     ``example_id``: by default the first example that was wrong before training and is correct after
@@ -123,7 +123,7 @@ def side_by_side(
     )
 
 
-def _run(results: Results, task: str | None, method: str | None) -> tuple[str, str, str]:
+def _run(results: StoredResults, task: str | None, method: str | None) -> tuple[str, str, str]:
     """Task, method, and the finished run that is shown of them."""
     points = headline.points(results)
     if points.empty:

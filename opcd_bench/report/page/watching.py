@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from opcd_bench.report.analysis import headline
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.files import is_temporary
 from opcd_bench.store.run_reader import CHECKPOINTS
 
@@ -32,7 +32,7 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, int, int]]:
             continue
 
 
-def finished(results: Results) -> bool:
+def finished(results: StoredResults) -> bool:
     """Whether every cell that suite.json asks for is done, the headline rates' seeds too."""
     states = headline.headline(results)["state"]
     return bool(len(states)) and bool((states == "done").all())

@@ -13,7 +13,7 @@ import pandas as pd
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import load, planned, statistics
 from opcd_bench.report.analysis.comparable import assert_comparable
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.layout import Runs, Section, of_frame
@@ -60,7 +60,7 @@ class Done:
     run: str
     seed: int
     record: Row
-    results: Results
+    results: StoredResults
     task: str
 
     def after(self, measured: str) -> pd.DataFrame:

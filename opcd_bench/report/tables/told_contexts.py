@@ -10,7 +10,7 @@ import pandas as pd
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.load import Results
+from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.tables.layout import Section, of_frame
 
 COLUMNS = ["task", "context", "taught by", "told", "plain", "plain - told", "tokens"]
@@ -22,7 +22,7 @@ SHOWN = {
 TEST = "test"
 
 
-def told_contexts(suites: Sequence[Results]) -> pd.DataFrame:
+def told_contexts(suites: Sequence[StoredResults]) -> pd.DataFrame:
     """One row a (task, suite, method, rate) that every suite with the task has finished.
 
     ``context`` is the suite's name, ``taught by`` the method, its rate and how many seeds.
@@ -68,7 +68,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
     ]
 
 
-def _in_common(suites: Sequence[Results]) -> list[tuple[str, str, float]]:
+def _in_common(suites: Sequence[StoredResults]) -> list[tuple[str, str, float]]:
     """(task, method, rate) that every suite with the task has done."""
     tasks = {task for results in suites for task, _, _ in results.finals}
     found = []
@@ -88,11 +88,13 @@ def _in_common(suites: Sequence[Results]) -> list[tuple[str, str, float]]:
     return found
 
 
-def _measures(results: Results, key: tuple[str, str, float]) -> set[str]:
+def _measures(results: StoredResults, key: tuple[str, str, float]) -> set[str]:
     return set(results.finals[key])
 
 
-def _row(results: Results, key: tuple[str, str, float], measures: Sequence[str]) -> dict[str, Any]:
+def _row(
+    results: StoredResults, key: tuple[str, str, float], measures: Sequence[str]
+) -> dict[str, Any]:
     task, method, rate = key
     scores = results.finals[key]
     cells = results.cells
@@ -116,7 +118,7 @@ def _row(results: Results, key: tuple[str, str, float], measures: Sequence[str])
     return row
 
 
-def _one_setting(suites: Sequence[Results], keys: Sequence[tuple[str, str, float]]) -> None:
+def _one_setting(suites: Sequence[StoredResults], keys: Sequence[tuple[str, str, float]]) -> None:
     """StoreError unless the suites differ in what was told and in nothing else."""
     for key in ("weights", "teacher_weights"):
         if len({str(results.suite.get(key)) for results in suites}) > 1:
@@ -140,11 +142,11 @@ def _one_setting(suites: Sequence[Results], keys: Sequence[tuple[str, str, float
             )
 
 
-def _names(suites: Sequence[Results]) -> str:
+def _names(suites: Sequence[StoredResults]) -> str:
     return ", ".join(results.root.name for results in suites)
 
 
-def _one_protocol(task: str, suites: Sequence[Results]) -> None:
+def _one_protocol(task: str, suites: Sequence[StoredResults]) -> None:
     found: dict[str, str] = {}
     for results in suites:
         evals = results.evals
