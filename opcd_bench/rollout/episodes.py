@@ -13,6 +13,7 @@ from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task
 from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
@@ -65,6 +66,7 @@ def play(
             f"{len(examples)} examples need as many seeds ({len(seeds)}) and env_seeds "
             f"({len(env_seeds)})"
         )
+    tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     limit = _limit(reader, sampling, max_prompt_length)
     told = context if isinstance(context, Sequence) else [context] * len(examples)
     seats = [_Seat(*of) for of in zip(examples, seeds, told, strict=True)]
@@ -84,9 +86,8 @@ def play(
                 asked.append((seat, ids))
         if not asked:
             break
-        replies = engine.generate(
-            [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked], sampling
-        )
+        requests = [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked]
+        replies = answered(engine, requests, sampling, tokenizer)
         for (seat, ids), reply in zip(asked, replies, strict=True):
             seat.turns.append(TurnRecord(seat.plain, ids, reply))
             _take(seat, reply)

@@ -119,6 +119,26 @@ def test_thinking_is_stripped_before_grading_and_kept_in_the_sample(tiny_loaded,
     assert result.samples[0]["reply"].startswith("<think>")
 
 
+def test_a_thought_that_the_prompt_opened_is_not_graded(tiny_loaded, tmp_path):
+    data = ifeval_folder(tmp_path, NO_COMMA, NO_COMMA)
+    tokenizer = tiny_tokenizer()
+    opened = "assistant\n<think>\n{% endif"
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n{% endif", opened)
+
+    def graded(engine):
+        (result,) = retention.measure(
+            tiny_loaded.model, tokenizer, ["ifeval"], decoding=GREEDY, data_dir=data, engine=engine
+        )
+        return result.samples
+
+    ours = graded(Parrot("no commas, so", "well, so</think>No commas."))
+    assert [s["graded"] for s in ours] == ["", "No commas."]
+    assert [s["score"] for s in ours] == [0.0, 1.0]
+    assert ours[0]["reply"] == "<think>\nno commas, so"
+    stock = graded(None)
+    assert all(s["reply"].startswith("<think>\n") and s["graded"] == "" for s in stock)
+
+
 def test_our_engine_and_lm_evals_own_generation_write_the_same_greedy_replies(talkative):
     ours = measure(talkative, engine=HFEngine(talkative), limit=24)[0]
     stock = measure(talkative, limit=24, batch_size=7)[0]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 from fixtures import tiny_tokenizer
+from opcd_bench.tasks.rule_math import RuleMath
 
 from opcd_bench.envs.task import (
     BestPossible,
@@ -199,6 +200,52 @@ def test_an_error_of_the_engine_is_not_the_task_s_failure() -> None:
 
     with pytest.raises(RuntimeError, match="engine"):
         played([example("a")], Broken())  # type: ignore[arg-type]
+
+
+THINKS = str(TOKENIZER.chat_template).replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+
+
+class Says(Recording):
+    """An engine that says one thing."""
+
+    def __init__(self, text: str, finish: str = "stop") -> None:
+        super().__init__(finish)
+        self.text = text
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        return [Reply((5, 2), (-0.5, -0.25), self.text, self.finish) for _ in requests]
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "outcome"),
+    [
+        ("maybe Answer: REFERENCE", "length", "truncated"),
+        ("maybe Answer: REFERENCE", "stop", "unparsable"),
+        ("maybe Answer: 1</think>\n\nAnswer: REFERENCE", "stop", "correct"),
+        ("maybe Answer: REFERENCE</think>\n\nAnswer: 1000", "stop", "wrong"),
+    ],
+)
+def test_a_reply_that_begins_in_a_thought_of_the_prompt_is_graded_by_what_follows_it(
+    said: str, finish: str, outcome: str
+) -> None:
+    task = RuleMath()
+    one = task.examples("dev")[0]
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = THINKS
+    result = only(
+        play(
+            task,
+            [one],
+            Says(said.replace("REFERENCE", str(one.reference)), finish),
+            tokenizer,
+            Sampling(),
+            seeds=[0],
+            env_seeds=[0],
+        )
+    )
+    assert result.outcome == outcome
+    assert result.turns[0].reply.text.startswith("<think>\nmaybe")
+    assert result.turns[0].reply.ids == (5, 2)
 
 
 def test_an_episode_is_stopped_and_graded_after_max_turns() -> None:
