@@ -196,6 +196,32 @@ def test_dropout_does_not_reach_the_replies_of_a_model_in_training(tiny_loaded):
     assert [s["reply"] for s in measure(tiny_loaded, limit=6)[0].samples] == resting
 
 
+LETTERS = ("keywords:letter_frequency",
+           {"let_relation": "at least", "letter": "#", "let_frequency": 1})  # fmt: skip
+"""As IFEval's record 1122 has it: the checker takes no ``#``, and draws a letter instead."""
+
+
+def test_a_grade_hangs_on_no_document_before_it(tiny_loaded, tmp_path):
+    said = "abcdefghijklm"
+
+    def values(*records):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        data = ifeval_folder(folder, *records)
+        # The record itself is the same, wherever it stands.
+        file = data / "ifeval" / "input_data.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows[-1] |= {"key": 1122, "prompt": "make a tweet"}
+        file.write_text("\n".join(map(json.dumps, rows)))
+        (result,) = measure(
+            tiny_loaded, ["ifeval"], data_dir=data, engine=Parrot(said), seed=len(rows)
+        )
+        return result.samples[-1]["values"]
+
+    found = [values(*[LETTERS] * before, LETTERS) for before in range(8)]
+    assert all(one == found[0] for one in found)
+
+
 def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(
     tiny_loaded, tmp_path
 ):
