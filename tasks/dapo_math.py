@@ -56,7 +56,7 @@ class DapoMath(DataTask):
     """One reply a problem; right if its answer is, as DAPO reads and compares it."""
 
     name = "dapo_math"
-    version = 1
+    version = 2
     summary = "competition problems with integer answers (DAPO-Math-17k, English); lessons told"
 
     def context(self) -> Context:

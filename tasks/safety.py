@@ -129,7 +129,7 @@ class Safety(DataTask):
     """One reply a text; right if the yes or no in its last answer tags is."""
 
     name = "safety"
-    version = 1
+    version = 2
     summary = "is a text abusive? (TweetEval, HateCheck, Ethos); the context is a system prompt"
     choices = (YES, NO)
 
