@@ -5,9 +5,9 @@ English part) or ``<data_dir>/dapo_math/``: the same three, or DAPO-Math-17k its
 problems without Chinese are kept, once each, and 1,000 go to dev and to test. The wrapping that
 both put around a problem is taken off: prompts are this project's own.
 
-The score is DAPO's: the last ``Answer:`` line, or else the last ``\boxed{}``, in its normal form,
-equals the reference letter for letter. Whether math-verify takes the two for equal is the metric
-``math_verify`` beside it.
+The score is DAPO's: the last ``Answer:`` line, or else the last whole ``\boxed{}``, in its normal
+form, equals the reference letter for letter. Whether math-verify takes the two for equal is the
+metric ``math_verify`` beside it; answers that it could not read in bounded time are not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
-from opcd_bench.envs.math_answers import equivalent, normal_form, read_answer
+from opcd_bench.envs.math_answers import dapo_answer, normal_form
+from opcd_bench.envs.math_equality import equivalent
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 1000, "test": 1000}
 PARTS = (
@@ -55,7 +56,7 @@ class DapoMath(DataTask):
     """One reply a problem; right if its answer is, as DAPO reads and compares it."""
 
     name = "dapo_math"
-    version = 1
+    version = 2
     summary = "competition problems with integer answers (DAPO-Math-17k, English); lessons told"
 
     def context(self) -> Context:
@@ -86,7 +87,7 @@ class DapoMath(DataTask):
 
     def graded(self, example: Example, reply: str) -> Grade:
         """DAPO's score, and ``math_verify`` beside it."""
-        read, right = read_answer(reply), str(example.reference)
+        read, right = dapo_answer(reply), str(example.reference)
         if read is None:
             why = "no 'Answer:' line and no box"
             return Grade(None, None, why, {"math_verify": 0.0})

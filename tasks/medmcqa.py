@@ -36,7 +36,7 @@ class MedMcqa(DataTask):
     """One reply a question; right if the letter in its last answer tags is."""
 
     name = "medmcqa"
-    version = 1
+    version = 2
     summary = "medical questions with four options (MedMCQA); the context is a system prompt"
     choices = tuple(LETTERS)
 

@@ -129,7 +129,7 @@ class Safety(DataTask):
     """One reply a text; right if the yes or no in its last answer tags is."""
 
     name = "safety"
-    version = 1
+    version = 2
     summary = "is a text abusive? (TweetEval, HateCheck, Ethos); the context is a system prompt"
     choices = (YES, NO)
 
@@ -164,7 +164,7 @@ class Safety(DataTask):
         read = tagged_answer(reply)
         if read is None:
             return Grade(None, None, "no <answer> tags")
-        answer = read.strip(" .*!\"'").lower()
+        answer = read.strip(" .*!\"'。").lower()
         if answer not in self.choices:
             return Grade(None, read, f"neither yes nor no in the answer tags: {read[:60]!r}")
         return Grade(float(answer == example.reference), answer, f"it is {example.reference}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from opcd_bench.store.files import write_atomic
 from opcd_bench.store.jsonl import object_text
 
 VERSION = 1
+_HIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\ufeff\\ud800-\\udfff]")
 KEYS = ("hash", "items", "placement", "provenance", "text", "version")
 """All keys of a JSON context; a file of one's own needs ``version`` and ``text`` alone."""
 
@@ -69,11 +71,12 @@ def resolve(name: str) -> Path:
 def read(path: Path) -> ContextFile:
     """The context in a file: ``.json`` as `write` makes it, anything else plain UTF-8 text.
 
-    Raises DataError for a file that is empty, of another shape, or that was edited after it was
-    made, so that its provenance would be another text's.
+    A byte order mark is no part of the text. Raises DataError for a file that is empty, of another
+    shape, that holds control characters, or that was edited after it was made, so that its
+    provenance would be another text's.
     """
     try:
-        raw = path.read_bytes().decode("utf-8")
+        raw = path.read_bytes().decode("utf-8-sig")  # Windows' editors begin a file with a BOM
     except UnicodeDecodeError as error:
         raise DataError(
             f"context {path}: not UTF-8 (byte {error.start}); save it as UTF-8"
@@ -81,7 +84,7 @@ def read(path: Path) -> ContextFile:
     except OSError as error:
         raise DataError(f"context {path}: cannot be read: {error.strerror}") from None
     if path.suffix != ".json":
-        return _telling(path, ContextFile(raw.strip()))
+        return _telling(path, _plain(path, ContextFile(raw.strip())))
     try:
         value = json.loads(raw)
     except ValueError as error:
@@ -103,7 +106,22 @@ def read(path: Path) -> ContextFile:
             f'{_hash(found)}), so its stored provenance is no longer true. Remove "hash" and '
             '"provenance" from it, or save the text as a .txt file'
         )
-    return _telling(path, found)
+    return _telling(path, found if "hash" in value else _plain(path, found))
+
+
+def _plain(path: Path, found: ContextFile) -> ContextFile:
+    """``found``; DataError where somebody's own text holds what no one can see, and tokens say.
+
+    A context that was made from a model's replies holds what the model wrote.
+    """
+    hidden = _HIDDEN.search(found.text)
+    if hidden is not None:
+        line = found.text.count("\n", 0, hidden.start()) + 1
+        raise DataError(
+            f"context {path}: line {line} holds the invisible character U+{ord(hidden[0]):04X}, "
+            "which the teacher would be told. Remove it, or save the file again as plain UTF-8 text"
+        )
+    return found
 
 
 def _telling(path: Path, found: ContextFile) -> ContextFile:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task, Turn
+from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task, Turn, Unreadable
 from opcd_bench.envs.textarena import Verdict
 from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.envs.worlds.board import action_of
@@ -121,10 +121,13 @@ class GameEpisode(Episode):
         self.messages: tuple[Message, ...] = (play.observe(),)
 
     def step(self, reply: str) -> Turn:
-        """Play the reply's action; raises RuntimeError when the game is over."""
+        """Play the reply's action; raises RuntimeError when the game is over, Unreadable."""
         if self._grade is not None:
             raise RuntimeError("this episode is over; open the example again for another attempt")
-        action = self._read(without_thinking(reply))
+        try:
+            action = self._read(without_thinking(reply))
+        except Exception as error:  # a task's own code, on a text that a model wrote
+            raise Unreadable(f"{type(error).__name__}: {error}") from error
         played = self._play.play(action)
         self._actions.append(action)
         self._happenings.append(played.happening)

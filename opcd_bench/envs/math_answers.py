@@ -1,4 +1,7 @@
-"""Answers to math problems: read from a reply, brought to DAPO's normal form, compared."""
+"""Answers to math problems: read from a reply, brought to DAPO's normal form, or to a number.
+
+Every reader passes over a reply once or a fixed number of times, whatever is in it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,54 @@ import re
 from fractions import Fraction
 
 from opcd_bench.envs.thinking import without_thinking
-from opcd_bench.errors import MissingPackage
 
-TIMEOUT = 3
-"""Seconds that math-verify may take to read an answer, or to compare two."""
+_ANSWER_LINE = re.compile(r"Answer[\s*_`}]{0,12}[:：](\s*)([^\n]+)", re.IGNORECASE)
+_BULLET = re.compile(r"[-*+•]\s+")
+_DAPO_LINE = re.compile(r"Answer\s*:\s*([^\n]+)", re.IGNORECASE)
+_BRACE = re.compile(r"\\boxed\{|[{}]")
 
-_ANSWER_LINE = re.compile(r"Answer\s*:\s*([^\n]+)", re.IGNORECASE)
-_NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?")
+MOST_DIGITS = 300
+"""The longest number that is read, in characters; int() gives up at 4,300 digits."""
+MOST_POWER = 300
+"""The largest exponent that is worked out."""
+
+_THIN = "\u2009"
+_AS_TYPED: dict[int | str, str] = {
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full width
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63", "-"),
+    **dict.fromkeys("\u00a0\u2007\u2008\u2009\u200a\u202f\u205f\u3000", _THIN),
+    **dict.fromkeys("\u200b\u2060\ufeff", ""),
+    **dict.fromkeys("\u00b7\u00d7\u22c5", "*"),
+    **{"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "\u2044": "/", "\u2019": "'"},
+}
+"""Digits, signs and blanks as people and models write them -> ASCII, and thin spaces."""
+_PLAIN = str.maketrans(_AS_TYPED)
+
+_TEX: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\\?\$|\\!"), ""),
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[,;: ]|~|\\(?:thinspace|quad)\b"), _THIN),
+    (re.compile(r"\\[dtc]?frac\s?\{\s?(\d+)\s?\}\s?\{\s?(\d+)\s?\}"), r" \1/\2 "),
+    (re.compile(r"\\[dtc]?frac\s?(\d)\s?(\d)"), r" \1/\2 "),
+    (re.compile(r"\\(?:times|cdot)\b"), "*"),
+    (re.compile(r"\b(?:minus|negative)\s(?=\d)", re.IGNORECASE), "-"),
+)
+_NUMBER = re.compile(
+    r"""
+    (?P<sign>(?<![\w)\]}])-[ \u2009]{0,2}(?=[\d.]))?
+    (?:
+        (?P<whole>\d+)[ \u2009]{1,2}(?P<above>\d+)[ ]?/[ ]?(?P<below>\d+)
+      | (?P<base>\d+)[ ]?\^[ ]?\{?[ ]?(?P<exponent>[-+]?\d+)
+      | (?P<number>\d{1,3}(?:[ \u2009'_]\d{3})+(?!\d)(?:\.\d+)? | \d[\d,]*(?:\.\d+)? | \.\d+)
+        (?:
+            [eE](?P<e>[-+]?\d+)(?!\w)
+          | [ \u2009]?[*xX][ \u2009]?10[ ]?\^[ ]?\{?[ ]?(?P<power>[-+]?\d+)
+        )?
+        (?:\s{0,3}/\s{0,3}(?P<over>\d+))?
+    )
+    """,
+    re.VERBOSE,
+)
 
 _REWRITTEN = (
     *((article, "") for article in ("an ", "a ")),
@@ -29,7 +73,7 @@ _UNITS = (
     "square ways integers dollars mph inches hours km units \\ldots sue points feet minutes digits "
     "cents degrees cm gm pounds meters meals edges students childrentickets multiples"
 ).split()
-_TEX = (
+_DROPPED = (
     *(rf"\text{{{inside}}}" for inside in ("s", ".", "\ns")),
     r"\text{}^2",
     r"\text{}^3",
@@ -48,28 +92,47 @@ _TEX = (
 def read_answer(reply: str) -> str | None:
     r"""The answer that a reply gives, as it is written; None where it gives none.
 
-    It is the rest of the last line that says ``Answer:``, or else the inside of the last
-    ``\boxed{…}``. What is thought is not read; all that is said is, where DAPO's own reward reads
-    the last 300 characters.
+    It is the rest of the last line that says ``Answer:`` (also ``**Answer**:`` and ``Answer：``),
+    or else the inside of the last whole ``\boxed{…}``. What is thought is not read.
     """
     said = without_thinking(reply)
     lines = _ANSWER_LINE.findall(said)
-    found = lines[-1] if lines else _boxed(said)
-    return found.strip() if found and found.strip() else None
+    if not lines:
+        return _whole(_boxed(said))
+    before, found = lines[-1]
+    # A minus in front of a line of its own and a blank is a list's.
+    return _whole(_BULLET.sub("", found, count=1) if _listed(before, found) else found)
+
+
+def _listed(before: str, found: str) -> bool:
+    return "\n" in before and _BULLET.match(found) is not None
+
+
+def dapo_answer(reply: str) -> str | None:
+    r"""The answer as DAPO's own reward finds it, or else the last whole box; None without either.
+
+    DAPO reads the last 300 characters and no box; here all that is said is read. ``**Answer**:``
+    is no answer to it.
+    """
+    said = without_thinking(reply)
+    lines = _DAPO_LINE.findall(said)
+    return _whole(lines[-1] if lines else _boxed(said))
+
+
+def _whole(found: str | None) -> str | None:
+    return found.strip() or None if found else None
 
 
 def _boxed(text: str) -> str | None:
-    r"""The inside of the last ``\boxed{…}`` with balanced braces."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
-        return None
-    first = start + len(r"\boxed{")
-    depth = 1
-    for place in range(first, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[first:place]
-    return None
+    r"""The inside of the last ``\boxed{…}`` that is closed; one that is cut off hides no other."""
+    unclosed: list[int | None] = []
+    last: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            unclosed.append(brace.end() if brace[0] != "{" else None)
+        elif unclosed and (begin := unclosed.pop()) is not None:
+            last = max(last or (begin, 0), (begin, brace.start()))
+    return None if last is None else text[slice(*last)]
 
 
 def normal_form(answer: str) -> str:
@@ -81,12 +144,9 @@ def normal_form(answer: str) -> str:
     left = answer.rpartition("=")[2]
     for text, instead in _REWRITTEN:
         left = left.replace(text, instead)
-    for text in (*_UNITS, *_TEX):
+    for text in (*_UNITS, *_DROPPED):
         left = left.replace(text, "")
-    left = re.sub(r".*?\$(.*?)\$.*", r"$\1$", left)
-    for macro in ("text", "textbf", "overline"):
-        left = re.sub(rf"\\{macro}{{(.*?)}}", r"\1", left)
-    left = re.sub(r"\\boxed{(.*)}", r"\1", left)
+    left = "\n".join(map(_unwrapped, left.split("\n")))
     left = re.sub(r"frac([^{])(.)", r"frac{\1}{\2}", left)
     left = re.sub(r"sqrt([^{])", r"sqrt{\1}", left)
     left = left.replace("$", "")
@@ -94,35 +154,79 @@ def normal_form(answer: str) -> str:
     return digits.strip() if digits.isdigit() else left.strip()
 
 
+def _unwrapped(line: str) -> str:
+    """A line out of its dollars, text macros and box; each as DAPO's patterns do it."""
+    left = _in_dollars(line)
+    for macro in ("text", "textbf", "overline"):
+        left = _without_macro(left, macro)
+    return _out_of_box(left)
+
+
+def _in_dollars(line: str) -> str:
+    """What stands between the first two dollars of a line, with them; else the line."""
+    parts = line.split("$", 2)
+    return f"${parts[1]}$" if len(parts) == 3 else line
+
+
+def _without_macro(line: str, macro: str) -> str:
+    r"""``\macro{inside}`` -> ``inside``, up to the next closing brace; else as it is."""
+    opens = f"\\{macro}{{"
+    found, place = [], 0
+    while (start := line.find(opens, place)) >= 0:
+        end = line.find("}", start + len(opens))
+        if end < 0:
+            break
+        found += [line[place:start], line[start + len(opens) : end]]
+        place = end + 1
+    return "".join([*found, line[place:]])
+
+
+def _out_of_box(line: str) -> str:
+    r"""``\boxed{inside}`` -> ``inside``, from the first box to the last brace of a line."""
+    before, opens, rest = line.partition(r"\boxed{")
+    inside, end, after = rest.rpartition("}")
+    return f"{before}{inside}{after}" if opens and end else line
+
+
 def number_of(answer: str) -> Fraction | None:
     """The number that an answer in words says: ``$1,234.50``, ``72 clips``, ``48 + 24 = 72``.
 
-    It is the first one right of the last ``=``; None where there is none.
+    It is the first one right of the last ``=``; None where there is none, or none of a size that
+    is worked out (`MOST_DIGITS`, `MOST_POWER`). Groups of three digits may stand apart, by commas,
+    blanks or TeX's spaces.
     """
-    found = _NUMBER.search(answer.rpartition("=")[2].replace("\\$", "").replace("$", ""))
-    if found is None:
+    said = answer.rpartition("=")[2].translate(_PLAIN)
+    for pattern, instead in _TEX:
+        said = pattern.sub(instead, said)
+    found = _NUMBER.search(said)
+    if found is None or len(found[0]) > MOST_DIGITS or said.startswith("^", found.end()):
         return None
-    above, _, below = re.sub(r"[,\s]", "", found[0]).partition("/")
-    if below and int(below) == 0:
+    value = _value(found)
+    return -value if value is not None and found["sign"] else value
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    if found["whole"]:
+        part = _ratio(Fraction(found["above"]), found["below"])
+        return None if part is None else int(found["whole"]) + part
+    if found["base"]:
+        return _power(Fraction(found["base"]), found["exponent"])
+    number = Fraction(re.sub(r"[, \u2009'_]", "", found["number"]))
+    exponent = found["e"] or found["power"]
+    if exponent:
+        scale = _power(Fraction(10), exponent)
+        if scale is None:
+            return None
+        number *= scale
+    return _ratio(number, found["over"]) if found["over"] else number
+
+
+def _ratio(above: Fraction, below: str) -> Fraction | None:
+    return above / int(below) if int(below) else None
+
+
+def _power(base: Fraction, exponent: str) -> Fraction | None:
+    power = int(exponent)
+    if abs(power) > MOST_POWER or (base == 0 and power < 0):
         return None
-    return Fraction(above) / int(below or 1)
-
-
-def equivalent(reference: str, answer: str) -> bool:
-    """Whether math-verify takes two answers for the same; False for what it cannot read.
-
-    Answers are read as TeX, and then as text. It times itself with an alarm signal, so this is for
-    the main thread. Raises MissingPackage.
-    """
-    try:
-        from math_verify import parse, verify
-    except ImportError as error:
-        raise MissingPackage(
-            "math-verify", 'pip install "math-verify[antlr4_13_2]>=0.9,<0.10"', str(error)
-        ) from None
-
-    gold = parse(f"${reference.strip('$ ')}$", parsing_timeout=TIMEOUT)
-    return any(
-        verify(gold, parse(form, parsing_timeout=TIMEOUT), timeout_seconds=TIMEOUT)
-        for form in (f"${answer.strip('$ ')}$", answer)
-    )
+    return Fraction(base**power)

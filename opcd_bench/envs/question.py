@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from opcd_bench.envs.task import (
 )
 from opcd_bench.envs.thinking import without_thinking
 
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 
 
 class QuestionEpisode(Episode):
@@ -123,9 +124,18 @@ def _fingerprint(task: type[DataTask], data_dir: str | None) -> str:
 
 
 def tagged_answer(reply: str) -> str | None:
-    """The inside of the last ``<answer>…</answer>``; None where there is none."""
-    found = _TAGGED.findall(reply)
-    return found[-1].strip() if found else None
+    """The inside of the last ``<answer>…</answer>``; None where there is none.
+
+    A tag that is never closed hides no other. Full-width letters and brackets come as plain ones.
+    """
+    found: str | None = None
+    begin: int | None = None
+    for tag in _TAG.finditer(reply):
+        if not tag[1]:
+            begin = tag.end()
+        elif begin is not None:
+            found, begin = reply[begin : tag.start()], None
+    return None if found is None else unicodedata.normalize("NFKC", found).strip()
 
 
 def majority_floor(answers: Sequence[str] | Sequence[int]) -> Floor:

@@ -159,10 +159,17 @@ class Turn:
     done: bool
 
 
+class Unreadable(Exception):
+    """A reply of a game could not be read: the reader raised, not the environment."""
+
+
 class Episode(ABC):
     """One attempt at one example: single use, no reset.
 
-    Protocol: read ``messages``; while not done, ``step(reply)``; then ``grade()``.
+    Protocol: read ``messages``; while not done, ``step(reply)``; then ``grade()``. What ``grade``
+    raises, and the ``step`` of a task of one turn, is the reply's doing if other replies are graded
+    (unparsable, which counts as 0); all else that an episode raises is the environment's (failed,
+    and in no mean). `Unreadable` says of a step in a game that it is the reply's.
     """
 
     messages: Sequence[Message]

@@ -14,6 +14,8 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 
 from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.errors import DataError
+from opcd_bench.models.decoded import opening, reply_text
+from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Request, Sampling
 from opcd_bench.seeds import seed_of
 
@@ -61,12 +63,22 @@ class ReplyLM(HFLM):  # type: ignore[misc]
         """Nothing: HFLM's would look the model up on the Hub."""
         return {}
 
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """Text of ids; the marks of thoughts stay, though a tokenizer calls them special."""
+        if not skip_special_tokens:
+            return str(super().tok_decode(tokens, skip_special_tokens=False))
+        return reply_text(self.tokenizer, [tokens] if isinstance(tokens, int) else list(tokens))
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Replies in the order of ``requests``; DataError for a prompt that would be cut."""
         self._refuse_overlong(requests)
         if self._engine is None:
             texts = super().generate_until(requests, disable_tqdm=True)
-            written = [LoggedReply(text, None) for text in texts]
+            prompts = [self.tok_encode(request.args[0]) for request in requests]
+            written = [
+                LoggedReply(opening(self.tokenizer, ids) + text, None)
+                for ids, text in zip(prompts, texts, strict=True)
+            ]
         else:
             written = self._from_engine(self._engine, requests)
         graded = []
@@ -105,7 +117,8 @@ class ReplyLM(HFLM):  # type: ignore[misc]
                 seed = seed_of("retention", task, prompt, seen[task, prompt], self._seed)
                 seen[task, prompt] += 1
                 asked.append(Request(ids, seed))
-            for place, reply in zip(places, engine.generate(asked, sampling), strict=True):
+            replies = answered(engine, asked, sampling, self.tokenizer)
+            for place, reply in zip(places, replies, strict=True):
                 written[place] = LoggedReply(reply.text, reply.finish)
         return [reply for reply in written if reply is not None]
 

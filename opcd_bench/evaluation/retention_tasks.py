@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy
 
 from opcd_bench.errors import DataError, UnknownName
 from opcd_bench.evaluation import ifeval
 from opcd_bench.hashing import text_digest
+from opcd_bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
@@ -54,7 +58,10 @@ def _whole_index() -> TaskManager:
 
 
 def load(name: str, manager: TaskManager, data_dir: Path | None) -> Any:
-    """The task with its documents: from ``data_dir`` where it has some, from the Hub otherwise."""
+    """The task with its documents: from ``data_dir`` where it has some, from the Hub otherwise.
+
+    Its grading draws from Python's and NumPy's random states, which the caller puts back.
+    """
     folder = None if data_dir is None else data_dir / name
     local = folder is not None and folder.is_dir()
     spec: str | dict[str, Any] = name
@@ -62,7 +69,7 @@ def load(name: str, manager: TaskManager, data_dir: Path | None) -> Any:
         spec = _local_spec(manager.task_index[name].yaml_path, folder)
     with ifeval.no_downloads():
         try:
-            return manager.load([spec])["tasks"][name]
+            return _drawing_by_document(manager.load([spec])["tasks"][name])
         except (OSError, ValueError) as error:
             if local:
                 raise
@@ -72,6 +79,24 @@ def load(name: str, manager: TaskManager, data_dir: Path | None) -> Any:
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
                 f"Check the connection, or put the data file in {where} and give --data-dir"
             ) from error
+
+
+def _drawing_by_document(task: Any) -> Any:
+    """``task``, whose grading draws the same for a document whatever was graded before it.
+
+    IFEval draws at random what a record does not give, or gives in a form it does not take: of
+    record 1122, which counts ``#``, a letter.
+    """
+    grade = task.process_results
+
+    def graded(doc: Any, results: Any) -> Any:
+        seed = seed_of("lm-eval grade", json.dumps(doc, sort_keys=True, default=str))
+        random.seed(seed)
+        numpy.random.seed(seed % 2**32)
+        return grade(doc, results)
+
+    task.process_results = graded
+    return task
 
 
 def _local_spec(yaml_path: Path, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -13,17 +14,20 @@ from opcd_bench.errors import DataError
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 
+_CONTROL = re.compile("[\\x00-\\x08\\x0e-\\x1b\\x7f\\ufeff]")
+
 
 def items_of(text: str, finish: Literal["stop", "length"]) -> list[str]:
     """The lessons of a reply, in order; what a thinking block says is none.
 
     A reply that was cut by the length limit loses its last line: it may be half a lesson, and only
-    whole ones count. White space is one blank, so that lessons compare word for word.
+    whole ones count. White space is one blank, so that lessons compare word for word, and control
+    characters (a NUL) are left out.
     """
     said = without_thinking(text)
     if finish == "length":
         said = said.rpartition("\n")[0]
-    return [" ".join(lesson.split()) for lesson in lessons_of(said)]
+    return [" ".join(_CONTROL.sub("", lesson).split()) for lesson in lessons_of(said)]
 
 
 def accumulated(

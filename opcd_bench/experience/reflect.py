@@ -12,6 +12,7 @@ from opcd_bench.experience.prompts import Prompts
 from opcd_bench.experience.trace import Trace, gives_away, trace_of
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 
@@ -96,7 +97,7 @@ def reflections(
             continue
         requests.append(Request(ids, one.seed))
         found.append(Reflection(one.example.id, "read", tuple(messages), len(ids)))
-    replies = iter(engine.generate(requests, sampling) if requests else ())
+    replies = iter(answered(engine, requests, sampling, loaded.tokenizer) if requests else ())
     return [
         _answered(one, next(replies)) if one is not None and one.status == "read" else one
         for one in found

@@ -63,7 +63,8 @@ class Reply:
 
     ``ids`` end with the end-of-sequence token if ``finish`` is ``stop``; ``logprobs`` are those of
     the written tokens under the full softmax before top-k and top-p, at ``logprob_temperature``
-    (None: at the sampling temperature, at 1 if greedy); ``text`` is decoded without special tokens.
+    (None: at the sampling temperature, at 1 if greedy); ``text`` is decoded without special tokens,
+    marks of thoughts apart, and begins with that of a thought that the prompt opened (`answered`).
     """
 
     ids: tuple[int, ...]

@@ -9,10 +9,12 @@ from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task
+from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task, Unreadable
 from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.rollout import regraded
+from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
@@ -28,6 +30,7 @@ class _Seat:
 
     example: Example
     seed: int
+    env_seed: int
     context: Context | None = None
     episode: Episode | None = None
     plain: tuple[Message, ...] = ()
@@ -58,18 +61,21 @@ def play(
     place.
 
     An exception from the task's own code makes that episode ``failed``, with the traceback in
-    ``grade.why``, and the others go on; a UserError is passed on.
+    ``grade.why``, and the others go on; a UserError is passed on. But where a grader raises on a
+    reply and not on others (`regraded.unread`), the reply is unparsable: no reply leaves the mean.
+    A reply that the length limit cut inside its answer is truncated, whatever was read from it.
     """
     if not len(examples) == len(seeds) == len(env_seeds):
         raise ValueError(
             f"{len(examples)} examples need as many seeds ({len(seeds)}) and env_seeds "
             f"({len(env_seeds)})"
         )
+    tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     limit = _limit(reader, sampling, max_prompt_length)
     told = context if isinstance(context, Sequence) else [context] * len(examples)
-    seats = [_Seat(*of) for of in zip(examples, seeds, told, strict=True)]
-    for seat, env_seed in zip(seats, env_seeds, strict=True):
-        _open(task, seat, env_seed)
+    seats = [_Seat(*of) for of in zip(examples, seeds, env_seeds, told, strict=True)]
+    for seat in seats:
+        _open(task, seat)
     for turn in range(task.max_turns):
         asked: list[tuple[_Seat, tuple[int, ...]]] = []
         for seat in seats:
@@ -84,15 +90,14 @@ def play(
                 asked.append((seat, ids))
         if not asked:
             break
-        replies = engine.generate(
-            [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked], sampling
-        )
+        requests = [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked]
+        replies = answered(engine, requests, sampling, tokenizer)
         for (seat, ids), reply in zip(asked, replies, strict=True):
             seat.turns.append(TurnRecord(seat.plain, ids, reply))
-            _take(seat, reply)
+            _take(task, seat, reply)
     for seat in seats:
         if seat.result is None:
-            _finish(seat)
+            _finish(task, seat)
     results = [seat.result for seat in seats if seat.result is not None]
     assert len(results) == len(seats)
     return results
@@ -130,16 +135,16 @@ def _overlong(
     )
 
 
-def _open(task: Task, seat: _Seat, env_seed: int) -> None:
+def _open(task: Task, seat: _Seat) -> None:
     def opened() -> Episode:
-        episode = task.open(seat.example, env_seed)
+        episode = task.open(seat.example, seat.env_seed)
         seat.plain = tuple(dict(message) for message in episode.messages)
         return episode
 
-    seat.episode = _guarded(seat, opened)
+    seat.episode = _guarded(task, seat, opened, reads=False)
 
 
-def _take(seat: _Seat, reply: Reply) -> None:
+def _take(task: Task, seat: _Seat, reply: Reply) -> None:
     """Hand the reply to the episode; finish it if it is over."""
     episode = seat.episode
     assert episode is not None
@@ -150,11 +155,11 @@ def _take(seat: _Seat, reply: Reply) -> None:
             seat.plain = tuple(dict(message) for message in episode.messages)
         return done
 
-    if _guarded(seat, over):
-        _finish(seat)
+    if _guarded(task, seat, over, reads=task.max_turns == 1):
+        _finish(task, seat)
 
 
-def _finish(seat: _Seat) -> None:
+def _finish(task: Task, seat: _Seat) -> None:
     episode = seat.episode
     assert episode is not None
 
@@ -164,10 +169,18 @@ def _finish(seat: _Seat) -> None:
             raise TypeError(f"grade() returned {grade!r}, not a Grade")
         return grade, episode.feedback()
 
-    finished = _guarded(seat, graded)
+    finished = _guarded(task, seat, graded, reads=True)
     if finished is None:
         return
     grade, feedback = finished
+    if grade.score == 1.0 and seat.turns and seat.turns[-1].reply.finish == "length":
+        replies = [turn.reply.text for turn in seat.turns]
+        grade = regraded.cut_off(task, seat.example, seat.env_seed, replies, grade) or grade
+    _end(seat, grade, feedback)
+
+
+def _end(seat: _Seat, grade: Grade, feedback: str = "") -> None:
+    """Set the result of an attempt that was graded."""
     outcome: Outcome = "wrong"
     if grade.score == 1.0:
         outcome = "correct"
@@ -178,13 +191,23 @@ def _finish(seat: _Seat) -> None:
     seat.result = Trajectory(seat.example.id, tuple(seat.turns), grade, outcome, feedback)
 
 
-def _guarded(seat: _Seat, call: Callable[[], T]) -> T | None:
-    """What the task's own code returns; if it raises, None, and the seat's result is ``failed``."""
+def _guarded(task: Task, seat: _Seat, call: Callable[[], T], *, reads: bool) -> T | None:
+    """What the task's own code returns; if it raises, None, and the seat has its result.
+
+    It is ``failed``, unless the code ``reads`` replies and this reply is to blame.
+    """
     try:
         return call()
     except (UserError, CellFailed):
         raise
-    except Exception:
-        grade = Grade(None, None, traceback.format_exc(limit=-4))
+    except Exception as error:
+        traced = traceback.format_exc(limit=-4)
+        if seat.turns and (reads or isinstance(error, Unreadable)):
+            before = [turn.reply.text for turn in seat.turns[:-1]]
+            grade = regraded.unread(task, seat.example, seat.env_seed, before, error)
+            if grade is not None:
+                _end(seat, grade)
+                return None
+        grade = Grade(None, None, traced)
         seat.result = Trajectory(seat.example.id, tuple(seat.turns), grade, "failed", "")
         return None

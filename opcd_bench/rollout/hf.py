@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from opcd_bench.errors import CellFailed
 from opcd_bench.models import adapters, cpu
+from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.attention import fast_on_cpu
 from opcd_bench.rollout.draw import draw, uniforms
@@ -146,8 +147,7 @@ class HFEngine:
                     f"model {self.loaded.name!r} gave logits that are not finite during "
                     "generation, so its weights have diverged; lower the learning rate"
                 )
-            text = self.loaded.tokenizer.decode(ids[:length], skip_special_tokens=True)
-            assert isinstance(text, str)
+            text = reply_text(self.loaded.tokenizer, ids[:length])
             replies.append(
                 Reply(tuple(ids[:length]), logprobs, text, "stop" if stopped else "length")
             )

@@ -12,6 +12,7 @@ import torch
 
 from opcd_bench.errors import CellFailed, EngineDied, ModelError
 from opcd_bench.models import adapters
+from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
 
@@ -157,8 +158,7 @@ def replies(
                 f"has only {reader.vocab_size} tokens (the rest of its LM head is padding), so "
                 "its weights have diverged; lower the learning rate"
             )
-        text = reader.tokenizer.decode(list(written.ids), skip_special_tokens=True)
-        assert isinstance(text, str)
+        text = reply_text(reader.tokenizer, written.ids)
         logprobs = tuple(round(x, 6) for x in written.logprobs)
         found.append(Reply(written.ids, logprobs, text, written.finish, RAW_TEMPERATURE))
     return found

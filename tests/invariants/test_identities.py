@@ -16,11 +16,11 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 CELLS = {
     "micro": (48, "f0aadb7ed9"),
-    "paper_cross_size": (7, "c94db2e9ae"),
+    "paper_cross_size": (7, "fa01a23153"),
     "paper_frozen_lake": (4, "aacd45c0a9"),
-    "paper_math": (4, "68b81ebd6b"),
-    "paper_medical": (4, "d6749759af"),
-    "paper_safety": (4, "8cc88b1da4"),
+    "paper_math": (4, "fe9e85e054"),
+    "paper_medical": (4, "3b755acd25"),
+    "paper_safety": (4, "f90db93cf0"),
     "paper_sokoban": (4, "1edd79cff5"),
     "quick": (4, "01f99611c1"),
 }

@@ -318,13 +318,17 @@ def worked(problem: MathProblem, rules: Rules, rng: random.Random) -> str:
     return "\n".join([*lines, f"Answer: {every[-1][3]}"])
 
 
-_ANSWER = re.compile(r"Answer:\s*(-?\d+)\b")
+_ANSWER = re.compile(r"Answer[*_]{0,2}[:：][\s*_]*((?:[-−]|(?<!\n)[-−] )?)(\d+)\b(?![.,]\d)")
+_MOST_DIGITS = 300
 
 
 def read_answer(reply: str) -> int | None:
-    """The number of the last ``Answer: N`` of a reply; None where there is none."""
+    """The number of the last ``Answer: N`` of a reply; None where there is none to be read."""
     found = _ANSWER.findall(reply)
-    return int(found[-1]) if found else None
+    if not found or len(found[-1][1]) > _MOST_DIGITS:
+        return None
+    sign, digits = found[-1]
+    return -int(digits) if sign else int(digits)
 
 
 def feedback(problem: MathProblem, rules: Rules) -> str:

@@ -36,6 +36,34 @@ def test_a_json_context_of_ones_own_needs_version_and_text_alone(tmp_path):
     assert read(file) == ContextFile("Be brief.")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_context(tmp_path):
+    for name, text in (("a.txt", "Be brief."), ("a.json", '{"version": 1, "text": "Be brief."}')):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert read(tmp_path / name) == ContextFile("Be brief.")
+
+
+@pytest.mark.parametrize("code", [0x00, 0x07, 0x1B, 0x7F, 0xFEFF])
+def test_what_no_one_can_see_is_refused_with_its_line(tmp_path, code):
+    text = f"Be brief.\nAnd{chr(code)} kind.\tAlways."
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "text": text}))
+    for file in tmp_path.iterdir():
+        with pytest.raises(DataError, match=rf"line 2 holds the invisible character U\+{code:04X}"):
+            read(file)
+
+
+def test_half_a_character_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"version": 1, "text": "a \\ud800 b"}')
+    with pytest.raises(DataError, match=r"U\+D800"):
+        read(tmp_path / "a.json")
+
+
+def test_what_a_model_wrote_is_read_as_it_was_made(tmp_path):
+    made = ContextFile("- EXPERIENCE ITEM: a\x07b", "user")
+    write(tmp_path / "a.json", made)
+    assert read(tmp_path / "a.json") == made
+
+
 def test_an_edited_text_is_refused_because_its_provenance_is_anothers(tmp_path):
     file = tmp_path / "a.json"
     write(file, MADE)

@@ -169,6 +169,30 @@ def test_the_last_answer_of_a_reply_counts():
     assert world.read_answer("Answer: ") is None
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("Answer: -5", -5),
+        ("Answer: \u22125", -5),
+        ("Answer: - 5", -5),
+        ("**Answer**: 12", 12),
+        ("**Answer:** 12", 12),
+        ("Answer：12", 12),
+        ("Answer: 12.", 12),
+        ("Answer: 12, since", 12),
+        # a number of which this would be a part
+        ("Answer: 12.5", None),
+        ("Answer: 1,080", None),
+        ("Answer: 1e5", None),
+        ("Answer: " + "9" * 5000, None),
+        ("Answer: 5\nAnswer: " + "9" * 5000, None),
+        ("Answer:" * 20_000, None),
+    ],
+)
+def test_an_answer_is_read_as_people_write_it_and_whole(reply, answer):
+    assert world.read_answer(reply) == answer
+
+
 def test_splits_share_no_expression():
     task = rule_math.TASK()
     seen = {

@@ -1,5 +1,7 @@
 """What tasks of published questions share: one reply, thinking apart, rows read once."""
 
+import time
+
 import pytest
 from opcd_bench.tasks.gsm8k import Gsm8k
 from small_data import write_gsm8k
@@ -62,7 +64,18 @@ def test_the_majority_floor_is_the_most_frequent_answer_s_share():
         ("<answer></answer>", ""),
         ("<answer>B", None),
         ("B", None),
+        ("<answer>A, no: <answer>B</answer>", "B"),
+        ("<answer>B</answer> or <answer>C", "B"),
+        ("B</answer> <answer>C</answer></answer>", "C"),
+        ("<answer>（Ｂ）</answer>", "(B)"),
     ],
 )
 def test_the_last_answer_tags_are_read(reply, answer):
     assert tagged_answer(reply) == answer
+
+
+@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<answer></answer>", "<answer"])
+def test_tags_are_read_in_one_pass(piece):
+    begin = time.process_time()
+    tagged_answer(piece * (140_000 // len(piece)))
+    assert time.process_time() - begin < 2

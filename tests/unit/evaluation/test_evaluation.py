@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from opcd_bench.tasks.rule_math import RuleMath
 from toy import Toy, toy_suite
 
 from opcd_bench.envs.task import Context, Contexts, Episode, Example, Grade, Turn
@@ -67,6 +68,24 @@ class Parrot:
         prompt = self.loaded.tokenizer.decode(list(request.prompt_ids))
         (word,) = [w for w in ENDINGS if w in prompt]
         return Reply((5, 2), (0.0, 0.0), "x", ENDINGS[word][1])
+
+
+def test_a_reply_that_the_grader_cannot_bear_stays_in_the_mean(tiny_loaded, suite):
+    task = RuleMath()
+    (one, *_) = task.examples("test")
+    said = [f"Answer: {one.reference}", *["Answer: " + "9" * 5000] * 4, *["Answer: 1000"] * 3]
+
+    class Says:
+        def generate(self, requests, sampling):
+            return [Reply((5, 2), (0.0, 0.0), text, "stop") for text in said]
+
+    found = evaluate(
+        task, "test", items=1, samples=8, told=False, loaded=tiny_loaded, engine=Says(),
+        suite=suite, seed=0,
+    )  # fmt: skip
+    assert found.metrics["accuracy"] == 0.125
+    assert (found.metrics["unparsable_rate"], found.metrics["wrong_rate"]) == (0.5, 0.375)
+    assert found.n_unscored == 0
 
 
 def score(words, loaded, suite, *, engine=None, split="test", task=Script, **values):

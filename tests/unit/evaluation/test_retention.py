@@ -119,6 +119,26 @@ def test_thinking_is_stripped_before_grading_and_kept_in_the_sample(tiny_loaded,
     assert result.samples[0]["reply"].startswith("<think>")
 
 
+def test_a_thought_that_the_prompt_opened_is_not_graded(tiny_loaded, tmp_path):
+    data = ifeval_folder(tmp_path, NO_COMMA, NO_COMMA)
+    tokenizer = tiny_tokenizer()
+    opened = "assistant\n<think>\n{% endif"
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n{% endif", opened)
+
+    def graded(engine):
+        (result,) = retention.measure(
+            tiny_loaded.model, tokenizer, ["ifeval"], decoding=GREEDY, data_dir=data, engine=engine
+        )
+        return result.samples
+
+    ours = graded(Parrot("no commas, so", "well, so</think>No commas."))
+    assert [s["graded"] for s in ours] == ["", "No commas."]
+    assert [s["score"] for s in ours] == [0.0, 1.0]
+    assert ours[0]["reply"] == "<think>\nno commas, so"
+    stock = graded(None)
+    assert all(s["reply"].startswith("<think>\n") and s["graded"] == "" for s in stock)
+
+
 def test_our_engine_and_lm_evals_own_generation_write_the_same_greedy_replies(talkative):
     ours = measure(talkative, engine=HFEngine(talkative), limit=24)[0]
     stock = measure(talkative, limit=24, batch_size=7)[0]
@@ -174,6 +194,32 @@ def test_dropout_does_not_reach_the_replies_of_a_model_in_training(tiny_loaded):
     resting = [s["reply"] for s in measure(tiny_loaded, limit=6)[0].samples]
     tiny_loaded.model.train()
     assert [s["reply"] for s in measure(tiny_loaded, limit=6)[0].samples] == resting
+
+
+LETTERS = ("keywords:letter_frequency",
+           {"let_relation": "at least", "letter": "#", "let_frequency": 1})  # fmt: skip
+"""As IFEval's record 1122 has it: the checker takes no ``#``, and draws a letter instead."""
+
+
+def test_a_grade_hangs_on_no_document_before_it(tiny_loaded, tmp_path):
+    said = "abcdefghijklm"
+
+    def values(*records):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        data = ifeval_folder(folder, *records)
+        # The record itself is the same, wherever it stands.
+        file = data / "ifeval" / "input_data.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows[-1] |= {"key": 1122, "prompt": "make a tweet"}
+        file.write_text("\n".join(map(json.dumps, rows)))
+        (result,) = measure(
+            tiny_loaded, ["ifeval"], data_dir=data, engine=Parrot(said), seed=len(rows)
+        )
+        return result.samples[-1]["values"]
+
+    found = [values(*[LETTERS] * before, LETTERS) for before in range(8)]
+    assert all(one == found[0] for one in found)
 
 
 def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(

@@ -20,6 +20,7 @@ def words(items):
         ("- EXPERIENCE ITEM:\n- EXPERIENCE ITEM: next", ["next"]),
         ("<think>\n- EXPERIENCE ITEM: a draft\n</think>\n- EXPERIENCE ITEM: final", ["final"]),
         ("<think>\n- EXPERIENCE ITEM: never ended", []),
+        ("- EXPERIENCE ITEM: a\x00 b\ufeff\x07", ["a b"]),
         ("- EXPERIENCE ITEM: opened by the template\n</think>\n- EXPERIENCE ITEM: b", ["b"]),
         ("", []),
     ],

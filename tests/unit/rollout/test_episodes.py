@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 from fixtures import tiny_tokenizer
+from opcd_bench.tasks.frozen_lake import FrozenLake
+from opcd_bench.tasks.rule_math import RuleMath
 
 from opcd_bench.envs.task import (
     BestPossible,
@@ -94,6 +96,20 @@ class Recording:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         self.calls.append(list(requests))
         return [Reply((5, 2), (-0.5, -0.25), f"r{r.seed % 97}", self.finish) for r in requests]
+
+
+THINKS = str(TOKENIZER.chat_template).replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+
+
+class Says(Recording):
+    """An engine that says one thing."""
+
+    def __init__(self, text: str, finish: str = "stop") -> None:
+        super().__init__(finish)
+        self.text = text
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+        return [Reply((5, 2), (-0.5, -0.25), self.text, self.finish) for _ in requests]
 
 
 def example(name: str, turns: int = 1, score: float | None = 1.0, **more: object) -> Example:
@@ -187,6 +203,121 @@ def test_a_task_that_raises_fails_its_own_episode_alone(fault: str, why: str, tu
     assert (other.outcome, len(other.turns)) == ("correct", 2)
 
 
+class Picky(Episode):
+    """Fails on a reply with an x, where its example says: on reading, on grading, on feedback."""
+
+    def __init__(self, example: Example) -> None:
+        self.fault = example.content["fault"]
+        self.messages: Sequence[Message] = ({"role": "user", "content": "?"},)
+        self.reply = ""
+
+    def _stumble(self, where: str) -> None:
+        if self.fault in (where, f"{where} always"):
+            if "x" in self.reply or self.fault.endswith("always"):
+                raise ValueError(f"no {where} of {self.reply!r}\nat all")
+            if not self.reply:
+                raise IndexError("it does not expect an empty reply either")
+
+    def step(self, reply: str) -> Turn:
+        self.reply = reply
+        self._stumble("step")
+        return Turn(tuple(self.messages), True)
+
+    def grade(self) -> Grade:
+        self._stumble("grade")
+        return Grade(1.0, self.reply, "as it is", {"other": 1.0})
+
+    def feedback(self) -> str:
+        self._stumble("feedback")
+        return ""
+
+
+class PickyTask(Planned):
+    max_turns = 1
+
+    def open(self, example: Example, seed: int) -> Episode:
+        return Picky(example)
+
+
+def picked(fault: str, said: str, finish: str = "stop", turns: int = 1) -> Trajectory:
+    task = PickyTask()
+    task.max_turns = turns
+    one = Example({"fault": fault}, reference="7")
+    return only(
+        play(task, [one], Says(said, finish), TOKENIZER, Sampling(), seeds=[0], env_seeds=[0])
+    )
+
+
+@pytest.mark.parametrize("where", ["step", "grade", "feedback"])
+def test_a_reply_on_which_the_grader_raises_is_unparsable_and_says_why(where: str) -> None:
+    found = picked(where, "x")
+    assert (found.outcome, found.grade.score, found.grade.also) == (
+        "unparsable",
+        None,
+        {"other": 0.0},
+    )
+    why = f"the grader raised on this reply, not on others: ValueError: no {where} of 'x'"
+    assert found.grade.why == why
+    assert picked(where, "").outcome == "unparsable"
+    assert picked(where, "y").outcome == "correct"
+    assert picked(where, "x", "length").outcome == "truncated"
+
+
+@pytest.mark.parametrize("where", ["step", "grade", "feedback"])
+def test_a_grader_that_raises_on_every_reply_is_broken(where: str) -> None:
+    found = picked(f"{where} always", "x")
+    assert (found.outcome, found.grade.score) == ("failed", None)
+    assert "Traceback" in found.grade.why
+
+
+def test_an_environment_of_several_turns_that_breaks_on_a_reply_has_failed() -> None:
+    assert picked("step", "x", turns=2).outcome == "failed"
+
+
+def test_a_game_s_reader_that_raises_is_the_reply_s_doing() -> None:
+    class Reads(FrozenLake):
+        def action_of(self, reply: str) -> str | None:
+            return str(int(reply)) if reply else None
+
+    task = Reads()
+    (one, *_) = task.examples("dev")
+    found = only(
+        play(task, [one], Says("9" * 5000), TOKENIZER, Sampling(), seeds=[0], env_seeds=[0])
+    )
+    assert found.outcome == "unparsable"
+    assert "Unreadable: ValueError: Exceeds the limit" in found.grade.why
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "outcome"),
+    [
+        ("Answer: REFERENCE", "stop", "correct"),
+        ("Answer: REFERENCE", "length", "truncated"),
+        ("**Answer**: **REFERENCE", "length", "truncated"),
+        ("Answer: REFERENCE\n", "length", "correct"),
+        ("Answer: REFERENCE\nThat is", "length", "correct"),
+        ("Answer: REFERENCE, since", "length", "correct"),
+        ("Answer: 1000", "length", "truncated"),
+        ("Answer: REFERENCE <think>or", "length", "correct"),
+    ],
+)
+def test_a_reply_that_is_cut_inside_its_answer_is_truncated(
+    said: str, finish: str, outcome: str
+) -> None:
+    task = RuleMath()
+    (one, *_) = task.examples("dev")
+    engine = Says(said.replace("REFERENCE", str(one.reference)), finish)
+    found = only(play(task, [one], engine, TOKENIZER, Sampling(), seeds=[0], env_seeds=[0]))
+    assert found.outcome == outcome
+    assert (found.grade.score == 1.0) is (outcome == "correct")
+    if outcome == "truncated" and "1000" not in said:
+        assert found.grade.why.startswith("cut off by the length limit inside its answer (")
+
+
+def test_a_reply_that_was_cut_where_its_grade_does_not_hang_on_it_is_right() -> None:
+    assert picked("none", "[up]", "length").outcome == "correct"
+
+
 def test_what_the_user_can_put_right_is_not_swallowed() -> None:
     with pytest.raises(MissingPackage):
         played([example("a", 1, fault="user")])
@@ -199,6 +330,38 @@ def test_an_error_of_the_engine_is_not_the_task_s_failure() -> None:
 
     with pytest.raises(RuntimeError, match="engine"):
         played([example("a")], Broken())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "outcome"),
+    [
+        ("maybe Answer: REFERENCE", "length", "truncated"),
+        ("maybe Answer: REFERENCE", "stop", "unparsable"),
+        ("maybe Answer: 1</think>\n\nAnswer: REFERENCE", "stop", "correct"),
+        ("maybe Answer: REFERENCE</think>\n\nAnswer: 1000", "stop", "wrong"),
+    ],
+)
+def test_a_reply_that_begins_in_a_thought_of_the_prompt_is_graded_by_what_follows_it(
+    said: str, finish: str, outcome: str
+) -> None:
+    task = RuleMath()
+    one = task.examples("dev")[0]
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = THINKS
+    result = only(
+        play(
+            task,
+            [one],
+            Says(said.replace("REFERENCE", str(one.reference)), finish),
+            tokenizer,
+            Sampling(),
+            seeds=[0],
+            env_seeds=[0],
+        )
+    )
+    assert result.outcome == outcome
+    assert result.turns[0].reply.text.startswith("<think>\nmaybe")
+    assert result.turns[0].reply.ids == (5, 2)
 
 
 def test_an_episode_is_stopped_and_graded_after_max_turns() -> None:

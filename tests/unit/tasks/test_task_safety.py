@@ -71,6 +71,8 @@ def test_the_hub_s_columns_and_labels_are_read_too(tmp_path):
         ("It attacks a group. <answer>yes</answer>", 1.0, "yes"),
         ("<answer>no</answer> no, wait: <answer> Yes. </answer>", 1.0, "yes"),
         ("<answer>No</answer>", 0.0, "no"),
+        ("<answer>Ｙｅｓ。</answer>", 1.0, "yes"),
+        ("<answer>no, that is <answer>yes</answer>", 1.0, "yes"),
         ("<answer>maybe</answer>", None, "maybe"),
         ("<answer>yes and no</answer>", None, "yes and no"),
         ("yes", None, None),
