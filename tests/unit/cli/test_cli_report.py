@@ -187,7 +187,7 @@ def test_what_a_run_writes_changes_the_signature_and_locks_and_checkpoints_do_no
     before = watching.signature(suite.path)
     run = suite.runs()[0]
     (run / LOCK).write_text("1")
-    (run / ".evals.jsonl.00ff.tmp").write_text("half")
+    (run / ".evals.jsonl.0a1b2c3d.opcd-bench.tmp").write_text("half")
     (run / "checkpoints" / "step_000010").mkdir(parents=True)
     (run / "checkpoints" / "step_000010" / "state.pt").write_text("weights")
     assert watching.signature(suite.path) == before
