@@ -19,8 +19,7 @@ from opcd_bench.runner.rounds.chain import Begin
 
 METHOD = '''"""A method of a contributor."""
 
-from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.method import STUDENT, Method
+from opcd_bench import STUDENT, Method, named
 
 METHOD = Method(
     name="mine",
@@ -136,7 +135,7 @@ def test_line_ends_are_no_edit(here):
 def test_a_loss_in_a_file_is_described_by_its_own_source(here):
     (here / "mine.py").write_text(
         '"""A loss of its own."""\n'
-        "from opcd_bench.distillation.method import STUDENT, Method\n\n\n"
+        "from opcd_bench import STUDENT, Method\n\n\n"
         "def loss(student, teacher, ids):\n    raise NotImplementedError\n\n\n"
         'METHOD = Method("mine", "Its own.", "a test", STUDENT, loss)\n'
     )

@@ -184,7 +184,7 @@ def test_a_constructor_that_takes_anything_gets_every_option():
         def __init__(self, **options):
             self.given = options
 
-        context = examples = open = floors = ceiling = None
+        context = examples = open = floors = best_possible = None
 
     assert registry.build_task(Open, history="full", data_dir="x").given == {
         "history": "full",
