@@ -119,7 +119,7 @@ def _plain(path: Path, found: ContextFile) -> ContextFile:
         line = found.text.count("\n", 0, hidden.start()) + 1
         raise DataError(
             f"context {path}: line {line} holds the invisible character U+{ord(hidden[0]):04X}, "
-            "which the teacher would be told. Remove it, or save the file again as plain UTF-8 text"
+            "which would be part of the prompt. Remove it, or save the file as UTF-8 text again"
         )
     return found
 
