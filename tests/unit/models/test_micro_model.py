@@ -123,6 +123,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights(tmp_path, shipped
     settings = {"seed": 3, "recipe": TINY, "device": "cpu", "tokens": 9_000}
     for part in ("whole", "parts"):  # spares the training of a tokenizer, which is done elsewhere
         shipped.save_pretrained(tmp_path / part / "model")
+        (tmp_path / part / pretrain.RECIPE).write_text('{"seed": 3, "tokens": 9000}')
     whole = pretrain.pretrain(tmp_path / "whole", **settings)
     pretrain.pretrain(tmp_path / "parts", **settings, stop_after=3)
     parts = pretrain.pretrain(tmp_path / "parts", **settings)
