@@ -116,7 +116,8 @@ def test_each_reply_depends_on_its_own_seed_alone(micro, backend, requests):
 
 
 def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, requests):
-    teacher = TopKTeacher(backend, copy_frozen(micro), micro.max_length)
+    weights = copy_frozen(micro)
+    teacher = TopKTeacher(backend, weights, weights, micro.max_length, 1.0)
     assert teacher.tier == ("I" if backend.arbitrary_ids else "T")
     sequence = (*requests[1].prompt_ids, 50, 60, 70)
     scored = backend.score([sequence], 8)[0].last(3)
