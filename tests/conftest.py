@@ -6,6 +6,7 @@ import pytest
 from fixtures import tiny_loaded, tiny_model_folder
 
 from opcd_bench.cli import main
+from opcd_bench.rollout import regraded
 
 __all__ = ["opcd", "tiny_loaded", "tiny_model_folder"]
 
@@ -25,3 +26,9 @@ def opcd(capsys, tmp_path, monkeypatch):
         return types.SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return call
+
+
+@pytest.fixture
+def only_played_episodes(monkeypatch):
+    """For tests that count episodes: a right reply that was cut opens no second one."""
+    monkeypatch.setattr(regraded, "cut_off", lambda *_: None)

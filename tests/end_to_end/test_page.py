@@ -290,7 +290,7 @@ def test_a_game_is_shown_board_by_board(at):
     assert "board 0.1\n P _\n _ G" in page.locator(".read pre").inner_text()
     card = page.locator(".card").nth(2)
     assert card.locator(".said").all_inner_texts() == [
-        "Turn 1", "reply", "Turn 2", "user", "reply",
+        "Turn 1", "response", "Turn 2", "user", "response",
     ]  # fmt: skip
     assert card.locator("pre").all_inner_texts() == [
         "opcd at turn 1", "board 0.2\n P _\n _ G", "opcd at turn 2",

@@ -305,10 +305,10 @@ def members(group):
 
 
 def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
-    from opcd_bench.runner import suite_runner
+    from opcd_bench.runner import pool
 
     words = ["run", "--methods", "opcd_full,sft_context", *LAKE, "--jobs", "2"]
-    original = suite_runner.wait
+    original = pool.wait
 
     def killing(futures, **settings):
         for child in multiprocessing.active_children():
@@ -316,7 +316,7 @@ def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path
         return original(futures, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(suite_runner, "wait", killing)
+        patch.setattr(pool, "wait", killing)
         answer = opcd(*words)
     refused(answer, "type the same command again")
     assert opcd(*words).code == 0

@@ -212,6 +212,7 @@ def test_every_method_meets_the_same_prompts_in_the_same_order(tiny_model_folder
     assert rows[0]["student_entropy"] == rows[1]["student_entropy"]
 
 
+@pytest.mark.usefixtures("only_played_episodes")
 def test_told_replies_are_stored_once_and_shared(tiny_model_folder, tmp_path):
     suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft_context", "reverse_kl_off_policy"])
     opened: list[str] = []
@@ -294,7 +295,7 @@ def with_method(monkeypatch, **changes) -> None:
     """Change a field of every method that the registry gives."""
     original = registry.method
     monkeypatch.setattr(
-        registry, "method", lambda name: dataclasses.replace(original(name), **changes)
+        registry, "method", lambda *of: dataclasses.replace(original(*of), **changes)
     )
 
 

@@ -314,6 +314,7 @@ def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp
 # --- several chains ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("only_played_episodes")
 def test_methods_share_the_first_rounds_attempts_and_part_after_it(
     tiny_model_folder, tmp_path, monkeypatch
 ):
@@ -366,6 +367,7 @@ def test_a_cell_that_fails_ends_its_chain_with_its_reason(tiny_model_folder, tmp
 # --- replay -----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("only_played_episodes")
 def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_path, monkeypatch):
     training_now, opened = [False], []
 

@@ -162,6 +162,7 @@ def test_an_interrupted_run_tells_its_steps_but_not_its_length(
     assert late.trained == pytest.approx(sum(row["tokens"] for row in rows[2:]) / 4)
 
 
+@pytest.mark.usefixtures("only_played_episodes")
 def test_measuring_takes_real_steps_and_keeps_nothing(
     toy_registry, tiny_model_folder, tmp_path, monkeypatch
 ):

@@ -38,10 +38,13 @@ def at_call(monkeypatch, owner, name: str, n: int) -> None:
 
 
 PHASES = {
-    "loading": ((SuiteModels, "fresh_student", 1), "while loading: --set lora_rank=16"),
-    "writing": ((replies, "sample_replies", 3), "while writing: lower rollout_batch_size"),
+    "loading": ((SuiteModels, "fresh_student", 1), "while loading the model: --set lora_rank=16"),
+    "writing": (
+        (replies, "sample_replies", 3),
+        "while generating responses: lower rollout_batch_size",
+    ),
     "training": ((TrainingCore, "_accumulate", 3), "while training: lower micro_batch_size"),
-    "scoring": ((References, "score", 3), "while scoring: lower rollout_batch_size"),
+    "scoring": ((References, "score", 3), "while evaluating: lower rollout_batch_size"),
 }
 
 
@@ -123,7 +126,8 @@ def test_what_vllm_keeps_is_named_in_training_too_with_options_that_set_takes(tm
 
 @pytest.mark.parametrize("phase", ["loading", "writing", "training", "scoring"])
 def test_processes_that_share_the_gpu_are_named_first(phase, tmp_path):
-    assert f"while {phase}: lower jobs, which is 4" in told(phase, tmp_path, jobs=4)
+    said = PHASES[phase][1].partition(":")[0]
+    assert f"{said}: lower jobs, which is 4" in told(phase, tmp_path, jobs=4)
     assert "--jobs 2" in told(phase, tmp_path, jobs=4)
     assert "jobs" not in told(phase, tmp_path)
 
