@@ -34,10 +34,12 @@ class Pair:
 
     def __post_init__(self) -> None:
         if not self.reply_ids:
-            raise DataError(f"example {self.example_id}: an empty reply has nothing to score")
-        for context_for, ids in (("plain", self.plain_ids), ("told", self.told_ids)):
+            raise DataError(f"example {self.example_id}: an empty response has nothing to score")
+        for which, ids in (("without", self.plain_ids), ("with", self.told_ids)):
             if not ids:
-                raise DataError(f"example {self.example_id}: its {context_for} prompt has no token")
+                raise DataError(
+                    f"example {self.example_id}: its prompt {which} context has no token"
+                )
 
 
 def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[int, ...]:
@@ -109,11 +111,11 @@ def pairs_of(
             if len(told_ids) > limit:
                 if suite.overlong == "refuse":
                     raise DataError(
-                        f"task {task.name!r}, example {example.id}: the told prompt has "
+                        f"task {task.name!r}, example {example.id}: the prompt with context has "
                         f"{len(told_ids)} tokens, above {limit} (max_prompt_length = "
                         f"{suite.max_prompt_length}; {told_by.name} reads {told_by.max_length}, "
                         f"less max_completion_length = {suite.max_completion_length}). Raise the "
-                        "limit, or say overlong = 'skip' to leave such replies out and count them"
+                        "limit, or say overlong = 'skip' to leave such responses out and count them"
                     )
                 overlong += 1
                 continue

@@ -46,7 +46,7 @@ def hidden_states(
     longest = max(lengths)
     if loaded.max_length is not None and longest > loaded.max_length:
         raise DataError(
-            f"a prompt and reply of {longest} tokens exceed the {loaded.max_length} that "
+            f"a prompt and response of {longest} tokens exceed the {loaded.max_length} that "
             f"{loaded.name} can read; lower max_completion_length, or shorten the context"
         )
     ids_BT = torch.full((len(prompts), longest), loaded.pad_id, dtype=torch.long)

@@ -120,7 +120,7 @@ class TrainingCore:
         Raises NonFiniteGradients after five steps in a row without a finite gradient.
         """
         if not pairs:
-            raise ValueError("an optimiser step needs at least one reply")
+            raise ValueError("an optimiser step needs at least one response")
         model: Any = self.student.model
         # The live teacher is the student's own module, so modes are set around every pass.
         model.train()

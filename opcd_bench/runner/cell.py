@@ -157,7 +157,7 @@ class CellRun:
         )
         if not batch.pairs:
             raise CellFailed(
-                f"step {step + 1}: no reply was left to train on ({batch.overlong} too long, "
+                f"step {step + 1}: no response was left to train on ({batch.overlong} too long, "
                 f"{batch.failed} failed)"
             )
         return batch

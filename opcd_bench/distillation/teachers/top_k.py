@@ -72,7 +72,7 @@ class TopKTeacher(Unmoved):
         sequences = [(*pair.told_ids, *pair.reply_ids) for pair in pairs]
         if (longest := max(map(len, sequences))) >= self.max_length:
             raise DataError(
-                f"a told prompt and reply of {longest} tokens leave no room in "
+                f"a prompt with context and response of {longest} tokens leave no room in "
                 f"{self._sync.backend.name},"
                 f" which reads {self.max_length}; lower max_completion_length, or start it with a "
                 "larger max_model_len"
