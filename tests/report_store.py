@@ -22,7 +22,7 @@ def sample_rows(task, split, scores):
 
 
 def anchored(suite, kept=None):
-    """Base, ceiling and base retention, as the workbench stores them; returns the references."""
+    """Base, ceiling and base retention, as a run stores them; returns the references."""
     made = []
     for reading, rows, shared in (
         ("base", sample_rows("toy", "test", BASE), suite.shared("toy", "k")),

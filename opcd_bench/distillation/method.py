@@ -159,6 +159,11 @@ class Method:
                 "support"
             )
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss reads a teacher at all."""
+        return not (isinstance(self.loss, Divergence) and self.loss.teacher_needs == "none")
+
     def describe(self) -> Mapping[str, Any]:
         """All that makes the method what it is, as JSON values: it enters the run's identity."""
         if isinstance(self.loss, Divergence):

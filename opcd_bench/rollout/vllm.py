@@ -113,8 +113,8 @@ class Backend(Protocol):
 class VLLMEngine:
     """The engine contract on a vLLM whose weights follow a transformers model.
 
-    Engines of several models of one kind may share a follower: whoever generates next pushes its
-    weights, if the backend does not hold them as they are now. What was pushed is verified: the
+    Engines of several models of one kind may share a `WeightSync`: whoever generates next pushes
+    its weights, if the backend does not hold them as they are now. What was pushed is verified: the
     log-probs of a short sequence must be the trainer's, so no stale weight ever writes a reply.
     """
 

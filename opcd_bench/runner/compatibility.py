@@ -68,7 +68,7 @@ def _refuse_vllm_teacher(method: Method) -> None:
             f"method {method.name!r}: its own loss function reads the teacher's logits, which vLLM "
             "does not give. Use teacher_engine = 'hf'"
         )
-    if loss.teacher_needs == "none":
+    if not method.needs_teacher:
         return
     if teacher.weights in ("ema", "live") or teacher.rows == "shuffled":
         what = f"weights = {teacher.weights!r}" if teacher.rows == "aligned" else "shuffled rows"

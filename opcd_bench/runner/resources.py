@@ -12,7 +12,7 @@ from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.optimiser import require_eight_bit
 from opcd_bench.distillation.replies import ToldReplies
-from opcd_bench.distillation.teachers.build import Teachers, reads_no_teacher
+from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.models import adapters
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import compatibility
@@ -53,7 +53,7 @@ class Resources:
             if method.teacher.weights == "larger":
                 self.models.larger()
             loss = self.teachers.loss_of(method)
-            if self.suite.teacher_engine == "vllm" and not reads_no_teacher(method):
+            if self.suite.teacher_engine == "vllm" and method.needs_teacher:
                 assert isinstance(loss, Divergence), "compatibility refuses other losses"
                 self.teachers.top_k(method).assert_lists(loss)
 

@@ -47,7 +47,7 @@ class Teachers:
         ``seed_of_step`` seeds the permutation of a teacher whose rows are shuffled.
         """
         choice, temperature = method.teacher, self.suite.temperature
-        if reads_no_teacher(method):
+        if not method.needs_teacher:
             return NoTeacher(student)
         if self.suite.teacher_engine == "vllm":
             return self.top_k(method)
@@ -78,7 +78,7 @@ class Teachers:
     def loss_of(self, method: Method) -> Loss:
         """The method's loss as its teacher serves it; InvalidLoss where it cannot."""
         loss = method.loss
-        if self.suite.teacher_engine == "hf" or reads_no_teacher(method):
+        if self.suite.teacher_engine == "hf" or not method.needs_teacher:
             return loss
         assert isinstance(loss, Divergence), "compatibility refuses other losses"
         try:
@@ -90,8 +90,3 @@ class Teachers:
             )
         except InvalidLoss as error:
             raise InvalidLoss(f"method {method.name!r}: {error}") from None
-
-
-def reads_no_teacher(method: Method) -> bool:
-    """Whether the method's loss needs no teacher at all."""
-    return isinstance(method.loss, Divergence) and method.loss.teacher_needs == "none"

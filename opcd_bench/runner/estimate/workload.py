@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.experience.select import Selection, halving
@@ -78,11 +77,6 @@ def runs_of(suite: Suite) -> list[int]:
     if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
         seeds += range(suite.sweep_seeds, suite.seeds)
     return seeds * suite.rounds
-
-
-def needs_teacher(method: Method) -> bool:
-    """Whether its loss reads a teacher at all."""
-    return not (isinstance(method.loss, Divergence) and method.loss.teacher_needs == "none")
 
 
 def writes_told(method: Method) -> bool:
@@ -193,7 +187,7 @@ def _of_method(
     own = 0.0 if method.writer.kind in ("teacher", "stored") else written
     return Tokens(
         written=round(count * own),
-        teacher_scored=round(count * trained) if needs_teacher(method) else 0,
+        teacher_scored=round(count * trained) if method.needs_teacher else 0,
         trained=round(count * trained),
     )
 

@@ -252,7 +252,9 @@ def over_long(suite, tiny_loaded, **settings):
 
 def test_an_over_long_told_prompt_is_refused_with_the_limit(suite, tiny_loaded):
     short = over_long(suite, tiny_loaded)
-    with pytest.raises(DataError, match=rf"{ONE.id}: the prompt with context has \d+ tokens, above"):
+    with pytest.raises(
+        DataError, match=rf"{ONE.id}: the prompt with context has \d+ tokens, above"
+    ):
         paired([trajectory(ONE)], [ONE], short, tiny_loaded)
 
 
