@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import threading
 
 import httpx
 import torch
@@ -25,6 +26,8 @@ class FakeVLLM:
         self.held = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
         self.arbitrary_ids, self.deaf = arbitrary_ids, deaf
         self.loads = 0
+        # Requests come from several threads, and sampling changes the module while it runs.
+        self._alone = threading.Lock()
 
     def load(self, loaded: LoadedModel) -> None:
         self.loads += 1
@@ -34,7 +37,8 @@ class FakeVLLM:
     def write(self, requests, sampling, stop_ids):
         assert tuple(stop_ids) == self.held.eos_ids
         written = []
-        replies = HFEngine(self.held).generate(requests, sampling)
+        with self._alone:
+            replies = HFEngine(self.held).generate(requests, sampling)
         for request, reply in zip(requests, replies, strict=True):
             scored = self.score([request.prompt_ids + reply.ids], 0)[0]
             written.append(RawReply(reply.ids, scored.last(len(reply.ids)).own, reply.finish))

@@ -13,6 +13,8 @@ from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.rollout.attention import Segment, behind
+from opcd_bench.rollout.prefixes import Ids, Prefixes
 
 HEAD_CHUNK = 4096
 HEAD_LOGITS = 2**27
@@ -34,12 +36,16 @@ class HiddenStates:
 
 
 def hidden_states(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]]
+    loaded: LoadedModel,
+    prompts: Sequence[Ids],
+    replies: Sequence[Ids],
+    prefixes: Prefixes | None = None,
 ) -> HiddenStates:
     """One forward pass over prompt + reply; only the positions that predict the reply are kept.
 
     Sequences are padded on the right: with causal attention a token never sees what follows it, so
-    padding needs no mask and changes nothing. Raises DataError for what exceeds the model's window
+    padding needs no mask and changes nothing. Prompts that share one of ``prefixes`` are read
+    behind it, without gradient to it. Raises DataError for what exceeds the model's window
     (nothing is ever cut).
     """
     lengths = [len(p) + len(r) for p, r in zip(prompts, replies, strict=True)]
@@ -49,27 +55,53 @@ def hidden_states(
             f"a prompt and response of {longest} tokens exceed the {loaded.max_length} that "
             f"{loaded.name} can read; lower max_completion_length, or shorten the context"
         )
-    ids_BT = torch.full((len(prompts), longest), loaded.pad_id, dtype=torch.long)
+    shared = [len(prefixes.of(prompt)) if prefixes else 0 for prompt in prompts]
+    # Rows of one prefix are neighbours in the batch, whatever the order of the replies.
+    order = sorted(range(len(prompts)), key=lambda i: prompts[i][: shared[i]])
+    batch_row = {i: row for row, i in enumerate(order)}
+    width = max(length - skipped for length, skipped in zip(lengths, shared, strict=True))
+    ids_BT = torch.full((len(prompts), width), loaded.pad_id, dtype=torch.long)
     rows: list[int] = []
     columns: list[int] = []
     targets: list[int] = []
-    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-        ids_BT[row, : lengths[row]] = torch.tensor([*prompt, *reply])
-        rows.extend([row] * len(reply))
-        columns.extend(range(len(prompt) - 1, lengths[row] - 1))
+    belongs: list[int] = []
+    for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        own = [*prompt[shared[i] :], *reply]
+        ids_BT[batch_row[i], : len(own)] = torch.tensor(own)
+        rows.extend([batch_row[i]] * len(reply))
+        columns.extend(range(len(own) - len(reply) - 1, len(own) - 1))
         targets.extend(reply)
+        belongs.extend([i] * len(reply))
     device = loaded.model.device
-    row_N = torch.tensor(rows, device=device)
-    column_N = torch.tensor(columns, device=device)
-    model: Any = loaded.model
-    with adapters.active(loaded), cpu.causal_on_cpu(loaded.model, longest):
-        backbone = model.get_decoder()
-        states_BTH = backbone(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
+    with adapters.active(loaded):
+        segments = prefixes.segments([prompts[i] for i in order]) if prefixes else []
+        states_BTH = _decoded(loaded, ids_BT.to(device), [shared[i] for i in order], segments)
     return HiddenStates(
-        states_NH=states_BTH[row_N, column_N],
+        states_NH=states_BTH[
+            torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+        ],
         target_N=torch.tensor(targets, device=device),
-        reply_N=row_N,
+        reply_N=torch.tensor(belongs, device=device),
     )
+
+
+def _decoded(
+    loaded: LoadedModel, ids_BT: Tensor, shared: Sequence[int], segments: Sequence[Segment]
+) -> Tensor:
+    """The decoder's last hidden states of each row's own tokens behind so many that it shares."""
+    model: Any = loaded.model
+    backbone, width = model.get_decoder(), ids_BT.shape[1]
+    if not any(shared):
+        with cpu.causal_on_cpu(loaded.model, width):
+            states_BTH: Tensor = backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
+            return states_BTH
+    steps = torch.arange(width, device=ids_BT.device)
+    positions_BT = torch.tensor(shared, device=ids_BT.device)[:, None] + steps
+    with behind(loaded.model, segments):
+        states_BTH = backbone(
+            input_ids=ids_BT, position_ids=positions_BT, use_cache=False
+        ).last_hidden_state
+    return states_BTH
 
 
 def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:
@@ -78,9 +110,12 @@ def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:
 
 
 @torch.no_grad()
-def told_states(teacher: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:
+def told_states(
+    teacher: LoadedModel, pairs: Sequence[Pair], prefixes: Prefixes | None = None
+) -> HiddenStates:
     """A teacher's pass over the same replies, each behind its told prompt; without gradient."""
-    return hidden_states(teacher, [p.told_ids for p in pairs], [p.reply_ids for p in pairs])
+    told, replies = [p.told_ids for p in pairs], [p.reply_ids for p in pairs]
+    return hidden_states(teacher, told, replies, prefixes)
 
 
 def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:

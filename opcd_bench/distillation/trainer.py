@@ -128,6 +128,7 @@ class TrainingCore:
         self.optimiser.zero_grad(set_to_none=True)
         weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
+        teacher.prepare(pairs)
         for start in range(0, len(pairs), self.suite.micro_batch_size):
             part = slice(start, start + self.suite.micro_batch_size)
             with cpu.quick_products():

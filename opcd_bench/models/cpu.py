@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.cache_utils import DynamicLayer
 
 _NAME = "opcd_bench_causal"
+_TRIED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 LONGEST = 1024
 """Tokens up to which the (tokens x tokens) scores are worth their memory."""
 
@@ -84,13 +86,46 @@ def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
 
 
 def plain(model: PreTrainedModel) -> bool:
-    """Whether every layer attends to all that came before, through SDPA or eager attention."""
+    """Whether every layer attends to all that came before, through transformers' interface.
+
+    Only then can attention functions of our own take the place of the model's. Some architectures
+    have attention of their own whatever their config says (BLOOM, MPT), so it is tried once.
+    """
     layers = DynamicCache(config=model.config).layers
-    return (
-        bool(layers)
-        and all(type(layer) is DynamicLayer for layer in layers)
-        and model.config.get_text_config()._attn_implementation in ("sdpa", "eager")
-    )
+    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+        return False
+    if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
+        return False
+    if model not in _TRIED:
+        _TRIED[model] = _takes_causal(model)
+    return _TRIED[model]
+
+
+@torch.no_grad()
+def _takes_causal(model: PreTrainedModel) -> bool:
+    """Whether the model gives the same with ``causal_attention`` in the place of its own."""
+    decoder: Any = model.get_decoder()
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = torch.arange(1, 25, device=model.device).remainder_(vocabulary).view(2, 12)
+    config = model.config.get_text_config()
+    before, training = config._attn_implementation, [m for m in model.modules() if m.training]
+    _register()
+    model.eval()
+    found = []
+    try:
+        with torch.autocast(model.device.type, enabled=False):
+            for name in (before, _NAME):
+                config._attn_implementation = name
+                found.append(decoder(input_ids=ids, use_cache=False).last_hidden_state.float())
+    except Exception:  # whatever the architecture does where it is given another attention
+        return False
+    finally:
+        config._attn_implementation = before
+        for module in training:
+            module.training = True
+    own, ours = found
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    return bool((own - ours).abs().mean() <= tolerance * own.abs().mean())
 
 
 @contextmanager

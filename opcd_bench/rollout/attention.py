@@ -1,10 +1,11 @@
-"""Attention of one token over a cache, as fast as the CPU allows."""
+"""Attention over what rows share and what is their own: one token quickly, many in two parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,50 @@ from transformers.masking_utils import sdpa_mask
 from opcd_bench.models.cpu import quick_products
 
 _NAME = "opcd_bench_cpu"
+_SHARED = "opcd_bench_shared"
+_SCORES = 2**24
+"""Most attention scores that are alive at a time where no kernel keeps them in blocks."""
+
+
+class Prefix(NamedTuple):
+    """Keys and values of tokens that several rows begin with, of each layer.
+
+    Each of ``layers`` is a pair of ``(1, shared heads, length, size)``.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    length: int
+
+
+class Segment(NamedTuple):
+    """So many rows of a batch, one after another, behind one prefix (None: behind nothing)."""
+
+    rows: int
+    prefix: Prefix | None
+
+
+def of_rows(segments: Sequence[Segment], kept: Sequence[bool]) -> list[Segment]:
+    """The segments of the rows that are kept."""
+    found, begin = [], 0
+    for rows, prefix in segments:
+        left = sum(kept[begin : begin + rows])
+        begin += rows
+        if left:
+            found.append(Segment(left, prefix))
+    return found
+
+
+_SEGMENTS: ContextVar[Sequence[Segment]] = ContextVar("segments")
+
+
+class _Part(NamedTuple):
+    """Attention over some of the keys, and the log of the mass that softmax gave them.
+
+    ``mixed`` (rows, heads, tokens, size); ``mass`` (rows, heads, tokens), float32 at least.
+    """
+
+    mixed: Tensor
+    mass: Tensor
 
 
 def cpu_attention(
@@ -38,14 +83,154 @@ def cpu_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    shared = key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
-    packed = (query * scale).to(key.dtype).reshape(rows, shared, heads // shared, size)
-    scores = torch.matmul(packed, key.transpose(2, 3)).float()
-    if attention_mask is not None:
-        scores += attention_mask
+    scores = _scores(_packed(query * scale, key), key, attention_mask)
     out = torch.matmul(scores.softmax(-1).to(value.dtype), value)
     return out.view(rows, 1, heads, value.shape[-1]), None
+
+
+def shared_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention function for rows behind the prefixes that ``behind`` names.
+
+    ``key`` and ``value`` (rows, shared heads, slots, size) are each row's own, without the prefix;
+    ``attention_mask`` is additive over them; None: causal. The two parts are joined by their
+    masses, so no row holds a copy of its prefix.
+    """
+    query = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)).to(value.dtype)
+    key = key.to(value.dtype)
+    mixed, begin = [], 0
+    for rows, prefix in _SEGMENTS.get():
+        part = slice(begin, begin + rows)
+        mask = attention_mask
+        if mask is not None and len(mask) > 1:
+            mask = mask[part]
+        own = _own(query[part], key[part], value[part], mask)
+        if prefix is not None:
+            own = _joined(_of_prefix(query[part], *prefix.layers[module.layer_idx]), own)
+        mixed.append(own.mixed)
+        begin += rows
+    return torch.cat(mixed).transpose(1, 2).contiguous(), None
+
+
+def has_kernel(query: Tensor) -> bool:
+    """Whether PyTorch has a fused kernel here that tells the mass of its softmax."""
+    return query.device.type == "cpu"
+
+
+def _own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+    """Attention of each row to its own keys; ``query`` is scaled."""
+    if query.shape[2] == 1:
+        return _one_token(query, key, value, mask)
+    groups = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
+    if has_kernel(query):
+        # The fused kernel fails on a mask of another type than the query.
+        mask = None if mask is None else mask.to(query.dtype)
+        mixed, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, mask is None, attn_mask=mask, scale=1.0
+        )
+        return _Part(mixed, mass)
+    rows, heads, tokens, _ = query.shape
+    if mask is None:
+        mask = torch.full((tokens, key.shape[2]), -torch.inf, device=query.device).triu_(1)
+        mask = mask[None, None]
+    most = max(1, _SCORES // (heads * tokens * key.shape[2]))
+    parts = [
+        _weighed(query[a : a + most], key[a : a + most], value[a : a + most],
+                 mask if len(mask) == 1 else mask[a : a + most])
+        for a in range(0, rows, most)
+    ]  # fmt: skip
+    return _Part(torch.cat([p.mixed for p in parts]), torch.cat([p.mass for p in parts]))
+
+
+def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+    """Attention of one token of each row to the row's keys; ``query`` is scaled."""
+    rows, heads = query.shape[:2]
+    part = _weighed(_packed(query, key), key, value, mask)
+    return _Part(part.mixed.reshape(rows, heads, 1, -1), part.mass.reshape(rows, heads, 1))
+
+
+def _of_prefix(query: Tensor, key: Tensor, value: Tensor) -> _Part:
+    """Attention of all rows to keys that they share, as if they were one long row."""
+    rows, heads, tokens, size = query.shape
+    shared = key.shape[1]
+    stacked = query.reshape(rows, shared, -1, size).transpose(0, 1).reshape(1, shared, -1, size)
+    if has_kernel(query) and stacked.shape[2] > 1:
+        part = _Part(
+            *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                stacked, key, value, 0.0, False, scale=1.0
+            )
+        )
+    else:
+        most = max(1, _SCORES // (shared * key.shape[2]))
+        pieces = torch.split(stacked, most, dim=2)
+        parts = [_weighed(piece, key, value, None) for piece in pieces]
+        part = _Part(torch.cat([p.mixed for p in parts], 2), torch.cat([p.mass for p in parts], 2))
+
+    def unstacked(x: Tensor) -> Tensor:
+        x = x.reshape(shared, rows, heads // shared, tokens, -1).transpose(0, 1)
+        return x.reshape(rows, heads, tokens, -1)
+
+    return _Part(unstacked(part.mixed), unstacked(part.mass)[..., 0])
+
+
+def _weighed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+    """Softmax attention by plain products, with its mass; ``query`` is scaled."""
+    scores = _scores(query, key, mask)
+    mass = scores.logsumexp(-1)
+    weights = scores.sub_(mass[..., None]).exp_()
+    return _Part(torch.matmul(weights.to(value.dtype), value), mass)
+
+
+def _packed(query: Tensor, key: Tensor) -> Tensor:
+    """One token's query heads in the place of tokens: (rows, shared heads, heads of each, size)."""
+    rows, heads, _, size = query.shape
+    return query.to(key.dtype).reshape(rows, key.shape[1], heads // key.shape[1], size)
+
+
+def _scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    scores = torch.matmul(query, key.transpose(2, 3)).float()
+    if mask is not None:
+        scores += mask
+    return scores
+
+
+def _joined(first: _Part, second: _Part) -> _Part:
+    """Attention over the keys of both parts."""
+    mass = torch.logaddexp(first.mass, second.mass)
+    mixed = first.mixed * (first.mass - mass).exp_()[..., None]
+    mixed = mixed + second.mixed * (second.mass - mass).exp_()[..., None]
+    return _Part(mixed.to(second.mixed.dtype), mass)
+
+
+@contextmanager
+def behind(model: PreTrainedModel, segments: Sequence[Segment]) -> Iterator[None]:
+    """Let the rows of ``model``'s forward passes attend to the prefixes of ``segments`` too.
+
+    The passes get each row's own tokens, their true positions, and an additive mask over the row's
+    own slots or none. Where no segment has a prefix the model attends as it did.
+    """
+    if all(prefix is None for _, prefix in segments):
+        yield
+        return
+    AttentionInterface.register(_SHARED, shared_attention)
+    AttentionMaskInterface.register(_SHARED, lambda *args, **kwargs: None)
+    config = model.config.get_text_config()
+    before, token = config._attn_implementation, _SEGMENTS.set(segments)
+    config._attn_implementation = _SHARED
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _SEGMENTS.reset(token)
 
 
 @contextmanager

@@ -13,10 +13,12 @@ from opcd_bench.errors import CellFailed
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.rollout.attention import fast_on_cpu
+from opcd_bench.rollout.attention import Segment, behind, fast_on_cpu, of_rows
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
-from opcd_bench.rollout.kv import Prefilled, additive, as_argument, capacity_for, prefill
+from opcd_bench.rollout.kv import additive, as_argument, capacity_for
+from opcd_bench.rollout.prefill import Prefilled, prefill
+from opcd_bench.rollout.prefixes import Ids, Prefixes
 
 _COMPACT_BELOW = 0.8
 """Finished rows are dropped from the cache once fewer than this share of its rows is live."""
@@ -50,23 +52,30 @@ class HFEngine:
         the model's logits are not finite.
         """
         check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
-        # Equal prompts become neighbours, so that one prefill serves them; order breaks no tie.
-        order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
+        prefixes = Prefixes(self.loaded)
+        prefixes.plan(request.prompt_ids for request in requests)
+
+        def key(i: int) -> tuple[int, Ids, int, Ids]:
+            prompt = requests[i].prompt_ids
+            return len(prefixes.of(prompt)), prefixes.of(prompt), len(prompt), prompt
+
+        # Prompts of one prefix become neighbours, and among them equal ones: one prefill serves
+        # them. Order breaks no tie.
+        order = sorted(range(len(requests)), key=key)
         replies: list[Reply | None] = [None] * len(requests)
         with _quiet(self.loaded, self.autocast, self._plain):
             for begin in range(0, len(order), self.batch_size):
                 batch = order[begin : begin + self.batch_size]
-                for i, reply in zip(
-                    batch, self._batch([requests[i] for i in batch], sampling), strict=True
-                ):
+                written = self._batch([requests[i] for i in batch], sampling, prefixes)
+                for i, reply in zip(batch, written, strict=True):
                     replies[i] = reply
         return [reply for reply in replies if reply is not None]
 
-    def _prefilled(self, prompts: Sequence[tuple[int, ...]]) -> Prefilled:
+    def _prefilled(self, prompts: Sequence[Ids], prefixes: Prefixes) -> Prefilled:
         loaded = self.loaded
         if self._plain:
             dtype = torch.bfloat16 if self.autocast else loaded.model.dtype
-            return prefill(loaded.model, prompts, pad_id=loaded.pad_id, dtype=dtype)
+            return prefill(loaded, prompts, prefixes, dtype=dtype)
         width = max(map(len, prompts))
         padded = [(loaded.pad_id,) * (width - len(p)) + p for p in prompts]
         pads_B1 = torch.tensor([[width - len(p)] for p in prompts], device=loaded.model.device)
@@ -81,14 +90,18 @@ class HFEngine:
             logits_to_keep=1,
             **as_argument(loaded.model, cache),
         )
-        return Prefilled(cache, real_BT, out.logits[:, -1])
+        return Prefilled(cache, real_BT, out.logits[:, -1], [Segment(len(prompts), None)])
 
-    def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
+    def _batch(
+        self, requests: Sequence[Request], sampling: Sampling, prefixes: Prefixes
+    ) -> list[Reply]:
         device, vocabulary = self.loaded.model.device, self.loaded.vocab_size
         most, count = sampling.max_completion_length, len(requests)
         noise_BT = torch.from_numpy(uniforms([r.seed for r in requests], most)).to(device)
         eos = torch.tensor(self.loaded.eos_ids, device=device)
-        cache, real_BT, logits_BV = self._prefilled([r.prompt_ids for r in requests])
+        cache, real_BT, logits_BV, segments = self._prefilled(
+            [r.prompt_ids for r in requests], prefixes
+        )
         named_cache = as_argument(self.loaded.model, cache)
         mask = self._mask(real_BT, most)
         filled = real_BT.shape[1]
@@ -112,18 +125,20 @@ class HFEngine:
             if remaining < _COMPACT_BELOW * len(rows) and _selectable(cache):
                 keep = live.nonzero()[:, 0]
                 cache.batch_select_indices(keep)
+                segments = of_rows(segments, live.tolist())
                 mask, lengths_B1, ids, rows = mask[keep], lengths_B1[keep], ids[keep], rows[keep]
                 live = live[keep]
             filled += 1
             if self._plain:
                 mask[..., filled - 1] = 0.0
-            logits_BV = self.loaded.model(
-                input_ids=ids[:, None],
-                attention_mask=mask[..., : capacity_for(filled) if self._plain else filled],
-                position_ids=lengths_B1 + step,
-                use_cache=True,
-                **named_cache,
-            ).logits[:, -1]
+            with behind(self.loaded.model, segments):
+                logits_BV = self.loaded.model(
+                    input_ids=ids[:, None],
+                    attention_mask=mask[..., : capacity_for(filled) if self._plain else filled],
+                    position_ids=lengths_B1 + step,
+                    use_cache=True,
+                    **named_cache,
+                ).logits[:, -1]
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
 
     def _mask(self, real_BT: Tensor, room: int) -> Tensor:
@@ -152,10 +167,6 @@ class HFEngine:
                 Reply(tuple(ids[:length]), logprobs, text, "stop" if stopped else "length")
             )
         return replies
-
-
-def _sort_key(request: Request) -> tuple[int, tuple[int, ...]]:
-    return len(request.prompt_ids), request.prompt_ids
 
 
 def _selectable(cache: Cache) -> bool:

@@ -1,4 +1,4 @@
-"""A row of the table of wrong inputs: what is typed, how it exits, and the words that show the way out."""
+"""A row of the table of wrong inputs: what is typed, how it exits, the words of the way out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 class Row:
     """One wrong input.
 
-    ``typed``: the words after ``opcd-bench``. ``words``: what the message must contain. ``files``: what
-    lies in the user's folder before, by path; a function makes what text cannot (a link, a FIFO).
+    ``typed``: the words after ``opcd-bench``. ``words``: what the message must contain. ``files``:
+    what lies in the user's folder before, by path; a function makes what text cannot (a FIFO).
     """
 
     typed: str | tuple[str, ...]

@@ -41,6 +41,10 @@ class RuntimeTeacher(Protocol):
         """Whether it scores tokens at all: what a run's cost counts."""
         ...
 
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """All replies of the next step, before the first micro-batch of them is scored."""
+        ...
+
     def score(
         self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
     ) -> TeacherOutput:
@@ -62,6 +66,9 @@ class RuntimeTeacher(Protocol):
 
 class Unmoved:
     """What teachers share whose weights no training moves: there is nothing to do or to keep."""
+
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """Nothing to prepare."""
 
     def after_step(self, student: LoadedModel) -> None:
         """Nothing follows the student."""

@@ -17,6 +17,7 @@ from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import FullOutput, NoOutput, TeacherOutput
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.rollout.prefixes import Prefixes
 
 FOLDER, SHADOW = "teacher", "teacher_average.safetensors"
 """What a checkpoint holds of a teacher that moves: its model, and the float32 average behind it."""
@@ -44,11 +45,16 @@ class FrozenTeacher(Unmoved):
 
     def __init__(self, model: LoadedModel, temperature: float) -> None:
         self.model, self.temperature = model, temperature
+        self._prefixes = Prefixes(model)
 
     @property
     def prompts(self) -> PromptFormat:
         """Its own."""
         return self.model
+
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """See which contexts the replies of a step share: each is read once for all of them."""
+        self._prefixes.plan(pair.told_ids for pair in pairs)
 
     def score(
         self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
@@ -57,13 +63,17 @@ class FrozenTeacher(Unmoved):
         module: torch.nn.Module = self.model.model
         was_training = module.training
         module.eval()
-        states = scoring.told_states(self.model, pairs)
+        states = scoring.told_states(self.model, pairs, self._prefixes)
         module.train(was_training)
         return FullOutput(self.model, states, self.temperature)
 
 
 class LiveTeacher(FrozenTeacher):
     """The student's own module, told, without gradient: it moves because the student does."""
+
+    def after_step(self, student: LoadedModel) -> None:
+        """What was read with the weights of the last step holds no more."""
+        self._prefixes.forget()
 
 
 class EmaTeacher(FrozenTeacher):
@@ -92,6 +102,7 @@ class EmaTeacher(FrozenTeacher):
         for name, average in self._average.items():
             average.lerp_(now[name].to(average), 1.0 - self.rate)
         self._show()
+        self._prefixes.forget()
 
     def _show(self) -> None:
         """Give the model its average, in the type that it computes in."""
@@ -109,6 +120,7 @@ class EmaTeacher(FrozenTeacher):
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """The inverse of ``save``."""
+        self._prefixes.forget()
         if not self._rounded:
             saving.load_weights(self.model, folder / FOLDER)
             return
@@ -127,6 +139,7 @@ class Shuffled:
         self._teacher, self._seed_of_step = teacher, seed_of_step
         self.prompts, self.scores = teacher.prompts, teacher.scores
         self.after_step, self.save, self.load = teacher.after_step, teacher.save, teacher.load
+        self.prepare = teacher.prepare
 
     def score(
         self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int

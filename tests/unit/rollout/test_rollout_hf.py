@@ -17,7 +17,9 @@ from opcd_bench.models.loading import assemble
 from opcd_bench.rollout.draw import draw, kept, uniforms
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.kv import as_argument, prefill
+from opcd_bench.rollout.kv import as_argument
+from opcd_bench.rollout.prefill import prefill
+from opcd_bench.rollout.prefixes import Prefixes
 
 
 def prompts(count: int, *, low: int = 1, high: int = 40, seed: int = 0) -> list[tuple[int, ...]]:
@@ -279,11 +281,14 @@ def test_autocast_writes_almost_the_same_logprobs(tiny_loaded: LoadedModel) -> N
 def test_prefill_with_a_shared_prefix_and_duplicates_equals_single_forwards(
     tiny_loaded: LoadedModel,
 ) -> None:
-    told = prompts(1, low=70, high=70)[0]
+    told = prompts(1, low=80, high=80)[0]
     some = [told + p for p in prompts(5, seed=4)]
     some = [some[2], *some, some[0]]
+    prefixes = Prefixes(tiny_loaded)
+    prefixes.plan(some)
     with torch.no_grad():
-        read = prefill(tiny_loaded.model, some, pad_id=0, dtype=torch.float32)
+        read = prefill(tiny_loaded, some, prefixes, dtype=torch.float32)
+        assert read.segments[0].prefix.length == 80
         for row, prompt in enumerate(some):
             single = tiny_loaded.model(torch.tensor([prompt]), use_cache=True)
             torch.testing.assert_close(
@@ -292,7 +297,7 @@ def test_prefill_with_a_shared_prefix_and_duplicates_equals_single_forwards(
             slots = read.real_BT[row].nonzero()[:, 0]
             for ours, theirs in zip(read.cache.layers, single.past_key_values.layers, strict=True):
                 torch.testing.assert_close(
-                    ours.keys[row][:, slots], theirs.keys[0], atol=2e-5, rtol=1e-4
+                    ours.keys[row][:, slots], theirs.keys[0][:, 80:], atol=2e-5, rtol=1e-4
                 )
 
 
