@@ -12,6 +12,8 @@ use as well, read the rate per second of processor time, with ``--threads 1``.
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import random
 import time
 from collections.abc import Callable
@@ -116,9 +118,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     loaded = load(args.model) if args.model else random_model()
     requests = requests_of(args, loaded.vocab_size)
+    module = copy.deepcopy(loaded.model).to(torch.bfloat16)
+    rounded = dataclasses.replace(loaded, model=module, dtype=torch.bfloat16)
     engines = {
         "float32": HFEngine(loaded, batch_size=args.batch_size),
-        "bf16 autocast": HFEngine(loaded, batch_size=args.batch_size, autocast=True),
+        "bfloat16": HFEngine(rounded, batch_size=args.batch_size),
     }
     writers: dict[str, Callable[[list[Request], int], int]] = {
         name: lambda some, most, engine=engine: sum(

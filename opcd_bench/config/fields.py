@@ -121,11 +121,15 @@ class Settings(BaseModel):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = identity(
         "auto",
-        help="Data type of the weights. auto: float32 for the student, because it is trained (bf16 "
-        "= true computes in bfloat16); for a larger teacher bfloat16 on a GPU and float32 on a "
-        "CPU.",
+        help="Data type of the weights. auto: float32 for the student, because it is trained; for "
+        "a larger teacher bfloat16 on a GPU and float32 on a CPU. With bf16 = true both compute in "
+        "bfloat16.",
     )
-    bf16: bool = identity(False, help="Use bfloat16 autocast in training and scoring.")
+    bf16: bool = identity(
+        False,
+        help="Compute in bfloat16: sampling, scoring, training and evaluation. The optimiser keeps "
+        "float32 weights behind it, unless dtype = bfloat16.",
+    )
     lora_rank: int | None = later(
         None, help="Train a low-rank adapter of this rank (peft) instead of all weights.", ge=1
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses import functional
+from opcd_bench.distillation.masters import MasterWeights
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.pairs import Pair
@@ -111,7 +111,11 @@ class TrainingCore:
             new = hasattr(model, "activation_checkpointing_enable")  # newer transformers
             name = "activation" if new else "gradient"
             getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-        self.parameters: list[torch.nn.Parameter] = trained(student)
+        self._trained = trained(student)
+        # With dtype = 'bfloat16' no float32 is kept behind the weights: the suite says so.
+        keeps = suite.bf16 and suite.dtype != "bfloat16"
+        self.masters = MasterWeights(self._trained) if keeps else None
+        self.parameters = self.masters.parameters if self.masters else self._trained
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
     def step(self, pairs: Sequence[Pair], loss: Loss, teacher: RuntimeTeacher) -> StepReport:
@@ -143,6 +147,8 @@ class TrainingCore:
             self.optimiser.step()
             # Not every optimiser counts its change in place, and engines go by the count.
             torch.autograd.graph.increment_version(self.parameters)
+            if self.masters:
+                self.masters.show()
             teacher.after_step(self.student)
             self.skipped_in_a_row = 0
         else:
@@ -180,10 +186,8 @@ class TrainingCore:
         total: _Means,
     ) -> None:
         """Forward and backward of one micro-batch; gradients add up in the parameters."""
-        # Two autocast blocks: weights that the first casts under no_grad carry no gradient, and a
-        # live teacher is the student's own module.
-        student = _MicroBatch(self.student, pairs, self.clock, self._autocast)
-        with torch.no_grad(), self._autocast():
+        student = _MicroBatch(self.student, pairs, self.clock)
+        with torch.no_grad():
             output = teacher.score(pairs, loss, student, step=self.step_count)
         self.clock.lap("teacher")
         plain = student.states
@@ -196,18 +200,19 @@ class TrainingCore:
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
         for part in scoring.chunks(self.student, len(plain.target_N)):
             reply_X = plain.target_N[part]
-            with self._autocast():
-                student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
-                written_X = None if written_N is None else written_N[part]
-                out, metrics = output.loss(loss, student_XV, reply_X, part, written_X)
+            student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
+            written_X = None if written_N is None else written_N[part]
+            out, metrics = output.loss(loss, student_XV, reply_X, part, written_X)
             scaled_X: Tensor = out.surrogate * weight_N[part].to(out.surrogate)
             torch.autograd.backward(scaled_X.sum())
+            self._gather()
             total.add(metrics)
             total.add(divergence=out.divergence)
             if written_X is not None:
                 own_X = self._written_logp(pairs, student_XV.detach(), reply_X)
                 total.add(sampler_trainer_gap=(own_X - written_X).abs())
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
+        self._gather()
         self.clock.lap("student")
 
     def _written_logp(self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor) -> Tensor:
@@ -217,10 +222,9 @@ class TrainingCore:
             student_XV = student_XV * (self.suite.temperature / at)
         return student_XV.log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if not self.suite.bf16:
-            return nullcontext()
-        return torch.autocast(self.student.model.device.type, dtype=torch.bfloat16)
+    def _gather(self) -> None:
+        if self.masters:
+            self.masters.gather()
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs to go on byte for byte, except the weights."""
@@ -229,11 +233,14 @@ class TrainingCore:
             "step_count": self.step_count,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
+            **(self.masters.state() if self.masters else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state()``."""
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.masters:
+            self.masters.restore(state)
         self.step_count = state["step_count"]
         self.skipped = state["skipped"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
@@ -242,21 +249,15 @@ class TrainingCore:
 class _MicroBatch:
     """The student's pass over a micro-batch, made once, when somebody first asks for it."""
 
-    def __init__(
-        self,
-        student: LoadedModel,
-        pairs: Sequence[Pair],
-        clock: Stopwatch,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self._student, self._pairs, self._clock, self._autocast = student, pairs, clock, autocast
+    def __init__(self, student: LoadedModel, pairs: Sequence[Pair], clock: Stopwatch) -> None:
+        self._student, self._pairs, self._clock = student, pairs, clock
         self.device = student.model.device
 
     @cached_property
     def states(self) -> scoring.HiddenStates:
         """Hidden states at the reply positions, with gradient; time before it was the teacher's."""
         self._clock.lap("teacher")
-        with torch.enable_grad(), self._autocast():
+        with torch.enable_grad():
             states = scoring.plain_states(self._student, self._pairs)
         self._clock.lap("student")
         return states
@@ -266,8 +267,7 @@ class _MicroBatch:
         """The student's k likeliest ids at each reply position, shape (N, k)."""
         tops = []
         for part in scoring.chunks(self._student, len(self.states.target_N)):
-            with self._autocast():
-                student_XV = scoring.logits(self._student, self.states.states_NH[part])
+            student_XV = scoring.logits(self._student, self.states.states_NH[part])
             tops.append(student_XV.topk(k, dim=-1).indices)
         self._clock.lap("student")
         return torch.cat(tops)

@@ -102,9 +102,9 @@ def plain(model: PreTrainedModel) -> bool:
 
 
 @torch.no_grad()
-def _takes_causal(model: PreTrainedModel) -> bool:
+def _takes_causal(model: Any) -> bool:
     """Whether the model gives the same with ``causal_attention`` in the place of its own."""
-    decoder: Any = model.get_decoder()
+    decoder = model.get_decoder()
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.arange(1, 25, device=model.device).remainder_(vocabulary).view(2, 12)
     config = model.config.get_text_config()

@@ -104,8 +104,7 @@ def shared_attention(
     ``attention_mask`` is additive over them; None: causal. The two parts are joined by their
     masses, so no row holds a copy of its prefix.
     """
-    query = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)).to(value.dtype)
-    key = key.to(value.dtype)
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     mixed, begin = [], 0
     for rows, prefix in _SEGMENTS.get():
         part = slice(begin, begin + rows)

@@ -27,21 +27,17 @@ _COMPACT_BELOW = 0.8
 class HFEngine:
     """Replies from the live module: after an optimiser step it needs nothing.
 
-    ``batch_size`` is the most replies written at a time. ``autocast`` computes in bfloat16 and
-    keeps the cache in it (faster, and no longer bit-near to a float32 forward). Neither the
-    module's train/eval modes nor torch's random state are changed by ``generate``.
+    ``batch_size`` is the most replies written at a time. Neither the module's train/eval modes nor
+    torch's random state are changed by ``generate``.
     """
 
     protocol_name = "HFEngine"
 
-    def __init__(
-        self, loaded: LoadedModel, *, batch_size: int = 64, autocast: bool = False
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, *, batch_size: int = 64) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, not {batch_size}")
         self.loaded = loaded
         self.batch_size = batch_size
-        self.autocast = autocast
         self._plain = cpu.plain(loaded.model)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
@@ -63,7 +59,7 @@ class HFEngine:
         # them. Order breaks no tie.
         order = sorted(range(len(requests)), key=key)
         replies: list[Reply | None] = [None] * len(requests)
-        with _quiet(self.loaded, self.autocast, self._plain):
+        with _quiet(self.loaded, self._plain):
             for begin in range(0, len(order), self.batch_size):
                 batch = order[begin : begin + self.batch_size]
                 written = self._batch([requests[i] for i in batch], sampling, prefixes)
@@ -74,8 +70,7 @@ class HFEngine:
     def _prefilled(self, prompts: Sequence[Ids], prefixes: Prefixes) -> Prefilled:
         loaded = self.loaded
         if self._plain:
-            dtype = torch.bfloat16 if self.autocast else loaded.model.dtype
-            return prefill(loaded, prompts, prefixes, dtype=dtype)
+            return prefill(loaded, prompts, prefixes)
         width = max(map(len, prompts))
         padded = [(loaded.pad_id,) * (width - len(p)) + p for p in prompts]
         pads_B1 = torch.tensor([[width - len(p)] for p in prompts], device=loaded.model.device)
@@ -174,23 +169,20 @@ def _selectable(cache: Cache) -> bool:
 
 
 @contextmanager
-def _quiet(loaded: LoadedModel, autocast: bool, plain: bool) -> Iterator[None]:
-    """Eval mode, no gradients and a precision of our own; every module's mode is put back."""
+def _quiet(loaded: LoadedModel, plain: bool) -> Iterator[None]:
+    """Eval mode, no gradients and the model's own precision; every module's mode is put back."""
     training = [module for module in loaded.model.modules() if module.training]
     for module in training:
         module.training = False
     kind = loaded.model.device.type
-    # Weights cast by autocast under no_grad must not outlive this block: they carry no gradient.
-    torch.clear_autocast_cache()
     try:
         with (
             torch.no_grad(),
             adapters.active(loaded),
-            torch.autocast(kind, dtype=torch.bfloat16, enabled=autocast),
+            torch.autocast(kind, enabled=False),
             fast_on_cpu(loaded.model, additive_masks=plain),
         ):
             yield
     finally:
-        torch.clear_autocast_cache()
         for module in training:
             module.training = True

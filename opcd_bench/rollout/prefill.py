@@ -32,14 +32,11 @@ class Prefilled(NamedTuple):
     segments: Sequence[Segment]
 
 
-def prefill(
-    loaded: LoadedModel, prompts: Sequence[Ids], prefixes: Prefixes, *, dtype: torch.dtype
-) -> Prefilled:
+def prefill(loaded: LoadedModel, prompts: Sequence[Ids], prefixes: Prefixes) -> Prefilled:
     """Read the prompts behind the prefixes that they share; those of one prefix are neighbours.
 
-    Own slots are padding, then the rest of the prompt. ``dtype`` is that of the cache. Only for
-    models with ``cpu.plain`` attention; logits and cache are those of an unpadded forward of the
-    whole prompt up to round-off.
+    Own slots are padding, then the rest of the prompt. Only for models with ``cpu.plain``
+    attention; logits and cache are those of an unpadded forward of the whole prompt, to round-off.
     """
     device = loaded.model.device
     rows_of: dict[Ids, list[int]] = {}
@@ -56,12 +53,12 @@ def prefill(
         source = torch.tensor([i for i, p in enumerate(chunk) for _ in rows_of[p]], device=device)
         if logits_BV is None:
             logits_BV = chunk_logits.new_empty((len(prompts), chunk_logits.shape[-1]))
-            shape = (len(prompts), width, dtype)
+            shape = (len(prompts), width)
             buffers = [(_empty(k, *shape), _empty(v, *shape)) for k, v in held(read)]
         logits_BV[rows] = chunk_logits[source]
         for pair, parts in zip(buffers, held(read), strict=True):
             for buffer, part in zip(pair, parts, strict=True):
-                buffer[rows, :, width - rest : width] = part[source].to(dtype)
+                buffer[rows, :, width - rest : width] = part[source]
         slots = torch.arange(width, device=device)
         real_BT[rows] = slots >= width - rest + pads[source][:, None]
     assert logits_BV is not None, "a batch has a prompt"
@@ -74,10 +71,10 @@ def _rest(prompt: Ids, prefixes: Prefixes) -> int:
     return len(prompt) - len(prefixes.of(prompt))
 
 
-def _empty(like: Tensor, rows: int, width: int, dtype: torch.dtype) -> Tensor:
+def _empty(like: Tensor, rows: int, width: int) -> Tensor:
     # Zeros: padding slots between two chunks are never written, and 0 times garbage must be 0.
     shape = (rows, like.shape[1], capacity_for(width), like.shape[3])
-    return torch.zeros(shape, dtype=dtype, device=like.device)
+    return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 def _chunks(distinct: Sequence[Ids], prefixes: Prefixes) -> list[Sequence[Ids]]:

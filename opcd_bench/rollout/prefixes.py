@@ -80,7 +80,7 @@ class Prefixes:
         self._loaded = loaded
         self._plain = cpu.plain(loaded.model)
         self._of: dict[Ids, Ids] = {}
-        self._read: dict[tuple[Ids, torch.dtype], Prefix] = {}
+        self._read: dict[Ids, Prefix] = {}
 
     def plan(self, prompts: Iterable[Ids]) -> None:
         """Settle which prefix each of the prompts shares; earlier plans are forgotten."""
@@ -98,20 +98,13 @@ class Prefixes:
     def segments(self, prompts: Sequence[Ids]) -> list[Segment]:
         """The prefixes of a batch whose prompts with equal prefixes are neighbours."""
         runs = [(prefix, len(list(run))) for prefix, run in groupby(map(self.of, prompts))]
-        dtype = self._dtype()
-        used = {(prefix, dtype) for prefix, _ in runs if prefix}
-        for key in used - self._read.keys():
+        used = {prefix for prefix, _ in runs if prefix}
+        for prefix in sorted(used - self._read.keys()):
             self._make_room(used)
-            self._read[key] = self._forward(*key)
-        return [Segment(n, self._read[prefix, dtype] if prefix else None) for prefix, n in runs]
+            self._read[prefix] = self._forward(prefix)
+        return [Segment(n, self._read[prefix] if prefix else None) for prefix, n in runs]
 
-    def _dtype(self) -> torch.dtype:
-        kind = self._loaded.model.device.type
-        if torch.is_autocast_enabled(kind):
-            return torch.get_autocast_dtype(kind)
-        return self._loaded.model.dtype
-
-    def _make_room(self, used: set[tuple[Ids, torch.dtype]]) -> None:
+    def _make_room(self, used: set[Ids]) -> None:
         """Let go of the oldest prefixes that the batch does not use, beyond what may be kept."""
         spare = [key for key in self._read if key not in used]
         size = sum(_bytes(self._read[key]) for key in spare)
@@ -120,13 +113,12 @@ class Prefixes:
                 break
             size -= _bytes(self._read.pop(key))
 
-    def _forward(self, ids: Ids, dtype: torch.dtype) -> Prefix:
+    def _forward(self, ids: Ids) -> Prefix:
         model: Any = self._loaded.model
         cache: Cache = DynamicCache(config=model.config)
         id_row = torch.tensor([ids], device=model.device)
         model.get_decoder()(input_ids=id_row, use_cache=True, **as_argument(model, cache))
-        layers = tuple((keys.to(dtype), values.to(dtype)) for keys, values in held(cache))
-        return Prefix(layers, len(ids))
+        return Prefix(tuple(held(cache)), len(ids))
 
 
 def _bytes(prefix: Prefix) -> int:

@@ -27,6 +27,8 @@ class SuiteModels:
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
         dtype = "float32" if suite.dtype == "auto" else suite.dtype
+        if suite.bf16:
+            dtype = "bfloat16"
         # A round begins from a checkpoint of the one before, and so does its frozen teacher.
         source = suite.begin_folder or suite.model
         revision = suite.revision if suite.begin_folder is None else None
@@ -106,9 +108,8 @@ class SuiteModels:
             if self.suite.teacher_url is not None:
                 self._larger = self.engines.served_larger()
                 return self._larger
-            teacher = loading.load(
-                self.suite.teacher_model, dtype=self.suite.dtype, **self._loading()
-            )
+            dtype = "bfloat16" if self.suite.bf16 else self.suite.dtype
+            teacher = loading.load(self.suite.teacher_model, dtype=dtype, **self._loading())
             loading.same_vocabulary(self.initial, teacher)
             frozen = loading.freeze(teacher)
             scoring.assert_faithful(frozen)

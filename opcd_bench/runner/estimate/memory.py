@@ -116,9 +116,11 @@ def parts(
     ``suite`` is one task's. What PyTorch and the GPU keep for themselves is not counted.
     """
     methods = list(methods)
-    weight = 2 if suite.dtype == "bfloat16" else 4
+    weight = _weight(suite)
     trained = student.adapter or student.parameters
-    per_trained = 4 if student.adapter else weight
+    # With bf16 the optimiser moves float32 masters of the rounded weights.
+    masters = suite.bf16 and suite.dtype != "bfloat16" and not student.adapter
+    per_trained = 4 if student.adapter or masters else weight
     found = [
         MemoryPart("student", student.parameters * weight, "always", f"{_bits(weight)} weights")
     ]
@@ -142,7 +144,7 @@ def parts(
             MemoryPart("ema teacher", student.parameters * weight + average, "always", how)
         )
     if larger is not None:
-        size = 2 if suite.dtype == "bfloat16" or (suite.dtype == "auto" and on_gpu) else 4
+        size = 2 if _weight(suite) == 2 or (suite.dtype == "auto" and on_gpu) else 4
         found.append(MemoryPart("larger teacher", larger.parameters * size, "always", _bits(size)))
     if suite.optim == "adamw_8bit":
         moments, how = 2 * (trained + 4 * math.ceil(trained / BLOCK_8BIT)), "two 8-bit moments"
@@ -150,9 +152,19 @@ def parts(
         moments, how = 2 * trained * per_trained, f"two {_bits(per_trained)} moments"
     found.append(MemoryPart("optimiser", moments, "always", how))
     found += _writing(suite, student, larger, lengths, weight)
+    if masters:
+        found.append(MemoryPart("float32 weights", 4 * trained, "always", "what the steps move"))
+        found.append(
+            MemoryPart("bfloat16 gradients", 2 * trained, "training", "of a backward pass")
+        )
     found.append(MemoryPart("gradients", trained * per_trained, "training", _bits(per_trained)))
-    found += _training(suite, methods, student, lengths, weight, on_gpu)
+    found += _training(suite, methods, student, lengths, on_gpu)
     return found
+
+
+def _weight(suite: Suite) -> int:
+    """Bytes of a weight that the student computes with."""
+    return 2 if suite.bf16 or suite.dtype == "bfloat16" else 4
 
 
 def _bits(size: int) -> str:
@@ -174,9 +186,9 @@ def _writing(
         ),
         MemoryPart(
             "keys and values of the context",
-            rows * told * token,
+            told * token,
             "writing",
-            f"{rows} rows of {told} tokens ({told * token} bytes for the context itself)",
+            f"{told} tokens of one context, which all rows share",
         ),
         MemoryPart(
             "logits for sampling", rows * student.head_rows * DRAW_BYTES, "writing", f"{rows} rows"
@@ -189,7 +201,6 @@ def _training(
     methods: list[Method],
     student: Shape,
     lengths: Lengths,
-    weight: int,
     on_gpu: bool,
 ) -> list[MemoryPart]:
     rows = suite.micro_batch_size
@@ -203,10 +214,6 @@ def _training(
             f"{rows} responses of {length} tokens with prompt, {saved}",
         )
     ]
-    if suite.bf16 and weight == 4:
-        found.append(
-            MemoryPart("bfloat16 weights", 2 * student.parameters, "training", "autocast's copies")
-        )
     positions = min(head_chunk(student.head_rows), rows * suite.max_completion_length)
     copies = max((head_copies(method) for method in methods), default=0)
     found.append(
@@ -227,7 +234,7 @@ def activation_bytes(shape: Shape, length: int, suite: Suite, on_gpu: bool) -> i
     before and after their norms and rotation; the attention's output; four times the width of the
     gated MLP. Norms compute in float32. On a CPU the attention's weights are kept too.
     """
-    compute = 2 if suite.bf16 or suite.dtype == "bfloat16" else 4
+    compute = _weight(suite)
     q, k = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     exact, native = 6 * shape.hidden + 3 * (q + k), 2 * (q + k) + 4 * shape.intermediate
     scores = 0 if on_gpu else shape.heads * length

@@ -150,13 +150,14 @@ def test_the_products_that_other_devices_use_give_the_same(monkeypatch):
 
 def test_bfloat16_is_as_near_as_an_unshared_pass():
     prompts, replies = case(8, 2, 6, 64)
-    prefixes = Prefixes(LOADED)
+    module = copy.deepcopy(LOADED.model).to(torch.bfloat16)
+    coarse = dataclasses.replace(LOADED, model=module, dtype=torch.bfloat16)
+    prefixes = Prefixes(coarse)
     prefixes.plan(prompts)
     with torch.no_grad():
         exact = scoring.hidden_states(LOADED, prompts, replies).states_NH
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            shared = scoring.hidden_states(LOADED, prompts, replies, prefixes).states_NH
-            whole = scoring.hidden_states(LOADED, prompts, replies).states_NH
+        shared = scoring.hidden_states(coarse, prompts, replies, prefixes).states_NH
+        whole = scoring.hidden_states(coarse, prompts, replies).states_NH
     error, known = ((x.float() - exact).abs().mean() for x in (shared, whole))
     assert 0 < error < 1.5 * known
 

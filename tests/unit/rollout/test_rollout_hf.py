@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import random
 
@@ -268,11 +269,11 @@ def test_a_caller_s_autocast_does_not_reach_the_engine(tiny_loaded: LoadedModel)
     assert all(p.grad is not None for p in tiny_loaded.model.parameters())
 
 
-def test_autocast_writes_almost_the_same_logprobs(tiny_loaded: LoadedModel) -> None:
+def test_bfloat16_writes_almost_the_same_logprobs(tiny_loaded: LoadedModel) -> None:
     some = requests(prompts(8))
-    replies = HFEngine(tiny_loaded, autocast=True).generate(
-        some, Sampling(max_completion_length=10)
-    )
+    coarse = copy.deepcopy(tiny_loaded.model).to(torch.bfloat16)
+    rounded = dataclasses.replace(tiny_loaded, model=coarse, dtype=torch.bfloat16)
+    replies = HFEngine(rounded).generate(some, Sampling(max_completion_length=10))
     for request, reply in zip(some, replies, strict=True):
         expected = forced_logprobs(tiny_loaded, request, reply.ids)
         assert (torch.tensor(reply.logprobs) - expected).abs().mean() < 0.3
@@ -287,7 +288,7 @@ def test_prefill_with_a_shared_prefix_and_duplicates_equals_single_forwards(
     prefixes = Prefixes(tiny_loaded)
     prefixes.plan(some)
     with torch.no_grad():
-        read = prefill(tiny_loaded, some, prefixes, dtype=torch.float32)
+        read = prefill(tiny_loaded, some, prefixes)
         assert read.segments[0].prefix.length == 80
         for row, prompt in enumerate(some):
             single = tiny_loaded.model(torch.tensor([prompt]), use_cache=True)
