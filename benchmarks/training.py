@@ -10,17 +10,29 @@ import copy
 import dataclasses
 import random
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
 import torch
 
 from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.local import FrozenTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import cpu, loading
+
+
+@contextmanager
+def plain_transformers() -> Iterator[None]:
+    """Padded rows, transformers' own attention, PyTorch's own products."""
+    with (
+        mock.patch.object(scoring, "_packs", lambda model: False),
+        mock.patch.object(cpu, "quick_products", nullcontext),
+    ):
+        yield
 
 
 def main() -> None:
@@ -50,9 +62,7 @@ def main() -> None:
     loss = named("rkl_full")
     patches = {
         "quick": lambda: nullcontext(),
-        "plain": lambda: mock.patch.multiple(
-            cpu, causal_on_cpu=lambda *_: nullcontext(), quick_products=nullcontext
-        ),
+        "plain": plain_transformers,
     }
     seconds: dict[str, list[float]] = {name: [] for name in patches}
     for round_number in range(words.rounds + 1):

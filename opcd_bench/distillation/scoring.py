@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.rollout.attention import Segment, behind
+from opcd_bench.rollout.attention import Segment
+from opcd_bench.rollout.packing import Packing, packed
 from opcd_bench.rollout.prefixes import Ids, Prefixes
 
 HEAD_CHUNK = 4096
@@ -43,10 +46,8 @@ def hidden_states(
 ) -> HiddenStates:
     """One forward pass over prompt + reply; only the positions that predict the reply are kept.
 
-    Sequences are padded on the right: with causal attention a token never sees what follows it, so
-    padding needs no mask and changes nothing. Prompts that share one of ``prefixes`` are read
-    behind it, without gradient to it. Raises DataError for what exceeds the model's window
-    (nothing is ever cut).
+    Prompts that share one of ``prefixes`` are read behind it, without gradient to it. Raises
+    DataError for what exceeds the model's window (nothing is ever cut).
     """
     lengths = [len(p) + len(r) for p, r in zip(prompts, replies, strict=True)]
     longest = max(lengths)
@@ -58,50 +59,67 @@ def hidden_states(
     shared = [len(prefixes.of(prompt)) if prefixes else 0 for prompt in prompts]
     # Rows of one prefix are neighbours in the batch, whatever the order of the replies.
     order = sorted(range(len(prompts)), key=lambda i: prompts[i][: shared[i]])
-    batch_row = {i: row for row, i in enumerate(order)}
-    width = max(length - skipped for length, skipped in zip(lengths, shared, strict=True))
-    ids_BT = torch.full((len(prompts), width), loaded.pad_id, dtype=torch.long)
-    rows: list[int] = []
-    columns: list[int] = []
-    targets: list[int] = []
-    belongs: list[int] = []
-    for i, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-        own = [*prompt[shared[i] :], *reply]
-        ids_BT[batch_row[i], : len(own)] = torch.tensor(own)
-        rows.extend([batch_row[i]] * len(reply))
-        columns.extend(range(len(own) - len(reply) - 1, len(own) - 1))
-        targets.extend(reply)
-        belongs.extend([i] * len(reply))
-    device = loaded.model.device
+    rows = [[*prompts[i][shared[i] :], *replies[i]] for i in order]
     with adapters.active(loaded):
         segments = prefixes.segments([prompts[i] for i in order]) if prefixes else []
-        states_BTH = _decoded(loaded, ids_BT.to(device), [shared[i] for i in order], segments)
+        if _packs(loaded.model):
+            states_TH, begins = _packed(loaded, rows, [shared[i] for i in order], segments)
+        else:
+            assert not any(shared), "only plain attention shares prefixes, and without gradient"
+            states_TH, begins = _padded(loaded, rows)
+    # The token before each reply token predicts it.
+    ends = {i: begins[row] + len(rows[row]) - 1 for row, i in enumerate(order)}
+    places = [
+        place for i, reply in enumerate(replies) for place in range(ends[i] - len(reply), ends[i])
+    ]
+    belongs = [i for i, reply in enumerate(replies) for _ in reply]
+    device = states_TH.device
     return HiddenStates(
-        states_NH=states_BTH[
-            torch.tensor(rows, device=device), torch.tensor(columns, device=device)
-        ],
-        target_N=torch.tensor(targets, device=device),
+        states_NH=states_TH.index_select(0, torch.tensor(places, device=device)),
+        target_N=torch.tensor([token for reply in replies for token in reply], device=device),
         reply_N=torch.tensor(belongs, device=device),
     )
 
 
-def _decoded(
-    loaded: LoadedModel, ids_BT: Tensor, shared: Sequence[int], segments: Sequence[Segment]
-) -> Tensor:
-    """The decoder's last hidden states of each row's own tokens behind so many that it shares."""
+def _packs(model: PreTrainedModel) -> bool:
+    """Whether sequences may share a row: checkpointing would forget where each one lies."""
+    checkpointing = torch.is_grad_enabled() and any(
+        getattr(m, "gradient_checkpointing", False) for m in model.modules()
+    )
+    return cpu.plain(model) and not checkpointing
+
+
+def _packed(
+    loaded: LoadedModel,
+    rows: Sequence[Sequence[int]],
+    shared: Sequence[int],
+    segments: Sequence[Segment],
+) -> tuple[Tensor, list[int]]:
+    """Last hidden states of all tokens, (total, H), and where each row begins.
+
+    Each row is read behind so many tokens of its segment's prefix.
+    """
     model: Any = loaded.model
-    backbone, width = model.get_decoder(), ids_BT.shape[1]
-    if not any(shared):
-        with cpu.causal_on_cpu(loaded.model, width):
-            states_BTH: Tensor = backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
-            return states_BTH
-    steps = torch.arange(width, device=ids_BT.device)
-    positions_BT = torch.tensor(shared, device=ids_BT.device)[:, None] + steps
-    with behind(loaded.model, segments):
-        states_BTH = backbone(
-            input_ids=ids_BT, position_ids=positions_BT, use_cache=False
-        ).last_hidden_state
-    return states_BTH
+    packing = Packing([len(row) for row in rows], model.device)
+    ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
+    with packed(model, packing, segments):
+        out = model.get_decoder()(
+            input_ids=ids, position_ids=packing.positions(shared), use_cache=False
+        )
+    return out.last_hidden_state[0], list(accumulate(packing.lengths, initial=0))
+
+
+def _padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
+    """The same of rows padded on the right, for attention that is not plain.
+
+    With causal attention a token never sees what follows it, so padding needs no mask and changes
+    nothing.
+    """
+    model: Any = loaded.model
+    width = max(map(len, rows))
+    ids_BT = torch.tensor([[*row, *[loaded.pad_id] * (width - len(row))] for row in rows])
+    out = model.get_decoder()(input_ids=ids_BT.to(model.device), use_cache=False)
+    return out.last_hidden_state.flatten(0, 1), [width * row for row in range(len(rows))]
 
 
 def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:

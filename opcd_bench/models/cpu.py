@@ -64,27 +64,6 @@ def set_causal(model: PreTrainedModel, on: bool) -> None:
     model.set_attn_implementation(_NAME if on else "sdpa")
 
 
-@contextmanager
-def causal_on_cpu(model: PreTrainedModel, length: int) -> Iterator[None]:
-    """Let a forward pass over right-padded rows of ``length`` tokens use ``causal_attention``.
-
-    Only on a CPU, where every layer attends to all that came before, and without gradient
-    checkpointing (which would run the second forward pass outside of this block).
-    """
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-    if model.device.type != "cpu" or length > LONGEST or checkpointing or not plain(model):
-        yield
-        return
-    _register()
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
 def plain(model: PreTrainedModel) -> bool:
     """Whether every layer attends to all that came before, through transformers' interface.
 

@@ -52,7 +52,7 @@ def of_rows(segments: Sequence[Segment], kept: Sequence[bool]) -> list[Segment]:
 _SEGMENTS: ContextVar[Sequence[Segment]] = ContextVar("segments")
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """Attention over some of the keys, and the log of the mass that softmax gave them.
 
     ``mixed`` (rows, heads, tokens, size); ``mass`` (rows, heads, tokens), float32 at least.
@@ -111,9 +111,9 @@ def shared_attention(
         mask = attention_mask
         if mask is not None and len(mask) > 1:
             mask = mask[part]
-        own = _own(query[part], key[part], value[part], mask)
+        own = own_part(query[part], key[part], value[part], mask)
         if prefix is not None:
-            own = _joined(_of_prefix(query[part], *prefix.layers[module.layer_idx]), own)
+            own = joined(of_prefix(query[part], *prefix.layers[module.layer_idx]), own)
         mixed.append(own.mixed)
         begin += rows
     return torch.cat(mixed).transpose(1, 2).contiguous(), None
@@ -124,7 +124,7 @@ def has_kernel(query: Tensor) -> bool:
     return query.device.type == "cpu"
 
 
-def _own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+def own_part(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:
     """Attention of each row to its own keys; ``query`` is scaled."""
     if query.shape[2] == 1:
         return _one_token(query, key, value, mask)
@@ -136,7 +136,7 @@ def _own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Par
         mixed, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, mask is None, attn_mask=mask, scale=1.0
         )
-        return _Part(mixed, mass)
+        return Part(mixed, mass)
     rows, heads, tokens, _ = query.shape
     if mask is None:
         mask = torch.full((tokens, key.shape[2]), -torch.inf, device=query.device).triu_(1)
@@ -147,23 +147,23 @@ def _own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Par
                  mask if len(mask) == 1 else mask[a : a + most])
         for a in range(0, rows, most)
     ]  # fmt: skip
-    return _Part(torch.cat([p.mixed for p in parts]), torch.cat([p.mass for p in parts]))
+    return Part(torch.cat([p.mixed for p in parts]), torch.cat([p.mass for p in parts]))
 
 
-def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:
     """Attention of one token of each row to the row's keys; ``query`` is scaled."""
     rows, heads = query.shape[:2]
     part = _weighed(_packed(query, key), key, value, mask)
-    return _Part(part.mixed.reshape(rows, heads, 1, -1), part.mass.reshape(rows, heads, 1))
+    return Part(part.mixed.reshape(rows, heads, 1, -1), part.mass.reshape(rows, heads, 1))
 
 
-def _of_prefix(query: Tensor, key: Tensor, value: Tensor) -> _Part:
+def of_prefix(query: Tensor, key: Tensor, value: Tensor) -> Part:
     """Attention of all rows to keys that they share, as if they were one long row."""
     rows, heads, tokens, size = query.shape
     shared = key.shape[1]
     stacked = query.reshape(rows, shared, -1, size).transpose(0, 1).reshape(1, shared, -1, size)
     if has_kernel(query) and stacked.shape[2] > 1:
-        part = _Part(
+        part = Part(
             *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 stacked, key, value, 0.0, False, scale=1.0
             )
@@ -172,21 +172,21 @@ def _of_prefix(query: Tensor, key: Tensor, value: Tensor) -> _Part:
         most = max(1, _SCORES // (shared * key.shape[2]))
         pieces = torch.split(stacked, most, dim=2)
         parts = [_weighed(piece, key, value, None) for piece in pieces]
-        part = _Part(torch.cat([p.mixed for p in parts], 2), torch.cat([p.mass for p in parts], 2))
+        part = Part(torch.cat([p.mixed for p in parts], 2), torch.cat([p.mass for p in parts], 2))
 
     def unstacked(x: Tensor) -> Tensor:
         x = x.reshape(shared, rows, heads // shared, tokens, -1).transpose(0, 1)
         return x.reshape(rows, heads, tokens, -1)
 
-    return _Part(unstacked(part.mixed), unstacked(part.mass)[..., 0])
+    return Part(unstacked(part.mixed), unstacked(part.mass)[..., 0])
 
 
-def _weighed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> _Part:
+def _weighed(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:
     """Softmax attention by plain products, with its mass; ``query`` is scaled."""
     scores = _scores(query, key, mask)
     mass = scores.logsumexp(-1)
     weights = scores.sub_(mass[..., None]).exp_()
-    return _Part(torch.matmul(weights.to(value.dtype), value), mass)
+    return Part(torch.matmul(weights.to(value.dtype), value), mass)
 
 
 def _packed(query: Tensor, key: Tensor) -> Tensor:
@@ -202,12 +202,12 @@ def _scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     return scores
 
 
-def _joined(first: _Part, second: _Part) -> _Part:
+def joined(first: Part, second: Part) -> Part:
     """Attention over the keys of both parts."""
     mass = torch.logaddexp(first.mass, second.mass)
     mixed = first.mixed * (first.mass - mass).exp_()[..., None]
     mixed = mixed + second.mixed * (second.mass - mass).exp_()[..., None]
-    return _Part(mixed.to(second.mixed.dtype), mass)
+    return Part(mixed.to(second.mixed.dtype), mass)
 
 
 @contextmanager

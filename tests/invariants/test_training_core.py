@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -287,28 +286,37 @@ def test_token_weights_sum_to_one_over_the_tokens():
 
 
 @pytest.mark.parametrize("heads", [(2, 1), (4, 2), (2, 2)])
-def test_the_quick_causal_attention_is_transformers_own(heads):
-    """Values and gradients, over rows padded on the right."""
+@pytest.mark.parametrize("longest", [1024, 4])
+def test_sequences_packed_in_a_row_are_those_read_alone(heads, longest, tiny_loaded, monkeypatch):
+    """Values and gradients, in float64: with our attention, and with PyTorch's for long rows."""
+    monkeypatch.setattr(cpu, "LONGEST", longest)
     model = tiny_model(num_attention_heads=heads[0], num_key_value_heads=heads[1]).double()
-    ids = torch.randint(3, 259, (3, 17), generator=torch.Generator().manual_seed(0))
+    loaded = dataclasses.replace(tiny_loaded, model=model, dtype=torch.float64)
+    batch = pairs(loaded.vocab_size)
     found = []
-    for quick in (True, False):
+    for packs in (True, False):
+        monkeypatch.setattr(scoring, "_packs", lambda model, packs=packs: packs)
         model.zero_grad()
-        with cpu.causal_on_cpu(model, 17) if quick else nullcontext():
-            states = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        states.pow(2).sum().backward()
-        found.append(torch.cat([states.detach().flatten(), model.lm_head.weight.grad.flatten()]))
-    assert close(*found)
+        states = scoring.plain_states(loaded, batch)
+        states.states_NH.pow(2).sum().backward()
+        gradients = [p.grad.flatten() for p in model.model.layers.parameters()]
+        found.append(torch.cat([states.states_NH.detach().flatten(), *gradients]))
+    alone = torch.cat([scoring.plain_states(loaded, [pair]).states_NH for pair in batch])
+    assert close(*found) and close(alone.detach().flatten(), found[0][: alone.numel()])
 
 
-def test_the_quick_attention_leaves_the_model_as_it_was_and_long_rows_alone():
-    model = tiny_model()
+def test_packing_leaves_the_model_as_it_was_and_is_not_used_with_checkpointing(tiny_loaded):
+    model, batch = tiny_loaded.model, pairs(tiny_loaded.vocab_size)
     before = model.config._attn_implementation
-    with cpu.causal_on_cpu(model, 17):
-        assert model.config._attn_implementation != before
-    with cpu.causal_on_cpu(model, cpu.LONGEST + 1):
-        assert model.config._attn_implementation == before
+    expected = scoring.plain_states(tiny_loaded, batch).states_NH
     assert model.config._attn_implementation == before
+    core = TrainingCore(student(tiny_loaded), suite(gradient_checkpointing=True), 1e-3)
+    core.student.model.train()
+    found = scoring.plain_states(core.student, batch).states_NH
+    found.sum().backward()
+    assert close(found.detach(), expected.detach())
+    with torch.no_grad():
+        assert scoring._packs(core.student.model)
 
 
 def test_quick_products_keep_float32_accuracy():

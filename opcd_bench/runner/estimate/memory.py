@@ -232,16 +232,18 @@ def activation_bytes(shape: Shape, length: int, suite: Suite, on_gpu: bool) -> i
 
     A layer keeps, a token: both norms' inputs, scaled inputs and outputs; queries, keys and values
     before and after their norms and rotation; the attention's output; four times the width of the
-    gated MLP. Norms compute in float32. On a CPU the attention's weights are kept too.
+    gated MLP. Norms compute in float32. On a CPU the attention's weights are kept too. All layers
+    share the rotation of each position.
     """
     compute = _weight(suite)
     q, k = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     exact, native = 6 * shape.hidden + 3 * (q + k), 2 * (q + k) + 4 * shape.intermediate
     scores = 0 if on_gpu else shape.heads * length
     layer = length * (4 * exact + compute * native + 4 * scores)
+    rotation = 2 * 4 * length * shape.head_dim
     if suite.gradient_checkpointing:
-        return shape.layers * length * shape.hidden * compute + layer
-    return shape.layers * layer
+        return shape.layers * length * shape.hidden * compute + layer + rotation
+    return shape.layers * layer + rotation
 
 
 def head_copies(method: Method) -> int:
