@@ -177,6 +177,12 @@ class Settings(BaseModel):
         help="Responses per forward and backward pass; gradients are accumulated over the step.",
         ge=1,
     )
+    micro_batch_tokens: int | None = later(
+        None,
+        help="Instead of micro_batch_size: at most so many tokens, of prompts without context and "
+        "responses, per forward and backward pass (a longer one has a pass of its own).",
+        ge=1,
+    )
     reduction: Literal["token_mean", "sequence_mean"] = identity(
         "token_mean",
         help="How the loss is averaged: over all response tokens of the step, or first within each "

@@ -16,6 +16,7 @@ TASK_FIELDS = (
     "max_completion_length",
     "max_steps",
     "micro_batch_size",
+    "micro_batch_tokens",
     "num_generations",
     "test_items",
 )

@@ -42,6 +42,21 @@ class Pair:
                 )
 
 
+def micro_batches(pairs: Sequence[Pair], suite: Suite) -> list[slice]:
+    """Runs of pairs, in order, that one forward and backward pass takes; together all of them."""
+    if suite.micro_batch_tokens is None:
+        size = suite.micro_batch_size
+        return [slice(begin, begin + size) for begin in range(0, len(pairs), size)]
+    found, begin, tokens = [], 0, 0
+    for end, pair in enumerate(pairs):
+        own = len(pair.plain_ids) + len(pair.reply_ids)
+        if end > begin and tokens + own > suite.micro_batch_tokens:
+            found.append(slice(begin, end))
+            begin, tokens = end, 0
+        tokens += own
+    return [*found, slice(begin, len(pairs))]
+
+
 def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[int, ...]:
     """The reply up to and including its first end-of-sequence token, if it has one."""
     ends = [i for i, token in enumerate(reply_ids) if token in set(eos_ids)]

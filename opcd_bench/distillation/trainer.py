@@ -17,7 +17,7 @@ from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.masters import MasterWeights
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
-from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.pairs import Pair, micro_batches
 from opcd_bench.distillation.stopwatch import Stopwatch
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.errors import NonFiniteGradients
@@ -133,8 +133,7 @@ class TrainingCore:
         weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
         teacher.prepare(pairs)
-        for start in range(0, len(pairs), self.suite.micro_batch_size):
-            part = slice(start, start + self.suite.micro_batch_size)
+        for part in micro_batches(pairs, self.suite):
             with cpu.quick_products():
                 self._accumulate(pairs[part], weights[part], loss, teacher, total)
         rate = rate_at(self.step_count, self.peak, self.suite)

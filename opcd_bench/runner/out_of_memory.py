@@ -48,7 +48,12 @@ def _knobs(phase: Phase, suite: Suite) -> list[str]:
     if phase in ("writing", "scoring"):
         return [*_processes(suite), *_writer(suite), *_vllm_share(suite)]
     found = _processes(suite)
-    if phase == "training" and suite.micro_batch_size > 1:
+    if phase == "training" and suite.micro_batch_tokens is not None:
+        found.append(
+            f"lower micro_batch_tokens, which is {suite.micro_batch_tokens}: "
+            f"--set micro_batch_tokens={max(1, suite.micro_batch_tokens // 2)}"
+        )
+    elif phase == "training" and suite.micro_batch_size > 1:
         found.append(
             f"lower micro_batch_size, which is {suite.micro_batch_size}: "
             f"--set micro_batch_size={suite.micro_batch_size // 2}"

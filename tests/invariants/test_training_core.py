@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,7 @@ from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import checkpoint, scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
-from opcd_bench.distillation.pairs import Pair, end_at_first_eos
+from opcd_bench.distillation.pairs import Pair, end_at_first_eos, micro_batches
 from opcd_bench.distillation.teachers.local import LiveTeacher, Shuffled
 from opcd_bench.distillation.trainer import (
     TrainingCore,
@@ -88,6 +89,21 @@ def test_one_micro_batch_of_eight_equals_eight_of_one(tiny_loaded, reduction):
     for size in (1, 3):
         parts = gradient(tiny_loaded, batch, micro_batch_size=size, reduction=reduction)
         assert close(whole, parts)
+    for tokens in (1, 12, 10_000):
+        parts = gradient(tiny_loaded, batch, micro_batch_tokens=tokens, reduction=reduction)
+        assert close(whole, parts)
+
+
+def test_a_token_budget_takes_as_many_responses_as_fit(tiny_loaded):
+    batch = pairs(tiny_loaded.vocab_size)  # of 3, 7, 11, 8, 12, 9, 13 and 10 tokens
+    lengths = [len(pair.plain_ids) + len(pair.reply_ids) for pair in batch]
+    for budget in (1, 12, 21, 1000):
+        runs = micro_batches(batch, suite(micro_batch_tokens=budget, micro_batch_size=2))
+        assert [pair for run in runs for pair in batch[run]] == batch
+        for run in runs:
+            assert sum(lengths[run]) <= budget or len(batch[run]) == 1
+        for run, following in itertools.pairwise(runs):
+            assert sum(lengths[run]) + lengths[following.start] > budget, "the next fitted too"
 
 
 def test_a_mean_of_micro_batch_means_would_be_caught(tiny_loaded):

@@ -203,8 +203,10 @@ def _training(
     lengths: Lengths,
     on_gpu: bool,
 ) -> list[MemoryPart]:
-    rows = suite.micro_batch_size
     length = lengths.plain + suite.max_completion_length
+    rows = suite.micro_batch_size
+    if suite.micro_batch_tokens is not None:
+        rows = max(1, suite.micro_batch_tokens // length)
     saved = "recomputed layer by layer" if suite.gradient_checkpointing else "kept for backward"
     found = [
         MemoryPart(
