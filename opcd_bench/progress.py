@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -37,8 +38,13 @@ class Phase(Protocol):
 class Reporter(Protocol):
     """What the harness tells the person who waits; changes no number."""
 
-    def phase(self, name: str, total: int | None, unit: str) -> AbstractContextManager[Phase]:
-        """Show a phase of ``total`` units (None: unknown) until the context is left."""
+    def phase(
+        self, name: str, total: int | None, unit: str, *, done: int = 0
+    ) -> AbstractContextManager[Phase]:
+        """Show a phase of ``total`` units (None: unknown) until the context is left.
+
+        ``done`` units were there before, and do not count as this phase's pace.
+        """
         ...
 
     def note(self, text: str) -> None:
@@ -48,6 +54,24 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """One line that a person should act on."""
         ...
+
+
+_OPEN: ContextVar[Phase | None] = ContextVar("open", default=None)
+
+
+def beat(**info: Any) -> None:
+    """Long work within a unit of the innermost phase says how far it is: ``token=40/256``."""
+    if (phase := _OPEN.get()) is not None:
+        phase.advance(0, **info)
+
+
+@contextmanager
+def _innermost(phase: Phase) -> Iterator[Phase]:
+    token = _OPEN.set(phase)
+    try:
+        yield phase
+    finally:
+        _OPEN.reset(token)
 
 
 def shown(info: dict[str, Any]) -> str:
@@ -73,7 +97,7 @@ class QuietReporter:
         self.warnings: list[str] = []
 
     @contextmanager
-    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+    def phase(self, name: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Phase]:
         """A phase that nobody watches."""
         yield _Silent()
 
@@ -106,10 +130,11 @@ class PlainReporter:
         print(printable(text), file=self._out or sys.stderr, flush=True)
 
     @contextmanager
-    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+    def phase(self, name: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Phase]:
         """Lines such as ``train 30/100 steps · 2.1 steps/s · 33 s left · loss=0.4``."""
-        counter = _Lines(name, total, unit, self._line, self._every, self._clock)
-        yield counter
+        counter = _Lines(name, total, unit, self._line, self._every, self._clock, done)
+        with _innermost(counter):
+            yield counter
         counter.end()
 
     def note(self, text: str) -> None:
@@ -130,10 +155,12 @@ class _Lines:
         line: Callable[[str], None],
         every: float,
         clock: Callable[[], float],
+        done: int,
     ) -> None:
         self._name, self._total, self._unit = name, total, unit
         self._line, self._every, self._clock = line, every, clock
-        self._done, self._info = 0, {}  # type: int, dict[str, Any]
+        self._done, self._info = done, {}  # type: int, dict[str, Any]
+        self._before = done
         self._start = self._last = clock()
 
     def advance(self, n: int = 1, **info: Any) -> None:
@@ -152,12 +179,13 @@ class _Lines:
         self._line(f"{self._name}: {self._done} {self._unit} in {took}{tail}")
 
     def _text(self, now: float) -> str:
-        rate = self._done / max(now - self._start, 1e-9)
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
         parts = [f"{self._name} {self._done}"]
         if self._total is not None:
             parts[0] += f"/{self._total}"
         parts[0] += f" {self._unit}"
-        parts.append(f"{rate:.3g} {self._unit}/s")
+        if rate > 0:
+            parts.append(f"{rate:.3g} {self._unit}/s")
         if self._total is not None and rate > 0:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
         if self._info:
@@ -183,7 +211,7 @@ class RichReporter:
         self._open = 0
 
     @contextmanager
-    def phase(self, name: str, total: int | None, unit: str) -> Iterator[Phase]:
+    def phase(self, name: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Phase]:
         """A bar that vanishes when the phase ends; one live display holds nested phases."""
         if self._progress is None:
             self._progress = Progress(
@@ -198,10 +226,11 @@ class RichReporter:
             )
             self._progress.start()
         progress = self._progress
-        bar = progress.add_task(one_line(name), total=total, unit=unit, info="")
+        bar = progress.add_task(one_line(name), total=total, completed=done, unit=unit, info="")
         self._open += 1
         try:
-            yield _Bar(progress, bar)
+            with _innermost(_Bar(progress, bar)) as phase:
+                yield phase
         finally:
             progress.remove_task(bar)
             self._open -= 1
@@ -227,7 +256,8 @@ class _Bar:
         """Move the bar and show ``info`` beside it."""
         if info:
             self._progress.update(self._bar, info=shown(info))
-        self._progress.advance(self._bar, n)
+        if n:
+            self._progress.advance(self._bar, n)
 
 
 def reporter(stream: TextIO | None = None) -> Reporter:

@@ -23,6 +23,7 @@ from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import beat
 
 MOST_SKIPPED_IN_A_ROW = 5
 
@@ -134,6 +135,7 @@ class TrainingCore:
         total = _Means()
         teacher.prepare(pairs)
         for part in micro_batches(pairs, self.suite):
+            beat(training=f"{part.start}/{len(pairs)} responses")
             with cpu.quick_products():
                 self._accumulate(pairs[part], weights[part], loss, teacher, total)
         rate = rate_at(self.step_count, self.peak, self.suite)

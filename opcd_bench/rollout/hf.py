@@ -13,6 +13,7 @@ from opcd_bench.errors import CellFailed
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import beat
 from opcd_bench.rollout.attention import Segment, behind, fast_on_cpu, of_rows
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
@@ -20,7 +21,8 @@ from opcd_bench.rollout.kv import additive, as_argument, capacity_for
 from opcd_bench.rollout.prefill import Prefilled, prefill
 from opcd_bench.rollout.prefixes import Ids, Prefixes
 
-_COMPACT_BELOW = 0.8
+_BEAT = 8
+_COMPACT_BELOW = 0.9
 """Finished rows are dropped from the cache once fewer than this share of its rows is live."""
 
 
@@ -108,6 +110,8 @@ class HFEngine:
         written_B = torch.full((count,), most, device=device)
         stopped_B = torch.zeros(count, dtype=torch.bool, device=device)
         for step in range(most):
+            if step % _BEAT == 0:
+                beat(writing=f"token {step}/{most} of {count} responses")
             ids, logp = draw(logits_BV[:, :vocabulary], noise_BT[rows, step], sampling)
             ids_BT[rows, step], logp_BT[rows, step] = ids, logp
             ended = live & torch.isin(ids, eos)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +30,8 @@ from opcd_bench.seeds import seed_of
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_dir import RunDir
 
+WHOLE = "whole-"
+"""Before the names of samples that are kept until the end, should their step be chosen."""
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
 
 
@@ -59,6 +62,10 @@ def choose_step(suite: Suite, dev: Mapping[int, float | None]) -> Choice:
         min(step for step, value in scored.items() if value == best),
         "highest dev accuracy, the earliest step of equals",
     )
+
+
+def _whole(task: str, step: int) -> str:
+    return f"{WHOLE}{task}-step_{step:06d}"
 
 
 class CellRun:
@@ -93,8 +100,7 @@ class CellRun:
         """Everything from the last checkpoint to the seal."""
         step = self._resume()
         last = self.suite.max_steps
-        with self.console.phase(self._title(), last, "steps") as phase:
-            phase.advance(step)
+        with self.console.phase(self._title(), last, "steps", done=step) as phase:
             if step == 0 and not self._evaluated(0):
                 self._evaluate(0)
             while step < last:
@@ -204,22 +210,42 @@ class CellRun:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
         base, references = step == 0, self.resources.references
         with explain_out_of_memory("scoring", self.suite):
-            dev = (
-                references.base(self.task, "dev", self.cell.seed)
-                if base
-                else self.resources.references.score(
-                    self.task, "dev", self.student, self.engine, self.cell.seed
+            with self._clock(step, "dev"):
+                dev = (
+                    references.base(self.task, "dev", self.cell.seed)
+                    if base
+                    else references.score(
+                        self.task, "dev", self.student, self.engine, self.cell.seed
+                    )
                 )
-            )
             self._record(step, dev)
             if self.suite.eval_retention:
-                for measured in self._retention(base):
+                with self._clock(step, "retention"):
+                    retained = self._retention(base)
+                for measured in retained:
                     self._record(step, measured)
+                    if not base:
+                        self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
 
     def _retention(self, base: bool) -> Sequence[Score]:
         if base:
             return self.resources.references.base_retention()
         return self.resources.references.retention(self.student, self.engine)
+
+    def _retention_at(self, step: int) -> Sequence[Score]:
+        """Retention of the chosen step: as it was measured on the way, if it was."""
+        names = [_whole(name, step) for name in self.suite.retention]
+        if set(names) <= set(self.run_dir.sample_names()):
+            return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
+        return self._retention(step == 0)
+
+    @contextmanager
+    def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:
+        """A row of timing.jsonl for what is no optimiser step."""
+        began = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        self.run_dir.timing({"step": step, "phase": phase, "seconds": seconds, "final": final})
 
     def _record(self, step: int, measured: Score, *, final: bool = False) -> None:
         for metric, value in measured.metrics.items():
@@ -301,15 +327,20 @@ class CellRun:
             self.console.phase(f"{self._title()}: test", None, "samples"),
             explain_out_of_memory("scoring", self.suite),
         ):
-            test = self.resources.references.score(
-                self.task, "test", self.student, self.engine, self.cell.seed, final=True
-            )
+            with self._clock(choice.step, "test", final=True):
+                test = self.resources.references.score(
+                    self.task, "test", self.student, self.engine, self.cell.seed, final=True
+                )
             self._record(choice.step, test, final=True)
             self.run_dir.samples("test", test.samples)
-            for measured in self._retention(choice.step == 0):
+            with self._clock(choice.step, "retention", final=True):
+                retained = self._retention_at(choice.step)
+            for measured in retained:
                 self._record(choice.step, measured, final=True)
                 self.run_dir.samples(f"retention-{measured.task}", measured.samples)
-            references = self.resources.references.of_cell(self.task, self.cell.seed)
+            with self._clock(choice.step, "references", final=True):
+                references = self.resources.references.of_cell(self.task, self.cell.seed)
+        self.run_dir.drop_samples(WHOLE)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {

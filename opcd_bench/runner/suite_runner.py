@@ -22,6 +22,7 @@ from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.time_shares import time_shares
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
 from opcd_bench.store.run_dir import RunDir
@@ -97,6 +98,9 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         cells += more
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
+    runs = [suite_dir.run(cell.name) for cell in cells]
+    if shares := time_shares(RunReader(path) for path in runs if path.is_dir()):
+        console.note(f"time of all cells, {shares}")
     return RunSummary(
         suite_dir=root,
         done=done,

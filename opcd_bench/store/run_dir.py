@@ -156,6 +156,13 @@ class RunDir(RunReader):
         self._need_lock()
         write_atomic(self._file(f"samples/{checked_name(name)}"), joined(rows))
 
+    def drop_samples(self, prefix: str) -> None:
+        """Remove the samples whose names begin so."""
+        self._need_lock()
+        for name in self.sample_names():
+            if name.startswith(prefix):
+                self._file(f"samples/{name}").unlink()
+
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         self._need_lock()
         if not isinstance(row.get("step"), int):

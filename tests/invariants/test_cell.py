@@ -23,7 +23,9 @@ from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
+from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.time_shares import time_shares
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -62,6 +64,33 @@ def truth(path: Path) -> dict[str, bytes]:
     """Every file that must not depend on interruptions."""
     files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
     return {file.name: file.read_bytes() for file in files}
+
+
+def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """The same samples, scores and rows as of a run that measures it only at the end."""
+    counted: list[str] = []
+    original = References._retain
+
+    def retain(self, name, loaded, engine):
+        counted.append("student" if loaded is not self.models.initial else "base")
+        return original(self, name, loaded, engine)
+
+    monkeypatch.setattr(References, "_retain", retain)
+    words = {"retention": ["ifeval_micro"], "retention_items": 3,
+             "retention_max_completion_length": 8, "choose": "last"}  # fmt: skip
+    often = run_toy(toy_suite(tiny_model_folder, tmp_path / "often", **words))
+    assert counted == ["base", *["student"] * 3]
+    once = run_toy(toy_suite(tiny_model_folder, tmp_path / "once", **words, eval_retention=False))
+    assert counted[4:] == ["student", "base"]
+    name = "samples/retention-ifeval_micro.jsonl"
+    assert (often / name).read_bytes() == (once / name).read_bytes()
+    assert not list((often / "samples").glob("whole-*")), "kept until the end alone"
+    phases = {row["phase"] for row in RunReader(often).read("timing") if "phase" in row}
+    assert phases == {"dev", "retention", "test", "references"}
+    told = time_shares([RunReader(often)])
+    assert all(f"{phase} " in told for phase in (*phases, "sampling", "training"))
 
 
 def after_rows(monkeypatch, n: int, *, torn: bool) -> None:

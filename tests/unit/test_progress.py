@@ -8,6 +8,7 @@ from opcd_bench.progress import (
     PlainReporter,
     QuietReporter,
     RichReporter,
+    beat,
     duration,
     reporter,
     shown,
@@ -43,6 +44,33 @@ def test_a_phase_of_unknown_length_has_no_time_left():
         clock.now += 4.0
         phase.advance(8)
     assert out.getvalue().splitlines()[0] == "test 8 samples · 2 samples/s"
+
+
+def test_units_that_were_there_before_do_not_count_as_pace():
+    """Resumed at step 80 of 100: the time left is that of 20 steps at today's pace."""
+    out, clock = io.StringIO(), Clock()
+    with PlainReporter(out, every=5.0, clock=clock).phase("train", 100, "steps", done=80) as phase:
+        clock.now += 10.0
+        phase.advance(2)
+    assert out.getvalue().splitlines()[0] == "train 82/100 steps · 0.2 steps/s · 1 min 30 s left"
+
+
+def test_long_work_within_a_unit_moves_the_line_of_the_innermost_phase():
+    out, clock = io.StringIO(), Clock()
+    plain = PlainReporter(out, every=5.0, clock=clock)
+    beat(token=1)  # nobody waits
+    with plain.phase("train", 2, "steps"):
+        with plain.phase("test", None, "samples"):
+            clock.now += 6.0
+            beat(writing="token 8/64 of 3 responses")
+        clock.now += 6.0
+        beat(training="0/3 responses")
+    assert out.getvalue().splitlines() == [
+        "test 0 samples · writing=token 8/64 of 3 responses",
+        "test: 0 samples in 6 s · writing=token 8/64 of 3 responses",
+        "train 0/2 steps · training=0/3 responses",
+        "train: 0 steps in 12 s · training=0/3 responses",
+    ]
 
 
 def test_notes_and_warnings_are_lines():

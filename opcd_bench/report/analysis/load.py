@@ -199,6 +199,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds, steps a second and peak memory of a run; nothing where no step was timed."""
+    rows = [row for row in rows if "phase" not in row]
     if not rows:
         return {}
     seconds = sum(row["seconds_written"] + row["seconds_trained"] for row in rows)

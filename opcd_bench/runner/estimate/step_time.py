@@ -53,7 +53,8 @@ def pace_of(runs: Iterable[RunReader], *, warm_up: int = 0) -> Pace | None:
     written: list[float] = []
     others: list[float] = []
     for run in runs:
-        rows, times = run.read("train"), run.read("timing")
+        rows = run.read("train")
+        times = [row for row in run.read("timing") if "phase" not in row]
         if len(rows) <= warm_up or len(times) < len(rows):
             continue
         before = rows[warm_up - 1]["tokens_written"] if warm_up else 0

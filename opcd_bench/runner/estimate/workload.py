@@ -218,7 +218,9 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
         bases = 1 if suite.eval_temperature == 0 else len(set(runs))
     told = 2 if suite.teacher_model is not None else 1
     scored = (len(own.evaluated_steps()) - 1) * cells  # step 0 is the base
-    retained = scored * suite.eval_retention + cells + bases * suite.chained
+    # Measured on the way to the chosen step, it is not measured again.
+    anew = not suite.eval_retention or suite.choose not in ("dev", "last")
+    retained = scored * suite.eval_retention + cells * anew + bases * suite.chained
     return (
         scored * dev
         + cells * test

@@ -99,8 +99,8 @@ def test_retention_is_counted_where_its_items_are_limited(tmp_path):
         work(suite(tmp_path, **limited, retention_items=n), Toy(), methods("opcd"), {}).at_most
         for n in (3, None)
     )
-    # four cells: at three evaluated steps and once at the end
-    assert with_it.evaluated - without.evaluated == 4 * (3 + 1) * 21
+    # four cells, at three evaluated steps: the chosen one is among them
+    assert with_it.evaluated - without.evaluated == 4 * 3 * 21
     at_the_end = suite(tmp_path, **limited, retention_items=3, eval_retention=False)
     assert work(at_the_end, Toy(), methods("opcd"), {}).at_most.evaluated == (
         without.evaluated + 4 * 21
@@ -116,7 +116,7 @@ def test_retention_is_scored_at_the_lengths_of_the_suite_whatever_a_task_sets(tm
         for n in (3, None)
     )  # fmt: skip
     turns = registry.task("told_other").max_turns
-    assert with_it - without == 4 * (3 + 1) * 3 * turns * 6
+    assert with_it - without == 4 * 3 * 3 * turns * 6
 
 
 ROUNDS = {"items": 3, "seeds": 4, "max_reflection_length": 9}
@@ -135,7 +135,7 @@ def test_every_round_of_every_chain_makes_told_replies_and_bases_of_its_own(tmp_
         cells * 3 * 4 * 6  # dev after steps 2, 4 and 6
         + cells * 5 * 2 * 6  # test, two samples
         + cells * (4 + 2 * 5 * 2) * 6  # base on dev, base and ceiling on test
-        + cells * (3 + 1 + 1) * 21  # retention: at three steps, at the end, of the base
+        + cells * (3 + 1) * 21  # retention: at three steps, of the base
     )
     assert (found.cells, found.steps) == (cells, cells * 6)
     assert found.at_most == Tokens(

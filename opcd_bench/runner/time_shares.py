@@ -1,0 +1,32 @@
+"""Where the time of runs went: sampling, training, and each kind of scoring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from opcd_bench.progress import duration
+from opcd_bench.store.run_reader import RunReader
+
+
+def seconds_by_phase(runs: Iterable[RunReader]) -> dict[str, float]:
+    """Seconds of the runs' processes by phase, the longest first; {} where nothing was timed."""
+    total: Counter[str] = Counter()
+    for run in runs:
+        for row in run.read("timing"):
+            if "phase" in row:
+                total[row["phase"]] += row["seconds"]
+            else:
+                total["sampling"] += row["seconds_written"]
+                total["training"] += row["seconds_trained"]
+    return dict(total.most_common())
+
+
+def time_shares(runs: Iterable[RunReader]) -> str | None:
+    """``12 min 05 s: training 41 %, sampling 22 %, …``; None where nothing was timed."""
+    seconds = seconds_by_phase(runs)
+    whole = sum(seconds.values())
+    if not whole:
+        return None
+    shares = [f"{phase} {100 * part / whole:.0f} %" for phase, part in seconds.items()]
+    return f"{duration(whole)}: {', '.join(shares)}"
