@@ -31,9 +31,10 @@ class Ours:
 
     def __init__(self, workload: Workload, folder: Path, learning_rate: float) -> None:
         self.workload = workload
-        self.student = loading.load(str(folder / "student"), device="cpu", dtype="float32")
+        dtype = "bfloat16" if workload.bf16 else "float32"
+        self.student = loading.load(str(folder / "student"), device="cpu", dtype=dtype)
         teacher = folder / ("student" if workload.told else "teacher")
-        frozen = loading.freeze(loading.load(str(teacher), device="cpu", dtype="float32"))
+        frozen = loading.freeze(loading.load(str(teacher), device="cpu", dtype=dtype))
         suite = make_suite(
             {
                 "methods": "opcd",
@@ -46,9 +47,7 @@ class Ours:
             },
             "benchmark",
         )
-        self.engine = hf.HFEngine(
-            self.student, batch_size=len(workload.lengths), autocast=workload.bf16
-        )
+        self.engine = hf.HFEngine(self.student, batch_size=len(workload.lengths))
         self.core = TrainingCore(self.student, suite, learning_rate)
         self.teacher = FrozenTeacher(frozen, suite.temperature)
         self.loss = _loss(workload)
