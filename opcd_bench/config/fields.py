@@ -395,10 +395,14 @@ class Settings(BaseModel):
     @classmethod
     def _known_retention(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for word in value:
-            if word.endswith(".py") or word.startswith("."):
+            if word.endswith((".py", ".yaml", ".yml")) or "/" in word or word.startswith("."):
                 raise ValueError(
                     f"{word}: retention tasks are given by name, those of lm-eval or those that "
-                    "ship; a file can be one of the tasks only"
+                    "ship; a Python file can be one of the tasks only. An lm-eval task in a YAML "
+                    "file of your own is scored by lm_eval itself, on a checkpoint that the run "
+                    "keeps (lm_eval --include_path FOLDER --tasks NAME --model_args "
+                    "pretrained=RUN/checkpoints/step_N/model), and opcd-bench import-lm-eval "
+                    "takes its result into the report"
                 )
         return value
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from opcd_bench.errors import CellFailed
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.models import card
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.merged import as_published
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.grid import Cell
@@ -202,24 +204,26 @@ class CellRun:
 
     def _evaluate(self, step: int) -> None:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
-        base, references = step == 0, self.resources.references
+        references = self.resources.references
         with explain_out_of_memory("scoring", self.suite):
-            dev = (
-                references.base(self.task, "dev", self.cell.seed)
-                if base
-                else self.resources.references.score(
-                    self.task, "dev", self.student, self.engine, self.cell.seed
-                )
-            )
-            self._record(step, dev)
-            if self.suite.eval_retention:
-                for measured in self._retention(base):
+            if step == 0:
+                self._record(step, references.base(self.task, "dev", self.cell.seed))
+                for measured in references.base_retention() if self.suite.eval_retention else ():
                     self._record(step, measured)
+                return
+            with self._published() as (loaded, engine):
+                dev = references.score(self.task, "dev", loaded, engine, self.cell.seed)
+                self._record(step, dev)
+                if self.suite.eval_retention:
+                    for measured in references.retention(loaded, engine):
+                        self._record(step, measured)
 
-    def _retention(self, base: bool) -> Sequence[Score]:
-        if base:
-            return self.resources.references.base_retention()
-        return self.resources.references.retention(self.student, self.engine)
+    @contextmanager
+    def _published(self) -> Iterator[tuple[LoadedModel, Engine]]:
+        """What is scored: the student as a checkpoint publishes it, and its engine."""
+        with as_published(self.student) as loaded:
+            same = loaded is self.student
+            yield loaded, self.engine if same else self.resources.models.engine(loaded)
 
     def _record(self, step: int, measured: Score, *, final: bool = False) -> None:
         for metric, value in measured.metrics.items():
@@ -301,21 +305,24 @@ class CellRun:
             self.console.phase(f"{self._title()}: test", None, "samples"),
             explain_out_of_memory("scoring", self.suite),
         ):
-            test = self.resources.references.score(
-                self.task, "test", self.student, self.engine, self.cell.seed, final=True
-            )
-            self._record(choice.step, test, final=True)
-            self.run_dir.samples("test", test.samples)
-            for measured in self._retention(choice.step == 0):
+            references = self.resources.references
+            with self._published() as (loaded, engine):
+                test = references.score(
+                    self.task, "test", loaded, engine, self.cell.seed, final=True
+                )
+                self._record(choice.step, test, final=True)
+                self.run_dir.samples("test", test.samples)
+                trained = references.retention(loaded, engine) if choice.step else ()
+            for measured in trained or references.base_retention():
                 self._record(choice.step, measured, final=True)
                 self.run_dir.samples(f"retention-{measured.task}", measured.samples)
-            references = self.resources.references.of_cell(self.task, self.cell.seed)
+            anchors = references.of_cell(self.task, self.cell.seed)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {
                 "chosen_step": choice.step,
                 "rule": choice.rule,
-                "anchors": references,
+                "anchors": anchors,
                 **self.counters,
             },
             keep=kept[self.suite.keep_checkpoints],

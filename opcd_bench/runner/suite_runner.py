@@ -17,7 +17,7 @@ from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import grid, registry, shared_questions
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -66,8 +66,7 @@ def plugins(suite: Suite) -> Plan:
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
         assert_disjoint(task)
-    ours = registry.plugin_files(registry.TASKS_PACKAGE)
-    retention.check_names([name for name in suite.retention if name not in ours])
+    retention.check_names(shared_questions.of_lm_eval(suite))
     return Plan(suite, methods, tasks)
 
 
@@ -85,6 +84,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     resources = Resources(suite, suite_dir, console)
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
+    resources.references.check_retention(planned.tasks)
     suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights()})
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):

@@ -11,7 +11,7 @@ from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import suite_runner
+from opcd_bench.runner import shared_questions, suite_runner
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
@@ -36,6 +36,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     Bad input raises before anything is written.
     """
     planned = suite_runner.plugins(chains.untold(suite))
+    shared_questions.refuse_at_hand(suite, planned.tasks)
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
