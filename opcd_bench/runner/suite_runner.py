@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opcd_bench.config import rules
@@ -183,11 +183,14 @@ def _run_all(
     with console.phase(planned.suite.name, len(cells), "cells") as phase:
         phase.advance(len(cells) - len(waiting))
         for cell in waiting:
-            _tell(run_cell(cell, planned, resources, console), console)
+            tell(run_cell(cell, planned, resources, console), console)
             phase.advance(1)
 
 
-def _tell(outcome: Outcome, console: Reporter) -> None:
+def tell(outcome: Outcome, console: Reporter) -> None:
+    """Say how a cell ended, and what was left to say."""
+    for warning in outcome.warnings:
+        console.warn(warning)
     if outcome.problem is not None:
         console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
@@ -195,10 +198,13 @@ def _tell(outcome: Outcome, console: Reporter) -> None:
 def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
     folder = resources.suite_dir.path / "trackers" / cell.name
-    described = environment.describe(device=str(resources.models.initial.device))
+    device = str(resources.models.initial.device)
+    described = environment.describe(device=device, computing=resources.computing())
     with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
+        if run_dir.rounded_otherwise:
+            console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
@@ -217,6 +223,18 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         finally:
             live.close()
     return Outcome(cell.name, None)
+
+
+def _resumed_otherwise(cell: grid.Cell, changed: Sequence[str]) -> str:
+    """No refusal: the machine of yesterday may be gone, and the numbers are as good as the others.
+
+    They are not, to the last digit, what they would be without the interruption.
+    """
+    return (
+        f"{cell.name} goes on otherwise than it began ({'; '.join(changed)}): its numbers may "
+        "differ in the last digits from those of a run without interruption. This is recorded in "
+        "its events and in the report; to avoid it, resume with the former values"
+    )
 
 
 # --- several cells at a time ---------------------------------------------------------------
@@ -239,7 +257,7 @@ def _run_in_processes(
         shown = 0
         for ended in ended_by_turns(pool, jobs, _work, cells):
             for outcome in ended:
-                _tell(outcome, console)
+                tell(outcome, console)
             steps = sum(map(_steps_of, paths))
             phase.advance(steps - shown, cells=sum(map(sealed, paths)))
             shown = steps
@@ -259,7 +277,9 @@ def _start_worker(suite: Suite) -> None:
 
 def _work(cell: grid.Cell) -> Outcome:
     planned, resources = _WORKER["here"]
-    return run_cell(cell, planned, resources, QuietReporter())
+    console = QuietReporter()
+    outcome = run_cell(cell, planned, resources, console)
+    return replace(outcome, warnings=tuple(console.warnings))
 
 
 def sealed(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from opcd_bench.config import rules
@@ -49,8 +50,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
         for outcome in outcomes:
-            if outcome.problem is not None:
-                console.warn(f"{outcome.cell} failed: {outcome.problem}")
+            suite_runner.tell(outcome, console)
             phase.advance(1)
     runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
     done = sum(RunReader(run).sealed for run in runs)
@@ -113,4 +113,6 @@ def _start_worker(suite: Suite) -> None:
 def _work(place: int) -> Outcome:
     suite, every = _WORKER["here"]
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    return run_chain(every[place], suite, suite_dir, QuietReporter())
+    console = QuietReporter()
+    outcome = run_chain(every[place], suite, suite_dir, console)
+    return replace(outcome, warnings=tuple(console.warnings))
