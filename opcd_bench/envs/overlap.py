@@ -35,6 +35,12 @@ class Overlap:
     near: int
     of: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.near} of {self.of} test questions are in train word for word ({self.same}) or "
+            f"share {IN_A_ROW} words in a row with it"
+        )
+
 
 def texts_of(content: Mapping[str, Any]) -> tuple[Text, ...]:
     """The texts that stand in the fields of an example's content, or of a document.
@@ -66,7 +72,7 @@ def overlap(questions: Iterable[tuple[Text, ...]], others: Iterable[tuple[Text, 
 
 
 def between_splits(task: Task) -> Overlap:
-    """How many test questions train asks too."""
+    """How many test questions train asks too. Raises what reading the examples does."""
     return overlap(_asked(task.examples("test")), _asked(task.examples("train")))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
 from opcd_bench.evaluation import retention
@@ -96,6 +97,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         _run_all(more, planned, resources, console)
         cells += more
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
+    if shared := overlaps(planned.tasks):
+        suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
     return RunSummary(
         suite_dir=root,
@@ -109,6 +112,12 @@ def floors(task: Task) -> dict[str, float]:
     """What policies that read nothing score on test, and the most that any policy can."""
     found = {floor.name: floor.value for floor in task.floors("test")}
     return {**found, "best possible": task.best_possible("test").value}
+
+
+def overlaps(tasks: Mapping[str, Task]) -> dict[str, dict[str, int]]:
+    """Test questions that train asks too, of each task with questions that words tell apart."""
+    found = {name: between_splits(task) for name, task in tasks.items()}
+    return {name: asdict(one) for name, one in found.items() if one.of}
 
 
 def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
