@@ -25,13 +25,7 @@ def tree(folder):
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
         kind = stat.S_IFMT(status.st_mode)
-        held = (
-            path.read_bytes()
-            if stat.S_ISREG(kind)
-            else os.readlink(path)
-            if path.is_symlink()
-            else None
-        )
+        held = path.read_bytes() if stat.S_ISREG(kind) else os.readlink(path) if path.is_symlink() else None
         found[str(path.relative_to(folder))] = (kind, held)
     return found
 
@@ -71,7 +65,5 @@ def test_the_table_is_large_enough():
 
 
 def test_no_row_is_written_twice():
-    doubled = [
-        name for name, times in collections.Counter(row.name for row in ROWS).items() if times > 1
-    ]
+    doubled = [name for name, times in collections.Counter(row.name for row in ROWS).items() if times > 1]
     assert doubled == []

@@ -50,7 +50,8 @@ def test_a_word_that_run_refuses_is_refused_alike(opcd):
 
 def test_test_questions_that_train_asks_too_are_told_by_estimate_and_tasks(opcd, tmp_path):
     for split in ("train", "test"):  # the same but for a mark, which is no other question
-        rows = [{"question": f"How many are {i} cows{'!' * (split == 'test')}", "answer": f"#### {i}"}
+        mark = "!" if split == "test" else ""
+        rows = [{"question": f"How many are {i} cows{mark}", "answer": f"#### {i}"}
                 for i in range(40)]  # fmt: skip
         write_jsonl(tmp_path / "gsm8k" / f"{split}.jsonl", rows)
     kept = len(registry.task("gsm8k", data_dir=str(tmp_path)).examples("train"))  # dev has others
