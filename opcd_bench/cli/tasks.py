@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
 from opcd_bench.envs import data_sets
+from opcd_bench.envs.overlap import Overlap, between_splits
 from opcd_bench.envs.task import SPLITS, Task
 from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError
 from opcd_bench.runner import registry
@@ -52,9 +54,17 @@ def tasks(
             for row in rows
         ]
         print(text_table(columns, table))
+        _print_overlaps(rows)
         _print_missing(rows)
     print_broken(listing.broken)
     exit_if(bool(listing.broken))
+
+
+def _print_overlaps(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Tasks whose train split asks what test does."""
+    for row in rows:
+        if row["overlap"] and row["overlap"]["near"]:
+            print(f"\n{row['name']}: {Overlap(**row['overlap'])}")
 
 
 def _print_missing(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -74,12 +84,14 @@ def _row(found: type[Task], origin: Origin, data_dir: str | None) -> dict[str, A
     """A task's line; data that are not here are said so, and are no fault of the plugin."""
     sizes: dict[str, int] = {}
     missing, on_hub = None, False
+    overlap: Overlap | None = None
     options: dict[str, Any] = {}
     try:
         task = build_task(found, data_dir=data_dir)
         with data_sets.local_only():
             options = dict(task.options())
             sizes = {split: len(task.examples(split)) for split in SPLITS}
+            overlap = between_splits(task)
     except (DataError, MissingPackage) as error:
         missing, on_hub = str(error), isinstance(error, MissingData)
     return {
@@ -89,6 +101,7 @@ def _row(found: type[Task], origin: Origin, data_dir: str | None) -> dict[str, A
         "max_turns": found.max_turns,
         "sizes": sizes,
         "options": options,
+        "overlap": asdict(overlap) if overlap is not None and overlap.of else None,
         "missing": missing,
         "on_hub": on_hub,
         "origin": origin.by,

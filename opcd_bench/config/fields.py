@@ -40,6 +40,19 @@ def runtime(default: Any = ..., *, help: str, **limits: Any) -> Any:
     return Field(default, description=help, json_schema_extra={"class": "runtime"}, **limits)
 
 
+def rounding(default: Any, *, help: str, **limits: Any) -> Any:
+    """A runtime field by which numbers are summed in another order: it moves their last digits.
+
+    What a cell ran with is stored beside it, and what it was resumed with.
+    """
+    return Field(
+        default,
+        description=help,
+        json_schema_extra={"class": "runtime", "rounding": True},
+        **limits,
+    )
+
+
 GRID_FIELDS = (
     "context",
     "context_placement",
@@ -203,7 +216,7 @@ class Settings(BaseModel):
     max_grad_norm: float = identity(
         1.0, help="Gradients with a larger L2 norm are clipped to it; 0: no clipping.", ge=0
     )
-    gradient_checkpointing: bool = runtime(
+    gradient_checkpointing: bool = rounding(
         False, help="Recompute activations in the backward pass to save memory."
     )
 
@@ -320,7 +333,7 @@ class Settings(BaseModel):
         "student's weights are copied into it after every step. None: vLLM runs in this "
         "process.",
     )
-    vllm_options: dict[str, Any] = runtime(
+    vllm_options: dict[str, Any] = rounding(
         {},
         help="Arguments of vllm.LLM where vLLM runs in this process: {gpu_memory_utilization = "
         "0.3}.",
@@ -339,7 +352,7 @@ class Settings(BaseModel):
         help="What happens to token ids that a loss needs and a vLLM teacher does not list: refuse "
         "the loss, drop the ids, or use the smallest listed log-probability (floor).",
     )
-    rollout_batch_size: int = runtime(128, help="Responses generated at a time.", ge=1)
+    rollout_batch_size: int = rounding(128, help="Responses generated at a time.", ge=1)
     save_steps: int = runtime(
         10, help="Steps between checkpoints; an interrupted run resumes from the last one.", ge=1
     )
@@ -349,7 +362,7 @@ class Settings(BaseModel):
     report_to: Literal["none", "tensorboard", "wandb"] = runtime(
         "none", help="Live tracker beside the stored files."
     )
-    threads: int | None = runtime(
+    threads: int | None = rounding(
         None, help="CPU threads per process (None: torch's choice).", ge=1
     )
     jobs: int = runtime(
@@ -405,10 +418,14 @@ class Settings(BaseModel):
     @classmethod
     def _known_retention(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for word in value:
-            if word.endswith(".py") or word.startswith("."):
+            if word.endswith((".py", ".yaml", ".yml")) or "/" in word or word.startswith("."):
                 raise ValueError(
                     f"{word}: retention tasks are given by name, those of lm-eval or those that "
-                    "ship; a file can be one of the tasks only"
+                    "ship; a Python file can be one of the tasks only. An lm-eval task in a YAML "
+                    "file of your own is scored by lm_eval itself, on a checkpoint that the run "
+                    "keeps (lm_eval --include_path FOLDER --tasks NAME --model_args "
+                    "pretrained=RUN/checkpoints/step_N/model), and opcd-bench import-lm-eval "
+                    "takes its result into the report"
                 )
         return value
 

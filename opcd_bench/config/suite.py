@@ -30,8 +30,13 @@ class Suite(Settings):
             key: value
             for key, value in self.model_dump(mode="json").items()
             if is_identity(key)
-            and not (_is_later(key) and value == Suite.model_fields[key].default)
+            and not (_is(key, "later") and value == Suite.model_fields[key].default)
         }
+
+    def rounding(self) -> dict[str, Any]:
+        """The runtime fields that move last digits, as JSON values."""
+        values = self.model_dump(mode="json")
+        return {key: value for key, value in values.items() if _is(key, "rounding")}
 
     def shared_identity(self) -> dict[str, Any]:
         """The identity fields that a single cell shares: without what the grid is made of."""
@@ -45,9 +50,10 @@ def is_identity(field: str) -> bool:
     return extra["class"] == "identity"
 
 
-def _is_later(field: str) -> bool:
+def _is(field: str, kind: str) -> bool:
+    """Whether a field was declared as ``later`` or ``rounding``."""
     extra = Suite.model_fields[field].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("later"))
+    return isinstance(extra, dict) and bool(extra.get(kind))
 
 
 def make_suite(values: Mapping[str, Any], where: str) -> Suite:

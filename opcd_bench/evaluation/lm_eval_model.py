@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,16 +70,19 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             return str(super().tok_decode(tokens, skip_special_tokens=False))
         return reply_text(self.tokenizer, [tokens] if isinstance(tokens, int) else list(tokens))
 
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """lm-eval's own; DataError for a prompt that would be cut."""
+        self.refuse_overlong(requests)
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return found
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Replies in the order of ``requests``; DataError for a prompt that would be cut."""
-        self._refuse_overlong(requests)
+        self.refuse_overlong(requests)
         if self._engine is None:
-            texts = super().generate_until(requests, disable_tqdm=True)
-            prompts = [self.tok_encode(request.args[0]) for request in requests]
-            written = [
-                LoggedReply(opening(self.tokenizer, ids) + text, None)
-                for ids, text in zip(prompts, texts, strict=True)
-            ]
+            written = self._from_hflm(requests)
         else:
             written = self._from_engine(self._engine, requests)
         graded = []
@@ -90,18 +94,54 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             graded.append(postprocess_generated_text(answer, until, think_end_token=None))
         return graded
 
-    def _refuse_overlong(self, requests: Sequence[Instance]) -> None:
+    def refuse_overlong(self, requests: Sequence[Instance]) -> None:
+        """Raise DataError for the first prompt that lm-eval would cut to the model's window.
+
+        Rolling log-likelihoods have none: they read a text of any length window by window.
+        """
         for request in requests:
-            prompt, asked = request.args
-            most = self.max_length - normalize_gen_kwargs(asked, self.max_gen_toks)["max_gen_toks"]
-            length = len(self.tok_encode(prompt))
-            if length > most:
-                raise DataError(
-                    f"task {request.task_name!r}, document {request.doc_id}: the prompt has "
-                    f"{length} tokens, and the model can read only {self.max_length} together "
-                    "with the response, so lm-eval would cut the beginning of the prompt. Lower "
-                    "retention_max_completion_length, or remove the task from retention"
-                )
+            if request.request_type == "loglikelihood":
+                self._refuse_continued(request)
+            elif request.request_type == "generate_until":
+                self._refuse_answered(request)
+
+    def _refuse_answered(self, request: Instance) -> None:
+        prompt, asked = request.args
+        most = self.max_length - normalize_gen_kwargs(asked, self.max_gen_toks)["max_gen_toks"]
+        length = len(self.tok_encode(prompt))
+        if length > most:
+            raise DataError(
+                f"task {request.task_name!r}, document {request.doc_id}: the prompt has "
+                f"{length} tokens, and the model can read only {self.max_length} together "
+                "with the response, so lm-eval would cut the beginning of the prompt. Lower "
+                "retention_max_completion_length, or remove the task from retention"
+            )
+
+    def _refuse_continued(self, request: Instance) -> None:
+        prompt, answer = request.args
+        length = len(self.tok_encode(prompt + answer)) + (prompt == "")
+        # The last token is scored and not read.
+        if length > self.max_length + 1:
+            raise DataError(
+                f"task {request.task_name!r}, document {request.doc_id}: the prompt with its "
+                f"answer has {length} tokens, and the model can read only {self.max_length}, so "
+                "lm-eval would cut the beginning of the prompt. Use a model with a larger "
+                "window, score fewer documents (retention_items), or remove the task from "
+                "retention"
+            )
+
+    def _from_hflm(self, requests: Sequence[Instance]) -> list[LoggedReply]:
+        """Whole replies: a stop string may stand in a thought, where it ends nothing."""
+        whole = [
+            dataclasses.replace(one, arguments=(one.args[0], {**one.args[1], "until": []}))
+            for one in requests
+        ]
+        texts = super().generate_until(whole, disable_tqdm=True)
+        prompts = [self.tok_encode(request.args[0]) for request in requests]
+        return [
+            LoggedReply(opening(self.tokenizer, ids) + text, None)
+            for ids, text in zip(prompts, texts, strict=True)
+        ]
 
     def _from_engine(self, engine: Engine, requests: Sequence[Instance]) -> list[LoggedReply]:
         written: list[LoggedReply | None] = [None] * len(requests)
@@ -131,3 +171,29 @@ def _sampling(gen_kwargs: dict[str, Any], default_length: int) -> Sampling:
         top_k=int(kwargs.get("top_k") or 0),
         max_completion_length=int(kwargs["max_gen_toks"]),
     )
+
+
+class Fitted(Exception):
+    """Every prompt fits the model's window: raised where answers would begin."""
+
+
+class PromptCheck(ReplyLM):
+    """A `ReplyLM` that reads all prompts of a task and answers none: DataError, or `Fitted`."""
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Refuse what would be cut."""
+        self.refuse_overlong(requests)
+        raise Fitted
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Nothing is cut."""
+        raise Fitted
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Refuse what would be cut."""
+        self.refuse_overlong(requests)
+        raise Fitted

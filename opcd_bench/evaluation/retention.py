@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.envs.data_files import located
 from opcd_bench.errors import MissingPackage
 from opcd_bench.evaluation import ifeval
+from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_guard import nltk_data, quiet, untouched
 from opcd_bench.evaluation.retention_tasks import index_with, instruction_ids, load, task_hash
 from opcd_bench.evaluation.scores import Score
@@ -56,8 +57,7 @@ def measure(
     UnknownName, MissingPackage (what to install), DataError (documents that cannot be read, a
     prompt too long for the model).
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise MissingPackage("lm-eval", "pip install lm-eval", "retention is measured with it")
+    _require_lm_eval()
     data = located(data_dir)
     with quiet(), untouched(model, seed), nltk_data(data):
         return [
@@ -76,28 +76,65 @@ def measure(
         ]
 
 
-def _one(
+def _require_lm_eval() -> None:
+    if importlib.util.find_spec("lm_eval") is None:
+        raise MissingPackage("lm-eval", "pip install lm-eval", "retention is measured with it")
+
+
+def check_prompts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    name: str,
+    tasks: Sequence[str],
     *,
     decoding: Sampling,
-    limit: int | None,
-    data_dir: Path | None,
-    seed: int,
-    engine: Engine | None,
-    batch_size: int,
-) -> Score:
-    begin = time.perf_counter()
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+) -> dict[str, list[dict[str, Any]]]:
+    """The documents of the tasks, all of whose prompts fit the model.
+
+    Reads what `measure` would ask, and asks nothing: raises what it would before any answer.
+    """
+    data = located(data_dir)
+    found: dict[str, list[dict[str, Any]]] = {}
+    if not tasks:
+        return found
+    _require_lm_eval()
+    with quiet(), untouched(model, seed), nltk_data(data):
+        from opcd_bench.evaluation.lm_eval_model import Fitted, PromptCheck
+
+        for name in tasks:
+            manager = index_with(name)
+            task = load(name, manager, data)
+            ifeval.require_punkt(name, instruction_ids(task, limit))
+            lm = PromptCheck(model, tokenizer, engine=None, seed=seed, batch_size=1)
+            with contextlib.suppress(Fitted):
+                _evaluated(lm, task, manager, decoding=decoding, limit=limit, seed=seed)
+            found[name] = [dict(doc) for doc in list(task.eval_docs)[:limit]]
+    return found
+
+
+def local_documents(
+    tasks: Sequence[str], data_dir: str | Path | None
+) -> dict[str, list[dict[str, Any]]]:
+    """The documents of those tasks that have a folder of their own in ``data_dir``."""
+    data, found = located(data_dir), {}
+    here = [name for name in tasks if data is not None and (data / name).is_dir()]
+    if here:
+        with quiet():
+            for name in here:
+                task = load(name, index_with(name), data)
+                found[name] = [dict(doc) for doc in task.eval_docs]
+    return found
+
+
+def _evaluated(
+    lm: Any, task: Any, manager: Any, *, decoding: Sampling, limit: int | None, seed: int
+) -> Any:
+    """What lm-eval makes of a task that is loaded."""
     from lm_eval import simple_evaluate
 
-    from opcd_bench.evaluation.lm_eval_model import ReplyLM
-
-    manager = index_with(name)
-    task = load(name, manager, data_dir)
-    ifeval.require_punkt(name, instruction_ids(task, limit))
-    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size)
-    raw = simple_evaluate(
+    return simple_evaluate(
         model=lm,
         tasks=[task],
         task_manager=manager,
@@ -112,12 +149,36 @@ def _one(
         # Seeds the task's own generator and no other: few-shot examples stay the same ones.
         fewshot_random_seed=seed % 2**32,
     )
+
+
+def _one(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    *,
+    decoding: Sampling,
+    limit: int | None,
+    data_dir: Path | None,
+    seed: int,
+    engine: Engine | None,
+    batch_size: int,
+) -> Score:
+    begin = time.perf_counter()
+    from opcd_bench.evaluation.lm_eval_model import ReplyLM
+
+    manager = index_with(name)
+    task = load(name, manager, data_dir)
+    ifeval.require_punkt(name, instruction_ids(task, limit))
+    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size)
+    raw = _evaluated(lm, task, manager, decoding=decoding, limit=limit, seed=seed)
     lm_eval_version = importlib.metadata.version("lm_eval")
     version = str(raw["versions"].get(name, "none"))
     hashed = task_hash(task)
-    samples = [_sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]]
-    metrics = _metrics(raw["results"][name])
-    by_instruction = _by_instruction(samples)
+    samples = [
+        results.sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]
+    ]
+    metrics = results.metrics(raw["results"][name])
+    by_instruction = results.by_instruction(samples)
     protocol = {
         "task": name,
         "task_version": version,
@@ -130,7 +191,7 @@ def _one(
         "enable_thinking": False,
         "chat_template": text_digest(str(tokenizer.chat_template)),
     }
-    primary = _primary(metrics)
+    primary = results.primary(metrics)
     return Score(
         task=name,
         split="retention",
@@ -142,7 +203,7 @@ def _one(
         n=int(raw["n-samples"][name]["effective"]),
         n_unscored=0,
         protocol_hash=digest({"protocol": protocol, "task": hashed, "lm_eval": lm_eval_version}),
-        samples=_of_metric(name, primary, samples),
+        samples=results.of_metric(name, primary, samples),
         details={
             "protocol": protocol,
             "task_hash": hashed,
@@ -152,40 +213,6 @@ def _one(
             "seconds": time.perf_counter() - begin,
         },
     )
-
-
-def _primary(metrics: Mapping[str, float]) -> str:
-    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
-    return next(
-        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
-    )
-
-
-def _of_metric(
-    task: str, primary: str, samples: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], ...]:
-    """The samples that a metric is the mean of, scored; lm-eval's own filters make several."""
-    metric, _, chosen = primary.partition(",")
-    return tuple(
-        {
-            "task": task,
-            "split": "retention",
-            "example_id": sample["id"],
-            "sample": 0,
-            "score": float(sample["values"][metric]),
-            "outcome": _outcome(float(sample["values"][metric]), sample.get("finish")),
-            **sample,
-        }
-        for sample in samples
-        if sample["filter"] == (chosen or "none")
-    )
-
-
-def _outcome(score: float, finish: str | None) -> str:
-    """As for our own tasks: truncated is told apart from wrong."""
-    if score == 1.0:
-        return "correct"
-    return "truncated" if finish == "length" else "wrong"
 
 
 def check_names(tasks: Sequence[str]) -> None:
@@ -212,49 +239,6 @@ def gen_kwargs(decoding: Sampling) -> dict[str, Any]:
         "top_p": decoding.top_p,
         "top_k": decoding.top_k,
         "max_gen_toks": decoding.max_completion_length,
-    }
-
-
-def _metrics(results: Mapping[str, Any]) -> dict[str, float]:
-    values = {}
-    for key, value in results.items():
-        metric, _, chosen = key.partition(",")
-        if isinstance(value, (int, float)) and chosen and not metric.endswith("_stderr"):
-            values[metric if chosen == "none" else f"{metric},{chosen}"] = float(value)
-    return values
-
-
-def _sample(row: Mapping[str, Any], written: Sequence[Any] | None) -> dict[str, Any]:
-    sample = {
-        "id": row["doc_hash"][:16],
-        "doc_id": row["doc_id"],
-        "prompt": row["arguments"][0][0],
-        "reply": written[0].text if written else None,
-        "graded": row["filtered_resps"][0] if written else None,
-        "finish": written[0].finish if written else None,
-        "filter": row["filter"],
-        "values": {metric: row[metric] for metric in row["metrics"]},
-    }
-    if "instruction_id_list" in row["doc"]:
-        sample["instruction_ids"] = list(row["doc"]["instruction_id_list"])
-    return sample
-
-
-def _by_instruction(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    followed: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for sample in samples:
-        values = sample["values"]
-        if "instruction_ids" in sample and "inst_level_strict_acc" in values:
-            both = zip(values["inst_level_strict_acc"], values["inst_level_loose_acc"], strict=True)
-            for name, pair in zip(sample["instruction_ids"], both, strict=True):
-                followed[name].append(pair)
-    return {
-        name: {
-            "n": len(pairs),
-            "strict": sum(strict for strict, _ in pairs) / len(pairs),
-            "loose": sum(loose for _, loose in pairs) / len(pairs),
-        }
-        for name, pairs in sorted(followed.items())
     }
 
 

@@ -121,10 +121,21 @@ def _local_spec(yaml_path: Path, folder: Path) -> dict[str, Any]:
             f"name; name the file {scored}{files[0].suffix}"
         )
 
-    def local_documents(**metadata: Any) -> Any:
-        from datasets import DatasetDict
+    named = [config.get(key) for key in ("training_split", "validation_split", "fewshot_split")]
+    missing = sorted({split for split in named if split and split not in splits})
+    shown = (config.get("fewshot_config") or {}).get("samples")
+    if missing and config.get("num_fewshot") and not shown:
+        raise DataError(
+            f"{folder}: the task shows {config['num_fewshot']} examples of its split "
+            f"{missing[0]!r}, and no file there has that name; add {missing[0]}{files[0].suffix}"
+        )
 
-        return DatasetDict({split: _read(path) for split, path in splits.items()})
+    def local_documents(**metadata: Any) -> Any:
+        from datasets import Dataset, DatasetDict
+
+        # lm-eval looks at the other splits, though nothing of them is shown.
+        empty = {split: Dataset.from_list([]) for split in missing}
+        return DatasetDict({**empty, **{split: _read(path) for split, path in splits.items()}})
 
     for key in ("dataset_path", "dataset_name", "dataset_kwargs"):
         config.pop(key, None)

@@ -190,12 +190,17 @@ def weights(
         adapted = set(map(id, loaded.adapter.layers))
         for name, layer in model.named_modules():
             if id(layer) in adapted:
-                base = layer.get_base_layer().weight
-                delta = layer.get_delta_weight(NAME)
-                found[f"{name}.weight"] = (base.to(delta.dtype) + delta).to(
-                    device or base.device, dtype or base.dtype
-                )
+                found[f"{name}.weight"] = merged_weight(layer, device, dtype)
     return found
+
+
+def merged_weight(
+    layer: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """The weight of an adapted layer with what the adapter adds; ``device``, ``dtype`` as above."""
+    base: Tensor = layer.get_base_layer().weight
+    delta: Tensor = layer.get_delta_weight(NAME)
+    return (base.to(delta.dtype) + delta).to(device or base.device, dtype or base.dtype)
 
 
 def plain_copy(loaded: LoadedModel) -> LoadedModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from pathlib import Path
 
 import safetensors
@@ -18,6 +17,7 @@ from opcd_bench.models.source import (
     first_line,
     without_bar,
 )
+from opcd_bench.store.files import remove_leftovers_of, temporary_beside
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -33,16 +33,18 @@ def weights_hash(model: torch.nn.Module) -> str:
 def save(loaded: LoadedModel, folder: str | Path) -> None:
     """Write model and tokenizer as a new Hugging Face folder: whole, or not at all.
 
-    With an adapter on, the merged weights: the folder opens without peft.
+    With an adapter on, the merged weights: the folder opens without peft. What a killed call left
+    of the same folder goes.
     Raises StoreError if the folder exists or cannot be written.
     """
     target = Path(folder)
     if target.exists():
         raise StoreError(f"model folder {target} already exists; give a new one or move it away")
-    scratch: Path | None = None
+    scratch = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        remove_leftovers_of(target)
+        scratch.mkdir()
         with without_bar():
             adapters.write_merged(loaded, scratch)
         loaded.tokenizer.save_pretrained(scratch)
@@ -54,7 +56,7 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
             "another folder"
         ) from error
     finally:
-        if scratch is not None and scratch.exists():
+        if scratch.exists():
             shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -10,8 +10,8 @@ from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine, WeightSync
-from opcd_bench.rollout.vllm import verify as verify_weights
 from opcd_bench.rollout.vllm_local import started
+from opcd_bench.rollout.vllm_probe import verify as verify_weights
 from opcd_bench.rollout.vllm_server import VLLMServer
 
 _SERVE_IT = (
@@ -63,14 +63,18 @@ class Engines:
         return self._larger
 
     def _local(self, loaded: LoadedModel, source: str, role: str) -> WeightSync:
-        """A vLLM of this process; weights are pushed, so that ``source`` gives it its shape."""
+        """A vLLM of this process; weights are pushed, so that ``source`` gives it its shape.
+
+        A teacher's prefix cache is off, unless asked for: no request may change another's scores.
+        """
+        own: dict[str, object] = {"enable_prefix_caching": False} if role == "teacher" else {}
         revision = self.suite.revision if source == self.suite.model else None
         return started(
             loaded,
             source,
             revision=revision,
             most_ids=loaded.vocab_size,
-            options=self.suite.vllm_options,
+            options={**own, **self.suite.vllm_options},
             role=role,
         )
 

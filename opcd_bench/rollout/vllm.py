@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import torch
-
-from opcd_bench.errors import CellFailed, EngineDied, ModelError
-from opcd_bench.models import adapters
+from opcd_bench.errors import CellFailed, EngineDied
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
+from opcd_bench.rollout.vllm_probe import holds, verify
 
 _SEEDS = 2**63
-_PROBE = 16
-"""Tokens of the sequence on which pushed weights are compared with the trainer's."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +178,7 @@ class WeightSync:
         now = _state(loaded)
         held = self._module() is loaded.model and self._state == now
         if held and self.backend.shared:
-            held = probe_gap(self.backend, loaded) <= _tolerance(loaded)
+            held = holds(self.backend, loaded)
         if not held:
             self._state = None
             self.backend.load(loaded)
@@ -196,53 +191,3 @@ def _state(loaded: LoadedModel) -> _State:
     """A state of weights: every change in place, an optimiser's or a copy, counts a version up."""
     on = loaded.adapter is not None and loaded.adapter.on
     return on, tuple(p._version for p in loaded.model.parameters())
-
-
-def probe_gap(backend: Backend, loaded: LoadedModel) -> float:
-    """Largest difference in log-prob (nats) between a backend and a model on a short sequence.
-
-    The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
-    """
-    ids = tuple(range(min(_PROBE, loaded.vocab_size)))
-    with torch.no_grad(), adapters.active(loaded), _evaluating(loaded):
-        at = torch.tensor([ids], device=loaded.model.device)
-        logits_TV = loaded.model(input_ids=at, use_cache=False).logits[0].float()
-        own_T = logits_TV.log_softmax(-1)[:-1].gather(-1, at[0, 1:, None])[:, 0]
-    told = backend.score([ids], 0)[0].own
-    return float((own_T.cpu() - torch.tensor(told)).abs().max())
-
-
-def _tolerance(loaded: LoadedModel) -> float:
-    """Largest difference (nats) that rounding makes between two engines."""
-    return 1e-3 if loaded.dtype in (torch.float32, torch.float64) else 0.25
-
-
-TAKES_NO_WEIGHTS = (
-    "The server must accept new weights while it runs, and one with tied embeddings on a CPU "
-    "does not. Use vLLM in this process (engine = 'vllm' without vllm_url), or engine = 'hf'"
-)
-
-
-def verify(backend: Backend, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHTS) -> None:
-    """Raise ModelError unless a backend computes what the trainer does with the same weights.
-
-    ``way_out``: what the message says to do.
-    """
-    gap, most = probe_gap(backend, loaded), _tolerance(loaded)
-    if not gap <= most:
-        raise ModelError(
-            f"{backend.name} does not have the weights of {loaded.name!r}: its log-probabilities "
-            f"differ by {gap:.3g} nats in {str(loaded.dtype).removeprefix('torch.')} (allowed: "
-            f"{most:g}). {way_out}"
-        )
-
-
-@contextlib.contextmanager
-def _evaluating(loaded: LoadedModel) -> Iterator[None]:
-    module: torch.nn.Module = loaded.model
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)

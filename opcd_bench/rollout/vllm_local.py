@@ -162,7 +162,12 @@ class LocalVLLM:
             )
         )
         self.llm.apply_model(_repack_heads)
-        self.llm.reset_prefix_cache()
+        if not self.llm.reset_prefix_cache():
+            raise ModelError(
+                f"{self.name} did not empty its prefix cache after new weights, so it would mix "
+                "them with what the old ones computed. Turn the cache off: vllm_options = "
+                "{enable_prefix_caching = false}"
+            )
 
     def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]

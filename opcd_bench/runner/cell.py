@@ -20,6 +20,7 @@ from opcd_bench.errors import CellFailed
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.models import card
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.merged import as_published
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.grid import Cell
@@ -208,36 +209,43 @@ class CellRun:
 
     def _evaluate(self, step: int) -> None:
         """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
-        base, references = step == 0, self.resources.references
+        references = self.resources.references
         with explain_out_of_memory("scoring", self.suite):
-            with self._clock(step, "dev"):
-                dev = (
-                    references.base(self.task, "dev", self.cell.seed)
-                    if base
-                    else references.score(
-                        self.task, "dev", self.student, self.engine, self.cell.seed
-                    )
-                )
-            self._record(step, dev)
-            if self.suite.eval_retention:
-                with self._clock(step, "retention"):
-                    retained = self._retention(base)
-                for measured in retained:
-                    self._record(step, measured)
-                    if not base:
+            if step == 0:
+                with self._clock(step, "dev"):
+                    self._record(step, references.base(self.task, "dev", self.cell.seed))
+                if self.suite.eval_retention:
+                    with self._clock(step, "retention"):
+                        for measured in references.base_retention():
+                            self._record(step, measured)
+                return
+            with self._published() as (loaded, engine):
+                with self._clock(step, "dev"):
+                    dev = references.score(self.task, "dev", loaded, engine, self.cell.seed)
+                self._record(step, dev)
+                if self.suite.eval_retention:
+                    with self._clock(step, "retention"):
+                        retained = references.retention(loaded, engine)
+                    for measured in retained:
+                        self._record(step, measured)
                         self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
 
-    def _retention(self, base: bool) -> Sequence[Score]:
-        if base:
-            return self.resources.references.base_retention()
-        return self.resources.references.retention(self.student, self.engine)
+    @contextmanager
+    def _published(self) -> Iterator[tuple[LoadedModel, Engine]]:
+        """What is scored: the student as a checkpoint publishes it, and its engine."""
+        with as_published(self.student) as loaded:
+            same = loaded is self.student
+            yield loaded, self.engine if same else self.resources.models.engine(loaded)
 
-    def _retention_at(self, step: int) -> Sequence[Score]:
+    def _retention_at(self, step: int, loaded: LoadedModel, engine: Engine) -> Sequence[Score]:
         """Retention of the chosen step: as it was measured on the way, if it was."""
+        references = self.resources.references
+        if step == 0:
+            return references.base_retention()
         names = [_whole(name, step) for name in self.suite.retention]
         if set(names) <= set(self.run_dir.sample_names()):
             return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
-        return self._retention(step == 0)
+        return references.retention(loaded, engine)
 
     @contextmanager
     def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:
@@ -327,26 +335,28 @@ class CellRun:
             self.console.phase(f"{self._title()}: test", None, "samples"),
             explain_out_of_memory("scoring", self.suite),
         ):
-            with self._clock(choice.step, "test", final=True):
-                test = self.resources.references.score(
-                    self.task, "test", self.student, self.engine, self.cell.seed, final=True
-                )
-            self._record(choice.step, test, final=True)
-            self.run_dir.samples("test", test.samples)
-            with self._clock(choice.step, "retention", final=True):
-                retained = self._retention_at(choice.step)
+            references = self.resources.references
+            with self._published() as (loaded, engine):
+                with self._clock(choice.step, "test", final=True):
+                    test = references.score(
+                        self.task, "test", loaded, engine, self.cell.seed, final=True
+                    )
+                self._record(choice.step, test, final=True)
+                self.run_dir.samples("test", test.samples)
+                with self._clock(choice.step, "retention", final=True):
+                    retained = self._retention_at(choice.step, loaded, engine)
             for measured in retained:
                 self._record(choice.step, measured, final=True)
                 self.run_dir.samples(f"retention-{measured.task}", measured.samples)
             with self._clock(choice.step, "references", final=True):
-                references = self.resources.references.of_cell(self.task, self.cell.seed)
+                anchors = references.of_cell(self.task, self.cell.seed)
         self.run_dir.drop_samples(WHOLE)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {
                 "chosen_step": choice.step,
                 "rule": choice.rule,
-                "anchors": references,
+                "anchors": anchors,
                 **self.counters,
             },
             keep=kept[self.suite.keep_checkpoints],

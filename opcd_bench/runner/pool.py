@@ -23,10 +23,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended: ``problem`` is None, or what went wrong in one line."""
+    """How a cell ended: ``problem`` is None, or what went wrong in one line.
+
+    ``warnings``: what was to be said while it ran in a process that says nothing.
+    """
 
     cell: str
     problem: str | None
+    warnings: tuple[str, ...] = ()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opcd_bench.config.suite import Suite
@@ -15,7 +15,7 @@ from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
-from opcd_bench.runner import registry
+from opcd_bench.runner import shared_questions
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
@@ -96,6 +96,7 @@ class References:
             "model": self.models.identity,
             "suite": self._scoring(self.suite),
             "retention": name,
+            **self._own_task(name),
         }
         own = task_scores.retention_sampling(self.suite)
         length = own.max_completion_length
@@ -105,6 +106,41 @@ class References:
         ):
             depends["sampling"] = dataclasses.asdict(own)
         return self.suite_dir.shared(f"retention-{name}", digest(depends))
+
+    def _own_task(self, name: str) -> dict[str, Any]:
+        """What the samples of a retention task of ours depend on besides its name.
+
+        A first version without options depends on nothing, as ever.
+        """
+        if name not in shared_questions.own(self.suite):
+            return {}
+        task = shared_questions.own_task(self.suite, name)
+        more = {"version": task.version, "options": dict(task.options()), **task.source()}
+        return {} if more == {"version": 1, "options": {}} else {"task": more}
+
+    def check_retention(self, tasks: Mapping[str, Task]) -> None:
+        """Refuse, before any model answers, what retention would refuse hours later.
+
+        Documents that cannot be read, prompts that do not fit (DataError), and those that are the
+        tasks' own (ConfigError; a few are warned of). What is stored fitted once, and is not asked.
+        """
+        suite = self.suite
+        asked = [
+            name
+            for name in shared_questions.of_lm_eval(suite)
+            if not self.retention_folder(name).has("base")
+        ]
+        documents = retention.check_prompts(
+            self.models.initial.model,
+            self.models.initial.tokenizer,
+            asked,
+            decoding=task_scores.retention_sampling(suite),
+            limit=suite.retention_items,
+            data_dir=suite.data_dir,
+        )
+        every = {**shared_questions.own_documents(suite), **documents}
+        for warning in shared_questions.warnings(tasks, every):
+            self.console.warn(warning)
 
     def _reference(self, reading: str, task: Task, split: Split, seed: int) -> Score:
         name = self._name(reading, split, seed)
@@ -145,8 +181,8 @@ class References:
 
     def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
         suite = self.suite
-        if name in registry.plugin_files(registry.TASKS_PACKAGE):
-            task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
+        if name in shared_questions.own(suite):
+            task = shared_questions.own_task(self.suite, name)
             items = suite.retention_items or len(task.examples("test"))
             scored = task_scores.evaluate(
                 task,

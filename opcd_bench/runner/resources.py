@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -56,6 +57,17 @@ class Resources:
             if self.suite.teacher_engine == "vllm" and method.needs_teacher:
                 assert isinstance(loss, Divergence), "compatibility refuses other losses"
                 self.teachers.top_k(method).assert_lists(loss)
+
+    def computing(self) -> dict[str, Any]:
+        """What moves the last digits of numbers, as JSON values: stored with every cell."""
+        device = self.models.initial.device
+        return {
+            **self.suite.rounding(),
+            "threads": torch.get_num_threads(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        }
 
     def peak_memory(self) -> int:
         """Peak bytes of this process so far (of the GPU where there is one)."""

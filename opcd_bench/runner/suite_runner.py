@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
 from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import grid, registry, shared_questions
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -67,8 +68,7 @@ def plugins(suite: Suite) -> Plan:
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
         assert_disjoint(task)
-    ours = registry.plugin_files(registry.TASKS_PACKAGE)
-    retention.check_names([name for name in suite.retention if name not in ours])
+    retention.check_names(shared_questions.of_lm_eval(suite))
     return Plan(suite, methods, tasks)
 
 
@@ -86,6 +86,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     resources = Resources(suite, suite_dir, console)
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
+    resources.references.check_retention(planned.tasks)
     suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights()})
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
@@ -97,6 +98,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         _run_all(more, planned, resources, console)
         cells += more
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
+    if shared := overlaps(planned.tasks):
+        suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
     runs = [suite_dir.run(cell.name) for cell in cells]
     if shares := time_shares(RunReader(path) for path in runs if path.is_dir()):
@@ -113,6 +116,12 @@ def floors(task: Task) -> dict[str, float]:
     """What policies that read nothing score on test, and the most that any policy can."""
     found = {floor.name: floor.value for floor in task.floors("test")}
     return {**found, "best possible": task.best_possible("test").value}
+
+
+def overlaps(tasks: Mapping[str, Task]) -> dict[str, dict[str, int]]:
+    """Test questions that train asks too, of each task with questions that words tell apart."""
+    found = {name: between_splits(task) for name, task in tasks.items()}
+    return {name: asdict(one) for name, one in found.items() if one.of}
 
 
 def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
@@ -187,11 +196,14 @@ def _run_all(
     with console.phase(planned.suite.name, len(cells), "cells") as phase:
         phase.advance(len(cells) - len(waiting))
         for cell in waiting:
-            _tell(run_cell(cell, planned, resources, console), console)
+            tell(run_cell(cell, planned, resources, console), console)
             phase.advance(1)
 
 
-def _tell(outcome: Outcome, console: Reporter) -> None:
+def tell(outcome: Outcome, console: Reporter) -> None:
+    """Say how a cell ended, and what was left to say."""
+    for warning in outcome.warnings:
+        console.warn(warning)
     if outcome.problem is not None:
         console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
@@ -199,10 +211,13 @@ def _tell(outcome: Outcome, console: Reporter) -> None:
 def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
     folder = resources.suite_dir.path / "trackers" / cell.name
-    described = environment.describe(device=str(resources.models.initial.device))
+    device = str(resources.models.initial.device)
+    described = environment.describe(device=device, computing=resources.computing())
     with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
+        if run_dir.rounded_otherwise:
+            console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
@@ -221,6 +236,18 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         finally:
             live.close()
     return Outcome(cell.name, None)
+
+
+def _resumed_otherwise(cell: grid.Cell, changed: Sequence[str]) -> str:
+    """No refusal: the machine of yesterday may be gone, and the numbers are as good as the others.
+
+    They are not, to the last digit, what they would be without the interruption.
+    """
+    return (
+        f"{cell.name} goes on otherwise than it began ({'; '.join(changed)}): its numbers may "
+        "differ in the last digits from those of a run without interruption. This is recorded in "
+        "its events and in the report; to avoid it, resume with the former values"
+    )
 
 
 # --- several cells at a time ---------------------------------------------------------------
@@ -243,7 +270,7 @@ def _run_in_processes(
         shown = 0
         for ended in ended_by_turns(pool, jobs, _work, cells):
             for outcome in ended:
-                _tell(outcome, console)
+                tell(outcome, console)
             steps = sum(map(_steps_of, paths))
             phase.advance(steps - shown, cells=sum(map(sealed, paths)))
             shown = steps
@@ -263,7 +290,9 @@ def _start_worker(suite: Suite) -> None:
 
 def _work(cell: grid.Cell) -> Outcome:
     planned, resources = _WORKER["here"]
-    return run_cell(cell, planned, resources, QuietReporter())
+    console = QuietReporter()
+    outcome = run_cell(cell, planned, resources, console)
+    return replace(outcome, warnings=tuple(console.warnings))
 
 
 def sealed(path: Path) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,18 @@ VARIABLES = (
 # What numbers come from; a new plugin that git does not know yet makes the tree dirty too.
 SOURCES = ("opcd_bench", "baselines", "tasks", "pyproject.toml")
 
+ROUNDING = ("computing.", "device:", "machine.cpu:", "versions.")
+"""What the names of such values begin with by which numbers are rounded otherwise."""
+UNKNOWN = ("(absent)", "null")
 
-def describe(model: Any = None, device: Any = None) -> dict[str, Any]:
+
+def describe(
+    model: Any = None, device: Any = None, computing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The environment as JSON values; what cannot be known is null. Imports no torch, never fails.
 
-    ``model`` and ``device`` are the caller's own words (JSON values) and are stored as given.
+    ``model``, ``device`` and ``computing`` (threads, batches: what moves last digits) are the
+    caller's own words (JSON values) and are stored as given.
     """
     return {
         "machine": {
@@ -38,6 +45,7 @@ def describe(model: Any = None, device: Any = None) -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "device": device,
+        **({} if computing is None else {"computing": dict(computing)}),
         "model": model,
         "git": commit(Path(__file__).resolve().parents[2]),
         "variables": {name: os.environ.get(name) for name in VARIABLES},
@@ -106,6 +114,15 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         f"{name}: {old.get(name, '(absent)')} -> {new.get(name, '(absent)')}"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
+    ]
+
+
+def rounded_otherwise(changed: Sequence[str]) -> list[str]:
+    """Those of `differences` that move last digits; what was unknown before is no change."""
+    return [
+        line
+        for line in changed
+        if line.startswith(ROUNDING) and line.partition(": ")[2].partition(" -> ")[0] not in UNKNOWN
     ]
 
 

@@ -142,9 +142,25 @@ def temporary_beside(path: Path) -> Path:
     Only names like these, which nobody else gives (``.NAME.0a1b2c3d.opcd-bench.tmp``), are ever
     removed unasked.
     """
-    # A name has 255 bytes at most, and this one is some 30 longer than the file's.
-    stem = path.name.encode()[:200].decode(errors="ignore")
-    return path.parent / f".{stem}.{secrets.token_hex(4)}{MARK}"
+    return path.parent / f"{_temporary_stem(path)}.{secrets.token_hex(4)}{MARK}"
+
+
+def _temporary_stem(path: Path) -> str:
+    # A name has 255 bytes at most, and a temporary one is some 30 longer than the file's.
+    return "." + path.name.encode()[:200].decode(errors="ignore")
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed writers of ``path`` left beside it; call it as its only writer."""
+    stem, tail = _temporary_stem(path), len(f".01234567{MARK}")
+    for name in _left_in(path.parent):
+        if name[:-tail] == stem:
+            _removed(path.parent / name)
+
+
+def _left_in(folder: Path) -> list[str]:
+    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if is_leftover(name)]
 
 
 def is_leftover(name: str) -> bool:
@@ -163,8 +179,7 @@ def remove_temporaries(folder: Path, *, folders: bool = True) -> list[str]:
     A file that somebody is writing stays. Hold the lock of whoever makes ``folders`` there.
     """
     with explained(folder):
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        left = [name for name in names if is_leftover(name)]
+        left = _left_in(folder)
         if not folders:
             left = [name for name in left if not (folder / name).is_dir()]
         return [name for name in left if _removed(folder / name)]

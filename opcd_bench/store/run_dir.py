@@ -15,7 +15,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
 from opcd_bench.printable import printable
 from opcd_bench.store import checkpoints
-from opcd_bench.store.environment import differences
+from opcd_bench.store.environment import differences, rounded_otherwise
 from opcd_bench.store.files import (
     LOCK,
     Lock,
@@ -71,6 +71,8 @@ class RunDir(RunReader):
     def __init__(self, path: Path, lock: Lock | None) -> None:
         super().__init__(path)
         self._lock = lock
+        self.rounded_otherwise: list[str] = []
+        """What moves last digits and is not as it was when the run began (old -> new)."""
 
     @classmethod
     def open(cls, path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
@@ -117,6 +119,7 @@ class RunDir(RunReader):
             return
         former = self.failure()
         changed = differences(self.environment, environment)
+        self.rounded_otherwise = rounded_otherwise(changed)
         self.event(
             "resumed",
             environment=environment,

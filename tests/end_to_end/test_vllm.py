@@ -30,9 +30,11 @@ from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.engines import Engines
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import VLLMEngine, WeightSync, probe_gap
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm_local import LocalVLLM
+from opcd_bench.rollout.vllm_probe import order_gap, probe_gap, shared_prefixes
 from opcd_bench.rollout.vllm_server import VLLMServer
 from opcd_bench.runner import registry
 from opcd_bench.store.run_reader import RunReader
@@ -127,6 +129,21 @@ def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, re
         assert set(logp_TV[t].topk(8).indices.tolist()) <= set(ids)
         assert list(logps) == pytest.approx(logp_TV[t, list(ids)].tolist(), abs=1e-3)
         assert scored.own[t] == pytest.approx(logp_TV[t, sequence[t - 3]].item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("caching", [False, True])
+def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, caching):
+    engine = LocalVLLM(micro, "micro", most_ids=8, options={"enable_prefix_caching": caching})
+    WeightSync(engine).refresh(micro)
+    engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
+    assert order_gap(engine, micro) < 1e-3
+
+
+def test_the_vllm_of_a_teacher_has_no_prefix_cache(micro):
+    words = {"methods": "opcd_hybrid", "tasks": "rule_math", "teacher_engine": "vllm"}
+    follower, _ = Engines(make_suite(words, "a test"), micro).scoring_vllm(micro)
+    config = follower.backend.llm.llm_engine.vllm_config
+    assert config.cache_config.enable_prefix_caching is False
 
 
 def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, requests):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
@@ -19,6 +20,7 @@ from opcd_bench.distillation import checkpoint, trainer
 from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
@@ -366,3 +368,26 @@ def test_a_stored_writer_reads_the_told_replies_of_another_run(
     first = [RunReader(path).read("train")[0] for path in (told, again)]
     assert first[0]["tokens"] == first[1]["tokens"]
     assert first[0]["divergence"] == pytest.approx(first[1]["divergence"], rel=1e-5)
+
+
+def test_a_run_resumed_with_another_batch_says_so_and_so_do_its_events_and_the_report(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+
+    def run(**settings) -> QuietReporter:
+        console = QuietReporter()
+        suite_runner.run(toy_suite(tiny_model_folder, tmp_path, **settings), console=console)
+        return console
+
+    with monkeypatch.context() as patch:
+        after_rows(patch, 3, torn=False)
+        in_child(lambda: run(rollout_batch_size=4) and None)
+    (said,) = run(rollout_batch_size=3).warnings
+    assert "goes on otherwise than it began (computing.rollout_batch_size: 4 -> 3)" in said
+    (path,) = SuiteDir(tmp_path / "toy").runs()
+    assert RunReader(path).environment["computing"]["rollout_batch_size"] == 4
+    assert RunReader(path).environment["computing"]["threads"] == torch.get_num_threads()
+    cells = load(path.parent).cells
+    assert cells["environment"][0]["resumed with"] == [["computing.rollout_batch_size: 4 -> 3"]]
+    assert run(rollout_batch_size=2).warnings == [], "what is sealed is not run"

@@ -161,3 +161,22 @@ def test_rank_and_layers_name_the_cell_and_full_training_keeps_its_name(
     ]  # fmt: skip
     assert len(set(lora)) == 5
     assert name(trust_remote_code=True, attn_implementation="auto", optim="adamw") == name()
+
+
+def test_the_scores_of_a_run_are_those_of_the_checkpoint_that_it_publishes(
+    tiny_model_folder, tmp_path
+):
+    """In bfloat16, where merging rounds: the folder, opened without an adapter, replies alike."""
+    settings = {"dtype": "bfloat16", "choose": "last"}
+    suite = toy_suite(tiny_model_folder, tmp_path / "run", **settings, **LORA)
+    path = run_toy(suite)
+    reader = RunReader(path)
+    assert reader.sealed, (path / "FAILED.json").read_text()
+    folder = reader.checkpoint_at(6).path / MODEL
+    plain = toy_suite(folder, tmp_path / "plain", **settings)
+    bench = Resources(plain, SuiteDir(tmp_path / "plain/toy"), QuietReporter())
+    task = Toy()
+    again = bench.references.score(
+        task, "test", bench.models.initial, bench.models.engine(bench.models.initial), 0, final=True
+    )
+    assert [dict(sample) for sample in again.samples] == reader.read("samples/test")

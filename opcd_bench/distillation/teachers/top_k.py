@@ -15,6 +15,7 @@ from opcd_bench.distillation.teachers.output import ListedOutput
 from opcd_bench.errors import DataError
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.vllm import Backend, PromptLogProbs, WeightSync
+from opcd_bench.rollout.vllm_probe import verify_order
 
 _EMPTY = -1
 """Id of an unused slot of a list."""
@@ -57,8 +58,13 @@ class TopKTeacher(Unmoved):
         return "I" if self._sync.backend.arbitrary_ids else "T"
 
     def assert_lists(self, loss: Divergence) -> None:
-        """Raise ModelError at once where the backend lists fewer ids than the loss asks for."""
-        self.backend.score([(0, 1)], loss.k or 0)
+        """Raise ModelError at once where the backend lists fewer ids than the loss asks for.
+
+        Or where what it lists depends on the requests before.
+        """
+        backend = self.backend
+        backend.score([(0, 1)], loss.k or 0)
+        verify_order(backend, self._weights, self.prompts)
 
     def score(
         self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int

@@ -14,6 +14,7 @@ import pandas as pd
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
+from opcd_bench.store.environment import rounded_otherwise
 from opcd_bench.store.jsonl import Row, read_object, read_rows
 from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
 from opcd_bench.store.suite_dir import SHARED, is_suite
@@ -184,11 +185,21 @@ def _cell(reader: RunReader) -> tuple[Row, Sequence[Mapping[str, str]]]:
         "reason": (failure or {}).get("reason", ""),
         "settings": _settings(config),
         "description": config["method"],
-        "environment": reader.environment if stored else {},
+        "environment": {**reader.environment, **_resumed(reader)} if stored else {},
         **{key: value for key, value in summary.items() if key != "anchors"},
         **_timed(reader.read("timing")),
     }
     return row, summary.get("anchors", [])
+
+
+def _resumed(reader: RunReader) -> dict[str, list[list[str]]]:
+    """What moved last digits when the run was taken up again; nothing where nothing did."""
+    found = [
+        moved
+        for event in reader.read("events")
+        if event["kind"] == "resumed" and (moved := rounded_otherwise(event["changed"]))
+    ]
+    return {"resumed with": found} if found else {}
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

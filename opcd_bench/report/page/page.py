@@ -32,7 +32,8 @@ class PageContext:
     columns task, measured, split, protocol_hash. ``missing``: columns task, learning_rate, method,
     state (why it is missing). ``sample_count``: items in the sample browser (0: no browser), whose
     files lie in ``samples/``. ``downloads``: label -> path of a file beside the page, such as
-    "headline.csv". ``notes``: sentences that stand above everything, such as warnings.
+    "headline.csv". ``overlap``: task -> how many test questions stand in its train split.
+    ``notes``: sentences that stand above everything, such as warnings.
 
     The page gives every run an anchor: a table may link to ``#run-<run id>``.
     """
@@ -51,6 +52,7 @@ class PageContext:
     external: str = ""
     sample_count: int = 0
     downloads: Mapping[str, str] = field(default_factory=dict)
+    overlap: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -90,6 +92,7 @@ def render(context: PageContext) -> bytes:
         downloads=context.downloads,
         missing=provenance.missing(context.missing),
         protocols=context.protocols.to_dict("records"),
+        overlap=context.overlap,
         **provenance.of_cells(context.cells),
     )
     return html.encode()

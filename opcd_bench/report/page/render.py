@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from opcd_bench.envs.overlap import Overlap
 from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis import external
 from opcd_bench.report.analysis.comparison import Comparison, compare
@@ -79,6 +80,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         external=_html(others, external.TITLE) + _by_instruction(by_instruction),
         sample_count=browser.count(samples),
         downloads={name: name for name in written},
+        overlap=_overlap(results),
         notes=[] if only_rounds else _notes(results, missing),
     )
     return {
@@ -130,6 +132,12 @@ def _protocols(results: StoredResults) -> pd.DataFrame:
     """Under which protocol everything was measured; columns `PROTOCOLS`."""
     rows = results.evals[PROTOCOLS].drop_duplicates().sort_values(PROTOCOLS)
     return rows.reset_index(drop=True)
+
+
+def _overlap(results: StoredResults) -> dict[str, str]:
+    """Of each task how many test questions stand in train; nothing where it was not measured."""
+    stored = results.suite.get("overlap", {})
+    return {task: str(Overlap(**found)) for task, found in sorted(stored.items())}
 
 
 def _notes(results: StoredResults, missing: pd.DataFrame) -> list[str]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import data_sets
+from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import DataError, ModelError
+from opcd_bench.errors import DataError, MissingPackage, ModelError
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
@@ -60,7 +62,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     methods, tasks = registry.plugins_of(untold(suite) if suite.chained else suite)
     for method in methods.values():
         compatibility.refuse_unservable(suite, method)
-    notes = _notes(suite)
+    notes = [*_notes(suite), *_overlaps(tasks)]
     shapes: list[Shape | None] = []
     for name in (suite.model, suite.teacher_model):
         try:
@@ -127,6 +129,20 @@ def _notes(suite: Suite) -> list[str]:
             "rounds are counted as cells. Student rollouts include what a round generates to "
             "make its context; evaluated tokens include the choice of a context"
         )
+    return notes
+
+
+def _overlaps(tasks: Mapping[str, Task]) -> list[str]:
+    """Which tasks' train splits ask what test does, as far as data are at hand."""
+    notes = []
+    for name, task in tasks.items():
+        try:
+            with data_sets.local_only():
+                found = between_splits(task)
+        except (DataError, MissingPackage):
+            continue
+        if found.near:
+            notes.append(f"{name}: {found}")
     return notes
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import grid, registry, shared_questions
 
 if TYPE_CHECKING:
     from opcd_bench.runner.suite_runner import RunSummary
@@ -25,6 +25,10 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
 
 
 def planned(suite: Suite) -> tuple[grid.Cell, ...]:
-    """The suite's cells, with every plugin that it names loaded."""
+    """The suite's cells, with every plugin that it names loaded.
+
+    Raises ConfigError for a retention task that asks what a task does, as far as data are at hand.
+    """
     methods, tasks = registry.plugins_of(suite)
+    shared_questions.refuse_at_hand(suite, tasks)
     return grid.cells(suite, methods, tasks)

@@ -88,6 +88,7 @@ class Round:
         resources.check([self.chain.method])
         if self.number == 1:
             suite_runner.refuse_other_weights(resources, self.suite_dir)
+            resources.references.check_retention({self.chain.task.name: self.chain.task})
             self.suite_dir.merge(resources.models.weights())
         try:
             if record is None:

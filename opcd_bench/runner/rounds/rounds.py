@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import suite_runner
+from opcd_bench.runner import shared_questions, suite_runner
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
@@ -36,6 +37,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     Bad input raises before anything is written.
     """
     planned = suite_runner.plugins(chains.untold(suite))
+    shared_questions.refuse_at_hand(suite, planned.tasks)
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
@@ -48,8 +50,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
         for outcome in outcomes:
-            if outcome.problem is not None:
-                console.warn(f"{outcome.cell} failed: {outcome.problem}")
+            suite_runner.tell(outcome, console)
             phase.advance(1)
     runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
     done = sum(RunReader(run).sealed for run in runs)
@@ -112,4 +113,6 @@ def _start_worker(suite: Suite) -> None:
 def _work(place: int) -> Outcome:
     suite, every = _WORKER["here"]
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    return run_chain(every[place], suite, suite_dir, QuietReporter())
+    console = QuietReporter()
+    outcome = run_chain(every[place], suite, suite_dir, console)
+    return replace(outcome, warnings=tuple(console.warnings))

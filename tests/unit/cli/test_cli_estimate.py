@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 
+from small_data import write_jsonl
+
 from opcd_bench.cli import estimate, run
 from opcd_bench.config.suite import Suite
+from opcd_bench.runner import registry
 
 QUICK = ("estimate", "--suite", "quick")
 
@@ -43,3 +46,20 @@ def test_a_word_that_run_refuses_is_refused_alike(opcd):
     told = [opcd(*words, "--set", "batch_sise=3") for words in (QUICK, ("run", *QUICK[1:]))]
     assert told[0].code == 2 and told[0].err == told[1].err
     assert opcd("estimate").code == 2
+
+
+def test_test_questions_that_train_asks_too_are_told_by_estimate_and_tasks(opcd, tmp_path):
+    for split in ("train", "test"):  # the same but for a mark, which is no other question
+        mark = "!" if split == "test" else ""
+        rows = [{"question": f"How many are {i} cows{mark}", "answer": f"#### {i}"}
+                for i in range(40)]  # fmt: skip
+        write_jsonl(tmp_path / "gsm8k" / f"{split}.jsonl", rows)
+    kept = len(registry.task("gsm8k", data_dir=str(tmp_path)).examples("train"))  # dev has others
+    told = f"gsm8k: {kept} of 40 test questions are in train word for word ({kept})"
+    shown = opcd(*QUICK, "--tasks", "gsm8k", "--data-dir", str(tmp_path))
+    assert shown.code == 0 and f"Note: {told}" in shown.out, shown.err
+    assert told in opcd("tasks", "--data-dir", str(tmp_path)).out
+    found = json.loads(opcd("tasks", "--json", "--data-dir", str(tmp_path)).out)["tasks"]
+    overlaps = {row["name"]: row["overlap"] for row in found}
+    assert overlaps["gsm8k"] == {"same": kept, "near": kept, "of": 40} and 0 < kept < 40
+    assert overlaps["rule_math"] is None, "no words tell its questions apart"

@@ -5,6 +5,7 @@ import pytest
 from opcd_bench.config.suite import Suite, is_identity, make_suite
 from opcd_bench.errors import ConfigError
 from opcd_bench.hashing import canonical, digest
+from opcd_bench.printable import HIDDEN
 
 LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
 
@@ -37,6 +38,15 @@ def test_every_field_is_classed_and_told():
 
 def test_the_runtime_fields_are_those_that_move_no_number():
     assert {name for name in Suite.model_fields if not is_identity(name)} == RUNTIME
+
+
+def test_the_runtime_fields_that_move_last_digits_are_declared_so_and_given_with_their_values():
+    assert suite(threads=2, vllm_options={"hf_token": "secret"}).rounding() == {
+        "gradient_checkpointing": False,
+        "rollout_batch_size": 128,
+        "threads": 2,
+        "vllm_options": {"hf_token": HIDDEN},
+    }
 
 
 def test_the_identity_leaves_runtime_fields_out_and_the_shared_one_the_grid_too():

@@ -359,3 +359,77 @@ def test_a_tokenizer_without_a_pad_token_is_not_given_one(tiny_loaded):
         tiny_loaded.model, tokenizer, ["ifeval_micro"], decoding=GREEDY, limit=2, engine=Parrot("x")
     )
     assert tokenizer.pad_token is None
+
+
+def choice_folder(folder, *questions):
+    """Documents of lm-eval's ``arc_easy``, which scores given answers by their likelihood."""
+    (folder / "arc_easy").mkdir()
+    choices = {"text": ["red", "blue"], "label": ["A", "B"]}
+    rows = [
+        {"id": f"{i}", "question": question, "choices": choices, "answerKey": "A"}
+        for i, question in enumerate(questions)
+    ]
+    (folder / "arc_easy" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def test_a_prompt_of_given_answers_that_would_be_cut_is_refused_by_task_tokens_and_window(tmp_path):
+    from fixtures import tiny_model
+
+    from opcd_bench.models.loading import assemble
+
+    small = assemble("small", tiny_model(max_position_embeddings=64), tiny_tokenizer())
+    data = choice_folder(tmp_path, "What colour?", "What colour is it, " * 40)
+    (fits,) = measure(small, ["arc_easy"], data_dir=data, limit=1)
+    assert fits.n == 1
+    words = r"'arc_easy', document 1: the prompt with its answer has \d{3,} tokens.* only 64"
+    with pytest.raises(DataError, match=words):
+        measure(small, ["arc_easy"], data_dir=data)
+    with pytest.raises(DataError, match=words):
+        retention.check_prompts(
+            small.model, small.tokenizer, ["arc_easy"], decoding=GREEDY, data_dir=data
+        )
+
+
+def test_prompts_are_checked_before_any_answer_and_their_documents_come_back(
+    tiny_loaded, tmp_path, monkeypatch
+):
+    data = ifeval_folder(tmp_path, NO_COMMA, NO_COMMA)
+    monkeypatch.setattr(type(tiny_loaded.model), "forward", None)
+    found = retention.check_prompts(
+        tiny_loaded.model, tiny_loaded.tokenizer, ["ifeval"], decoding=GREEDY, data_dir=data
+    )
+    assert [doc["prompt"] for doc in found["ifeval"]] == ["Say it.", "Say it."]
+    with pytest.raises(DataError, match="retention_max_completion_length"):
+        retention.check_prompts(
+            tiny_loaded.model,
+            tiny_loaded.tokenizer,
+            ["ifeval"],
+            decoding=Sampling(0.0, max_completion_length=5000),
+            data_dir=data,
+        )
+
+
+def test_a_stop_string_in_a_thought_ends_nothing_whoever_writes(tiny_loaded, monkeypatch):
+    """As lm-eval's tasks ask for: ``until`` holds for the answer, not for the thoughts."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    from opcd_bench.evaluation.lm_eval_model import ReplyLM
+
+    said = "<think>Q: is it so?</think>It is. Q: more"
+
+    def answered(self, requests, disable_tqdm=False):
+        found = []
+        for request in requests:
+            stops = [stop for stop in request.args[1]["until"] if stop in said]
+            found.append(said.split(stops[0])[0] if stops else said)
+        return found
+
+    monkeypatch.setattr(HFLM, "generate_until", answered)
+    model, tokenizer = tiny_loaded.model, tiny_loaded.tokenizer
+    for engine in (None, Parrot(said)):
+        lm = ReplyLM(model, tokenizer, engine=engine, seed=0, batch_size=2)
+        asked = {"until": ["Q:"], "do_sample": False, "max_gen_toks": 8}
+        request = Instance("generate_until", {}, ("hello", asked), 0, ("task", 0, 1))
+        assert lm.generate_until([request]) == ["It is. "]

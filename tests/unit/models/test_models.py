@@ -26,6 +26,7 @@ from opcd_bench.models.loading import (
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.models.saving import save, weights_hash
 from opcd_bench.models.source import attention_words
+from opcd_bench.store.files import is_leftover
 
 ASK = [{"role": "user", "content": "a b"}]
 
@@ -263,6 +264,29 @@ def test_a_saved_model_loads_back_bit_for_bit(tiny_loaded: LoadedModel, tmp_path
     assert prompt_ids(again, ASK) == prompt_ids(tiny_loaded, ASK)
     assert again.eos_ids == tiny_loaded.eos_ids
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["copy"]
+
+
+def test_what_a_killed_save_left_goes_with_the_next_one_and_nothing_else(
+    tiny_loaded, tmp_path, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("opcd_bench.models.adapters.write_merged", killed)
+        patch.setattr("shutil.rmtree", lambda *args, **kwargs: None)  # as a kill leaves it
+        with pytest.raises(Killed):
+            save(tiny_loaded, tmp_path / "copy")
+    (left,) = tmp_path.iterdir()
+    assert is_leftover(left.name)
+    others = [".copy.mine", ".copy.0a1b2c3d", ".other.0a1b2c3d.opcd-bench.tmp"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    save(tiny_loaded, tmp_path / "copy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "copy"])
 
 
 def test_saving_over_something_is_refused(tiny_loaded: LoadedModel, tmp_path: Path) -> None:

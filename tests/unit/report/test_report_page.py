@@ -260,3 +260,9 @@ def test_instruction_types_have_a_column_a_method():
     (table,) = only(tables.instructions(comparison().instructions))
     assert table.columns[:3] == ("instruction", "prompts", "before (%)")
     assert table.groups[0].rows[0][:4] == ("keywords:existence", "12", "75.0", interval(-0.3))
+
+
+def test_test_questions_that_train_asks_too_are_told_and_nothing_where_they_were_not_counted():
+    told = "3 of 12 test questions are in train"
+    assert told in Page(page.render(context(overlap={TASK: told}))).text
+    assert "Train and test" not in Page(page.render(context())).text

@@ -22,7 +22,8 @@ from opcd_bench.models.loading import assemble, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import RawReply, VLLMEngine, WeightSync, probe_gap
+from opcd_bench.rollout.vllm import RawReply, VLLMEngine, WeightSync
+from opcd_bench.rollout.vllm_probe import order_gap, probe_gap, shared_prefixes, verify_order
 from opcd_bench.runner import registry
 
 GREEDY = Sampling(temperature=0.0, max_completion_length=12)
@@ -195,3 +196,55 @@ def test_an_optimiser_that_counts_no_change_still_moves_the_weights_that_write(t
     core.step([pair], named("rkl_full"), frozen(copy_frozen(tiny_loaded), core))
     engine.generate(REQUESTS[:1], GREEDY)
     assert fake.loads == 2 and probe_gap(fake, student) < 1e-4
+
+
+class Caching(FakeVLLM):
+    """A prefix cache that spoils what follows the blocks that an earlier request left."""
+
+    BLOCK = 16
+
+    def __init__(self, loaded):
+        super().__init__(loaded)
+        self.blocks = set()
+
+    def _one(self, sequence, top, asked):
+        found = super()._one(sequence, top, asked)
+        whole = range(self.BLOCK, len(sequence), self.BLOCK)  # the last token is always computed
+        reused = max((end for end in whole if tuple(sequence[:end]) in self.blocks), default=0)
+        self.blocks |= {tuple(sequence[:end]) for end in whole}
+        if reused < 2 * self.BLOCK:
+            return found
+        own = tuple(x - 0.01 * (place >= reused) for place, x in enumerate(found.own))
+        return dataclasses.replace(found, own=own)
+
+
+def test_a_prefix_cache_that_moves_log_probs_is_seen_where_sequences_share_blocks(tiny_loaded):
+    sequences = shared_prefixes(tiny_loaded)
+    assert len(set(sequences)) == 8 and {len(one) for one in sequences} == {88}
+    assert len({one[:80] for one in sequences}) == 1
+    fake = Caching(tiny_loaded)
+    assert probe_gap(fake, tiny_loaded) < 1e-5 < 5e-3 < order_gap(fake, tiny_loaded)
+    words = r"fake vLLM .*depend on the requests before.*--no-enable-prefix-caching"
+    with pytest.raises(ModelError, match=words):
+        verify_order(fake, tiny_loaded, tiny_loaded)
+    assert order_gap(FakeVLLM(tiny_loaded), tiny_loaded) < 1e-5
+    verify_order(FakeVLLM(tiny_loaded), tiny_loaded, tiny_loaded)
+
+
+def test_a_teacher_whose_weights_are_not_here_is_probed_in_both_orders(tiny_loaded):
+    class Turned(FakeVLLM):
+        """What comes first is scored otherwise."""
+
+        def score(self, sequences, top, asked=None):
+            first, *others = super().score(sequences, top, asked)
+            return [dataclasses.replace(first, own=tuple(x - 1 for x in first.own)), *others]
+
+    with pytest.raises(ModelError, match="depend on the requests before"):
+        verify_order(Turned(tiny_loaded), None, tiny_loaded)
+    verify_order(FakeVLLM(tiny_loaded), None, tiny_loaded)
+
+
+def test_the_probe_stays_within_a_small_window():
+    small = assemble("small", tiny_model(max_position_embeddings=24), tiny_tokenizer())
+    assert {len(one) for one in shared_prefixes(small)} == {23}
+    verify_order(FakeVLLM(small), small, small)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from opcd_bench.store import environment
-from opcd_bench.store.environment import commit, describe, differences
+from opcd_bench.store.environment import commit, describe, differences, rounded_otherwise
 
 
 def test_the_environment_is_json_with_machine_versions_and_the_callers_words() -> None:
@@ -92,3 +92,17 @@ def test_differences_name_every_leaf_that_differs() -> None:
         'versions.torch: "2.12" -> "2.13"',
     ]
     assert differences(before, before) == []
+
+
+def test_what_moves_last_digits_is_told_from_what_does_not() -> None:
+    before = describe(device="cpu", computing={"threads": 2, "batch": 8})
+    after = describe(device="cuda:0", computing={"threads": 4, "batch": 8})
+    after["machine"] = {**after["machine"], "memory_gib": 1.0}
+    after["versions"] = {**after["versions"], "torch": "9.9", "vllm": "1.0"}
+    before["versions"] = {**before["versions"], "vllm": None}
+    found = rounded_otherwise(differences(before, after))
+    assert [line.partition(":")[0] for line in found] == [
+        "computing.threads", "device", "versions.torch",
+    ]  # fmt: skip
+    old = {key: value for key, value in before.items() if key != "computing"}
+    assert rounded_otherwise(differences(old, before)) == [], "older runs did not store it"

@@ -1,0 +1,87 @@
+"""What lm-eval says of a task, as the metrics and rows of a score."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def primary(metrics: Mapping[str, float]) -> str:
+    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
+    return next(
+        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
+    )
+
+
+def of_metric(
+    task: str, primary: str, samples: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], ...]:
+    """The samples that a metric is the mean of, scored; lm-eval's own filters make several."""
+    metric, _, chosen = primary.partition(",")
+    return tuple(
+        {
+            "task": task,
+            "split": "retention",
+            "example_id": sample["id"],
+            "sample": 0,
+            "score": float(sample["values"][metric]),
+            "outcome": _outcome(float(sample["values"][metric]), sample.get("finish")),
+            **sample,
+        }
+        for sample in samples
+        if sample["filter"] == (chosen or "none")
+    )
+
+
+def _outcome(score: float, finish: str | None) -> str:
+    """As for our own tasks: truncated is told apart from wrong."""
+    if score == 1.0:
+        return "correct"
+    return "truncated" if finish == "length" else "wrong"
+
+
+def metrics(results: Mapping[str, Any]) -> dict[str, float]:
+    """lm-eval's numbers by name, with its filter unless that is ``none``."""
+    values = {}
+    for key, value in results.items():
+        metric, _, chosen = key.partition(",")
+        if isinstance(value, (int, float)) and chosen and not metric.endswith("_stderr"):
+            values[metric if chosen == "none" else f"{metric},{chosen}"] = float(value)
+    return values
+
+
+def sample(row: Mapping[str, Any], written: Sequence[Any] | None) -> dict[str, Any]:
+    """One of lm-eval's samples, with the replies to its document as they were written."""
+    found = {
+        "id": row["doc_hash"][:16],
+        "doc_id": row["doc_id"],
+        "prompt": row["arguments"][0][0],
+        "reply": written[0].text if written else None,
+        "graded": row["filtered_resps"][0] if written else None,
+        "finish": written[0].finish if written else None,
+        "filter": row["filter"],
+        "values": {metric: row[metric] for metric in row["metrics"]},
+    }
+    if "instruction_id_list" in row["doc"]:
+        found["instruction_ids"] = list(row["doc"]["instruction_id_list"])
+    return found
+
+
+def by_instruction(samples: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """IFEval's instruction types: how often each was asked, and which shares were followed."""
+    followed: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for sample in samples:
+        values = sample["values"]
+        if "instruction_ids" in sample and "inst_level_strict_acc" in values:
+            both = zip(values["inst_level_strict_acc"], values["inst_level_loose_acc"], strict=True)
+            for name, pair in zip(sample["instruction_ids"], both, strict=True):
+                followed[name].append(pair)
+    return {
+        name: {
+            "n": len(pairs),
+            "strict": sum(strict for strict, _ in pairs) / len(pairs),
+            "loose": sum(loose for _, loose in pairs) / len(pairs),
+        }
+        for name, pairs in sorted(followed.items())
+    }

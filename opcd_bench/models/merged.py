@@ -1,0 +1,35 @@
+"""A student as its checkpoint is published: an adapter merged into the weights, and rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel
+
+
+@contextmanager
+def as_published(student: LoadedModel) -> Iterator[LoadedModel]:
+    """The weights that `saving.save` would write, in the module itself; without an adapter, as is.
+
+    After the block every weight is to the last bit what it was: the base weights wait in the
+    CPU's memory. Within it nothing else may read the module, nor the model before training.
+    """
+    if student.adapter is None:
+        yield student
+        return
+    kept = []
+    try:
+        with torch.no_grad():
+            for layer in student.adapter.layers:
+                base = layer.get_base_layer().weight
+                kept.append((base, base.detach().to("cpu", copy=True)))
+                base.copy_(adapters.merged_weight(layer))
+        yield adapters.before(student)
+    finally:
+        with torch.no_grad():
+            for base, stored in kept:
+                base.copy_(stored)

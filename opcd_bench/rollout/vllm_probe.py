@@ -1,0 +1,165 @@
+"""Whether a vLLM computes what the model does: on one short sequence, and on shared prefixes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+
+from opcd_bench.errors import ModelError
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
+
+_PROBE = 16
+"""Tokens of the sequence on which held weights are compared with the trainer's."""
+_SHARED, _OWN, _SEQUENCES = 80, 8, 8
+"""Tokens that the sequences of the long probe share (five blocks of vLLM's prefix cache) and that
+each has for itself, and how many there are."""
+
+
+ANY_PRECISION = 0.25
+"""Largest difference (nats) that rounding makes between two engines in bfloat16."""
+
+
+class Scored(Protocol):
+    """The log-probs (temperature 1) of a sequence's tokens but the first."""
+
+    @property
+    def own(self) -> tuple[float, ...]:
+        """One a token."""
+        ...
+
+
+class Scorer(Protocol):
+    """As much of a vLLM as is probed."""
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        ...
+
+    def score(self, sequences: Sequence[tuple[int, ...]], top: int) -> Sequence[Scored]:
+        """The log-probs of each sequence."""
+        ...
+
+
+def probe_gap(backend: Scorer, loaded: LoadedModel) -> float:
+    """Largest difference in log-prob (nats) between a backend and a model on a short sequence.
+
+    The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
+    """
+    ids = tuple(range(min(_PROBE, loaded.vocab_size)))
+    return _gap(_own_logps(loaded, ids), backend.score([ids], 0)[0].own)
+
+
+def order_gap(backend: Scorer, loaded: LoadedModel) -> float:
+    """Largest difference in log-prob (nats) on sequences that share blocks, in either order.
+
+    What a prefix cache got wrong shows here: a sequence finds the blocks of those before it.
+    """
+    sequences = shared_prefixes(loaded)
+    owns = [_own_logps(loaded, sequence) for sequence in sequences]
+    told = _in_both_orders(backend, sequences)
+    return max(
+        _gap(own, one) for told_once in told for own, one in zip(owns, told_once, strict=True)
+    )
+
+
+def order_difference(backend: Scorer, reader: PromptFormat) -> float:
+    """As `order_gap`, of a backend whose weights are not here: of one order and the other."""
+    one, other = _in_both_orders(backend, shared_prefixes(reader))
+    return max(_gap(torch.tensor(a), b) for a, b in zip(one, other, strict=True))
+
+
+def shared_prefixes(reader: PromptFormat) -> list[tuple[int, ...]]:
+    """Sequences that begin alike and end differently, within the model's window."""
+    room = reader.max_length - 1
+    count = reader.vocab_size
+    shared = [(7 * place + 3) % count for place in range(min(_SHARED, max(room - _OWN, 0)))]
+    ends = [
+        [(11 * place + 13 * number + 5) % count for place in range(min(_OWN, room))]
+        for number in range(_SEQUENCES)
+    ]
+    return [(*shared, *end) for end in ends]
+
+
+def _in_both_orders(
+    backend: Scorer, sequences: Sequence[tuple[int, ...]]
+) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+    forth = [one.own for one in backend.score(sequences, 0)]
+    back = [one.own for one in backend.score(sequences[::-1], 0)]
+    return forth, back[::-1]
+
+
+def _own_logps(loaded: LoadedModel, ids: Sequence[int]) -> torch.Tensor:
+    """The log-probs that the model in this process gives each token of a sequence but the first."""
+    with torch.no_grad(), adapters.active(loaded), _evaluating(loaded):
+        at = torch.tensor([list(ids)], device=loaded.model.device)
+        logits_TV: torch.Tensor = loaded.model(input_ids=at, use_cache=False).logits[0].float()
+        return logits_TV.log_softmax(-1)[:-1].gather(-1, at[0, 1:, None])[:, 0].cpu()
+
+
+def _gap(own_T: torch.Tensor, told: Sequence[float]) -> float:
+    return float((own_T - torch.tensor(told)).abs().max())
+
+
+def _tolerance(loaded: LoadedModel) -> float:
+    """Largest difference (nats) that rounding makes between two engines."""
+    return 1e-3 if loaded.dtype in (torch.float32, torch.float64) else ANY_PRECISION
+
+
+def holds(backend: Scorer, loaded: LoadedModel) -> bool:
+    """Whether a backend has the weights of a model, to rounding."""
+    return probe_gap(backend, loaded) <= _tolerance(loaded)
+
+
+TAKES_NO_WEIGHTS = (
+    "The server must accept new weights while it runs, and one with tied embeddings on a CPU "
+    "does not. Use vLLM in this process (engine = 'vllm' without vllm_url), or engine = 'hf'"
+)
+
+
+def verify(backend: Scorer, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHTS) -> None:
+    """Raise ModelError unless a backend computes what the trainer does with the same weights.
+
+    ``way_out``: what the message says to do.
+    """
+    gap, most = probe_gap(backend, loaded), _tolerance(loaded)
+    if not gap <= most:
+        raise ModelError(
+            f"{backend.name} does not have the weights of {loaded.name!r}: its log-probabilities "
+            f"differ by {gap:.3g} nats in {str(loaded.dtype).removeprefix('torch.')} (allowed: "
+            f"{most:g}). {way_out}"
+        )
+
+
+def verify_order(backend: Scorer, loaded: LoadedModel | None, reader: PromptFormat) -> None:
+    """Raise ModelError where log-probs depend on which requests came before.
+
+    ``loaded``: the model whose weights the backend has, where they are in this process.
+    """
+    if loaded is None:
+        gap, most = order_difference(backend, reader), ANY_PRECISION
+    else:
+        gap, most = order_gap(backend, loaded), _tolerance(loaded)
+    if not gap <= most:
+        raise ModelError(
+            f"{backend.name} computes log-probabilities that depend on the requests before: of "
+            f"sequences that begin alike they differ by {gap:.3g} nats (allowed: {most:g}), so its "
+            "prefix cache cannot be trusted. Turn it off: vllm serve with "
+            "--no-enable-prefix-caching, or in this process vllm_options = "
+            "{enable_prefix_caching = false}; or use teacher_engine = 'hf'"
+        )
+
+
+@contextlib.contextmanager
+def _evaluating(loaded: LoadedModel) -> Iterator[None]:
+    module: torch.nn.Module = loaded.model
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)

@@ -1,0 +1,86 @@
+"""Whether a suite's retention tasks ask what its tasks train or test on, under another name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.envs.overlap import IN_A_ROW, Overlap, overlap, texts_of
+from opcd_bench.envs.task import SPLITS, Split, Task
+from opcd_bench.errors import ConfigError
+from opcd_bench.evaluation import retention
+from opcd_bench.runner import registry
+
+Documents = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The rows of retention tasks by the tasks' names."""
+
+TOO_MANY = 0.1
+"""Share of a retention task's questions from which on it is the task itself: refused."""
+
+
+def own(suite: Suite) -> list[str]:
+    """Those of a suite's retention tasks that are this project's."""
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    return [name for name in suite.retention if name in ours]
+
+
+def of_lm_eval(suite: Suite) -> list[str]:
+    """Those of a suite's retention tasks that are lm-eval's."""
+    return [name for name in suite.retention if name not in own(suite)]
+
+
+def refuse_at_hand(suite: Suite, tasks: Mapping[str, Task]) -> None:
+    """As `warnings`, for what can be read without the Hub and without a model."""
+    local = retention.local_documents(of_lm_eval(suite), suite.data_dir)
+    warnings(tasks, {**own_documents(suite), **local})
+
+
+def own_documents(suite: Suite) -> Documents:
+    """What the retention tasks of this project ask, as `warnings` takes it."""
+    return {
+        name: [example.content for example in own_task(suite, name).examples("test")]
+        for name in own(suite)
+    }
+
+
+def own_task(suite: Suite, name: str) -> Task:
+    """A retention task of this project."""
+    return registry.task(name, history=suite.history, data_dir=suite.data_dir)
+
+
+def warnings(tasks: Mapping[str, Task], documents: Documents) -> list[str]:
+    """What to say of retention tasks that share questions with the tasks.
+
+    Raises ConfigError where one shares `TOO_MANY` of its questions or more: it then measures what
+    is trained, and reads the test split before the checkpoint is chosen.
+    """
+    said = []
+    for name, rows in documents.items():
+        asked = [texts_of(row) for row in rows]
+        for task in tasks.values() if any(asked) else ():
+            splits = {
+                split: [texts_of(e.content) for e in task.examples(split)] for split in SPLITS
+            }
+            every = overlap(asked, [texts for split in splits.values() for texts in split])
+            if not every.near:
+                continue
+            by_split = {split: overlap(asked, texts) for split, texts in splits.items()}
+            told = _told(name, task.name, every, by_split)
+            if every.same >= TOO_MANY * every.of:
+                raise ConfigError(
+                    f"{told}. A retention task is what is not trained on, and the test split is "
+                    "scored after the checkpoint is chosen only: remove one of them, from tasks "
+                    "or from retention"
+                )
+            said.append(f"{told}: on these, retention is not apart from the task")
+    return said
+
+
+def _told(name: str, task: str, every: Overlap, by_split: Mapping[Split, Overlap]) -> str:
+    where = ", ".join(f"{split} {one.same}" for split, one in by_split.items() if one.same)
+    return (
+        f"retention task {name!r} asks {every.same} of its {every.of} questions word for word as "
+        f"the task {task!r} does{f' ({where})' if where else ''}, and {every.near} share "
+        f"{IN_A_ROW} words in a row with it"
+    )

@@ -1,0 +1,58 @@
+"""Retention tasks that ask what a task trains or tests on, under another name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opcd_bench.config.suite import make_suite
+from opcd_bench.errors import ConfigError
+from opcd_bench.runner import registry, shared_questions
+from opcd_bench.runner.rounds import any_suite
+
+
+def question(i: int) -> str:
+    return f"Person number {i} has {i} apples and gives a few to friends: how many are left then?"
+
+
+def rows(*numbers: int) -> str:
+    return "\n".join(
+        json.dumps({"question": question(i), "answer": f"So.\n#### {i}"}) for i in numbers
+    )
+
+
+def laid(folder, cot: list[int]) -> str:
+    files = {"gsm8k/train": range(60), "gsm8k/test": range(100, 120), "gsm8k_cot/test": cot}
+    for name, numbers in files.items():
+        path = folder / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(rows(*numbers))
+    return str(folder)
+
+
+def suite(data_dir: str, retention: str = "gsm8k_cot"):
+    words = {"methods": "opcd", "tasks": "gsm8k", "retention": retention, "data_dir": data_dir}
+    return make_suite(words, "a test")
+
+
+@pytest.mark.parametrize("cot", [range(100, 120), [*range(200, 240), *range(6)]])
+def test_the_same_questions_under_another_name_are_refused_as_the_suite_is_planned(tmp_path, cot):
+    made = suite(laid(tmp_path, list(cot)))
+    with pytest.raises(ConfigError, match=r"'gsm8k_cot' asks \d+ of its \d+ questions word for"):
+        any_suite.planned(made)
+
+
+def test_a_few_shared_questions_are_warned_of_with_their_splits(tmp_path):
+    made = suite(laid(tmp_path, [*range(200, 239), 100]))
+    any_suite.planned(made)
+    tasks = registry.plugins_of(made)[1]
+    documents = {"gsm8k_cot": [{"question": question(i)} for i in (*range(200, 239), 100)]}
+    (said,) = shared_questions.warnings(tasks, documents)
+    assert "asks 1 of its 40 questions word for word as the task 'gsm8k' does (test 1)" in said
+
+
+def test_other_questions_pass_and_our_own_retention_tasks_are_read_too(tmp_path):
+    made = suite(laid(tmp_path, [300, 301]), "gsm8k_cot,told_other")
+    any_suite.planned(made)
+    assert set(shared_questions.own_documents(made)) == {"told_other"}
