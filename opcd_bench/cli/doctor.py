@@ -110,7 +110,12 @@ def _device() -> Finding:
         return Finding(
             "device", "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB; {cores}"
         )
-    return Finding("device", "ok", f"no GPU; {cores} (the quick and micro suites need no more)")
+    detail = f"no GPU; {cores} (the quick and micro suites need no more)"
+    if importlib.util.find_spec("transformers") is not None:
+        from opcd_bench.models import cpu
+
+        detail += f"; {cpu.bf16_pace()}"
+    return Finding("device", "ok", detail)
 
 
 def _resources() -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
@@ -138,3 +139,26 @@ def _onednn_is_exact() -> bool:
     finally:
         matmul.fp32_precision = before
     return bool((got.double() - left @ right.T).abs().max() < 1e-4)
+
+
+@cache
+def bf16_gain() -> float:
+    """How many times as fast as float32 this CPU multiplies in bfloat16, measured now.
+
+    With AMX some 3 to 5; without instructions for it far below 1.
+    """
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(384, 384, dtype=dtype)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        found.append(min(times))
+    return found[0] / found[1]
+
+
+def bf16_pace() -> str:
+    """A sentence's end on what bfloat16 gives on this CPU."""
+    return f"its bfloat16 products run at {bf16_gain():.2g} times the pace of float32"

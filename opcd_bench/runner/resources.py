@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.optimiser import require_eight_bit
 from opcd_bench.distillation.replies import ToldReplies
 from opcd_bench.distillation.teachers.build import Teachers
-from opcd_bench.models import adapters
+from opcd_bench.models import adapters, cpu
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import compatibility
 from opcd_bench.runner.models import SuiteModels
@@ -57,6 +57,20 @@ class Resources:
             if self.suite.teacher_engine == "vllm" and method.needs_teacher:
                 assert isinstance(loss, Divergence), "compatibility refuses other losses"
                 self.teachers.top_k(method).assert_lists(loss)
+
+    def remarks(self) -> Iterator[str]:
+        """What a person should know of the pace, before the first step."""
+        initial = self.models.initial
+        if self.suite.bf16 and initial.device.type == "cpu":
+            slow = cpu.bf16_gain() < 1
+            yield f"bf16 on this CPU: {cpu.bf16_pace()}" + (
+                "; --set bf16=false is faster here" if slow else ""
+            )
+        if self.suite.engine == "hf" and not cpu.plain(initial.model):
+            yield (
+                f"{initial.name}: its attention is not plain, so a context is read again for every "
+                "response, and responses of unequal length are padded"
+            )
 
     def computing(self) -> dict[str, Any]:
         """What moves the last digits of numbers, as JSON values: stored with every cell."""

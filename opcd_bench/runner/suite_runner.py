@@ -91,6 +91,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
+    for remark in resources.remarks():
+        console.note(remark)
     _run_all(cells, planned, resources, console)
     if suite.headline_learning_rate == "dev":
         rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))

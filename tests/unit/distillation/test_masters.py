@@ -16,8 +16,11 @@ from opcd_bench.distillation.masters import MasterWeights
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.local import NoTeacher
 from opcd_bench.distillation.trainer import TrainingCore
-from opcd_bench.models import loading
+from opcd_bench.models import cpu, loading
+from opcd_bench.progress import QuietReporter
 from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.suite_dir import SuiteDir
 
 PAIRS = [
     Pair("a", 0, (5, 6, 7), (9, 8, 5, 6, 7), (20, 21, 22)),
@@ -114,3 +117,22 @@ def test_bf16_is_one_setting_for_all_models_of_a_suite(tiny_model_folder):
     assert made.identity["dtype"] == "bfloat16"
     for loaded in (made.initial, made.fresh_student(), made.larger()):
         assert {p.dtype for p in loaded.model.parameters()} == {torch.bfloat16}
+
+
+def test_a_run_in_bfloat16_says_what_it_gains_on_this_cpu(tiny_model_folder, tmp_path, monkeypatch):
+    made = Resources(suite(model=str(tiny_model_folder)), SuiteDir(tmp_path / "s"), QuietReporter())
+    for gain, advice in ((0.2, True), (3.1, False)):
+        monkeypatch.setattr(cpu, "bf16_gain", lambda gain=gain: gain)
+        (told,) = made.remarks()
+        assert f"{gain:g} times the pace of float32" in told
+        assert ("--set bf16=false" in told) == advice
+
+
+def test_a_model_that_cannot_share_contexts_is_named(tiny_model_folder, tmp_path, monkeypatch):
+    made = Resources(
+        suite(model=str(tiny_model_folder), bf16=False), SuiteDir(tmp_path / "s"), QuietReporter()
+    )
+    assert list(made.remarks()) == []
+    monkeypatch.setattr(cpu, "plain", lambda model: False)
+    (told,) = made.remarks()
+    assert "a context is read again for every response" in told
