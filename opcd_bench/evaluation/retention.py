@@ -35,6 +35,7 @@ def measure(
     seed: int = 0,
     engine: Engine | None = None,
     batch_size: int = 64,
+    date: str | None = None,
 ) -> list[Score]:
     """Score the model on lm-eval tasks by name, through ``lm_eval.simple_evaluate``.
 
@@ -51,6 +52,7 @@ def measure(
     its own, hashed from task, prompt and ``seed``); without one lm-eval's own HFLM does, in batches
     of ``batch_size``. ``limit``: only the first documents. ``data_dir``: read a task's documents
     from ``<data_dir>/<task>/`` if that folder is there, from the Hub otherwise.
+    ``date`` is what a chat template that prints today's date prints.
 
     The model's mode, every random state and the tokenizer are left as they were found. Raises
     UnknownName, MissingPackage (what to install), DataError (documents that cannot be read, a
@@ -71,6 +73,7 @@ def measure(
                 seed=seed,
                 engine=engine,
                 batch_size=batch_size,
+                date=date,
             )
             for task in tasks
         ]
@@ -87,6 +90,7 @@ def _one(
     seed: int,
     engine: Engine | None,
     batch_size: int,
+    date: str | None,
 ) -> Score:
     begin = time.perf_counter()
     from lm_eval import simple_evaluate
@@ -96,7 +100,7 @@ def _one(
     manager = index_with(name)
     task = load(name, manager, data_dir)
     ifeval.require_punkt(name, instruction_ids(task, limit))
-    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size)
+    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size, date=date)
     raw = simple_evaluate(
         model=lm,
         tasks=[task],
@@ -115,7 +119,10 @@ def _one(
     lm_eval_version = importlib.metadata.version("lm_eval")
     version = str(raw["versions"].get(name, "none"))
     hashed = task_hash(task)
-    samples = [_sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]]
+    samples = [
+        _sample(row, lm.said(row["arguments"][0][0]), lm.written.get((name, row["doc_id"])))
+        for row in raw["samples"][name]
+    ]
     metrics = _metrics(raw["results"][name])
     by_instruction = _by_instruction(samples)
     protocol = {
@@ -224,11 +231,11 @@ def _metrics(results: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def _sample(row: Mapping[str, Any], written: Sequence[Any] | None) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], prompt: str, written: Sequence[Any] | None) -> dict[str, Any]:
     sample = {
         "id": row["doc_hash"][:16],
         "doc_id": row["doc_id"],
-        "prompt": row["arguments"][0][0],
+        "prompt": prompt,
         "reply": written[0].text if written else None,
         "graded": row["filtered_resps"][0] if written else None,
         "finish": written[0].finish if written else None,
