@@ -62,7 +62,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             batch_size=batch_size,
             add_bos_token=False,
             enable_thinking=False,
-            chat_template_args=date_words(date),
+            chat_template_args=date_words(tokenizer, date),
         )
         self._engine, self._seed = engine, seed
         self.written: dict[tuple[str, int], list[LoggedReply]] = defaultdict(list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date as Date
 from datetime import datetime, time
@@ -14,6 +15,9 @@ from opcd_bench.envs.task import Message
 from opcd_bench.errors import DataError
 from opcd_bench.models.content import MARK, controls_of
 
+_TODAY = re.compile(r"""\bstrftime_now\(\s*(?P<quote>['"])(?P<format>[^'"\\]*)(?P=quote)\s*\)""")
+_ASKED = re.compile(r"\bstrftime_now\s+is\s+(not\s+)?(un)?defined\b")
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _IN_THE_USER_MESSAGE = (
     "If it has no system message, place the context in the user message: --context FILE --set "
     "context_placement=user"
@@ -40,7 +44,7 @@ def rendered(
             tokenize=False,
             add_generation_prompt=asks,
             enable_thinking=thinking,
-            **date_words(date),
+            **date_words(tokenizer, date),
         )
     except Exception as error:  # a template is foreign code: whatever it raises is its fault
         roles = ", ".join(message["role"] for message in messages)
@@ -58,17 +62,32 @@ def rendered(
     return text
 
 
-def date_words(date: str | None) -> dict[str, Any]:
-    """What a template is given so that it prints ``date`` as today's."""
+def date_words(tokenizer: PreTrainedTokenizerBase, date: str | None) -> dict[str, Any]:
+    """What ``apply_chat_template`` is given so that it prints ``date`` as today's.
+
+    It is the template with the date written in: no function can be given to one.
+    """
     if date is None:
         return {}
     day = datetime.combine(Date.fromisoformat(date), time())
-    return {"strftime_now": day.strftime}
+    template = tokenizer.get_chat_template()
+    return {"chat_template": _TODAY.sub(lambda f: f'"{day.strftime(f["format"])}"', template)}
 
 
 def prints_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template prints today's date."""
-    return "strftime_now" in str(tokenizer.chat_template)
+    """Whether the template prints today's date.
+
+    DataError where its format is not written in the template: then it cannot be pinned.
+    """
+    template = _COMMENT.sub("", str(tokenizer.chat_template))
+    rest = _ASKED.sub("", _TODAY.sub("", template))
+    if "strftime_now" in rest:
+        raise DataError(
+            "the chat template prints the time of day in a format that is not written in it as "
+            "strftime_now('%d %b %Y') would be, so that no two runs would read the same. Write it "
+            "there, in chat_template.jinja in the model's folder"
+        )
+    return _TODAY.search(template) is not None
 
 
 def default_system(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -160,7 +160,7 @@ class Controls:
         plain = self.unmasked(text)
         name = next((chr(code) for code in _PRIVATE if chr(code) not in plain), None)
         if name is None or self._core is None:
-            held = next(iter(self._any.findall(plain)), "")
+            held = next(self._text(mask) for mask in self._masks.finditer(text) if not mask["own"])
             raise DataError(
                 f"content of a prompt holds {held!r}, which this model's tokenizer cannot read as "
                 "text, because it is no fast one (tokenizer.json). Remove it from the data or the "

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.envs.task import Message
 from opcd_bench.errors import DataError, ModelError
-from opcd_bench.models.chat_template import rendered
+from opcd_bench.models.chat_template import prints_date, rendered
 
 SECONDS = 3
 """CPU seconds that rendering one prompt of every kind may take; milliseconds are usual."""
@@ -51,6 +51,10 @@ def check_template(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     if not tokenizer.chat_template:
         return
+    try:
+        prints_date(tokenizer)
+    except DataError as error:
+        raise ModelError(f"model {name!r}: {error}") from error
     key = (str(tokenizer.chat_template), str(tokenizer.special_tokens_map))
     if key in _CHECKED:
         return
