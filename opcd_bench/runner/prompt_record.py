@@ -152,5 +152,5 @@ def _replaced(tasks: Mapping[str, Task], readers: Sequence[PromptFormat]) -> dic
 
 def _has_system(task: Task) -> bool:
     """Whether the task's prompts have a system message of their own, before which contexts go."""
-    first = next((m for e in task.examples("test")[:1] for m in _prompts(task, e)), [])
+    first = next((m for e in task.examples("test")[:SAMPLED] for m in _prompts(task, e)), [])
     return bool(first) and first[0]["role"] == "system"

@@ -6,6 +6,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,11 @@ class Round:
     def _run_dir(self, record: Row) -> Path:
         return self.folder.round(self.number).run(self._cell(record)[0].name)
 
+    @cached_property
+    def _prompts(self) -> Prompts:
+        """How the student is asked for lessons."""
+        return prompts_for(self.chain.task, self.suite.model, self.experience.prompts)
+
     def _check_prompts(self, resources: Resources) -> None:
         """Refuse what no round could be told by, before anything is attempted.
 
@@ -121,7 +127,7 @@ class Round:
         """
         task, first = self.chain.task, self.number == 1
         wanted = self.suite.for_task(task.name).context_placement
-        own = prompts_for(task, self.suite.model, self.experience.prompts).told(["A lesson."])
+        own = self._prompts.told(["A lesson."])
         stand_in = task.telling(Contexts((Context(own.text, wanted or own.placement),)))
         if first:
             suite_runner.refuse_other_weights(resources, self.suite_dir)
@@ -154,7 +160,7 @@ class Round:
             "weights": resources.models.identity["weights"],  # whatever adapter lies beside
         }
         reader = Reader(loaded, resources.models.engine(loaded), identity)
-        prompts = prompts_for(task, self.suite.model, self.experience.prompts)
+        prompts = self._prompts
         folder = self._experience_folder(task, identity, prompts)
         with explained(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
