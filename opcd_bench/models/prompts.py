@@ -59,14 +59,17 @@ def told_ids(
 ) -> tuple[int, ...]:
     """`prompt_ids` of plain ``messages`` with a context.
 
-    DataError where the chat template leaves the context out, so that both readings are the same.
+    DataError where the chat template leaves the context out: two others in its place, among
+    messages of the same roles, would make one prompt.
     """
     ids = prompt_ids(reader, context.tell(messages))
-    if context.text and ids == prompt_ids(reader, messages):
+    alike = [{"role": message["role"], "content": "?\n\n?"} for message in messages]
+    others = (Context(text, context.placement).tell(alike) for text in ("one", "other"))
+    if context.text and len({prompt_ids(reader, told) for told in others}) == 1:
         name = f" of {reader.name!r}" if isinstance(reader, PromptFormat) else ""
         raise DataError(
             f"the chat template{name} leaves the {context.placement} message with the context out, "
-            "so that prompts with and without it are the same and nothing could be learnt from it. "
-            "Place it in the user message: --context FILE --set context_placement=user"
+            "so that the in-context teacher would know no more than the student. Place it in the "
+            "user message: --context FILE --set context_placement=user"
         )
     return ids

@@ -129,6 +129,9 @@ def test_a_context_that_the_template_leaves_out_is_refused():
     reader = read_as(DROPS)
     with pytest.raises(DataError, match=r"'m' leaves the system message.*context_placement=user"):
         told_ids(reader, ASK, Context("Told."))
+    replaced = read_as(DEFAULT.replace(CHATML, DROPS), name="own")
+    with pytest.raises(DataError, match="leaves the system message"):
+        told_ids(replaced, ASK, Context("Told."))
     told = told_ids(reader, ASK, Context("Told.", "user"))
     assert "Told.\n\nHi." in reader.tokenizer.decode(told)
     assert told_ids(reader, ASK, Context("")) == prompt_ids(reader, ASK)
