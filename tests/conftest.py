@@ -6,9 +6,7 @@ import pytest
 from fixtures import tiny_loaded, tiny_model_folder
 
 from opcd_bench.cli import main
-from opcd_bench.experience.extract import Extraction
 from opcd_bench.rollout import regraded
-from opcd_bench.runner import prompt_record
 
 __all__ = ["opcd", "tiny_loaded", "tiny_model_folder"]
 
@@ -36,6 +34,9 @@ def only_played_episodes(monkeypatch):
 
     Nor does a right reply that was cut open a second one.
     """
+    from opcd_bench.experience.extract import Extraction
+    from opcd_bench.runner import prompt_record
+
     monkeypatch.setattr(regraded, "cut_off", lambda *_: None)
     monkeypatch.setattr(prompt_record, "SAMPLED", 0)
     monkeypatch.setattr(Extraction, "rehearse", lambda _: None)
