@@ -30,5 +30,13 @@ def opcd(capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def only_played_episodes(monkeypatch):
-    """For tests that count episodes: a right reply that was cut opens no second one."""
+    """For tests that count episodes: those of which only the prompts are looked at are not opened.
+
+    Nor does a right reply that was cut open a second one.
+    """
+    from opcd_bench.experience.extract import Extraction
+    from opcd_bench.runner import prompt_record
+
     monkeypatch.setattr(regraded, "cut_off", lambda *_: None)
+    monkeypatch.setattr(prompt_record, "SAMPLED", 0)
+    monkeypatch.setattr(Extraction, "rehearse", lambda _: None)

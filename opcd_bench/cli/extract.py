@@ -63,6 +63,7 @@ def extract(
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
     from opcd_bench.experience import reader
     from opcd_bench.experience.extract import Extraction
+    from opcd_bench.experience.folder import date_of
     from opcd_bench.experience.prompts import prompts_for
     from opcd_bench.experience.recipe import Recipe
     from opcd_bench.rollout.engine import Sampling
@@ -77,7 +78,7 @@ def extract(
     )
     prompts = prompts_for(found, made.model, made.prompts, cite=cite)
     with interruptible(context, "What is stored stays"):
-        read = reader.opened(made)
+        read = reader.opened(made, date_of(out))
         results = Extraction(found, recipe, prompts, read, out, reporter()).run(until)
     if json:
         print_json({"out": str(out), "contexts": [_row(one) for one in results]})

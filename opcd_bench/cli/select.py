@@ -39,6 +39,7 @@ def select(
     made = validated(SelectSettings, words, "command line")
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
     from opcd_bench.experience import reader
+    from opcd_bench.experience.folder import date_of
     from opcd_bench.experience.select import Selection
     from opcd_bench.rollout.engine import Sampling
 
@@ -52,7 +53,9 @@ def select(
         made.first_items,
     )
     with interruptible(context, "What is stored stays"):
-        chosen, paths = selection.run(out, lambda: reader.opened(made), reporter())
+        chosen, paths = selection.run(
+            out, lambda: reader.opened(made, date_of(contexts.parent)), reporter()
+        )
     if json:
         print_json({"contexts": [str(path) for path in paths], **_values(chosen)})
         return

@@ -9,8 +9,8 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Teacher
 from opcd_bench.envs.task import Context, Example, Task
 from opcd_bench.errors import DataError
+from opcd_bench.models import prompts
 from opcd_bench.models.loaded import PromptFormat
-from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 
 
@@ -121,8 +121,10 @@ def pairs_of(
             continue
         context = context_for(teacher, task, example, seed)
         for number, turn in enumerate(trajectory.turns):
-            told = list(turn.messages) if context is None else context.tell(turn.messages)
-            told_ids = prompt_ids(told_by, told)
+            if context is None:
+                told_ids = prompts.prompt_ids(told_by, turn.messages)
+            else:
+                told_ids = prompts.told_ids(told_by, turn.messages, context)
             if len(told_ids) > limit:
                 if suite.overlong == "refuse":
                     raise DataError(
@@ -139,7 +141,7 @@ def pairs_of(
                 Pair(
                     example_id=example.id,
                     turn=number,
-                    plain_ids=prompt_ids(student, turn.messages),
+                    plain_ids=prompts.prompt_ids(student, turn.messages),
                     told_ids=told_ids,
                     reply_ids=reply_ids,
                     written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,

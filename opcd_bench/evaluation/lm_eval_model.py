@@ -7,6 +7,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
@@ -15,6 +16,8 @@ from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_tex
 
 from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.errors import DataError
+from opcd_bench.models.chat_template import date_words
+from opcd_bench.models.content import MARK, controls_of, ids_of
 from opcd_bench.models.decoded import opening, reply_text
 from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Request, Sampling
@@ -37,7 +40,10 @@ class ReplyLM(HFLM):  # type: ignore[misc]
 
     With an ``engine`` it writes the replies, each under noise of its own (a hash of task, prompt
     and ``seed``); without, HFLM does, from torch's random state. ``written`` keeps them as they
-    came, by task and document.
+    came, by task and document. ``date`` is what a template that prints today's date prints.
+
+    Prompts whose content holds the text of control tokens have it masked (`content.Controls`), so
+    that it stays text wherever lm-eval encodes them.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
         engine: Engine | None,
         seed: int,
         batch_size: int,
+        date: str | None = None,
     ) -> None:
         # HFLM sets the pad token and side of the tokenizer it is given, so it gets a copy.
         super().__init__(
@@ -56,6 +63,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             batch_size=batch_size,
             add_bos_token=False,
             enable_thinking=False,
+            chat_template_args=date_words(tokenizer, date),
         )
         self._engine, self._seed = engine, seed
         self.written: dict[tuple[str, int], list[LoggedReply]] = defaultdict(list)
@@ -77,6 +85,43 @@ class ReplyLM(HFLM):  # type: ignore[misc]
         self.refuse_overlong(requests)
         found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return found
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as lm-eval renders it, masked where its content holds control tokens."""
+        render = partial(super().apply_chat_template, add_generation_prompt=add_generation_prompt)
+        return controls_of(self.tokenizer).rendered(
+            chat_history, lambda messages: str(render([dict(one) for one in messages]))
+        )
+
+    def said(self, prompt: str) -> str:
+        """A prompt as people read it, without masks."""
+        return controls_of(self.tokenizer).unmasked(prompt)
+
+    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+        """Ids of a rendered text, in which what is masked stays text."""
+        if MARK in string:
+            return list(ids_of(self.tokenizer, string))
+        return list(super().tok_encode(string, *args, **kwargs))
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", *args: Any, **kwargs: Any
+    ) -> Any:
+        """As HFLM's, in which what is masked stays text; none is cut (`_refuse_overlong`)."""
+        if not any(MARK in string for string in strings):
+            return super().tok_batch_encode(strings, padding_side, *args, **kwargs)
+        rows = {"input_ids": [self.tok_encode(string) for string in strings]}
+        padded = self.tokenizer.pad(rows, padding_side=padding_side, return_tensors="pt")
+        return padded["input_ids"], padded["attention_mask"]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Ids of a prompt and of an answer that a task gives, which is content too."""
+        controls = controls_of(self.tokenizer)
+        if controls.inside(continuation):
+            continuation = controls.masked(continuation)
+        ids: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return ids
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Replies in the order of ``requests``; DataError for a prompt that would be cut."""

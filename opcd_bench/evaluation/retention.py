@@ -36,6 +36,7 @@ def measure(
     seed: int = 0,
     engine: Engine | None = None,
     batch_size: int = 64,
+    date: str | None = None,
 ) -> list[Score]:
     """Score the model on lm-eval tasks by name, through ``lm_eval.simple_evaluate``.
 
@@ -52,6 +53,7 @@ def measure(
     its own, hashed from task, prompt and ``seed``); without one lm-eval's own HFLM does, in batches
     of ``batch_size``. ``limit``: only the first documents. ``data_dir``: read a task's documents
     from ``<data_dir>/<task>/`` if that folder is there, from the Hub otherwise.
+    ``date`` is what a chat template that prints today's date prints.
 
     The model's mode, every random state and the tokenizer are left as they were found. Raises
     UnknownName, MissingPackage (what to install), DataError (documents that cannot be read, a
@@ -71,6 +73,7 @@ def measure(
                 seed=seed,
                 engine=engine,
                 batch_size=batch_size,
+                date=date,
             )
             for task in tasks
         ]
@@ -162,6 +165,7 @@ def _one(
     seed: int,
     engine: Engine | None,
     batch_size: int,
+    date: str | None,
 ) -> Score:
     begin = time.perf_counter()
     from opcd_bench.evaluation.lm_eval_model import ReplyLM
@@ -169,13 +173,14 @@ def _one(
     manager = index_with(name)
     task = load(name, manager, data_dir)
     ifeval.require_punkt(name, instruction_ids(task, limit))
-    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size)
+    lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size, date=date)
     raw = _evaluated(lm, task, manager, decoding=decoding, limit=limit, seed=seed)
     lm_eval_version = importlib.metadata.version("lm_eval")
     version = str(raw["versions"].get(name, "none"))
     hashed = task_hash(task)
     samples = [
-        results.sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]
+        results.sample(row, lm.said(row["arguments"][0][0]), lm.written.get((name, row["doc_id"])))
+        for row in raw["samples"][name]
     ]
     metrics = results.metrics(raw["results"][name])
     by_instruction = results.by_instruction(samples)

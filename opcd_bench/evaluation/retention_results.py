@@ -51,12 +51,12 @@ def metrics(results: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def sample(row: Mapping[str, Any], written: Sequence[Any] | None) -> dict[str, Any]:
-    """One of lm-eval's samples, with the replies to its document as they were written."""
+def sample(row: Mapping[str, Any], prompt: str, written: Sequence[Any] | None) -> dict[str, Any]:
+    """One of lm-eval's samples: its prompt, and the replies to its document as written."""
     found = {
         "id": row["doc_hash"][:16],
         "doc_id": row["doc_id"],
-        "prompt": row["arguments"][0][0],
+        "prompt": prompt,
         "reply": written[0].text if written else None,
         "graded": row["filtered_resps"][0] if written else None,
         "finish": written[0].finish if written else None,

@@ -20,8 +20,10 @@ from opcd_bench.experience.reader import Reader
 from opcd_bench.experience.recipe import Extracted, Recipe
 from opcd_bench.experience.reflect import STATUSES, Asked, readable, reflections
 from opcd_bench.experience.solve import attempts, drawn_examples
-from opcd_bench.experience.trace import Trace
+from opcd_bench.experience.trace import Trace, TraceTurn
 from opcd_bench.hashing import digest
+from opcd_bench.models.content import content_ids
+from opcd_bench.models.prompts import prompt_ids, told_ids
 from opcd_bench.progress import Reporter
 from opcd_bench.seeds import seed_of
 from opcd_bench.store.files import LOCK, Lock, write_atomic
@@ -87,6 +89,7 @@ class Extraction:
         with Lock(folder.path / LOCK):
             folder.clean()
             folder.same_settings(TRACES, self.trace_settings())
+            self.rehearse()
             self.solve()
             if until == "traces":
                 return []
@@ -97,6 +100,20 @@ class Extraction:
                 return []
             self.parse()
             return self.accumulate() if until == "contexts" else []
+
+    def rehearse(self) -> None:
+        """Make a prompt of each kind, so that a chat template that refuses one does so by now.
+
+        DataError where it does, or leaves out what is told.
+        """
+        example = next(iter(self.drawn.values()))[0]
+        asked = list(self.task.open(example, 0).messages)
+        reader, context = self.reader.loaded, self._context(["A lesson."])
+        told_ids(reader, asked, context)
+        if not self.raw:
+            trace = Trace(example.id, (TraceTurn(tuple(asked), "Answer: 0"),), "It is wrong.")
+            for previous in ((), ("A lesson.",)):
+                prompt_ids(reader, self.prompts.reflection(trace, previous))
 
     # --- stages -------------------------------------------------------------------------------
 
@@ -233,7 +250,7 @@ class Extraction:
 
     def _tokens(self, items: Sequence[str]) -> int:
         text = self._context(items).text
-        return len(self.reader.loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(content_ids(self.reader.loaded.tokenizer, text))
 
     def _kept(self, items: Sequence[str]) -> tuple[str, ...]:
         recipe = self.recipe

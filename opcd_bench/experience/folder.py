@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from opcd_bench.store.files import (
 from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, read_rows
 
 TRACES = "traces"
+
+
+def date_of(folder: Path) -> str:
+    """The day (YYYY-MM-DD) that chat templates print in an extraction: its first, or today."""
+    path = folder / f"{TRACES}.json"
+    model = read_object(path).get("model") if path.is_file() else None
+    stored = model.get("date") if isinstance(model, Mapping) else None
+    return str(stored or date.today().isoformat())
 
 
 class ExperienceDir:

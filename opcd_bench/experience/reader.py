@@ -28,9 +28,10 @@ class Reader:
     identity: Mapping[str, Any]
 
 
-def opened(settings: ModelSettings) -> Reader:
+def opened(settings: ModelSettings, date: str | None = None) -> Reader:
     """The model of a command's settings on its engine; ModelError where it cannot be used.
 
+    ``date`` (YYYY-MM-DD) is what a chat template that prints today's date prints.
     ``threads`` is how many a CPU's products take, for the whole process.
     """
     model, revision = settings.model, settings.revision
@@ -43,6 +44,7 @@ def opened(settings: ModelSettings) -> Reader:
         dtype=settings.dtype,
         enable_thinking=settings.enable_thinking,
         trust_remote_code=settings.trust_remote_code,
+        date=date,
     )
     identity = identity_of(model, loaded)
     if settings.engine == "hf":
@@ -57,12 +59,13 @@ def opened(settings: ModelSettings) -> Reader:
 
 
 def identity_of(model: str, loaded: LoadedModel) -> dict[str, Any]:
-    """Name, weights, type and chat template of a model, and whether it thinks."""
+    """Name, weights, type and chat template of a model, what date it prints, if it thinks."""
     template = str(loaded.tokenizer.chat_template)
     return {
         "model": model,
         "weights": saving.weights_hash(loaded.model),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "chat_template": text_digest(template),
+        **({"date": loaded.date} if loaded.date else {}),
         **({"thinking": True} if loaded.thinking else {}),
     }

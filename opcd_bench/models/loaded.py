@@ -28,6 +28,9 @@ class PromptFormat:
     ``eos_ids`` end a reply (the tokenizer's own first, then the generation config's).
     ``vocab_size`` is the tokenizer's: the ids it can decode. ``max_length`` is in tokens, prompt
     and reply. ``thinking``: whether chat templates that know ``enable_thinking`` have it on.
+    ``date`` (YYYY-MM-DD): what a template that prints today's date prints; None: today's, or none.
+    ``added_end``: the token that ends a turn of the template, where nobody names it as an end of a
+    reply; replies end with it too.
     """
 
     name: str
@@ -36,6 +39,8 @@ class PromptFormat:
     vocab_size: int
     max_length: int
     thinking: bool = False
+    date: str | None = None
+    added_end: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

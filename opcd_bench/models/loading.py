@@ -21,6 +21,7 @@ from transformers import (
 
 from opcd_bench.errors import ModelError
 from opcd_bench.models import adapters
+from opcd_bench.models.chat_template import prints_date, turn_end
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import (
     attention_words,
@@ -30,6 +31,7 @@ from opcd_bench.models.source import (
     unreachable,
     without_bar,
 )
+from opcd_bench.models.template_check import check_template
 
 _DTYPES = {
     "float32": torch.float32,
@@ -49,13 +51,15 @@ def load(
     attn_implementation: str = "auto",
     enable_thinking: bool = False,
     allow_pickle: bool = False,
+    date: str | None = None,
 ) -> LoadedModel:
     """The model called ``name``: a Hub id, a folder, or ``micro``.
 
     Weights are safetensors, and pickles (``*.bin``) only with ``allow_pickle``.
     ``device`` auto is CUDA where there is one; ``dtype`` auto is bfloat16 on CUDA and float32 on
-    the CPU; ``attn_implementation`` is transformers' word, auto its choice. Raises ModelError, with
-    what to type, for anything that cannot be used.
+    the CPU; ``attn_implementation`` is transformers' word, auto its choice. ``date`` (YYYY-MM-DD)
+    is what a chat template that prints today's date prints. Raises ModelError, with what to type,
+    for anything that cannot be used.
     """
     where = _device(device)
     kind = _dtype(dtype, where)
@@ -70,7 +74,8 @@ def load(
     except torch.OutOfMemoryError as error:
         raise no_room(name, str(where), error) from error
     torch.nn.Module.eval(model)
-    return replace(assemble(name, model, tokenizer), thinking=enable_thinking)
+    pinned = date if prints_date(tokenizer) else None
+    return replace(assemble(name, model, tokenizer), thinking=enable_thinking, date=pinned)
 
 
 def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
@@ -96,6 +101,8 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
             f"{rows} rows, so they do not belong together. Use the tokenizer that the weights "
             "were trained with"
         )
+    end = turn_end(tokenizer)
+    added = None if end is None or _id(tokenizer, end) in eos_ids else end
     limits = [int(model.config.get_text_config().max_position_embeddings)]
     if 0 < tokenizer.model_max_length < 10**9:
         limits.append(int(tokenizer.model_max_length))
@@ -107,7 +114,8 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
         tokenizer=tokenizer,
         device=parameter.device,
         dtype=parameter.dtype,
-        eos_ids=eos_ids,
+        eos_ids=eos_ids if added is None else (*eos_ids, _id(tokenizer, added)),
+        added_end=added,
         pad_id=eos_ids[0] if pad is None else int(pad),
         vocab_size=vocab_size,
         padded_rows=rows - vocab_size,
@@ -172,6 +180,7 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
         raise unreachable(name, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {name!r} has a {type(tokenizer).__name__}, not a tokenizer")
+    check_template(name, tokenizer)
     return tokenizer
 
 
@@ -209,6 +218,12 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
     more = named if isinstance(named, list) else [named]
     ordered = dict.fromkeys([tokenizer.eos_token_id, *more])
     return tuple(int(i) for i in ordered if i is not None)
+
+
+def _id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
 
 
 def same_vocabulary(a: LoadedModel, b: LoadedModel) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from weakref import WeakKeyDictionary
 
-import jinja2
 from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opcd_bench.envs.task import Message
+from opcd_bench.envs.task import Context, Message
 from opcd_bench.errors import DataError
+from opcd_bench.models.chat_template import rendered
+from opcd_bench.models.content import controls_of, ids_of
 from opcd_bench.models.loaded import PromptFormat
 
-_Key = tuple[str, tuple[tuple[str, str], ...]]
+_Key = tuple[str, tuple[tuple[tuple[str, str], ...], ...]]
 
 
 _RENDERED: WeakKeyDictionary[PreTrainedTokenizerBase, dict[_Key, tuple[int, ...]]] = (
@@ -31,32 +33,43 @@ def prompt_ids(
     """Token ids of a conversation up to where the reply begins, by the chat template.
 
     Thinking is as the reader says where the template knows ``enable_thinking`` (off for a bare
-    tokenizer); a beginning-of-sequence token is
-    there only if the template writes it. The same messages are rendered once per tokenizer. Raises
-    DataError if the template refuses the messages.
+    tokenizer), and so is today's date; a beginning-of-sequence token is there only if the template
+    writes it. What the messages hold stays text, whatever it looks like: control tokens are the
+    template's own. The same messages are rendered once per tokenizer. Raises DataError if the
+    template refuses the messages.
     """
     tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     thinking = isinstance(reader, PromptFormat) and reader.thinking
+    date = reader.date if isinstance(reader, PromptFormat) else None
     cache = _RENDERED.setdefault(tokenizer, {})
-    said = tuple((message["role"], message["content"]) for message in messages)
-    key = (f"{thinking} {tokenizer.chat_template}", said)
+    said = tuple(tuple(message.items()) for message in messages)
+    key = (f"{thinking} {date} {tokenizer.chat_template}", said)
     if key in cache:
         return cache[key]
-    try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=thinking,
-        )
-    except jinja2.TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise DataError(
-            f"the chat template refuses messages of the roles {roles}: {error}. If it has no "
-            "system message, place the context in the user message"
-        ) from error
-    ids = tuple(int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"])
+    render = partial(rendered, tokenizer, thinking=thinking, date=date)
+    ids = ids_of(tokenizer, controls_of(tokenizer).rendered(messages, render))
     if len(cache) >= _RENDERED_MOST:
         cache.clear()
     cache[key] = ids
+    return ids
+
+
+def told_ids(
+    reader: PromptFormat | PreTrainedTokenizerBase, messages: Sequence[Message], context: Context
+) -> tuple[int, ...]:
+    """`prompt_ids` of plain ``messages`` with a context.
+
+    DataError where the chat template leaves the context out: two others in its place, among
+    messages of the same roles, would make one prompt.
+    """
+    ids = prompt_ids(reader, context.tell(messages))
+    alike = [{"role": message["role"], "content": "?\n\n?"} for message in messages]
+    others = (Context(text, context.placement).tell(alike) for text in ("one", "other"))
+    if context.text and len({prompt_ids(reader, told) for told in others}) == 1:
+        name = f" of {reader.name!r}" if isinstance(reader, PromptFormat) else ""
+        raise DataError(
+            f"the chat template{name} leaves the {context.placement} message with the context out, "
+            "so that the in-context teacher would know no more than the student. Place it in the "
+            "user message: --context FILE --set context_placement=user"
+        )
     return ids

@@ -101,6 +101,7 @@ class Engines:
             vocab_size=self.initial.vocab_size,
             max_length=self.server.max_length,
             thinking=self.initial.thinking,
+            date=self.initial.date,
         )
 
     def scoring_vllm(self, weights: LoadedModel | None) -> tuple[WeightSync, int]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task, Unreadable
 from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models.loaded import PromptFormat
-from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.models.prompts import prompt_ids, told_ids
 from opcd_bench.rollout import regraded
 from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
@@ -81,9 +81,10 @@ def play(
         for seat in seats:
             if seat.result is not None:
                 continue
-            ids = prompt_ids(
-                reader, seat.plain if seat.context is None else seat.context.tell(seat.plain)
-            )
+            if seat.context is None:
+                ids = prompt_ids(reader, seat.plain)
+            else:
+                ids = told_ids(reader, seat.plain, seat.context)
             if limit is not None and len(ids) > limit[0]:
                 seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
             else:

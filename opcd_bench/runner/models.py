@@ -21,11 +21,12 @@ class SuiteModels:
     """The student before training, the student that is trained, and the larger teacher.
 
     ``initial`` is frozen. With LoRA both students are one module, its adapter off and on.
-    ``identity`` is what stored scores and replies of ``initial`` depend on.
+    ``identity`` is what stored scores and replies of ``initial`` depend on. ``date`` is what chat
+    templates that print today's date print.
     """
 
-    def __init__(self, suite: Suite) -> None:
-        self.suite = suite
+    def __init__(self, suite: Suite, date: str | None = None) -> None:
+        self.suite, self.date = suite, date
         dtype = "float32" if suite.dtype == "auto" else suite.dtype
         if suite.bf16:
             dtype = "bfloat16"
@@ -76,6 +77,7 @@ class SuiteModels:
             "trust_remote_code": suite.trust_remote_code,
             "enable_thinking": suite.enable_thinking,
             "allow_pickle": suite.allow_pickle,
+            "date": self.date,
         }
 
     def fresh_student(self, seed: int = 0) -> LoadedModel:

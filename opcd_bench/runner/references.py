@@ -210,6 +210,7 @@ class References:
                 data_dir=suite.data_dir,
                 seed=0,
                 engine=engine,
+                date=loaded.date,
             )
         return score
 

@@ -16,16 +16,21 @@ from opcd_bench.distillation.replies import ToldReplies
 from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.models import adapters, cpu
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import compatibility
+from opcd_bench.runner import compatibility, prompt_record
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.references import References
 from opcd_bench.store.suite_dir import SuiteDir
 
 
 class Resources:
-    """Loads and starts all that a suite's cells need, each thing once."""
+    """Loads and starts all that a suite's cells need, each thing once.
 
-    def __init__(self, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> None:
+    ``date`` is what templates that print today's date print; None: what the suite has stored.
+    """
+
+    def __init__(
+        self, suite: Suite, suite_dir: SuiteDir, console: Reporter, *, date: str | None = None
+    ) -> None:
         if suite.threads is not None:
             torch.set_num_threads(suite.threads)
         if suite.optim == "adamw_8bit":
@@ -33,7 +38,7 @@ class Resources:
         if suite.lora_rank is not None:
             adapters.require_peft()
         self.suite, self.suite_dir, self.console = suite, suite_dir, console
-        self.models = models = SuiteModels(suite)
+        self.models = models = SuiteModels(suite, date or prompt_record.date_of(suite_dir))
         self.teachers = Teachers(suite, models.initial, models.larger, models.engines)
         self.references = References(suite, suite_dir, models, console)
         self.told_replies = ToldReplies(

@@ -18,7 +18,7 @@ from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, registry, shared_questions
+from opcd_bench.runner import grid, prompt_record, registry, shared_questions
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -87,7 +87,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
-    suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights()})
+    prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
+    suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights(), **prompts})
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)

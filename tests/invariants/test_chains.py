@@ -135,6 +135,7 @@ def test_each_round_tells_what_its_own_student_wrote(two_rounds):
     assert suite.model in config["suite"]["model"]
 
 
+@pytest.mark.usefixtures("only_played_episodes")
 def test_test_is_scored_once_a_round_and_after_its_choice(tiny_model_folder, tmp_path, monkeypatch):
     played = []
 

@@ -193,7 +193,7 @@ def _lengths(suite: Suite, task: Task, reader: PromptFormat | None) -> Lengths:
         messages = list(task.open(example, 0).messages)
         context = task.contexts().of(task.name, 0, example.id)
         plain = max(plain, len(prompts.prompt_ids(reader, messages)))
-        told = max(told, len(prompts.prompt_ids(reader, context.tell(messages))))
+        told = max(told, len(prompts.told_ids(reader, messages, context)))
     if suite.history == "full" and task.max_turns > 1:
         more = (task.max_turns - 1) * (plain + suite.for_task(task.name).max_completion_length)
         plain, told = plain + more, told + more

@@ -6,13 +6,14 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import sampling
 from opcd_bench.envs import context_file
-from opcd_bench.envs.task import Task
+from opcd_bench.envs.task import Context, Contexts, Task
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
 from opcd_bench.evaluation import task_scores
 from opcd_bench.experience.extract import Extraction
@@ -24,11 +25,12 @@ from opcd_bench.experience.replay import Replay, states_of
 from opcd_bench.experience.select import Selection
 from opcd_bench.experience.solve import drawn_examples, limited
 from opcd_bench.hashing import digest
+from opcd_bench.models.content import content_ids
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.runner import grid, suite_runner
+from opcd_bench.runner import grid, prompt_record, suite_runner
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Resources
@@ -84,12 +86,11 @@ class Round:
         self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
         if self.begin.checkpoint is not None:
             checkpoints.checked(self.begin.checkpoint)
-        resources = Resources(self.plain, self.folder.round(self.number), self.console)
+        date = prompt_record.date_of(self.suite_dir)
+        round_dir = self.folder.round(self.number)
+        resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
-        if self.number == 1:
-            suite_runner.refuse_other_weights(resources, self.suite_dir)
-            resources.references.check_retention({self.chain.task.name: self.chain.task})
-            self.suite_dir.merge(resources.models.weights())
+        self._check_prompts(resources)
         try:
             if record is None:
                 with explain_out_of_memory("writing", self.suite):
@@ -112,6 +113,30 @@ class Round:
 
     def _run_dir(self, record: Row) -> Path:
         return self.folder.round(self.number).run(self._cell(record)[0].name)
+
+    @cached_property
+    def _prompts(self) -> Prompts:
+        """How the student is asked for lessons."""
+        return prompts_for(self.chain.task, self.suite.model, self.experience.prompts)
+
+    def _check_prompts(self, resources: Resources) -> None:
+        """Refuse what no round could be told by, before anything is attempted.
+
+        What a context will say is not known yet: a stand-in is told where it will go. The first
+        round's are the suite's, which has them stored.
+        """
+        task, first = self.chain.task, self.number == 1
+        wanted = self.suite.for_task(task.name).context_placement
+        own = self._prompts.told(["A lesson."])
+        stand_in = task.telling(Contexts((Context(own.text, wanted or own.placement),)))
+        if first:
+            suite_runner.refuse_other_weights(resources, self.suite_dir)
+            resources.references.check_retention({task.name: task})
+        stored = self.suite_dir if first else None
+        console = self.console if first else None
+        record = prompt_record.checked({task.name: stand_in}, resources.models, stored, console)
+        if first:
+            self.suite_dir.merge({**resources.models.weights(), **record})
 
     def _record(self) -> Row | None:
         """How the context was made; StoreError where it was by another student."""
@@ -136,7 +161,7 @@ class Round:
             "weights": resources.models.identity["weights"],  # whatever adapter lies beside
         }
         reader = Reader(loaded, resources.models.engine(loaded), identity)
-        prompts = prompts_for(task, self.suite.model, self.experience.prompts)
+        prompts = self._prompts
         folder = self._experience_folder(task, identity, prompts)
         with explained(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -184,10 +209,12 @@ class Round:
         round_dir = resources.suite_dir
         suite_runner.refuse_other_settings([cell], round_dir)
         suite_runner.refuse_other_weights(resources, round_dir)
+        prompts = prompt_record.checked(planned.tasks, resources.models, round_dir)
         round_dir.merge(
             {
                 **planned.suite.model_dump(mode="json"),
                 **resources.models.weights(),
+                **prompts,
                 **self._floors(),
             }
         )
@@ -268,5 +295,5 @@ def _attempted(extraction: Extraction, extracted: Sequence[Extracted]) -> dict[s
 def _described(path: Path, loaded: LoadedModel) -> dict[str, Any]:
     """A context that a round tells, by file name; tokens are of its text alone."""
     made = context_file.read(path)
-    ids = loaded.tokenizer(made.text, add_special_tokens=False)["input_ids"]
+    ids = content_ids(loaded.tokenizer, made.text)
     return {"file": path.name, "items": len(made.items), "tokens": len(ids)}

@@ -208,10 +208,10 @@ def test_both_readings_end_with_the_same_reply_after_their_own_prompts(suite, ti
 
 def test_each_reading_is_rendered_by_its_own_models_template(suite, tiny_loaded):
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "TEACHER {{ messages[-1]['content'] }}"
+    tokenizer.chat_template = "TEACHER{% for m in messages %} {{ m['content'] }}{% endfor %}"
     larger = assemble("larger", tiny_model(), tokenizer)
     (pair,) = paired([trajectory(ONE)], [ONE], suite, tiny_loaded, told_by=larger).pairs
-    assert text(larger, pair.told_ids) == "TEACHER turn 0 of one"
+    assert text(larger, pair.told_ids) == f"TEACHER {Toy().context().text} turn 0 of one"
     assert text(tiny_loaded, pair.plain_ids).startswith("<|im_start|>user")
 
 
