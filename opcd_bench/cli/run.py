@@ -67,6 +67,7 @@ def run(
     resume from their last checkpoint.
     """
     made = settings.make(suite, {**words, "context": contexts or None}, assignments, size=size)
+    say_shared(suite)
     if dry_run:
         if made.chained:
             chains.print_planned(made, json)
@@ -91,6 +92,17 @@ def run(
     elif page is not None:
         print(f"Report: {page}")
     exit_if(summary.failed > 0)
+
+
+def say_shared(suite: str | None) -> None:
+    """Where the settings come from that nobody gave, if no suite was named."""
+    if suite is None:
+        shared = settings.SHARED_SETTINGS
+        print(
+            f"opcd-bench: no suite is named: settings that are not given are those of {shared} "
+            f"(opcd-bench run --suite {shared} --dry-run --json shows them)",
+            file=sys.stderr,
+        )
 
 
 options.put(run, "size", options.of(Suite, SETTINGS, optional=True))

@@ -16,6 +16,7 @@ from opcd_bench.envs.data_files import (
     Row,
     found_files,
     located,
+    place_of,
     rows_of,
 )
 from opcd_bench.envs.task import Split
@@ -137,12 +138,18 @@ def folder_of(name: str, data_dir: str | Path | None) -> Path | None:
 
 
 def value_of(row: Row, column: str, name: str) -> Any:
-    """A row's value; DataError names the columns that there are."""
+    """A row's value; DataError names the columns that there are, and the file and line."""
     if column not in row:
         raise DataError(
-            f"data set {name!r}: a row has no column {column!r}; it has {', '.join(map(str, row))}"
+            f"{where(row, name)}: a row has no column {column!r}; it has {', '.join(map(str, row))}"
         )
     return row[column]
+
+
+def where(row: object, name: str) -> str:
+    """The data set ``name``, with file and line of a row that has them: how an error begins."""
+    place = place_of(row)
+    return f"data set {name!r}" if place is None else f"data set {name!r} ({place})"
 
 
 def _from_hub(

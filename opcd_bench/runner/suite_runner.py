@@ -66,9 +66,14 @@ def plugins(suite: Suite) -> Plan:
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
         assert_disjoint(task)
-    ours = registry.plugin_files(registry.TASKS_PACKAGE)
-    retention.check_names([name for name in suite.retention if name not in ours])
+    retention.check_names(foreign_retention(suite))
     return Plan(suite, methods, tasks)
+
+
+def foreign_retention(suite: Suite) -> list[str]:
+    """The retention tasks that are lm-eval's, or of its kind."""
+    ours = registry.plugin_files(registry.TASKS_PACKAGE)
+    return [name for name in suite.retention if name not in ours]
 
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
@@ -82,6 +87,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
     refuse_other_settings(cells, suite_dir)
+    retention.check_documents(foreign_retention(suite), suite.data_dir, suite.retention_items)
     resources = Resources(suite, suite_dir, console)
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
