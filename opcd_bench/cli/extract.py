@@ -17,7 +17,6 @@ from opcd_bench.config.experience import STAGES
 from opcd_bench.config.validated import validated
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import UnknownName
-from opcd_bench.experience.folder import ExperienceDir
 from opcd_bench.progress import reporter
 from opcd_bench.runner import preflight, registry
 
@@ -62,6 +61,8 @@ def extract(
     if until not in STAGES:
         raise UnknownName("stage", until, STAGES)
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
+    from opcd_bench.experience.folder import ExperienceDir
+
     ExperienceDir(out, made.variant).refuse_foreign()
     for setting in ("max_completion_length", "max_reflection_length"):
         preflight.refuse_window(setting, getattr(made, setting), made.model, made.revision)
