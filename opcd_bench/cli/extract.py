@@ -66,6 +66,7 @@ def extract(
     ExperienceDir(out, made.variant).refuse_foreign()
     for setting in ("max_completion_length", "max_reflection_length"):
         preflight.refuse_window(setting, getattr(made, setting), made.model, made.revision)
+    found.examples("train")  # data that cannot be read are told before a model is loaded
     from opcd_bench.experience import reader
     from opcd_bench.experience.extract import Extraction
     from opcd_bench.experience.prompts import prompts_for

@@ -40,6 +40,7 @@ def select(
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
     length = made.max_completion_length
     preflight.refuse_window("max_completion_length", length, made.model, made.revision)
+    found.examples("dev")  # data that cannot be read are told before a model is loaded
     from opcd_bench.experience import reader
     from opcd_bench.experience.select import Selection
     from opcd_bench.rollout.engine import Sampling

@@ -33,9 +33,7 @@ class Declared(BaseModel):
 
 
 def refuse_no_text(value: Any) -> None:
-    """Raise ValueError for a text, in a setting or one level in it, that no file or prompt takes."""
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
+    """Raise ValueError for a text, in a setting or in a list of it, that no file or prompt takes."""
     for one in value if isinstance(value, list | tuple) else [value]:
         if isinstance(one, str) and (problem := bad_text(one)):
             raise ValueError(problem)

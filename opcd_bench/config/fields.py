@@ -434,6 +434,8 @@ class Settings(BaseModel):
             value = tuple(value)
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise ValueError(f"a name is given twice: {', '.join(map(str, value))}")
+        if isinstance(value, tuple) and "" in value:
+            raise ValueError("a name is empty; leave it out, or write [] for none")
         return value
 
     @field_validator("learning_rate", mode="before")

@@ -21,6 +21,7 @@ from opcd_bench.envs.data_files import (
 )
 from opcd_bench.envs.task import Split
 from opcd_bench.errors import DataError, MissingData
+from opcd_bench.store import user_files
 
 _asks_the_hub: ContextVar[bool] = ContextVar("asks_the_hub", default=True)
 
@@ -129,12 +130,23 @@ def folder_of(name: str, data_dir: str | Path | None) -> Path | None:
             f"data set {name!r}: it is not among the packaged data ({there}). Give a folder that "
             "has it with --data-dir, or read the Hub: --set data_dir=none"
         )
-    if not base.is_dir():
+    require_folder(data_dir, f" ({base / name})")
+    return base / name if (base / name).is_dir() else None
+
+
+def require_folder(data_dir: str | Path | None, example: str = "") -> None:
+    """Raise DataError where ``data_dir`` is given and no folder."""
+    base = located(data_dir)
+    try:
+        found = base is None or base.is_dir()
+    except OSError as error:
+        name = user_files.shown(str(data_dir))
+        raise DataError(f"--data-dir {name}: {error.strerror}; give another folder") from None
+    if not found:
         raise DataError(
             f"--data-dir {data_dir}: there is no such folder; make it, with one folder per data "
-            f"set inside ({base / name})"
+            f"set inside{example}"
         )
-    return base / name if (base / name).is_dir() else None
 
 
 def value_of(row: Row, column: str, name: str) -> Any:

@@ -70,7 +70,7 @@ def require_room(path: Path) -> None:
     above = path if path.exists() else path.parent
     while not above.exists() and above != above.parent:
         above = above.parent
-    if not above.is_dir() and above != path:
+    if not above.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
     if not os.access(above, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
