@@ -117,8 +117,8 @@ def _asked(chat: Any, row: Row) -> str:
         return "\n\n".join(turn["content"] for turn in chat if turn["role"] == "user")
     except (TypeError, KeyError) as error:
         raise DataError(
-            f"{data_sets.where(row, 'dapo_math')}: a problem is a text, or a list of messages with role and "
-            f"content, not {str(chat)[:60]!r}"
+            f"{data_sets.where(row, 'dapo_math')}: a problem is a text, or a list of "
+            f"messages with role and content, not {str(chat)[:60]!r}"
         ) from error
 
 

@@ -86,8 +86,9 @@ def _numbered(rows: Iterable[Row]) -> list[Row]:
     else:
         odd = next((row for row in found if row["cop"] not in list("01234")), None)
         raise DataError(
-            f"{data_sets.where(odd, 'medmcqa')}: cop is the place of the right option, in all rows 0 to 3 or in "
-            f"all 1 to 4; here it is {', '.join(sorted(labels)[:6]) or 'never said'}"
+            f"{data_sets.where(odd, 'medmcqa')}: cop is the place of the right option, in "
+            "all rows 0 to 3 or in all 1 to 4; here it is "
+            f"{', '.join(sorted(labels)[:6]) or 'never said'}"
         )
     return [changed(row, {"cop": int(row["cop"]) - first}) for row in found]
 

@@ -104,7 +104,7 @@ def _refuse_no_text(words: Sequence[str]) -> None:
         if problem := user_files.bad_text(word):
             raise ConfigError(
                 f"command line: word {number}: {problem}; write it as UTF-8 text: "
-                f"{ascii(user_files.shown(word))}"
+                f"{user_files.shown(word)!a}"
             )
 
 

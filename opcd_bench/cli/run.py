@@ -14,7 +14,7 @@ from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
-from opcd_bench.runner import grid
+from opcd_bench.runner import grid, requested
 from opcd_bench.runner.rounds import any_suite
 
 SETTINGS = (
@@ -97,7 +97,7 @@ def run(
 def say_shared(suite: str | None) -> None:
     """Where the settings come from that nobody gave, if no suite was named."""
     if suite is None:
-        shared = settings.SHARED_SETTINGS
+        shared = requested.SHARED_SETTINGS
         print(
             f"opcd-bench: no suite is named: settings that are not given are those of {shared} "
             f"(opcd-bench run --suite {shared} --dry-run --json shows them)",

@@ -33,7 +33,7 @@ class Declared(BaseModel):
 
 
 def refuse_no_text(value: Any) -> None:
-    """Raise ValueError for a text, in a setting or in a list of it, that no file or prompt takes."""
+    """Raise ValueError for a text, in a setting or a list of it, that no file or prompt takes."""
     for one in value if isinstance(value, list | tuple) else [value]:
         if isinstance(one, str) and (problem := bad_text(one)):
             raise ValueError(problem)

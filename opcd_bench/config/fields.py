@@ -100,7 +100,10 @@ class Settings(BaseModel):
         {}, help="Paths of the tasks that are files, by name. Set by `tasks`."
     )
     seeds: int = identity(
-        1, help="Number of training seeds for every method and task: 0 … seeds - 1.", ge=1, le=REPEATS
+        1,
+        help="Number of training seeds for every method and task: 0 … seeds - 1.",
+        ge=1,
+        le=REPEATS,
     )
     history: Literal["last", "full"] = identity(
         "last",
@@ -120,10 +123,13 @@ class Settings(BaseModel):
         "the task's own context goes).",
     )
 
-    model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).", min_length=1)
+    model: str = identity(
+        "micro", help="Student: Hub id, local folder, or 'micro' (built in).", min_length=1
+    )
     revision: str | None = identity(None, help="Revision of a Hub model.", min_length=1)
     teacher_model: str | None = identity(
-        None, help="A larger teacher, for methods with weights='larger': Hub id or local folder.",
+        None,
+        help="A larger teacher, for methods with weights='larger': Hub id or local folder.",
         min_length=1,
     )
     enable_thinking: bool = later(
@@ -139,10 +145,16 @@ class Settings(BaseModel):
     )
     bf16: bool = identity(False, help="Use bfloat16 autocast in training and scoring.")
     lora_rank: int | None = later(
-        None, help="Train a low-rank adapter of this rank (peft) instead of all weights.", ge=1, le=RANK
+        None,
+        help="Train a low-rank adapter of this rank (peft) instead of all weights.",
+        ge=1,
+        le=RANK,
     )
     lora_alpha: int = later(
-        32, help="Scale of the adapter: its output is multiplied by lora_alpha / lora_rank.", ge=1, le=COUNT
+        32,
+        help="Scale of the adapter: its output is multiplied by lora_alpha / lora_rank.",
+        ge=1,
+        le=COUNT,
     )
     lora_target_modules: str = later(
         "all-linear",
@@ -171,7 +183,8 @@ class Settings(BaseModel):
         None,
         help="Number of seeds for learning rates other than `headline_learning_rate` (None: every "
         "learning rate runs with all seeds).",
-        ge=1, le=REPEATS,
+        ge=1,
+        le=REPEATS,
     )
     headline_learning_rate: float | Literal["dev"] | None = identity(
         None,
@@ -184,7 +197,8 @@ class Settings(BaseModel):
     micro_batch_size: int = identity(
         32,
         help="Responses per forward and backward pass; gradients are accumulated over the step.",
-        ge=1, le=COUNT,
+        ge=1,
+        le=COUNT,
     )
     reduction: Literal["token_mean", "sequence_mean"] = identity(
         "token_mean",
@@ -194,7 +208,9 @@ class Settings(BaseModel):
     lr_scheduler_type: Literal["constant", "cosine"] = identity(
         "constant", help="Schedule of the learning rate after warm-up."
     )
-    warmup_steps: int = identity(0, help="Steps of linear warm-up of the learning rate.", ge=0, le=COUNT)
+    warmup_steps: int = identity(
+        0, help="Steps of linear warm-up of the learning rate.", ge=0, le=COUNT
+    )
     weight_decay: float = identity(0.01, help="AdamW weight decay.", ge=0)
     optim: Literal["adamw", "adamw_8bit"] = later(
         "adamw",
@@ -224,7 +240,8 @@ class Settings(BaseModel):
     max_prompt_length: int | None = identity(
         None,
         help="Maximum tokens per prompt, with or without context (None: what the model can read).",
-        ge=1, le=LENGTH,
+        ge=1,
+        le=LENGTH,
     )
     overlong: Literal["refuse", "skip"] = identity(
         "refuse",
@@ -252,13 +269,17 @@ class Settings(BaseModel):
     eval_top_p: float = identity(
         1.0, help="Nucleus sampling in every evaluation; 1 is off.", gt=0, le=1
     )
-    eval_top_k: int = identity(0, help="Top-k sampling in every evaluation; 0 is off.", ge=0, le=COUNT)
+    eval_top_k: int = identity(
+        0, help="Top-k sampling in every evaluation; 0 is off.", ge=0, le=COUNT
+    )
     retention: tuple[str, ...] = identity(
         ("ifeval_micro",),
         help="Tasks that show what is forgotten, by name: lm-eval tasks or this project's. They "
         "are never trained on.",
     )
-    retention_items: int | None = identity(None, help="Items per retention task (None: all).", ge=1, le=COUNT)
+    retention_items: int | None = identity(
+        None, help="Items per retention task (None: all).", ge=1, le=COUNT
+    )
     retention_max_completion_length: int = identity(
         160, help="Maximum tokens per response to an lm-eval retention task.", ge=1, le=LENGTH
     )
@@ -276,7 +297,8 @@ class Settings(BaseModel):
         1,
         help="Number of rounds. A round starts from the checkpoint that the round before chose, "
         "makes a context from its own attempts, and trains on it.",
-        ge=1, le=ROUNDS,
+        ge=1,
+        le=ROUNDS,
     )
     experience: Experience | None = later(
         None,
@@ -292,7 +314,8 @@ class Settings(BaseModel):
     round: int = later(
         1,
         help="Number of this round; its epochs follow those of the round before. Set by `rounds`.",
-        ge=1, le=ROUNDS,
+        ge=1,
+        le=ROUNDS,
     )
     begin_weights: str | None = later(
         None, help="SHA-256 of the weights that a round starts from. Set by `rounds`."
@@ -347,7 +370,10 @@ class Settings(BaseModel):
     )
     rollout_batch_size: int = runtime(128, help="Responses generated at a time.", ge=1, le=COUNT)
     save_steps: int = runtime(
-        10, help="Steps between checkpoints; an interrupted run resumes from the last one.", ge=1, le=COUNT
+        10,
+        help="Steps between checkpoints; an interrupted run resumes from the last one.",
+        ge=1,
+        le=COUNT,
     )
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."

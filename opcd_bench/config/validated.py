@@ -99,7 +99,9 @@ def says(problem: ErrorDetails, key: str, model: type[BaseModel]) -> str:
     if kind in PLAINLY:
         said = PLAINLY[kind].format(**problem.get("ctx", {}))
         allowed = _range(kind, fields.get(name))
-        return said if not allowed or said == f"must be {allowed}" else f"{said}; allowed: {allowed}"
+        return (
+            said if not allowed or said == f"must be {allowed}" else f"{said}; allowed: {allowed}"
+        )
     return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
 
 

@@ -1,4 +1,4 @@
-"""What a model's own files say before its weights are read: whether it can be used, how much it reads."""
+"""What a model's own files say before its weights are read: whether and how it can be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused of a suite before a model is loaded, by `run`, `--dry-run` and `estimate` alike."""
+"""What is refused of a suite before a model is loaded, by run, dry run and estimate alike."""
 
 from __future__ import annotations
 

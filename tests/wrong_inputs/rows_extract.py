@@ -50,7 +50,9 @@ ROWS += [
     bound("model", "", "must not be empty"),
     Row((*BASE, "--items", "999999999"), ("items", "from 1 to 1,000,000")),
     Row((*BASE, "--items", "1000000", "--seeds", "2"), ("items x seeds", "1,000,000")),
-    Row((*BASE, "--max-completion-length", "99999"), ("max_completion_length = 99999", "below 2048")),
+    Row(
+        (*BASE, "--max-completion-length", "99999"), ("max_completion_length = 99999", "below 2048")
+    ),
     Row((*BASE, "--max-reflection-length", "2048"), ("max_reflection_length = 2048", "below 2048")),
     Row((*BASE, "--until", "contxts"), ("Did you mean 'contexts'",)),
     Row((*BASE, "--vllm-url", "http://localhost:1"), ("add --engine vllm",)),
@@ -62,7 +64,9 @@ ROWS += [
     Row("extract --task rule_maths --out made", ("Did you mean 'rule_math'",)),
     Row(("extract", "--task", "rule_math", "--out", LONG), ("File name too long",)),
     Row(("extract", "--task", f"./{LONG}.py", "--out", "made"), ("File name too long",)),
-    Row(("extract", "--task", "gsm8k", "--data-dir", LONG, "--out", "made"), ("File name too long",)),
+    Row(
+        ("extract", "--task", "gsm8k", "--data-dir", LONG, "--out", "made"), ("File name too long",)
+    ),
     Row(BASE, ("is a file", "--out"), {"made": "mine"}),
     Row(BASE, ("no traces.json of ours", "--out"), {"made/thesis.tex": "mine"}),
     Row(BASE, ("no traces.json of ours",), {"made/traces.json": "{}"}),
@@ -70,4 +74,4 @@ ROWS += [
     Row(BASE, ("--out",), {"made": os.mkfifo}),
     Row(("extract", "--task", "rule_math", "--out", "notes/made"), ("notes",), {"notes": "mine"}),
     Row(("extract", "--task", "rule_math", "--out", "a\udcff"), ("surrogate",)),
-]  # fmt: skip
+]

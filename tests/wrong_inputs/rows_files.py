@@ -93,7 +93,9 @@ DATA = [
     gsm8k(row() + "{", "train.jsonl, line 2", "not valid JSON"),
     gsm8k(row() + "[" * 100_000, "train.jsonl, line 2", "nested more than 100 levels"),
     gsm8k(row() + '{"n": ' + "9" * 5000 + "}", "train.jsonl, line 2", "too many digits"),
-    gsm8k(row() + '{"question": "a\\ud800", "answer": "#### 1"}', "line 2", "half a surrogate pair"),
+    gsm8k(
+        row() + '{"question": "a\\ud800", "answer": "#### 1"}', "line 2", "half a surrogate pair"
+    ),
     gsm8k(row() + "3", "train.jsonl, line 2", "a row must be a JSON object"),
     gsm8k(row() + '{"q": 1}', "train.jsonl, line 2", "no column 'question'; it has q"),
     gsm8k(row() + '{"question": "Why?"}', "train.jsonl, line 2", "no column 'answer'"),

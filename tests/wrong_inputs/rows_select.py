@@ -43,7 +43,9 @@ ROWS += [
     wrong("--max-completion-length", "99999", said=("max_completion_length = 99999", "below 2048")),
     wrong("--model", "./none", said=("model folder ./none does not exist",)),
     wrong("--out", "pool", said=("is a folder", "--out")),
-    wrong("--out", "mine.json", said=("not chosen by opcd-bench select",), files={"mine.json": "{}"}),
+    wrong(
+        "--out", "mine.json", said=("not chosen by opcd-bench select",), files={"mine.json": "{}"}
+    ),
     wrong("--out", "mine.txt", said=("not chosen by opcd-bench",), files={"mine.txt": "thesis"}),
     wrong("--out", "mine.txt/a.json", said=("mine.txt",), files={"mine.txt": "thesis"}),
     wrong("--out", LONG, said=("File name too long",)),
@@ -57,4 +59,4 @@ ROWS += [
     Row(BASE, ("not valid JSON",), {"pool/a.json": "{"}),
     Row(BASE, ("levels deep",), {"pool/a.json": "[" * 100_000}),
     Row(BASE, ("too many digits",), {"pool/a.json": '{"version": ' + "9" * 5000 + "}"}),
-]  # fmt: skip
+]

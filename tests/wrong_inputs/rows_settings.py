@@ -106,39 +106,52 @@ ROWS: list[Any] = [
     for row in rows_of(name, field)
 ]
 ROWS += [
-    row for name, field in Experience.model_fields.items()
+    row
+    for name, field in Experience.model_fields.items()
     for row in rows_of(name, field, "experience")
 ]
 
 BY_HAND = {
     # These have a rule of their own in place of a range.
     "learning_rate": (
-        "above 0 learning_rate", ["0", "-1e-4", "nan", "inf", '"fast"', '""', "[]", "[1e-4, 0]", "true"],
+        "above 0 learning_rate",
+        ["0", "-1e-4", "nan", "inf", '"fast"', '""', "[]", "[1e-4, 0]", "true"],
     ),
     "headline_learning_rate": (
-        "headline_learning_rate", ["-1", "nan", "inf", '"test"', "3e-2", "[1e-4]"],
+        "headline_learning_rate",
+        ["-1", "nan", "inf", '"test"', "3e-2", "[1e-4]"],
     ),
     "choose": ("choose", ["-1", "7", "10000000", '"best"', "1.5", "true"]),
-    "name": ("name", ['""', '"../x"', '"/x"', '"a b"', "3", f'"{"n" * 300}"', '".hidden"', '"a\\nb"']),
+    "name": (
+        "name",
+        ['""', '"../x"', '"/x"', '"a b"', "3", f'"{"n" * 300}"', '".hidden"', '"a\\nb"'],
+    ),
     "retention": ("retention", ['"./mine.py"', "3", '["a", "a"]', '[""]', "[1]"]),
     "context": ("context", ['["a.txt", "a.txt"]', "3", "[3]", "true", "1.5"]),
     "summary": ("summary", ["3", "true", "[1]", "1.5", '"a\\u0000"']),
     "vllm_url": ("vllm_url", ["3", "true", "[1]", "1.5", '"a\\u0000"']),
     "teacher_url": ("teacher_url", ["3", "true", "[1]", "1.5", '"a\\u0000"']),
-    "vllm_options": ("vllm_options", ["3", '"a"', "[1]", "true", '{seed = 3}']),
+    "vllm_options": ("vllm_options", ["3", '"a"', "[1]", "true", "{seed = 3}"]),
     "experience": ("experience", ["3", '"a"', "[1]", "true", "1.5"]),
     "begin_weights": ("begin_weights", ["3", "true", "[1]", "1.5", '"a\\u0000"']),
     "begin_folder": ("begin_folder", ["3", "true", "[1]", "1.5", '"a\\u0000"']),
     "task_settings": (
         "task_settings",
-        ["3", '{rule_math = 3}', '{other = {batch_size = 3}}', '{rule_math = {batch_size = 0}}',
-         '{rule_math = {dtype = "auto"}}', '{rule_math = {max_steps = 10000000}}'],
+        [
+            "3",
+            "{rule_math = 3}",
+            "{other = {batch_size = 3}}",
+            "{rule_math = {batch_size = 0}}",
+            '{rule_math = {dtype = "auto"}}',
+            "{rule_math = {max_steps = 10000000}}",
+        ],
     ),
-}  # fmt: skip
+}
 ROWS += [
-    Row((*COMMANDS[place % 2].split(), "--suite", "quick", "--set", f"{name}={value}"), (said.split()[-1],))
+    Row(
+        (*COMMANDS[place % 2].split(), "--suite", "quick", "--set", f"{name}={value}"),
+        (said.split()[-1],),
+    )
     for name, (said, values) in BY_HAND.items()
     for place, value in enumerate(values)
 ]
-
-
