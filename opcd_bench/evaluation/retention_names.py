@@ -6,10 +6,11 @@ import difflib
 import functools
 import importlib.util
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from opcd_bench.errors import MissingPackage, UnknownName
+from opcd_bench.errors import DataWarning, MissingPackage, UnknownName
 from opcd_bench.evaluation import ifeval
 from opcd_bench.evaluation.retention_guard import nltk_data
 
@@ -19,9 +20,12 @@ OURS = Path(__file__).with_name("lm_eval_tasks")
 _NAMED = re.compile(rb"""(?m)^[ \t-]*(?:task|group|tag):[ \t]*["']?([\w.+/-]+)""")
 
 
-def refuse_unusable(names: Sequence[str], data_dir: Path | None, limit: int | None) -> None:
+def refuse_unusable(
+    names: Sequence[str], data_dir: Path | None, limit: int | None, *, planned: bool
+) -> None:
     """Raise UnknownName for a name that stands in none of lm-eval's files, MissingPackage for what
-    is not installed. That the Hub has the documents is not asked.
+    is not installed. That the Hub has the documents is not asked. ``planned``: NLTK data that are
+    missing here are a DataWarning, since the run may be for another machine.
     """
     for package in ("lm_eval", "accelerate") if names else ():
         if importlib.util.find_spec(package) is None:
@@ -40,8 +44,17 @@ def refuse_unusable(names: Sequence[str], data_dir: Path | None, limit: int | No
             ifeval.require_packages()
         local = data_dir is not None and (data_dir / name).is_dir()
         if name == "ifeval" and limit is None and not local:  # all documents, so all types
-            with nltk_data(data_dir):
-                ifeval.require_punkt(name, ifeval.NEED_PUNKT)
+            _require_punkt(name, data_dir, planned)
+
+
+def _require_punkt(name: str, data_dir: Path | None, planned: bool) -> None:
+    try:
+        with nltk_data(data_dir):
+            ifeval.require_punkt(name, ifeval.NEED_PUNKT)
+    except MissingPackage as error:
+        if not planned:
+            raise
+        warnings.warn(f"on this machine a run is refused: {error}", DataWarning, stacklevel=2)
 
 
 def _stands_somewhere(name: str) -> bool:

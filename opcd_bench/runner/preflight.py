@@ -23,19 +23,28 @@ PACKAGES = {
 """(setting, value) -> the package that it needs, and the extra of ours that brings it."""
 
 
-def refuse_early(suite: Suite, methods: Mapping[str, Method], tasks: Mapping[str, Task]) -> None:
+def refuse_early(
+    suite: Suite,
+    methods: Mapping[str, Method],
+    tasks: Mapping[str, Task],
+    *,
+    planned: bool,
+) -> None:
     """Raise a UserError for what would fail after hours: no model is loaded, nothing downloaded.
 
     A method that the suite cannot serve or whose teacher reads what a task does not have, unknown
     retention tasks, missing packages, a model folder that is none, and lengths or contexts that the
-    model cannot read.
+    model cannot read. ``planned``: nothing runs now, and data of NLTK's that are missing on this
+    machine are a warning.
     """
     for method in methods.values():
         compatibility.refuse_unservable(suite, method)
     _refuse_missing_packages(suite)
     ours = registry.plugin_files(registry.TASKS_PACKAGE)
     foreign = [name for name in suite.retention if name not in ours]
-    retention_names.refuse_unusable(foreign, located(suite.data_dir), suite.retention_items)
+    retention_names.refuse_unusable(
+        foreign, located(suite.data_dir), suite.retention_items, planned=planned
+    )
     for method in methods.values():
         _refuse_unread(method, tasks.values())
     _refuse_lengths(suite, tasks)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
     """As `suite_runner.run`, or `rounds.run` for a suite of chains."""
-    checked(suite)  # what it names must load, and be of use, before torch is imported
+    checked(
+        suite, planned=False
+    )  # what it names must load, and be of use, before torch is imported
     if suite.chained:
         from opcd_bench.runner.rounds import rounds
 
@@ -41,8 +43,8 @@ class Checked(NamedTuple):
     tasks: Mapping[str, Task]
 
 
-def checked(suite: Suite) -> Checked:
+def checked(suite: Suite, *, planned: bool = True) -> Checked:
     """The suite's methods and tasks; a UserError for all that can be refused without a model."""
     found = Checked(*registry.plugins_of(untold(suite) if suite.chained else suite))
-    preflight.refuse_early(suite, found.methods, found.tasks)
+    preflight.refuse_early(suite, found.methods, found.tasks, planned=planned)
     return found
