@@ -99,8 +99,7 @@ def say_shared(suite: str | None) -> None:
     if suite is None:
         shared = requested.SHARED_SETTINGS
         print(
-            f"opcd-bench: no suite is named: settings that are not given are those of {shared} "
-            f"(opcd-bench run --suite {shared} --dry-run --json shows them)",
+            f"opcd-bench: no --suite is given, so all other settings are those of {shared}",
             file=sys.stderr,
         )
 

@@ -127,7 +127,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
 
 def test_an_unreadable_config_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot be opened"):
+    with pytest.raises(ModelError, match="config.json: not valid JSON"):
         load(str(folder), device="cpu")
 
 
