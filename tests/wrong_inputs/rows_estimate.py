@@ -19,6 +19,6 @@ ROWS = [
     Row(("estimate", "--suite", f"./{LONG}.toml"), ("File name too long",)),
     Row(("estimate", "--suite", "quick", "--context", LONG), ("File name too long",)),
     Row("estimate --suite quick --report-to wandb", ("wandb is not installed",)),
-    Row("estimate --suite quick --set choose=7", ("choose = 7 is not an evaluated step",)),
+    Row("estimate --suite quick --set choose=11", ("choose = 11 is not an evaluated step",)),
     Row("estimate --suite quick --set warmup_steps=1000", ("warmup_steps = 1000 exceeds",)),
 ]  # fmt: skip
