@@ -51,7 +51,10 @@ def candidates_in(folder: Path) -> dict[str, ContextFile]:
     """The contexts of a folder by file name, in order; DataError where there are none."""
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise DataError(f"{folder}: {what}; give the folder of the contexts with --contexts")
+        raise DataError(
+            f"{folder}: {what}. Give the folder of the contexts with --contexts; opcd-bench "
+            "extract makes one"
+        )
     files = sorted(p for p in folder.glob("*") if p.suffix in (".json", ".txt") and p.is_file())
     if not files:
         below = sorted({str(path.parent) for path in folder.glob("*/s*.json")})

@@ -136,7 +136,7 @@ GENERATION = "generation_config.json"
 MODELS = [
     model({"eos_token_id": "x"}, "eos_token_id must be a token's number", "'x'"),
     model({"eos_token_id": ["x"]}, "eos_token_id must be a token's number"),
-    model({"eos_token_id": -3}, "eos_token_id must be a token's number"),
+    model({"eos_token_id": -3}, "eos_token_id must be a token's number", "-3"),
     model({"num_attention_heads": 0}, "num_attention_heads must be a whole number above 0"),
     model({"num_hidden_layers": -1}, "num_hidden_layers must be a whole number above 0"),
     model({"hidden_size": "big"}, "hidden_size must be a whole number above 0"),
