@@ -30,7 +30,7 @@ class UnknownName(UserError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-        listing = f" Known: {', '.join(names)}." if names else ""
+        listing = f" Known: {', '.join(names)}." if names and not (near and len(names) > 40) else ""
         super().__init__(f"unknown {kind} {name!r}.{guess}{listing}{' ' + hint if hint else ''}")
         self.kind, self.name, self.near = kind, name, near
 
@@ -53,6 +53,10 @@ class StoreError(UserError):
 
 class DataError(UserError):
     """Missing or malformed data: an absent file, overlapping splits, an over-long example."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used, but hold what somebody should look at; names files and lines."""
 
 
 class MissingData(DataError):

@@ -75,6 +75,7 @@ class DapoMath(DataTask):
             },
             text=problem_of,
             sizes=SIZES,
+            answer=answer_of,
         )
         return {
             split: [Example({"problem": problem_of(row)}, answer_of(row)) for row in of]
@@ -101,22 +102,23 @@ class DapoMath(DataTask):
 
 def problem_of(row: Row) -> str:
     """The problem itself, from either schema; DataError for a row of another."""
-    raw = (row.get("extra_info") or {}).get("raw_problem")
+    extra = row.get("extra_info")
+    raw = extra.get("raw_problem") if isinstance(extra, Mapping) else None
     if raw:
         return str(raw).strip()
     column = "content" if "content" in row else "prompt"
     chat = value_of(row, column, "dapo_math")
-    return _unwrapped(chat if isinstance(chat, str) else _asked(chat))
+    return _unwrapped(chat if isinstance(chat, str) else _asked(chat, row))
 
 
-def _asked(chat: Any) -> str:
+def _asked(chat: Any, row: Row) -> str:
     """What the user says in a list of chat messages."""
     try:
         return "\n\n".join(turn["content"] for turn in chat if turn["role"] == "user")
     except (TypeError, KeyError) as error:
         raise DataError(
-            "data set 'dapo_math': a problem is a text, or a list of messages with role and "
-            f"content, not {str(chat)[:60]!r}"
+            f"{data_sets.where(row, 'dapo_math')}: a problem is a text, or a list of "
+            f"messages with role and content, not {str(chat)[:60]!r}"
         ) from error
 
 
@@ -136,7 +138,8 @@ def answer_of(row: Row) -> str:
     found = kept.get("ground_truth") if isinstance(kept, Mapping) else None
     answer = str(value_of(row, "answer", "dapo_math") if found is None else found).strip()
     if not answer:
-        raise DataError(f"data set 'dapo_math': no answer to {problem_of(row)[:60]!r}")
+        problem = problem_of(row)[:60]
+        raise DataError(f"{data_sets.where(row, 'dapo_math')}: no answer to {problem!r}")
     return answer
 
 

@@ -46,6 +46,7 @@ class Gsm8k(DataTask):
             data_sets.pools(cls.name, PARTS, data_dir=data_dir),
             text=lambda row: str(value_of(row, "question", cls.name)),
             sizes=SIZES,
+            answer=lambda row: _answered(row)[1],
         )
         return {split: [_example(row) for row in of] for split, of in rows.items()}
 
@@ -64,13 +65,20 @@ class Gsm8k(DataTask):
         return Grade(float(right), read, f"it is {example.reference}")
 
 
-def _example(row: Row) -> Example:
+def _answered(row: Row) -> tuple[str, str]:
+    """A row's worked solution, and the number behind it."""
     worked, marked, answer = str(value_of(row, "answer", "gsm8k")).rpartition("####")
     number = answer.strip().replace(",", "")
     if not marked or number_of(number) is None:
         raise DataError(
-            f"data set 'gsm8k': an answer ends in '#### ' and a number, not {answer[-60:]!r}"
+            f"{data_sets.where(row, 'gsm8k')}: an answer ends in '#### ' and a number, not "
+            f"{answer[-60:]!r}"
         )
+    return worked, number
+
+
+def _example(row: Row) -> Example:
+    worked, number = _answered(row)
     hint = re.sub(r"<<.*?>>", "", worked).strip()
     return Example({"question": str(row["question"]).strip()}, number, hint or None)
 

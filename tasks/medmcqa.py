@@ -14,7 +14,7 @@ from opcd_bench.tasks._prompts import shipped
 
 from opcd_bench import Context, DataError, DataTask, Example, Grade, Split, tagged_answer
 from opcd_bench.envs import data_sets
-from opcd_bench.envs.data_files import Row
+from opcd_bench.envs.data_files import Row, changed
 from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
 
@@ -53,6 +53,7 @@ class MedMcqa(DataTask):
             {split: _numbered(pool) for split, pool in pools.items()},
             text=lambda row: "\n".join([_question(row), *sorted(_options(row))]),
             sizes=SIZES,
+            answer=lambda row: _options(row)[row["cop"]],
         )
         return {split: [_example(row) for row in of] for split, of in rows.items()}
 
@@ -76,18 +77,20 @@ class MedMcqa(DataTask):
 
 def _numbered(rows: Iterable[Row]) -> list[Row]:
     """Rows whose ``cop`` counts from 0: the Hub's does, the published files' counts from 1."""
-    found = [{**row, "cop": str(value_of(row, "cop", "medmcqa"))} for row in rows]
+    found = [changed(row, {"cop": str(value_of(row, "cop", "medmcqa"))}) for row in rows]
     labels = {row["cop"] for row in found}
     if labels <= set("0123") and "0" in labels:
         first = 0
     elif labels <= set("1234") and "4" in labels:
         first = 1
     else:
+        odd = next((row for row in found if row["cop"] not in list("01234")), None)
         raise DataError(
-            "data set 'medmcqa': cop is the place of the right option, in all rows 0 to 3 or in "
-            f"all 1 to 4; here it is {', '.join(sorted(labels)[:6]) or 'never said'}"
+            f"{data_sets.where(odd, 'medmcqa')}: cop is the place of the right option, in "
+            "all rows 0 to 3 or in all 1 to 4; here it is "
+            f"{', '.join(sorted(labels)[:6]) or 'never said'}"
         )
-    return [{**row, "cop": int(row["cop"]) - first} for row in found]
+    return [changed(row, {"cop": int(row["cop"]) - first}) for row in found]
 
 
 def _question(row: Row) -> str:

@@ -70,7 +70,8 @@ class Source:
             share = -1.0
         if not 0.0 <= share <= 1.0:
             raise DataError(
-                f"data set {self.name!r}: a label is {label!r}; known: {', '.join(self.labels)}"
+                f"{data_sets.where(row, self.name)}: a label is {label[:40]!r}; known: "
+                f"{', '.join(self.labels)}"
             )
         return YES if share >= 0.5 else NO
 
@@ -149,6 +150,7 @@ class Safety(DataTask):
                 text=source.text_of,
                 sizes=SIZES,
                 group=source.group_of(),
+                answer=source.answer_of,
             )
             for split, of in rows.items():
                 splits[split] |= _new(source, of, taken)

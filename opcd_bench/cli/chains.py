@@ -5,6 +5,7 @@ from __future__ import annotations
 from opcd_bench.cli.output import print_json, text_table
 from opcd_bench.config.suite import Suite
 from opcd_bench.runner import grid
+from opcd_bench.runner.rounds import any_suite
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.store.run_reader import RunReader
 
@@ -12,7 +13,7 @@ from opcd_bench.store.run_reader import RunReader
 def print_planned(suite: Suite, json: bool) -> None:
     """Every chain, and how many of its rounds are done; no model is loaded."""
     rows = []
-    for one in chains.chains(suite):
+    for one in chains.chains_of(suite, *any_suite.checked(suite)):
         runs = one.folder(suite).runs()[: suite.rounds]
         rows.append(
             {

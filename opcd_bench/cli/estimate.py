@@ -42,6 +42,7 @@ def estimate(context: typer.Context, measure: int, json: bool, **words: Any) -> 
     by --measure.
     """
     made = suite_of(words)
+    run.say_shared(words["suite"])
     from opcd_bench.runner.estimate import estimate as estimates
 
     with interruptible(context, "Nothing was written"):

@@ -18,7 +18,7 @@ from opcd_bench.config.validated import validated
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import UnknownName
 from opcd_bench.progress import reporter
-from opcd_bench.runner import registry
+from opcd_bench.runner import preflight, registry
 
 if TYPE_CHECKING:
     from opcd_bench.experience.recipe import Extracted
@@ -61,6 +61,12 @@ def extract(
     if until not in STAGES:
         raise UnknownName("stage", until, STAGES)
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
+    from opcd_bench.experience.folder import ExperienceDir
+
+    ExperienceDir(out, made.variant).refuse_foreign()
+    for setting in ("max_completion_length", "max_reflection_length"):
+        preflight.refuse_window(setting, getattr(made, setting), made.model, made.revision)
+    found.examples("train")  # data that cannot be read are told before a model is loaded
     from opcd_bench.experience import reader
     from opcd_bench.experience.extract import Extraction
     from opcd_bench.experience.folder import date_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,7 +30,9 @@ from opcd_bench.cli import (
     tasks,
     verify,
 )
-from opcd_bench.errors import UserError
+from opcd_bench.errors import ConfigError, UserError
+from opcd_bench.printable import printable
+from opcd_bench.store import user_files
 from opcd_bench.version import __version__
 
 USER_ERROR = 2
@@ -84,8 +86,28 @@ def entry(arguments: Sequence[str] | None = None) -> None:
     helped = {"-h", "--help"} & set(words)
     alone = output.json_alone() if "--json" in words and not helped else contextlib.nullcontext()
     try:
-        with alone:
+        _refuse_no_text(words)
+        with alone, output.warnings_as_lines():
             app(args=list(words), prog_name="opcd-bench", obj=words)
     except UserError as error:
-        print(f"opcd-bench: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        _leave(str(error))
+    except OSError as error:
+        if not user_files.is_path_error(error):
+            raise
+        path = user_files.shown(error.filename)
+        _leave(f"{path}: {error.strerror}. Check the path, or give another")
+
+
+def _refuse_no_text(words: Sequence[str]) -> None:
+    """Raise ConfigError for a word that no file name, setting or message can hold."""
+    for number, word in enumerate(words, 1):
+        if problem := user_files.bad_text(word):
+            raise ConfigError(
+                f"command line: word {number}: {problem}; write it as UTF-8 text: "
+                f"{user_files.shown(word)!a}"
+            )
+
+
+def _leave(message: str) -> NoReturn:
+    print(f"opcd-bench: {printable(message)}", file=sys.stderr)
+    sys.exit(USER_ERROR)

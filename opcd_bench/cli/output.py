@@ -7,11 +7,13 @@ import dataclasses
 import json
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from opcd_bench.errors import DataWarning
 from opcd_bench.printable import json_visible, one_line, printable
 
 if TYPE_CHECKING:
@@ -54,6 +56,30 @@ def json_alone() -> Iterator[None]:
             yield
     finally:
         _OUT.pop()
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """What is said of a user's data is a line on standard error, without the place in our code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, DataWarning):
+            print(printable(f"opcd-bench: warning: {message}"), file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    usual = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = show
+        yield
 
 
 def print_json(value: Any) -> None:

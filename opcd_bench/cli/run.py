@@ -14,7 +14,7 @@ from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import UserError
 from opcd_bench.progress import reporter
-from opcd_bench.runner import grid
+from opcd_bench.runner import grid, requested
 from opcd_bench.runner.rounds import any_suite
 
 SETTINGS = (
@@ -67,6 +67,7 @@ def run(
     resume from their last checkpoint.
     """
     made = settings.make(suite, {**words, "context": contexts or None}, assignments, size=size)
+    say_shared(suite)
     if dry_run:
         if made.chained:
             chains.print_planned(made, json)
@@ -91,6 +92,16 @@ def run(
     elif page is not None:
         print(f"Report: {page}")
     exit_if(summary.failed > 0)
+
+
+def say_shared(suite: str | None) -> None:
+    """Where the settings come from that nobody gave, if no suite was named."""
+    if suite is None:
+        shared = requested.SHARED_SETTINGS
+        print(
+            f"opcd-bench: no --suite is given, so all other settings are those of {shared}",
+            file=sys.stderr,
+        )
 
 
 options.put(run, "size", options.of(Suite, SETTINGS, optional=True))

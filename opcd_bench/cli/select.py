@@ -14,7 +14,7 @@ from opcd_bench.cli.output import Json, print_json, say, text_table
 from opcd_bench.config.commands import SelectSettings
 from opcd_bench.config.validated import validated
 from opcd_bench.progress import reporter
-from opcd_bench.runner import registry
+from opcd_bench.runner import preflight, registry
 
 if TYPE_CHECKING:
     from opcd_bench.experience.select import Chosen
@@ -38,6 +38,9 @@ def select(
     """
     made = validated(SelectSettings, words, "command line")
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
+    length = made.max_completion_length
+    preflight.refuse_window("max_completion_length", length, made.model, made.revision)
+    found.examples("dev")  # data that cannot be read are told before a model is loaded
     from opcd_bench.experience import reader
     from opcd_bench.experience.folder import date_of
     from opcd_bench.experience.select import Selection

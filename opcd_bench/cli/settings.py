@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opcd_bench.config import words as plugin_words
+from opcd_bench.config.experience import Experience
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, UnknownName
 from opcd_bench.runner import registry, requested
 from opcd_bench.runner.requested import SHARED_SETTINGS
+from opcd_bench.store import user_files
 
 
 def make(
@@ -79,15 +80,26 @@ def assigned(assignments: Sequence[str]) -> dict[str, Any]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key:
             raise ConfigError(f"command line: --set {text!r}: write --set key=value")
+        table, dot, inside = key.partition(".")
+        if dot and table in Suite.model_fields:
+            raise ConfigError(f"command line: --set {key}: {_of_a_table(table, inside, value)}")
         if key not in Suite.model_fields:
             raise UnknownName("setting", key, Suite.model_fields)
         optional = Suite.model_fields[key].default is None
-        found[key] = None if optional and value == "none" else _value(value)
+        found[key] = None if optional and value == "none" else _value(key, value)
     return found
 
 
-def _value(text: str) -> Any:
+def _of_a_table(table: str, key: str, value: str) -> str:
+    if key in Suite.model_fields and key not in Experience.model_fields:
+        return f"{key} is a setting of the suite itself: --set {key}={value}"
+    return f"a table is given whole: --set '{table}={{{key} = {value}}}'"
+
+
+def _value(key: str, text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        return user_files.toml_of(f"value = {text}")["value"]
+    except user_files.Unusable as error:
+        if "not valid" in str(error):
+            return text
+        raise ConfigError(f"command line: --set {key}: {error}") from None

@@ -29,6 +29,7 @@ def tasks(
 
     Sizes are of what lies in a folder: a listing asks nothing of the Hub.
     """
+    data_sets.require_folder(data_dir)
     listing = registry.listed_tasks()
     rows: list[dict[str, Any]] = []
     for name, found in listing.found.items():

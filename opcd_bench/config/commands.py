@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from opcd_bench.config.bounds import COUNT
 from opcd_bench.config.experience import Choice, Declared, Extraction
 from opcd_bench.config.fields import Settings
 
@@ -69,12 +70,16 @@ class SelectSettings(ModelSettings, Choice):
     """The options of `opcd-bench select`; decoding is that of a suite's evaluations."""
 
     seed: int = Field(
-        default=0, description="Seed of --select random, and of sampling where it is not greedy."
+        default=0,
+        description="Seed of --select random, and of sampling where it is not greedy.",
+        ge=0,
+        lt=2**63,
     )
     first_items: int = Field(
         default=16,
         description="Dev examples in the first scoring round; every next round doubles them.",
         ge=1,
+        le=COUNT,
     )
     dev_items: int = same("dev_items", "Maximum number of dev examples.")
     temperature: float = same(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from opcd_bench.config.bounds import COUNT, LENGTH, REPEATS
+from opcd_bench.store.user_files import bad_text
 
 Variant = Literal["memoryless", "with-previous", "raw-traces"]
 """What an item of a context is made of: see `experience.recipe.Recipe`."""
@@ -20,15 +23,31 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class Declared(BaseModel):
     """Settings that are declared once: frozen, strict, none but the declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        refuse_no_text(value)
+        return value
+
+
+def refuse_no_text(value: Any) -> None:
+    """Raise ValueError for a text, in a setting or a list of it, that no file or prompt takes."""
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(one, str) and (problem := bad_text(one)):
+            raise ValueError(problem)
 
 
 class Extraction(Declared):
     """How attempts become contexts: options of `opcd-bench extract`, keys of `[experience]`."""
 
-    items: int = Field(default=30, description="Attempts per sampling seed.", ge=1)
+    items: int = Field(default=30, description="Attempts per sampling seed.", ge=1, le=COUNT)
     seeds: int = Field(
-        default=10, description="Number of sampling seeds; each seed makes one context.", ge=1
+        default=10,
+        description="Number of sampling seeds; each seed makes one context.",
+        ge=1,
+        le=REPEATS,
     )
     variant: Variant = Field(
         default="memoryless",
@@ -42,15 +61,26 @@ class Extraction(Declared):
         "repeats included (newest-with-repeats); or, of those with the same first word, the most "
         "frequent (consensus).",
     )
-    max_context_tokens: int = Field(default=1024, description="Maximum tokens per context.", ge=1)
+    max_context_tokens: int = Field(
+        default=1024, description="Maximum tokens per context.", ge=1, le=LENGTH
+    )
     max_reflection_length: int = Field(
-        default=512, description="Maximum tokens per reflection.", ge=1
+        default=512, description="Maximum tokens per reflection.", ge=1, le=LENGTH
     )
     prompts: Literal["auto", "micro", "general"] = Field(
         default="auto",
         description="Prompts that ask for reflections: micro (made for the built-in model), "
         "general (for any other), or auto (micro for the built-in model, otherwise general).",
     )
+
+    @model_validator(mode="after")
+    def _attempts(self) -> Self:
+        if self.items * self.seeds > COUNT:
+            raise ValueError(
+                f"items x seeds = {self.items} x {self.seeds} attempts; the most is {COUNT:,}. "
+                "Lower one of them"
+            )
+        return self
 
 
 class Choice(Declared):
@@ -79,4 +109,5 @@ class Experience(Extraction, Choice):
         default=1,
         description="Number of sampling seeds per round; each seed makes one candidate context.",
         ge=1,
+        le=REPEATS,
     )

@@ -14,7 +14,8 @@ from pydantic import (
 )
 
 from opcd_bench.config import words
-from opcd_bench.config.experience import Experience
+from opcd_bench.config.bounds import COUNT, LENGTH, PROCESSES, RANK, REPEATS, ROUNDS
+from opcd_bench.config.experience import Experience, refuse_no_text
 from opcd_bench.envs.task import Placement
 from opcd_bench.printable import HIDDEN, is_secret, url_without_secrets
 from opcd_bench.store.names import checked_name
@@ -51,6 +52,16 @@ def rounding(default: Any, *, help: str, **limits: Any) -> Any:
         json_schema_extra={"class": "runtime", "rounding": True},
         **limits,
     )
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number as a float; ValueError for one that no float is as large as."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("must be a finite number; this one is too large") from None
 
 
 GRID_FIELDS = (
@@ -102,7 +113,10 @@ class Settings(BaseModel):
         {}, help="Paths of the tasks that are files, by name. Set by `tasks`."
     )
     seeds: int = identity(
-        1, help="Number of training seeds for every method and task: 0 … seeds - 1.", ge=1
+        1,
+        help="Number of training seeds for every method and task: 0 … seeds - 1.",
+        ge=1,
+        le=REPEATS,
     )
     history: Literal["last", "full"] = identity(
         "last",
@@ -122,10 +136,14 @@ class Settings(BaseModel):
         "the task's own context goes).",
     )
 
-    model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).")
-    revision: str | None = identity(None, help="Revision of a Hub model.")
+    model: str = identity(
+        "micro", help="Student: Hub id, local folder, or 'micro' (built in).", min_length=1
+    )
+    revision: str | None = identity(None, help="Revision of a Hub model.", min_length=1)
     teacher_model: str | None = identity(
-        None, help="A larger teacher, for methods with weights='larger': Hub id or local folder."
+        None,
+        help="A larger teacher, for methods with weights='larger': Hub id or local folder.",
+        min_length=1,
     )
     enable_thinking: bool = later(
         False,
@@ -144,14 +162,21 @@ class Settings(BaseModel):
         "float32 weights behind it, unless dtype = bfloat16.",
     )
     lora_rank: int | None = later(
-        None, help="Train a low-rank adapter of this rank (peft) instead of all weights.", ge=1
+        None,
+        help="Train a low-rank adapter of this rank (peft) instead of all weights.",
+        ge=1,
+        le=RANK,
     )
     lora_alpha: int = later(
-        32, help="Scale of the adapter: its output is multiplied by lora_alpha / lora_rank.", ge=1
+        32,
+        help="Scale of the adapter: its output is multiplied by lora_alpha / lora_rank.",
+        ge=1,
+        le=COUNT,
     )
     lora_target_modules: str = later(
         "all-linear",
         help="Layers that get an adapter: all-linear (all but the LM head), or 'q_proj,v_proj'.",
+        min_length=1,
     )
     attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = later(
         "auto",
@@ -176,25 +201,28 @@ class Settings(BaseModel):
         help="Number of seeds for learning rates other than `headline_learning_rate` (None: every "
         "learning rate runs with all seeds).",
         ge=1,
+        le=REPEATS,
     )
     headline_learning_rate: float | Literal["dev"] | None = identity(
         None,
         help="Learning rate that runs with all seeds: a number, or 'dev' (for each task and "
         "method, the best of the sweep on dev). None: every learning rate does.",
     )
-    max_steps: int = identity(50, help="Optimiser steps.", ge=0)
-    batch_size: int = identity(64, help="Examples per optimiser step.", ge=1)
-    num_generations: int = identity(1, help="Responses per example.", ge=1)
+    max_steps: int = identity(50, help="Optimiser steps.", ge=0, le=COUNT)
+    batch_size: int = identity(64, help="Examples per optimiser step.", ge=1, le=COUNT)
+    num_generations: int = identity(1, help="Responses per example.", ge=1, le=COUNT)
     micro_batch_size: int = identity(
         32,
         help="Responses per forward and backward pass; gradients are accumulated over the step.",
         ge=1,
+        le=COUNT,
     )
     micro_batch_tokens: int | None = later(
         None,
         help="Instead of micro_batch_size: at most so many tokens, of prompts without context and "
         "responses, per forward and backward pass (a longer one has a pass of its own).",
         ge=1,
+        le=COUNT,
     )
     reduction: Literal["token_mean", "sequence_mean"] = identity(
         "token_mean",
@@ -204,7 +232,9 @@ class Settings(BaseModel):
     lr_scheduler_type: Literal["constant", "cosine"] = identity(
         "constant", help="Schedule of the learning rate after warm-up."
     )
-    warmup_steps: int = identity(0, help="Steps of linear warm-up of the learning rate.", ge=0)
+    warmup_steps: int = identity(
+        0, help="Steps of linear warm-up of the learning rate.", ge=0, le=COUNT
+    )
     weight_decay: float = identity(0.01, help="AdamW weight decay.", ge=0)
     optim: Literal["adamw", "adamw_8bit"] = later(
         "adamw",
@@ -229,12 +259,13 @@ class Settings(BaseModel):
     top_p: float = identity(
         1.0, help="Nucleus sampling of the rollout policy; 1 is off.", gt=0, le=1
     )
-    top_k: int = identity(0, help="Top-k sampling of the rollout policy; 0 is off.", ge=0)
-    max_completion_length: int = identity(128, help="Maximum tokens per response.", ge=1)
+    top_k: int = identity(0, help="Top-k sampling of the rollout policy; 0 is off.", ge=0, le=COUNT)
+    max_completion_length: int = identity(128, help="Maximum tokens per response.", ge=1, le=LENGTH)
     max_prompt_length: int | None = identity(
         None,
         help="Maximum tokens per prompt, with or without context (None: what the model can read).",
         ge=1,
+        le=LENGTH,
     )
     overlong: Literal["refuse", "skip"] = identity(
         "refuse",
@@ -242,7 +273,7 @@ class Settings(BaseModel):
         "example out and count it (skip). Prompts are never cut.",
     )
 
-    eval_steps: int = identity(10, help="Steps between evaluations on dev.", ge=1)
+    eval_steps: int = identity(10, help="Steps between evaluations on dev.", ge=1, le=COUNT)
     eval_retention: bool = identity(
         True, help="Also score retention at every evaluation (for the forgetting curve)."
     )
@@ -251,10 +282,10 @@ class Settings(BaseModel):
         help="Checkpoint that is scored on test: the best on dev, the last, or a step fixed in "
         "advance.",
     )
-    dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1)
-    test_items: int = identity(500, help="Test examples, scored once.", ge=1)
+    dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1, le=COUNT)
+    test_items: int = identity(500, help="Test examples, scored once.", ge=1, le=COUNT)
     eval_samples: int = identity(
-        1, help="Responses sampled per example on test, and for base and ceiling.", ge=1
+        1, help="Responses sampled per example on test, and for base and ceiling.", ge=1, le=REPEATS
     )
     eval_temperature: float = identity(
         0.0, help="Sampling temperature of every evaluation; 0 is greedy.", ge=0
@@ -262,15 +293,19 @@ class Settings(BaseModel):
     eval_top_p: float = identity(
         1.0, help="Nucleus sampling in every evaluation; 1 is off.", gt=0, le=1
     )
-    eval_top_k: int = identity(0, help="Top-k sampling in every evaluation; 0 is off.", ge=0)
+    eval_top_k: int = identity(
+        0, help="Top-k sampling in every evaluation; 0 is off.", ge=0, le=COUNT
+    )
     retention: tuple[str, ...] = identity(
         ("ifeval_micro",),
         help="Tasks that show what is forgotten, by name: lm-eval tasks or this project's. They "
         "are never trained on.",
     )
-    retention_items: int | None = identity(None, help="Items per retention task (None: all).", ge=1)
+    retention_items: int | None = identity(
+        None, help="Items per retention task (None: all).", ge=1, le=COUNT
+    )
     retention_max_completion_length: int = identity(
-        160, help="Maximum tokens per response to an lm-eval retention task.", ge=1
+        160, help="Maximum tokens per response to an lm-eval retention task.", ge=1, le=LENGTH
     )
     retention_temperature: float | None = later(
         None, help="Sampling temperature of lm-eval retention tasks (None: eval_temperature).", ge=0
@@ -279,7 +314,7 @@ class Settings(BaseModel):
         None, help="Nucleus sampling in lm-eval retention tasks (None: eval_top_p).", gt=0, le=1
     )
     retention_top_k: int | None = later(
-        None, help="Top-k sampling in lm-eval retention tasks (None: eval_top_k).", ge=0
+        None, help="Top-k sampling in lm-eval retention tasks (None: eval_top_k).", ge=0, le=COUNT
     )
 
     rounds: int = later(
@@ -287,6 +322,7 @@ class Settings(BaseModel):
         help="Number of rounds. A round starts from the checkpoint that the round before chose, "
         "makes a context from its own attempts, and trains on it.",
         ge=1,
+        le=ROUNDS,
     )
     experience: Experience | None = later(
         None,
@@ -303,6 +339,7 @@ class Settings(BaseModel):
         1,
         help="Number of this round; its epochs follow those of the round before. Set by `rounds`.",
         ge=1,
+        le=ROUNDS,
     )
     begin_weights: str | None = later(
         None, help="SHA-256 of the weights that a round starts from. Set by `rounds`."
@@ -321,9 +358,12 @@ class Settings(BaseModel):
         None,
         help="Folder with local data files, in place of the Hub; 'packaged': small made-up data "
         "that ship with the package, for smoke runs (a folder of that name: './packaged').",
+        min_length=1,
     )
-    output_dir: str = runtime("results", help="Folder for the results of all suites.")
-    device: str = runtime("auto", help="Device: auto, cpu, cuda, cuda:1 …")
+    output_dir: str = runtime("results", help="Folder for the results of all suites.", min_length=1)
+    device: str = runtime(
+        "auto", help="Device: auto, cpu, cuda, cuda:1 …", pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$"
+    )
     engine: Literal["hf", "vllm"] = identity(
         "hf", help="What generates responses: transformers in this process (hf), or vLLM (vllm)."
     )
@@ -352,9 +392,12 @@ class Settings(BaseModel):
         help="What happens to token ids that a loss needs and a vLLM teacher does not list: refuse "
         "the loss, drop the ids, or use the smallest listed log-probability (floor).",
     )
-    rollout_batch_size: int = rounding(128, help="Responses generated at a time.", ge=1)
+    rollout_batch_size: int = rounding(128, help="Responses generated at a time.", ge=1, le=COUNT)
     save_steps: int = runtime(
-        10, help="Steps between checkpoints; an interrupted run resumes from the last one.", ge=1
+        10,
+        help="Steps between checkpoints; an interrupted run resumes from the last one.",
+        ge=1,
+        le=COUNT,
     )
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."
@@ -363,11 +406,17 @@ class Settings(BaseModel):
         "none", help="Live tracker beside the stored files."
     )
     threads: int | None = rounding(
-        None, help="CPU threads per process (None: torch's choice).", ge=1
+        None, help="CPU threads per process (None: torch's choice).", ge=1, le=PROCESSES
     )
     jobs: int = runtime(
-        1, help="Cells that run at the same time, each in a process of its own.", ge=1
+        1, help="Cells that run at the same time, each in a process of its own.", ge=1, le=PROCESSES
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        refuse_no_text(value)
+        return value
 
     @field_validator("name")
     @classmethod
@@ -439,15 +488,17 @@ class Settings(BaseModel):
             value = tuple(value)
         if isinstance(value, tuple) and len(set(value)) < len(value):
             raise ValueError(f"a name is given twice: {', '.join(map(str, value))}")
+        if isinstance(value, tuple) and "" in value:
+            raise ValueError("a name is empty; leave it out, or write [] for none")
         return value
 
     @field_validator("learning_rate", mode="before")
     @classmethod
     def _rates(cls, value: Any) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            value = (float(value),)
+            value = (value,)
         if isinstance(value, (list, tuple)):
-            rates = tuple(float(v) if isinstance(v, int) else v for v in value)
+            rates = tuple(_as_float(v) for v in value)
             if any(isinstance(v, float) and not v > 0 for v in rates):
                 raise ValueError("a learning rate must be above 0")
             if len(set(rates)) < len(rates):
@@ -463,7 +514,7 @@ class Settings(BaseModel):
     @classmethod
     def _whole_floats(cls, value: Any) -> Any:
         """TOML writes 1 where 1.0 is meant."""
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        return _as_float(value)
 
     @property
     def chained(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from opcd_bench.config import validated
+from opcd_bench.config import bounds, validated
 from opcd_bench.config.fields import Settings
 
 TASK_FIELDS = (
@@ -37,6 +37,12 @@ TYPICAL_WEIGHT = 0.02
 
 def refuse_inconsistent(suite: Settings) -> None:
     """Raise ValueError for the first two settings that contradict each other."""
+    cells = len(suite.methods) * len(suite.tasks) * len(suite.learning_rate) * suite.seeds
+    if cells > bounds.CELLS:
+        raise ValueError(
+            f"methods x tasks x learning rates x seeds are {cells:,} runs; the most is "
+            f"{bounds.CELLS:,}. Lower seeds = {suite.seeds}"
+        )
     _refuse_task_settings(suite)
     _refuse_choice(suite)
     _refuse_rounds(suite)

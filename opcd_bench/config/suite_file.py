@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from opcd_bench.config import words
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.errors import ConfigError, UnknownName
+from opcd_bench.store import user_files
 
 SIZES = "sizes"
 """The table of sizes: ``[sizes.smoke]`` holds settings as the suite itself does."""
@@ -80,14 +80,6 @@ def read(path: Path) -> SuiteFile:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: not UTF-8 (byte {error.start}); save the suite as UTF-8 and run again"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        return user_files.toml_of(user_files.text_of(path))
+    except user_files.Unusable as error:
+        raise ConfigError(f"{user_files.shown(path)}: {error}") from None

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from opcd_bench.config import bounds
 from opcd_bench.errors import ConfigError
 
 Declared = TypeVar("Declared", bound=BaseModel)
@@ -23,7 +24,9 @@ PLAINLY = {
     "greater_than_equal": "must be {ge:g} or more",
     "less_than": "must be below {lt:g}",
     "less_than_equal": "must be {le:g} or less",
+    "finite_number": "must be a finite number",
     "too_short": "at least {min_length} is needed",
+    "string_too_short": "must not be empty",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "string_type": "must be text",
@@ -32,6 +35,15 @@ PLAINLY = {
     "tuple_type": "must be a list",
 }
 """What pydantic finds wrong, in fewer words than its own."""
+
+OF_NUMBERS = frozenset(
+    """int_type int_from_float int_parsing_size float_type finite_number greater_than
+    greater_than_equal less_than less_than_equal""".split()
+)
+"""Problems that the range of a setting explains."""
+
+LONGEST_SHOWN = 60
+"""Characters of a value that was given."""
 
 QUOTED = re.compile(r"'([^']*)'")
 
@@ -51,9 +63,9 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         key = _key(problem)
         found.setdefault(key, []).append(says(problem, key, model))
         if key and problem["type"] not in ("extra_forbidden", "missing"):
-            given[key] = f" (given: {problem['input']!r})"
+            given[key] = f" (given: {_shown(problem['input'])})"
     lines = [
-        f"  {f'{key}: ' if key else ''}{', or '.join(says)}{given.get(key, '')}"
+        f"  {f'{key}: ' if key else ''}{', or '.join(dict.fromkeys(says))}{given.get(key, '')}"
         for key, says in found.items()
     ]
     return f"{where}: {len(lines)} setting{'s' * (len(lines) > 1)} cannot be used\n" + "\n".join(
@@ -74,6 +86,8 @@ def says(problem: ErrorDetails, key: str, model: type[BaseModel]) -> str:
     kind, name = problem["type"], key.rpartition(".")[2]
     fields = _fields(model, key.split(".")[:-1])
     if kind == "extra_forbidden":
+        if "." in key and name in model.model_fields:
+            return f"a setting of the suite itself: write it above [{key.partition('.')[0]}]"
         return f"no such setting{_near(name, fields)}"
     if kind == "missing":
         return f"missing; {fields[name].description}"
@@ -83,8 +97,36 @@ def says(problem: ErrorDetails, key: str, model: type[BaseModel]) -> str:
     if kind == "string_pattern_mismatch":
         return f"this value is not allowed. {fields[name].description}"
     if kind in PLAINLY:
-        return PLAINLY[kind].format(**problem.get("ctx", {}))
+        said = PLAINLY[kind].format(**problem.get("ctx", {}))
+        allowed = _range(kind, fields.get(name))
+        return (
+            said if not allowed or said == f"must be {allowed}" else f"{said}; allowed: {allowed}"
+        )
     return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+
+
+def _range(kind: str, field: FieldInfo | None) -> str:
+    """The whole range of a setting, where a number is none of it."""
+    if field is None or kind not in OF_NUMBERS:
+        return ""
+    return bounds.allowed(limit for part in _parts(field) for limit in part)
+
+
+def _parts(field: FieldInfo) -> list[list[Any]]:
+    """The limits of a field, wherever pydantic keeps them: its own, and those of its types."""
+    own = [*field.metadata]
+    for kind in (field.annotation, *get_args(field.annotation)):
+        own += getattr(kind, "__metadata__", ())
+    return [own, [one for part in own for one in getattr(part, "metadata", ())]]
+
+
+def _shown(value: Any) -> str:
+    """What was given, as it is written, or its beginning."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more than 4,300 digits
+        return "too large to be shown"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"
 
 
 def _fields(model: type[BaseModel], tables: Iterable[str]) -> Mapping[str, FieldInfo]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,14 @@ from typing import Any
 
 from opcd_bench.envs.task import PLACEMENTS, Context, Contexts, Placement, Task
 from opcd_bench.errors import ConfigError, DataError
+from opcd_bench.store import user_files
 from opcd_bench.store.files import write_atomic
 from opcd_bench.store.jsonl import object_text
 
 VERSION = 1
+MOST_BYTES = 4 * 2**20
+"""Of a context's file: more than a million tokens are no context."""
+
 _HIDDEN = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\\ufeff\\ud800-\\udfff]")
 KEYS = ("hash", "items", "placement", "provenance", "text", "version")
 """All keys of a JSON context; a file of one's own needs ``version`` and ``text`` alone."""
@@ -45,7 +48,7 @@ def resolve(name: str) -> Path:
     Raises DataError that names the places looked at.
     """
     here = Path(name).expanduser()
-    if here.is_file():
+    if here.exists() and not here.is_dir():  # of a pipe `read` says that it is one
         return here
     looked = [str(here)]
     if not here.is_absolute():
@@ -76,19 +79,12 @@ def read(path: Path) -> ContextFile:
     provenance would be another text's.
     """
     try:
-        raw = path.read_bytes().decode("utf-8-sig")  # Windows' editors begin a file with a BOM
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"context {path}: not UTF-8 (byte {error.start}); save it as UTF-8"
-        ) from None
-    except OSError as error:
-        raise DataError(f"context {path}: cannot be read: {error.strerror}") from None
-    if path.suffix != ".json":
-        return _telling(path, _plain(path, ContextFile(raw.strip())))
-    try:
-        value = json.loads(raw)
-    except ValueError as error:
-        raise DataError(f"context {path}: not valid JSON: {error}") from None
+        raw = user_files.text_of(path, MOST_BYTES)
+        if path.suffix != ".json":
+            return _telling(path, _plain(path, ContextFile(raw.strip())))
+        value = user_files.json_of(raw)
+    except user_files.Unusable as error:
+        raise DataError(f"context {user_files.shown(path)}: {error}") from None
     if problem := _problem(value):
         raise DataError(
             f'context {path}: {problem}. A context is {{"version": {VERSION}, "text": "…", '

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.errors import DataError
+from opcd_bench.store import user_files
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
@@ -76,11 +76,33 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
+class Located(dict[str, Any]):
+    """A row that knows where it was read: what is wrong with it names its file and line."""
+
+    def __init__(self, values: Row, place: str) -> None:
+        super().__init__(values)
+        self.place = place
+
+
+def place_of(row: object) -> str | None:
+    """``train.jsonl, line 3`` of a row that was read from a file; None for one of the Hub's."""
+    return row.place if isinstance(row, Located) else None
+
+
+def changed(row: Row, values: Row) -> Row:
+    """The row with some values changed, read where it was."""
+    made = {**row, **values}
+    return Located(made, row.place) if isinstance(row, Located) else made
+
+
 def rows_of(paths: Sequence[Path]) -> Iterator[Row]:
     """The rows of files, in order; DataError (file and line) for what cannot be read."""
     for path in paths:
         try:
+            user_files.require_regular(path, None)
             yield from _READERS[path.suffix](path)
+        except user_files.Unusable as error:
+            raise DataError(f"{path}: {error}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read: {error}") from None
 
@@ -91,27 +113,24 @@ def _json_rows(path: Path) -> Iterator[Row]:
         first = opened.read(1)
         opened.seek(0)
         if first == "[":
-            try:
-                yield from (_object(value, path, 1) for value in json.load(opened))
-            except ValueError as error:
-                raise DataError(f"{path}: not valid JSON: {error}") from None
+            values = user_files.json_of(opened.read())
+            yield from (_object(value, f"{path}, row {n}") for n, value in enumerate(values, 1))
             return
         for number, line in enumerate(opened, 1):
             if not line.strip():
                 continue
+            place = f"{path}, line {number}"
             try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not valid JSON: {error}") from None
-            yield _object(value, path, number)
+                value = user_files.json_of(line)
+            except user_files.Unusable as error:
+                raise DataError(f"{place}: {error}") from None
+            yield _object(value, place)
 
 
-def _object(value: Any, path: Path, line: int) -> Row:
+def _object(value: Any, place: str) -> Row:
     if not isinstance(value, dict):
-        raise DataError(
-            f"{path}, line {line}: a row must be a JSON object, not {str(value)[:40]!r}"
-        )
-    return value
+        raise DataError(f"{place}: a row must be a JSON object, not {str(value)[:40]!r}")
+    return Located(value, place)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
@@ -129,7 +148,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                         f"{len(reader.fieldnames or ())} columns (separated by {separator!r}), "
                         "but this row does not"
                     )
-                yield row
+                yield Located(row, f"{path}, line {reader.line_num}")
         except csv.Error as error:
             raise DataError(f"{path}, line {reader.line_num}: {error}") from None
 
@@ -139,8 +158,11 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
+        number = 0
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(BATCH):
-            yield from batch.to_pylist()
+            for row in batch.to_pylist():
+                number += 1
+                yield Located(row, f"{path}, row {number}")
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: cannot be read as Parquet: {error}") from None
 

@@ -16,10 +16,12 @@ from opcd_bench.envs.data_files import (
     Row,
     found_files,
     located,
+    place_of,
     rows_of,
 )
 from opcd_bench.envs.task import Split
 from opcd_bench.errors import DataError, MissingData
+from opcd_bench.store import user_files
 
 _asks_the_hub: ContextVar[bool] = ContextVar("asks_the_hub", default=True)
 
@@ -128,21 +130,38 @@ def folder_of(name: str, data_dir: str | Path | None) -> Path | None:
             f"data set {name!r}: it is not among the packaged data ({there}). Give a folder that "
             "has it with --data-dir, or read the Hub: --set data_dir=none"
         )
-    if not base.is_dir():
-        raise DataError(
-            f"--data-dir {data_dir}: there is no such folder; make it, with one folder per data "
-            f"set inside ({base / name})"
-        )
+    require_folder(data_dir, f" ({base / name})")
     return base / name if (base / name).is_dir() else None
 
 
+def require_folder(data_dir: str | Path | None, example: str = "") -> None:
+    """Raise DataError where ``data_dir`` is given and no folder."""
+    base = located(data_dir)
+    try:
+        found = base is None or base.is_dir()
+    except OSError as error:
+        name = user_files.shown(str(data_dir))
+        raise DataError(f"--data-dir {name}: {error.strerror}; give another folder") from None
+    if not found:
+        raise DataError(
+            f"--data-dir {data_dir}: there is no such folder; make it, with one folder per data "
+            f"set inside{example}"
+        )
+
+
 def value_of(row: Row, column: str, name: str) -> Any:
-    """A row's value; DataError names the columns that there are."""
+    """A row's value; DataError names the columns that there are, and the file and line."""
     if column not in row:
         raise DataError(
-            f"data set {name!r}: a row has no column {column!r}; it has {', '.join(map(str, row))}"
+            f"{where(row, name)}: a row has no column {column!r}; it has {', '.join(map(str, row))}"
         )
     return row[column]
+
+
+def where(row: object, name: str) -> str:
+    """The data set ``name``, with file and line of a row that has them: how an error begins."""
+    place = place_of(row)
+    return f"data set {name!r}" if place is None else f"data set {name!r} ({place})"
 
 
 def _from_hub(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from opcd_bench.envs.data_files import place_of
 from opcd_bench.envs.task import SPLITS, Example, Split
-from opcd_bench.errors import DataError
+from opcd_bench.errors import DataError, DataWarning
 from opcd_bench.hashing import digest
 from opcd_bench.seeds import seed_of
 
@@ -16,6 +18,9 @@ T = TypeVar("T")
 
 FIRST_CHOICE: tuple[Split, ...] = ("test", "dev", "train")
 """Of an item that several splits have, the first of these keeps it."""
+
+SHOWN = 3
+"""Questions with two answers that a warning names."""
 
 KEPT_FOR_TRAIN = 0.25
 """Least share of a pool that carving leaves to the split that it is carved from."""
@@ -45,6 +50,7 @@ def divided(
     text: Callable[[T], str],
     sizes: Mapping[Split, int | None],
     group: Callable[[T], str] | None = None,
+    answer: Callable[[T], str] | None = None,
 ) -> dict[Split, list[T]]:
     """Rows by split, in the order of a hash of their content, no content twice anywhere.
 
@@ -52,10 +58,15 @@ def divided(
     only pool. Content is ``text``, normalised; of rows that share it the first of the first split
     in ``FIRST_CHOICE`` stays. Rows of one ``group`` (by default those of one content) never lie in
     two splits. ``sizes``: most rows of a split (None: all). A pool too small for what is carved
-    gives three quarters of itself, in proportion. Raises DataError for a split without a row.
+    gives three quarters of itself, in proportion. Raises DataError for a split without a row; a
+    DataWarning names rows of one content whose ``answer`` differs.
     """
     source: Split = "train" if "train" in pools else next(iter(pools))
-    found = {split: _distinct(name, pool, text, group) for split, pool in pools.items()}
+    answers = None if answer is None else _Answers(name, answer)
+    found = {split: _distinct(name, pools[split], text, group, answers) for split in _order(pools)}
+    found = {split: found[split] for split in pools}
+    if answers is not None:
+        answers.warn()
     room = _carved_sizes(sizes, pools, source, len(found[source]))
     taken: set[tuple[str, int]] = set()
     splits: dict[Split, list[T]] = {}
@@ -75,23 +86,65 @@ def divided(
     return {split: splits[split] for split in SPLITS}
 
 
+def _order(pools: Mapping[Split, object]) -> list[Split]:
+    """The pools, those first that keep what several have."""
+    return [split for split in FIRST_CHOICE if split in pools]
+
+
+class _Answers(Generic[T]):
+    """The answers to what a data set asks, and the rows that answer it otherwise than the first."""
+
+    def __init__(self, name: str, answer: Callable[[T], str]) -> None:
+        self.name, self.answer = name, answer
+        self.first: dict[int, tuple[str, T]] = {}
+        self.others: dict[int, tuple[str, T]] = {}
+
+    def note(self, key: int, row: T) -> None:
+        """Take down the answer to the content ``key``."""
+        found = self.answer(row)
+        if self.first.setdefault(key, (found, row))[0] != found:
+            self.others.setdefault(key, (found, row))
+
+    def warn(self) -> None:
+        """Say which contents have two answers."""
+        if not self.others:
+            return
+        pairs = [
+            f"{_told(*self.first[key])} and {_told(*other)}" for key, other in self.others.items()
+        ]
+        more = f"; and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        warnings.warn(
+            f"data set {self.name!r}: {len(pairs)} question{'s' * (len(pairs) > 1)} with two "
+            f"answers, of which the first is kept: {'; '.join(pairs[:SHOWN])}{more}. Correct them "
+            "in the data, or remove one of each",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _told(answer: str, row: object) -> str:
+    place = place_of(row)
+    return f"{answer[:40]!r}" + ("" if place is None else f" ({place})")
+
+
 def _distinct(
     name: str,
     pool: Iterable[T],
     text: Callable[[T], str],
     group: Callable[[T], str] | None,
+    answers: _Answers[T] | None,
 ) -> list[_Item[T]]:
     """The pool's rows without repeats, whole groups together, in the order of their hashes."""
-    seen: set[str] = set()
+    keys: dict[str, int] = {}
     items: dict[int, _Item[T]] = {}
     for row in pool:
         content = text(row)
-        if content in seen:  # DAPO-Math-17k has every row a hundred times
-            continue
-        seen.add(content)
-        key = seed_of("data", name, normalised(content))
-        together = key if group is None else seed_of("group", name, group(row))
-        items.setdefault(key, _Item(key, together, row))
+        if content not in keys:  # DAPO-Math-17k has every row a hundred times
+            key = keys[content] = seed_of("data", name, normalised(content))
+            together = key if group is None else seed_of("group", name, group(row))
+            items.setdefault(key, _Item(key, together, row))
+        if answers is not None:
+            answers.note(keys[content], row)
     return sorted(items.values(), key=lambda item: (item.group, item.key))
 
 

@@ -46,12 +46,17 @@ def no_downloads() -> Iterator[None]:
         nltk.download = kept
 
 
-def checkers() -> ModuleType:
-    """lm-eval's ``tasks/ifeval/utils.py``; raises MissingPackage where it cannot be imported."""
+def require_packages() -> None:
+    """Raise MissingPackage for what IFEval's checkers import; none of it is imported."""
     for package in ("lm_eval", "nltk", "langdetect", "immutabledict"):
         if importlib.util.find_spec(package) is None:
             name = package.replace("_", "-")
             raise MissingPackage(name, f"pip install {name}", "IFEval's checkers import it")
+
+
+def checkers() -> ModuleType:
+    """lm-eval's ``tasks/ifeval/utils.py``; raises MissingPackage where it cannot be imported."""
+    require_packages()
     with no_downloads():
         from lm_eval.tasks.ifeval import utils
 

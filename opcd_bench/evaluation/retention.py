@@ -230,6 +230,18 @@ def check_names(tasks: Sequence[str]) -> None:
             index_with(task)
 
 
+def check_documents(tasks: Sequence[str], data_dir: str | Path | None, limit: int | None) -> None:
+    """Read the documents that will be scored; DataError or MissingPackage where they cannot be.
+
+    Call it before a model is loaded: it is the first thing that `measure` would fail of.
+    """
+    data = located(data_dir)
+    with quiet(), nltk_data(data):
+        for task in tasks:
+            loaded = load(task, index_with(task), data)
+            ifeval.require_punkt(task, instruction_ids(loaded, limit))
+
+
 def gen_kwargs(decoding: Sampling) -> dict[str, Any]:
     """``decoding`` in lm-eval's words."""
     if decoding.greedy:

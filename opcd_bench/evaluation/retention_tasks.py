@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from opcd_bench.envs import data_files
 from opcd_bench.errors import DataError, UnknownName
 from opcd_bench.evaluation import ifeval
+from opcd_bench.evaluation.retention_names import OURS
 from opcd_bench.hashing import text_digest
 from opcd_bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
-
-OURS = Path(__file__).with_name("lm_eval_tasks")
-"""The folder of this project's own lm-eval tasks, for ``lm_eval --include_path``."""
 
 
 def index_with(name: str) -> TaskManager:
@@ -143,18 +142,12 @@ def _local_spec(yaml_path: Path, folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """The rows of a file, in memory: nothing is written to a cache."""
+    """The rows of a file, in memory: nothing is written to a cache. DataError names its line."""
     from datasets import Dataset
 
+    rows = [dict(row) for row in data_files.rows_of([path])]
     try:
-        if path.suffix == ".parquet":
-            import pandas
-
-            return Dataset.from_pandas(pandas.read_parquet(path), preserve_index=False)
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return Dataset.from_list(json.loads(text))
-        return Dataset.from_list([json.loads(line) for line in text.splitlines() if line.strip()])
+        return Dataset.from_list(rows)
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as rows of documents ({error})") from error
 

@@ -17,6 +17,7 @@ from opcd_bench.store.files import (
     is_temporary,
     removal,
     remove_temporaries,
+    require_room,
     write_atomic,
 )
 from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, read_rows
@@ -49,6 +50,12 @@ class ExperienceDir:
 
     def open(self) -> None:
         """Make the folder; StoreError where it holds something that is no extraction."""
+        self.refuse_foreign()
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def refuse_foreign(self) -> None:
+        """Raise as `open` does, and make nothing: call it before a model is loaded."""
         path = self.path
         if path.exists() and not path.is_dir():
             raise StoreError(
@@ -56,8 +63,8 @@ class ExperienceDir:
                 "with --out"
             )
         with explained(path):
-            path.mkdir(parents=True, exist_ok=True)
-            names = sorted(entry.name for entry in path.iterdir())
+            require_room(path)
+            names = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
         foreign = [name for name in names if not is_temporary(name)]
         if foreign and not self._is_ours():
             raise StoreError(

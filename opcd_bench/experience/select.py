@@ -18,7 +18,7 @@ from opcd_bench.experience.reader import Reader
 from opcd_bench.progress import Phase, Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.seeds import generator
-from opcd_bench.store.files import write_atomic
+from opcd_bench.store.files import explained, require_room, write_atomic
 from opcd_bench.version import __version__
 
 SELECTED = "selected"
@@ -49,6 +49,12 @@ class Chosen:
 
 def candidates_in(folder: Path) -> dict[str, ContextFile]:
     """The contexts of a folder by file name, in order; DataError where there are none."""
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise DataError(
+            f"{folder}: {what}. Give the folder of the contexts with --contexts; opcd-bench "
+            "extract makes one"
+        )
     files = sorted(p for p in folder.glob("*") if p.suffix in (".json", ".txt") and p.is_file())
     if not files:
         below = sorted({str(path.parent) for path in folder.glob("*/s*.json")})
@@ -153,6 +159,9 @@ class Selection:
         contexts = {name: Context(f.text, f.placement or own) for name, f in files.items()}
         record: dict[str, Any] = {"seed": self.seed, "opcd_bench": __version__}
         chosen = without_scores(self.task, list(files), self.rule, self.seed)
+        target = out or self.folder / SELECTED / f"{self.rule}.json"
+        for path in _paths(target, 1 if chosen is None else len(chosen.names)):
+            refuse_foreign(path)
         if chosen is None:
             read = reader()
             folder = self.folder / SELECTED
@@ -168,7 +177,7 @@ class Selection:
             "cost": None if chosen.cost is None else dict(chosen.cost),
             **record,
         }
-        paths = _paths(out or self.folder / SELECTED / f"{self.rule}.json", len(chosen.names))
+        paths = _paths(target, len(chosen.names))
         for name, path in zip(chosen.names, paths, strict=True):
             provenance = {**files[name].provenance, "selected": {**selected, "chosen": name}}
             _write(path, contexts[name], files[name].items, provenance)
@@ -188,6 +197,28 @@ def _paths(out: Path, count: int) -> list[Path]:
     if count == 1:
         return [out]
     return [out.with_name(f"{out.stem}.{number}{out.suffix}") for number in range(1, count + 1)]
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise StoreError where a choice cannot be put, before anything is scored for it."""
+    if path.is_dir():
+        raise StoreError(
+            f"{path} is a folder, and --out names the file of the chosen context; give "
+            f"--out {path / 'chosen.json'}"
+        )
+    with explained(path):
+        require_room(path.parent)
+    if not path.exists():
+        return
+    try:
+        earlier = context_file.read(path).provenance
+    except DataError:
+        earlier = {}
+    if "selected" not in earlier:
+        raise StoreError(
+            f"{path} is there and was not chosen by opcd-bench select, so it is not overwritten. "
+            "Give another file with --out"
+        )
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import safetensors
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,6 +23,7 @@ from transformers import (
 from opcd_bench.errors import ModelError
 from opcd_bench.models import adapters
 from opcd_bench.models.chat_template import prints_date, turn_end
+from opcd_bench.models.config_file import checked_config
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import (
     attention_words,
@@ -39,6 +41,13 @@ _DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+
+
+BROKEN = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ZeroDivisionError,
+    RecursionError, StrictDataclassError,
+)  # fmt: skip
+"""What transformers raises of a model's files that are not as it expects them."""
 
 
 def load(
@@ -64,6 +73,8 @@ def load(
     where = _device(device)
     kind = _dtype(dtype, where)
     source = source_of(name, allow_pickle=allow_pickle)
+    if Path(source).is_dir():
+        checked_config(name, Path(source))
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = _tokenizer(name, source, shared)
     attention = attention_words(name, attn_implementation, where, kind)
@@ -135,14 +146,17 @@ def config_of(
     name: str, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedConfig:
     """The config alone of the model called ``name``; raises ModelError as ``load`` does."""
+    source = source_of(name, allow_pickle=True)
+    if Path(source).is_dir():
+        checked_config(name, Path(source))
     try:
         found: PreTrainedConfig = AutoConfig.from_pretrained(
-            source_of(name, allow_pickle=True),
+            source,
             revision=revision,
             trust_remote_code=trust_remote_code,
         )
         return found
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         raise unreachable(name, error) from error
 
 
@@ -155,10 +169,20 @@ def _device(device: str | torch.device) -> torch.device:
         raise ModelError(
             f"device {device!r} does not exist; use 'auto', 'cpu', 'cuda' or 'cuda:N'"
         ) from error
+    if where.type not in ("cpu", "cuda"):
+        raise ModelError(
+            f"device {device!r} is not one that models are trained on here; use 'auto', 'cpu', "
+            "'cuda' or 'cuda:N'"
+        )
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(
             f"device {str(device)!r}: this machine has no CUDA device that torch can use. "
             "Type --device cpu, or install a CUDA build of torch"
+        )
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices, "
+            f"cuda:0 to cuda:{torch.cuda.device_count() - 1}"
         )
     return where
 
@@ -176,7 +200,7 @@ def _dtype(dtype: str | torch.dtype, where: torch.device) -> torch.dtype:
 def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    except BROKEN as error:
         raise unreachable(name, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {name!r} has a {type(tokenizer).__name__}, not a tokenizer")
@@ -195,11 +219,16 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
             f"model {name!r}: its weights are corrupt ({first_line(error)}). Copy or download "
             f"them again: `hf download {name} --force-download` for a Hub model"
         ) from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"model {name!r}: its *.bin is no pickle of weights alone, or is damaged "
+            f"({first_line(error)[:80]}). Copy or download it again, or use safetensors"
+        ) from error
     except RuntimeError as error:
         raise ModelError(
             f"model {name!r}: its weights do not fit its config.json ({first_line(error)})"
         ) from error
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         raise unreachable(name, error) from error
     model, report = loading
     missing = sorted(report["missing_keys"])

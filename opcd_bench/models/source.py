@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers.utils import logging as hf_logging
-
 from opcd_bench.errors import ModelError
 
 if TYPE_CHECKING:
@@ -148,6 +145,8 @@ def first_line(error: Exception) -> str:
 @contextmanager
 def without_bar() -> Iterator[None]:
     """No progress bar where nothing is downloaded: a folder is read or written in a moment."""
+    from transformers.utils import logging as hf_logging
+
     bars: Any = hf_logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()

@@ -15,7 +15,7 @@ from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
-from opcd_bench.runner import shared_questions
+from opcd_bench.runner import registry, shared_questions
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
@@ -127,7 +127,7 @@ class References:
         suite = self.suite
         asked = [
             name
-            for name in shared_questions.of_lm_eval(suite)
+            for name in registry.foreign_retention(suite)
             if not self.retention_folder(name).has("base")
         ]
         documents = retention.check_prompts(

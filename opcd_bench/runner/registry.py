@@ -364,3 +364,9 @@ def _unknown(kind: Kind, name: str) -> UnknownName:
     if Path(f"{name}.py").is_file():
         hint = f"A file is given by its path: ./{name}.py"
     return UnknownName(kind, name, known(kind), hint)
+
+
+def foreign_retention(suite: Suite) -> list[str]:
+    """The retention tasks that are lm-eval's, or of its kind."""
+    ours = plugin_files(TASKS_PACKAGE)
+    return [name for name in suite.retention if name not in ours]

@@ -25,14 +25,9 @@ def own(suite: Suite) -> list[str]:
     return [name for name in suite.retention if name in ours]
 
 
-def of_lm_eval(suite: Suite) -> list[str]:
-    """Those of a suite's retention tasks that are lm-eval's."""
-    return [name for name in suite.retention if name not in own(suite)]
-
-
 def refuse_at_hand(suite: Suite, tasks: Mapping[str, Task]) -> None:
     """As `warnings`, for what can be read without the Hub and without a model."""
-    local = retention.local_documents(of_lm_eval(suite), suite.data_dir)
+    local = retention.local_documents(registry.foreign_retention(suite), suite.data_dir)
     warnings(tasks, {**own_documents(suite), **local})
 
 

@@ -18,7 +18,7 @@ from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, prompt_record, registry, shared_questions
+from opcd_bench.runner import grid, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -68,7 +68,7 @@ def plugins(suite: Suite) -> Plan:
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
         assert_disjoint(task)
-    retention.check_names(shared_questions.of_lm_eval(suite))
+    retention.check_names(registry.foreign_retention(suite))
     return Plan(suite, methods, tasks)
 
 
@@ -83,6 +83,9 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
     refuse_other_settings(cells, suite_dir)
+    retention.check_documents(
+        registry.foreign_retention(suite), suite.data_dir, suite.retention_items
+    )
     resources = Resources(suite, suite_dir, console)
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)

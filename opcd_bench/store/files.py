@@ -62,6 +62,20 @@ def _explanation(path: Path, error: OSError) -> str:
     return f"{path}: {error.strerror or error}"
 
 
+def require_room(path: Path) -> None:
+    """Raise the OSError that making ``path`` would end in, as far as can be seen: nothing is made.
+
+    What is above it must be a folder that can be written to.
+    """
+    above = path if path.exists() else path.parent
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
+    if not os.access(above, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
+
+
 def disk_is_full(path: Path) -> bool:
     """Whether less than 64 KiB are left: torch and safetensors hide the error of a full disk."""
     return shutil.disk_usage(path).free < 1 << 16

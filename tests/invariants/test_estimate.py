@@ -11,7 +11,7 @@ import pytest
 from toy import Toy, toy_suite
 from transformers import dynamic_module_utils
 
-from opcd_bench.errors import ConfigError, DataError
+from opcd_bench.errors import ConfigError, DataError, ModelError
 from opcd_bench.experience import reflect
 from opcd_bench.models import loading, prompts
 from opcd_bench.progress import QuietReporter
@@ -196,8 +196,12 @@ def test_without_measuring_no_weight_is_loaded(
     assert lengths.told == len(prompts.prompt_ids(tokenizer, told)) > lengths.plain
 
 
-def test_a_model_that_cannot_be_reached_leaves_the_tokens(toy_registry, tmp_path):
-    found = estimated(suite_of(tmp_path / "nowhere", tmp_path))
+def test_a_model_that_cannot_be_reached_leaves_the_tokens(toy_registry, tmp_path, monkeypatch):
+    def unreachable(name, **_):
+        raise ModelError(f"{name}: no connection")
+
+    monkeypatch.setattr(loading, "config_of", unreachable)
+    found = estimated(suite_of("nobody/nothing", tmp_path))
     assert found.model is None and found.at_most.trained > 0
     assert any("memory is not estimated" in note for note in found.notes)
     assert found.tasks[0].parts == ()

@@ -28,7 +28,13 @@ class Row:
     @property
     def name(self) -> str:
         text = " ".join(self.arguments).encode("unicode_escape").decode()
-        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:4] if self.files else ""
+        held = {
+            path: content.__qualname__ if callable(content) else content
+            for path, content in (self.files or {}).items()
+        }  # a function's address differs from process to process
+        told_apart = repr((self.arguments, self.words, held)).encode("utf-8", "replace")
+        long = bool(self.files) or len(text) > 70
+        digest = hashlib.sha256(told_apart).hexdigest()[:6] if long else ""
         return (text[:70] + (f" #{digest}" if digest else "")) or "nothing"
 
     def lay(self, folder: Path) -> None:

@@ -15,12 +15,12 @@ from opcd_bench.errors import DataError, MissingPackage, ModelError
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import compatibility, registry
 from opcd_bench.runner.estimate import memory, workload
 from opcd_bench.runner.estimate import step_time as paces_of
 from opcd_bench.runner.estimate.memory import Lengths, MemoryPart, Shape
 from opcd_bench.runner.estimate.workload import Seconds, Tokens, Work
-from opcd_bench.runner.rounds.chain import experience_of, untold
+from opcd_bench.runner.rounds import any_suite
+from opcd_bench.runner.rounds.chain import experience_of
 
 SAMPLED = 64
 """Train examples whose prompts are rendered to learn how long prompts are."""
@@ -59,9 +59,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     from the runs of this suite that are stored, if there are any. No weight is loaded unless steps
     are taken. Raises UserError subclasses as a run does.
     """
-    methods, tasks = registry.plugins_of(untold(suite) if suite.chained else suite)
-    for method in methods.values():
-        compatibility.refuse_unservable(suite, method)
+    methods, tasks = any_suite.checked(suite)
     notes = [*_notes(suite), *_overlaps(tasks)]
     shapes: list[Shape | None] = []
     for name in (suite.model, suite.teacher_model):

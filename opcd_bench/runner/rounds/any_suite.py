@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method
+from opcd_bench.envs.task import Task
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import grid, registry, shared_questions
+from opcd_bench.runner import grid, preflight, registry, shared_questions
+from opcd_bench.runner.rounds.chain import untold
 
 if TYPE_CHECKING:
     from opcd_bench.runner.suite_runner import RunSummary
@@ -14,21 +18,34 @@ if TYPE_CHECKING:
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
     """As `suite_runner.run`, or `rounds.run` for a suite of chains."""
+    checked(
+        suite, planned=False
+    )  # what it names must load, and be of use, before torch is imported
     if suite.chained:
         from opcd_bench.runner.rounds import rounds
 
         return rounds.run(suite, console=console)
-    planned(suite)  # what it names must load before torch does
     from opcd_bench.runner import suite_runner
 
     return suite_runner.run(suite, console=console)
 
 
 def planned(suite: Suite) -> tuple[grid.Cell, ...]:
-    """The suite's cells, with every plugin that it names loaded.
+    """The suite's cells, with every plugin that it names loaded. Raises as `checked` does."""
+    found = checked(suite)
+    return grid.cells(suite, found.methods, found.tasks)
 
-    Raises ConfigError for a retention task that asks what a task does, as far as data are at hand.
-    """
-    methods, tasks = registry.plugins_of(suite)
-    shared_questions.refuse_at_hand(suite, tasks)
-    return grid.cells(suite, methods, tasks)
+
+class Checked(NamedTuple):
+    """The methods and tasks of a suite, by name."""
+
+    methods: Mapping[str, Method]
+    tasks: Mapping[str, Task]
+
+
+def checked(suite: Suite, *, planned: bool = True) -> Checked:
+    """The suite's methods and tasks; a UserError for all that can be refused without a model."""
+    found = Checked(*registry.plugins_of(untold(suite) if suite.chained else suite))
+    preflight.refuse_early(suite, found.methods, found.tasks, planned=planned)
+    shared_questions.refuse_at_hand(suite, found.tasks)
+    return found

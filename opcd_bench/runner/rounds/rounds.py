@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
+from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.runner import shared_questions, suite_runner
@@ -41,6 +42,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
+    foreign = registry.foreign_retention(suite)
+    retention.check_documents(foreign, suite.data_dir, suite.retention_items)
     suite_dir.merge(suite.model_dump(mode="json"))
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):

@@ -177,7 +177,9 @@ def test_an_error_of_the_user_is_one_message_and_one_of_ours_keeps_its_traceback
 
     runner.run = refuse
     told = opcd(*THE_ISSUES)
-    assert (told.code, told.err, told.out) == (2, "opcd-bench: results/x: dirty\n", "")
+    shared = "opcd-bench: no --suite is given, so all other settings are those of quick\n"
+    said = f"{shared}opcd-bench: results/x: dirty\n"
+    assert (told.code, told.err, told.out) == (2, said, "")
 
     def fail(suite, *, console):
         raise RuntimeError("a bug")

@@ -83,7 +83,7 @@ def test_an_interrupted_extraction_says_what_to_type_and_goes_on(opcd, model):
         (["--accumulate", "oldest"], "accumulate: must be 'newest', 'newest-with-repeats' or"),
         (["--until", "contxts"], "Did you mean 'contexts'?"),
         (["--prompts", "own"], "prompts: must be 'auto', 'micro' or 'general' (given: 'own')"),
-        (["--items", "0"], "items: must be 1 or more (given: 0)"),
+        (["--items", "0"], "items: must be 1 or more; allowed: from 1 to 1,000,000 (given: 0)"),
         (["--temperature", "-1"], "temperature: must be 0 or more (given: -1.0)"),
         (["--max-context-tokens", "0"], "max_context_tokens: must be 1 or more"),
         (["--items", "0", "--top-p", "0"], "2 settings cannot be used"),

@@ -67,8 +67,8 @@ def test_all_bad_settings_are_reported_at_once():
     told = refused(seeds=0, batch_sise=3, temperature="hot", tasks=[])
     assert told.startswith("a test: 4 settings cannot be used")
     assert "batch_sise: no such setting; did you mean 'batch_size'?" in told
-    assert "seeds: must be 1 or more (given: 0)" in told
-    assert "temperature: must be a number (given: 'hot')" in told
+    assert "seeds: must be 1 or more; allowed: from 1 to 10,000 (given: 0)" in told
+    assert "temperature: must be a number; allowed: 0.01 or more (given: 'hot')" in told
     assert "tasks: " in told
 
 

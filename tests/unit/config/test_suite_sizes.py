@@ -262,3 +262,9 @@ def test_a_folder_of_ones_own_that_is_called_packaged_is_named_with_its_path(tmp
     assert data_files.located("./packaged").resolve() == tmp_path / "packaged"
     assert (data_files.located("packaged") / "README.md").is_file()
     assert data_files.located(None) is None
+
+
+def test_a_suite_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b'\xef\xbb\xbfmethods = ["opcd"]\ntasks = ["rule_math"]\n')
+    assert registry.suite(file).methods == ("opcd",)

@@ -53,7 +53,7 @@ def test_files_are_read_as_rows_are_asked_for(tmp_path):
     ("name", "text", "said"),
     [
         ("a.jsonl", '{"n": 1}\n{"n": \n', r"a\.jsonl, line 2: not valid JSON"),
-        ("a.jsonl", "[1, 2]\n", r"a\.jsonl, line 1: a row must be a JSON object, not '1'"),
+        ("a.jsonl", "[1, 2]\n", r"a\.jsonl, row 1: a row must be a JSON object, not '1'"),
         ("a.json", "[{]", r"a\.json: not valid JSON"),
         ("a.json", "3\n", r"line 1: a row must be a JSON object, not '3'"),
         ("a.csv", "n,text\n1,a\n2\n", r"a\.csv, line 3: the header has 2 columns"),

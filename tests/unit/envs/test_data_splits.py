@@ -2,9 +2,10 @@
 
 import pytest
 
+from opcd_bench.envs.data_files import Located
 from opcd_bench.envs.data_splits import divided, fingerprint, normalised
 from opcd_bench.envs.task import Example
-from opcd_bench.errors import DataError
+from opcd_bench.errors import DataError, DataWarning
 
 ALL = {"train": None, "dev": None, "test": None}
 
@@ -116,3 +117,30 @@ def test_the_fingerprint_is_that_of_content_reference_and_hint_in_order():
 
     assert made() == made()
     assert len({made(), made(reference="2"), made(hint="h"), made(content={"q": "z"})}) == 4
+
+
+def test_a_question_with_two_answers_is_told_with_both_places_and_the_first_is_kept():
+    rows = [
+        Located({"q": f"Question {n}?", "a": str(n)}, f"train.jsonl, line {n + 1}")
+        for n in range(8)
+    ]
+    twice = Located({"q": "question  3?", "a": "9"}, "train.jsonl, line 9")
+    with pytest.warns(DataWarning) as told:
+        found = divided(
+            "a set",
+            {"train": [*rows, twice, rows[0]]},
+            text=lambda row: row["q"],
+            sizes={**ALL, "dev": 1, "test": 1},
+            answer=lambda row: row["a"],
+        )
+    assert len(told) == 1
+    assert "1 question with two answers" in str(told[0].message)
+    assert "'3' (train.jsonl, line 4) and '9' (train.jsonl, line 9)" in str(told[0].message)
+    kept = [row["a"] for split in found.values() for row in split]
+    assert sorted(kept) == [str(n) for n in range(8)]
+
+
+def test_answers_that_agree_are_no_matter(recwarn):
+    pools = {"train": ["A", "a", "b", "c", "d"]}
+    divided("a set", pools, text=str, sizes={**ALL, "dev": 1, "test": 1}, answer=str.casefold)
+    assert not recwarn.list

@@ -278,7 +278,7 @@ def test_a_data_folder_without_a_file_and_a_broken_file_are_named(tiny_loaded, t
     with pytest.raises(DataError, match=r"no \.jsonl"):
         measure(tiny_loaded, ["ifeval"], data_dir=tmp_path)
     (tmp_path / "ifeval" / "input_data.jsonl").write_text('{"key": 1,', encoding="utf-8")
-    with pytest.raises(DataError, match=r"input_data\.jsonl: cannot be read"):
+    with pytest.raises(DataError, match=r"input_data\.jsonl, line 1: not valid JSON"):
         measure(tiny_loaded, ["ifeval"], data_dir=tmp_path)
 
 

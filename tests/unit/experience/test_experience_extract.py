@@ -357,6 +357,6 @@ def test_a_cut_reflection_keeps_its_whole_lessons_only(tiny_loaded, tmp_path):
 
 
 def test_a_recipe_of_nothing_is_refused():
-    told = r"items: must be 1 or more \(given: 0\)\n  seeds: must be 1 or more"
+    told = r"items: must be 1 or more; allowed: .* \(given: 0\)\n  seeds: must be 1 or more"
     with pytest.raises(ConfigError, match=told):
         validated(config.Extraction, {"items": 0, "seeds": 0}, "a test")

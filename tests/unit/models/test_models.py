@@ -128,7 +128,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
 
 def test_an_unreadable_config_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot be opened"):
+    with pytest.raises(ModelError, match=r"config\.json: not valid JSON"):
         load(str(folder), device="cpu")
 
 
@@ -390,3 +390,39 @@ def test_pickled_weights_are_opened_only_where_the_user_says_so(tmp_path, tiny_m
         load(str(folder), device="cpu")
     opened = load(str(folder), device="cpu", allow_pickle=True)
     assert weights_hash(opened.model) == weights_hash(load(str(tiny_model_folder)).model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"eos_token_id": "x"}, "eos_token_id must be a token's number"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number above 0"),
+        ({"rope_parameters": "x"}, "cannot be opened"),
+        ({"dtype": "floaty"}, "cannot be opened"),
+        ({"layer_types": ["x"]}, "cannot be opened"),
+    ],
+)
+def test_a_config_that_no_model_can_be_made_of_is_one_message(
+    tiny_model_folder: Path, tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ModelError, match=told):
+        load(str(folder), device="cpu")
+
+
+def test_a_bad_pickle_is_one_message(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle")
+    with pytest.raises(ModelError, match="no pickle of weights alone"):
+        load(str(folder), device="cpu", allow_pickle=True)
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu"])
+def test_a_device_that_nothing_is_trained_on_is_refused(
+    tiny_model_folder: Path, device: str
+) -> None:
+    with pytest.raises(ModelError, match="'auto', 'cpu', 'cuda' or 'cuda:N'"):
+        load(str(tiny_model_folder), device=device)

@@ -112,7 +112,10 @@ def test_a_label_that_is_neither_is_refused(tmp_path):
     write_safety(tmp_path)
     bad = [{"comment": f"c {n}", "isHate": "2.5"} for n in range(9)]
     write_csv(tmp_path / "ethos" / "Ethos_Dataset_Binary.csv", bad, ";")
-    with pytest.raises(DataError, match=r"data set 'ethos': a label is '2.5'; known: no_hate"):
+    with pytest.raises(
+        DataError,
+        match=r"data set 'ethos' \(.*Binary\.csv, line 2\): a label is '2.5'; known: no_hate",
+    ):
         Safety(str(tmp_path)).examples("test")
 
 
