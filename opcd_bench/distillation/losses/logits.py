@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 LOG_PROB_FLOOR = -100.0
 """Log-prob (nats) given to what a model holds impossible; exp of it underflows float32."""
@@ -38,11 +37,11 @@ def accumulation(logits: Tensor) -> Tensor:
 
 
 def masked(logp: Tensor) -> Tensor | None:
-    """Which tokens a mask took from the student, or None where none is: marks cost more than a look.
+    """Which tokens a mask took from the student; None where it took none.
 
     A token that is merely unlikely is no such token: its gradient must live.
     """
-    if logp.numel() and bool(logp.amin() < _MASKED):
+    if logp.numel() and bool(logp.amin() < _MASKED):  # marks cost more than a look
         return logp < _MASKED
     return None
 
@@ -94,19 +93,26 @@ def likeliest(logits_NV: Tensor, k: int) -> Tensor:
     Columns i, i + m, i + 2m … form a group. All k largest are in the k groups whose best is
     largest, and there is no need to rank the rest: topk over a whole row is slow.
     """
-    vocabulary = logits_NV.shape[-1]
-    size = math.isqrt(vocabulary // max(k, 1))
+    size = math.isqrt(logits_NV.shape[-1] // max(k, 1))
     if size < 4:
         return logits_NV.topk(k, dim=-1, sorted=False).indices
+    ids_NK = torch.empty(len(logits_NV), k, dtype=torch.long, device=logits_NV.device)
+    for part in blocks(logits_NV):
+        ids_NK[part] = _likeliest_of_groups(logits_NV[part], k, size)
+    return ids_NK
+
+
+def _likeliest_of_groups(logits_RV: Tensor, k: int, size: int) -> Tensor:
+    rows, vocabulary = logits_RV.shape
     groups = vocabulary // size
-    best_NG = logits_NV[:, : size * groups].view(len(logits_NV), size, groups).amax(1)
-    chosen_NK = best_NG.topk(k, dim=-1, sorted=False).indices
-    steps_S = groups * torch.arange(size, device=logits_NV.device)
-    ids_NC = (chosen_NK.unsqueeze(-1) + steps_S).flatten(1)
-    rest_L = torch.arange(size * groups, vocabulary, device=logits_NV.device)
-    ids_NC = torch.cat([ids_NC, rest_L.expand(len(ids_NC), -1)], -1)
-    found_NK = logits_NV.gather(-1, ids_NC).topk(k, dim=-1, sorted=False).indices
-    return ids_NC.gather(-1, found_NK)
+    best_RG = logits_RV[:, : size * groups].view(rows, size, groups).amax(1)
+    chosen_RK = best_RG.topk(k, dim=-1, sorted=False).indices
+    steps_S = groups * torch.arange(size, device=logits_RV.device)
+    beside_L = torch.arange(size * groups, vocabulary, device=logits_RV.device)
+    ids_RC = (chosen_RK.unsqueeze(-1) + steps_S).flatten(1)
+    ids_RC = torch.cat([ids_RC, beside_L.expand(rows, -1)], -1)
+    found_RK = logits_RV.gather(-1, ids_RC).topk(k, dim=-1, sorted=False).indices
+    return ids_RC.gather(-1, found_RK)
 
 
 def log_probs(logits_NV: Tensor, total_N: Tensor, ids_NK: Tensor) -> Tensor:
@@ -146,25 +152,39 @@ class _Read(torch.autograd.Function):
         return logp_NK, left_N - total_N
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        assert_first_derivative()
         logits_NV, total_N, ids_NK, *tail = ctx.saved_tensors
         pull_NK, share_N = grads[0], grads[0].sum(-1)
         if tail:
             inside_NK, left_N = tail
-            nothing_N = left_N == -math.inf
-            left_N = left_N.masked_fill(nothing_N, 0.0)
-            push_N = grads[1].masked_fill(nothing_N, 0.0)
             share_N = share_N + grads[1]
+            nothing_N = left_N == -math.inf
+            left_N, push_N = (x.masked_fill(nothing_N, 0.0) for x in (left_N, grads[1]))
         gradient_NV = torch.empty_like(logits_NV)
         for part in blocks(logits_NV):
             p_RV = (logits_NV[part] - total_N[part, None]).exp_()
-            torch.mul(p_RV, -share_N[part, None], out=gradient_NV[part])
+            torch.mul(p_RV, -_per_mass(share_N[part], p_RV), out=gradient_NV[part])
             if tail:
                 p_RV = torch.sub(logits_NV[part], left_N[part, None], out=p_RV).exp_()
                 p_RV[_marked(ids_NK[part], inside_NK[part])] = 0.0
-                gradient_NV[part].addcmul_(p_RV, push_N[part, None])
+                gradient_NV[part].addcmul_(p_RV, _per_mass(push_N[part], p_RV))
         return gradient_NV.scatter_add_(-1, ids_NK, pull_NK), None, None, None
+
+
+def _per_mass(values_R: Tensor, p_RV: Tensor) -> Tensor:
+    """Values over the sum of p, which the rounding of a total keeps from being 1; shape (R, 1)."""
+    mass_R = p_RV.sum(-1).clamp(min=torch.finfo(p_RV.dtype).tiny)
+    return (values_R / mass_R)[:, None]
+
+
+def assert_first_derivative() -> None:
+    """Raise RuntimeError where autograd is to differentiate a gradient once more."""
+    if torch.is_grad_enabled():  # in a backward pass: only with create_graph
+        raise RuntimeError(
+            "the gradient of this loss is written in closed form and has no derivative of its own: "
+            "leave out create_graph=True, or write the loss as a function of your own"
+        )
 
 
 def _marked(ids_RK: Tensor, inside_RK: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from opcd_bench.distillation.losses import expressions
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.logits import blocks, entropy_of, floored, masked
+from opcd_bench.distillation.losses.logits import (
+    assert_first_derivative,
+    blocks,
+    entropy_of,
+    floored,
+    masked,
+)
 from opcd_bench.distillation.losses.sources import FromLogits
 
 
@@ -97,8 +102,8 @@ class _WholeLoss(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None]:
+        assert_first_derivative()
         student_NV, teacher_NV, student_total_N, teacher_total_N = ctx.saved_tensors
         gradient_NV = torch.empty_like(student_NV)
         for part in blocks(student_NV):
@@ -111,6 +116,8 @@ class _WholeLoss(torch.autograd.Function):
             if marks_RV is not None:
                 slope_RV.masked_fill_(marks_RV, 0.0)
             p_RV = student_logp_RV.exp_()
-            slope_RV.addcmul_(p_RV, slope_RV.sum(-1, keepdim=True), value=-1)
+            # over the sum of p, which the rounding of the total keeps from being 1
+            mean_R1 = slope_RV.sum(-1, keepdim=True) / p_RV.sum(-1, keepdim=True)
+            slope_RV.addcmul_(p_RV, mean_R1, value=-1)
             torch.mul(slope_RV, grads[0][part, None], out=gradient_NV[part])
         return None, gradient_NV, None
