@@ -106,15 +106,21 @@ def _mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor)
 
 
 @torch.no_grad()
-def kl(first_logp_XB: Tensor, second_logp_XB: Tensor) -> Tensor:
+def kl(
+    first_logp_XB: Tensor,
+    second_logp_XB: Tensor,
+    first_XB: Tensor | None = None,
+    second_XB: Tensor | None = None,
+) -> Tensor:
     """Generalised KL(a||b) = sum a log(a/b) - a + b: the KL where both masses are equal.
 
     Every term is non-negative. Where the sum is small, terms near a = b are summed in a form that
-    keeps the digits that a log(a/b) - a + b loses; the clamp is for rounding only.
+    keeps the digits that a log(a/b) - a + b loses; the clamp is for rounding only. ``first_XB`` and
+    ``second_XB``: the exponentials, where they are there already.
     """
-    a_XB = first_logp_XB.exp()
-    excess_X = second_logp_XB.exp().sum(-1) - a_XB.sum(-1)
-    value_X = a_XB.mul_(first_logp_XB - second_logp_XB).sum(-1) + excess_X
+    a_XB = first_logp_XB.exp() if first_XB is None else first_XB
+    b_XB = second_logp_XB.exp() if second_XB is None else second_XB
+    value_X = (first_logp_XB - second_logp_XB).mul_(a_XB).sum(-1) + (b_XB.sum(-1) - a_XB.sum(-1))
     small_X = value_X < _SMALL
     if bool(small_X.any()):
         value_X[small_X] = _small_kl(first_logp_XB[small_X], second_logp_XB[small_X])

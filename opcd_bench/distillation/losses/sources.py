@@ -63,7 +63,7 @@ class FromLogits:
 
     def shaped(self, values_N: Tensor) -> Tensor:
         """Values of the rows in the shape of the positions, (N, …) -> (..., …)."""
-        return values_N.reshape(*self.logits_XV.shape[:-1], *values_N.shape[1:])
+        return values_N.reshape((*self.logits_XV.shape[:-1], *values_N.shape[1:]))
 
     def everywhere(self) -> Tensor:
         """Log-probs of the whole vocabulary, shape (..., V), through autograd."""

@@ -75,7 +75,8 @@ def _values(loss: Divergence, student_RV: Tensor, teacher_RV: Tensor) -> Whole:
     student_total_R, teacher_total_R = student_RV.logsumexp(-1), teacher_RV.logsumexp(-1)
     student_logp_RV = floored(student_RV - student_total_R[:, None], teacher=False)
     teacher_logp_RV = floored(teacher_RV - teacher_total_R[:, None], teacher=True)
-    reverse_kl_R = expressions.kl(student_logp_RV, teacher_logp_RV)
+    p_RV, q_RV = student_logp_RV.exp(), teacher_logp_RV.exp()
+    reverse_kl_R = expressions.kl(student_logp_RV, teacher_logp_RV, p_RV, q_RV)
     divergence_R = reverse_kl_R
     if loss.direction != "reverse_kl":
         divergence_R = expressions.divergence(loss, student_logp_RV, teacher_logp_RV)
@@ -84,8 +85,8 @@ def _values(loss: Divergence, student_RV: Tensor, teacher_RV: Tensor) -> Whole:
         divergence_R,
         student_total_R,
         teacher_total_R,
-        entropy_of(student_logp_RV.exp(), student_logp_RV),
-        entropy_of(teacher_logp_RV.exp(), teacher_logp_RV),
+        entropy_of(p_RV, student_logp_RV),
+        entropy_of(q_RV, teacher_logp_RV),
         reverse_kl_R,
     )
 
