@@ -136,8 +136,10 @@ def told_states(
     return hidden_states(teacher, told, replies, prefixes)
 
 
-def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:
-    """LM-head logits, shape (N, V): V is the tokenizer's size; padded embedding rows are cut off.
+def logits(loaded: LoadedModel, states_NH: Tensor, temperature: float = 1.0) -> Tensor:
+    """LM-head logits over the temperature, shape (N, V): V is the tokenizer's size.
+
+    Padded embedding rows are cut off.
 
     Accumulates in float32 at least; float64 is kept.
     """
@@ -147,7 +149,9 @@ def logits(loaded: LoadedModel, states_NH: Tensor) -> Tensor:
     if out_NV.dtype != torch.float64:
         out_NV = out_NV.float()
     cap = getattr(loaded.model.config.get_text_config(), "final_logit_softcapping", None)
-    return out_NV if cap is None else cap * torch.tanh(out_NV / cap)
+    if cap is not None:
+        out_NV = cap * torch.tanh(out_NV / cap)
+    return out_NV if temperature == 1.0 else out_NV / temperature  # at 1 a copy for nothing
 
 
 def head_chunk(head_rows: int) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,12 +14,14 @@ from torch import Tensor
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses import functional
+from opcd_bench.distillation.losses.logits import likeliest, log_prob_of
 from opcd_bench.distillation.masters import MasterWeights
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.pairs import Pair, micro_batches
 from opcd_bench.distillation.stopwatch import Stopwatch
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
+from opcd_bench.distillation.teachers.output import TeacherOutput
 from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
@@ -187,7 +189,7 @@ class TrainingCore:
         total: _Means,
     ) -> None:
         """Forward and backward of one micro-batch; gradients add up in the parameters."""
-        student = _MicroBatch(self.student, pairs, self.clock)
+        student = _MicroBatch(self.student, pairs, self.suite.temperature, self.clock)
         with torch.no_grad():
             output = teacher.score(pairs, loss, student, step=self.step_count)
         self.clock.lap("teacher")
@@ -200,28 +202,35 @@ class TrainingCore:
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
         for part in scoring.chunks(self.student, len(plain.target_N)):
-            reply_X = plain.target_N[part]
-            student_XV = scoring.logits(self.student, leaf_NH[part]) / self.suite.temperature
             written_X = None if written_N is None else written_N[part]
-            out, metrics = output.loss(loss, student_XV, reply_X, part, written_X)
-            scaled_X: Tensor = out.surrogate * weight_N[part].to(out.surrogate)
-            torch.autograd.backward(scaled_X.sum())
-            self._gather()
-            total.add(metrics)
-            total.add(divergence=out.divergence)
-            if written_X is not None:
-                own_X = self._written_logp(pairs, student_XV.detach(), reply_X)
-                total.add(sampler_trainer_gap=(own_X - written_X).abs())
+            chunk = _Chunk(part, leaf_NH[part], plain.target_N[part], weight_N[part], written_X)
+            self._accumulate_chunk(chunk, pairs[0].written_temperature, loss, output, total)
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
         self._gather()
         self.clock.lap("student")
 
-    def _written_logp(self, pairs: Sequence[Pair], student_XV: Tensor, reply_X: Tensor) -> Tensor:
-        """The student's log-probs of the reply, at the temperature of the writer's own."""
-        at = pairs[0].written_temperature
-        if at is not None and at != self.suite.temperature:
-            student_XV = student_XV * (self.suite.temperature / at)
-        return student_XV.log_softmax(-1).gather(-1, reply_X[:, None])[:, 0]
+    def _accumulate_chunk(
+        self,
+        chunk: _Chunk,
+        written_temperature: float | None,
+        loss: Loss,
+        output: TeacherOutput,
+        total: _Means,
+    ) -> None:
+        """Loss and backward of the positions that pass the head at a time; its logits end here."""
+        temperature = self.suite.temperature
+        student_XV = scoring.logits(self.student, chunk.states_XH, temperature)
+        out = output.loss(loss, student_XV, chunk.reply_X, chunk.part, chunk.written_X)
+        total.add(out.metrics, divergence=out.loss.divergence)
+        if chunk.written_X is not None:
+            own_X, at = out.reply_logp, written_temperature
+            if at is not None and at != temperature:  # the writer's own
+                own_X = log_prob_of(student_XV, chunk.reply_X, temperature / at)
+            total.add(sampler_trainer_gap=(own_X - chunk.written_X).abs())
+        del student_XV
+        surrogate_X = out.loss.surrogate
+        torch.autograd.backward((surrogate_X * chunk.weight_X.to(surrogate_X)).sum())
+        self._gather()
 
     def _gather(self) -> None:
         if self.masters:
@@ -250,8 +259,11 @@ class TrainingCore:
 class _MicroBatch:
     """The student's pass over a micro-batch, made once, when somebody first asks for it."""
 
-    def __init__(self, student: LoadedModel, pairs: Sequence[Pair], clock: Stopwatch) -> None:
+    def __init__(
+        self, student: LoadedModel, pairs: Sequence[Pair], temperature: float, clock: Stopwatch
+    ) -> None:
         self._student, self._pairs, self._clock = student, pairs, clock
+        self._temperature = temperature
         self.device = student.model.device
 
     @cached_property
@@ -268,10 +280,22 @@ class _MicroBatch:
         """The student's k likeliest ids at each reply position, shape (N, k)."""
         tops = []
         for part in scoring.chunks(self._student, len(self.states.target_N)):
-            student_XV = scoring.logits(self._student, self.states.states_NH[part])
-            tops.append(student_XV.topk(k, dim=-1).indices)
+            student_XV = scoring.logits(
+                self._student, self.states.states_NH[part], self._temperature
+            )
+            tops.append(likeliest(student_XV, k))
         self._clock.lap("student")
         return torch.cat(tops)
+
+
+class _Chunk(NamedTuple):
+    """X reply positions that pass the head at a time: which, and what the loss takes of them."""
+
+    part: slice
+    states_XH: Tensor
+    reply_X: Tensor
+    weight_X: Tensor
+    written_X: Tensor | None
 
 
 class _Means:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from opcd_bench.distillation.losses import functional, whole
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.functional import (
-    at_reply,
-    check_shapes,
-    listed,
-    teacher_of,
-)
-from opcd_bench.distillation.losses.supports import (
-    FromList,
-    FromLogits,
-    LogProbSource,
-    log_probs_on_support,
-)
+from opcd_bench.distillation.losses.functional import Evaluated, TokenLoss
+from opcd_bench.distillation.losses.sources import FromList, FromLogits, LogProbSource
+from opcd_bench.distillation.losses.supports import SupportLogProbs, log_probs_on_support
+from opcd_bench.distillation.losses.whole import Whole
 
 _OVERLAP_K = 20
-
-
 _ROUNDING = 1e-6  # nats: a sum nearer to 0 is as good as 0
+
+Metrics = dict[str, Tensor]
 
 
 class SupportMetrics(NamedTuple):
@@ -53,14 +47,101 @@ class SupportMetrics(NamedTuple):
     negative_share: Tensor | None
 
 
+class Measured(NamedTuple):
+    """A loss with what is logged beside it, all from one reading of the logits."""
+
+    loss: TokenLoss
+    metrics: Metrics
+    reply_logp: Tensor
+    """The student's log-prob of the written token, shape (...), without gradient."""
+
+
+def measured(
+    loss: Divergence | Callable[..., TokenLoss],
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    reply_ids: Tensor,
+    *,
+    sampler_logp: Tensor | None = None,
+) -> Measured:
+    """`token_loss` with `support_metrics`; ``reverse_kl`` is the full one, whatever the loss.
+
+    A loss without coordinates, or that reads no teacher, has the metrics of the full reverse KL.
+    """
+    functional.check_shapes(student_logits, teacher_logits, reply_ids)
+    student, teacher = FromLogits(student_logits), FromLogits(teacher_logits, teacher=True)
+    if not isinstance(loss, Divergence):
+        out = loss(student_logits, teacher_logits, reply_ids)
+        found = Evaluated(out, None, whole.compared(student, teacher))
+        loss = whole.REVERSE_KL
+    else:
+        seen = None if whole.in_closed_form(loss) else whole.compared(student, teacher)
+        reads = loss.teacher_needs != "none"
+        found = functional.evaluate(
+            loss, student, teacher if reads else None, reply_ids, sampler_logp, seen
+        )
+        loss = loss if reads else whole.REVERSE_KL
+    assert found.whole is not None
+    metrics = _known(_metrics(loss, student, teacher, reply_ids, found.reading, found.whole))
+    metrics["reverse_kl"] = student.shaped(found.whole.reverse_kl_N)
+    return _measured(found.loss, metrics, student, reply_ids)
+
+
+def measured_from_support(
+    loss: Divergence,
+    student_logits: Tensor,
+    support_ids: Tensor,
+    teacher_logp: Tensor,
+    reply_ids: Tensor,
+    *,
+    reply_teacher_logp: Tensor | None = None,
+    sampler_logp: Tensor | None = None,
+) -> Measured:
+    """`from_support` with `support_metrics_from_support`; the full reverse KL stays unknown."""
+    functional.check_shapes(student_logits, None, reply_ids)
+    student = FromLogits(student_logits)
+    teacher = functional.listed(
+        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    )
+    found = functional.evaluate(loss, student, teacher, reply_ids, sampler_logp)
+    metrics = _known(_metrics(loss, student, teacher, reply_ids, found.reading, found.whole))
+    return _measured(found.loss, metrics, student, reply_ids)
+
+
+def measured_alone(
+    loss: Divergence | Callable[..., TokenLoss], student_logits: Tensor, reply_ids: Tensor
+) -> Measured:
+    """A loss that reads no teacher, with the student's entropy."""
+    student = FromLogits(student_logits)
+    if isinstance(loss, Divergence):
+        functional.check_shapes(student_logits, None, reply_ids)
+        out = functional.evaluate(loss, student, None, reply_ids, None).loss
+    else:
+        out = loss(student_logits, None, reply_ids)
+    metrics = {"student_entropy": student.shaped(student.entropy_N)}
+    return _measured(out, metrics, student, reply_ids)
+
+
+@torch.no_grad()
+def _measured(
+    out: TokenLoss, metrics: Metrics, student: FromLogits, reply_ids_X: Tensor
+) -> Measured:
+    return Measured(out, metrics, functional.at_reply(student, reply_ids_X))
+
+
+def _known(values: SupportMetrics) -> Metrics:
+    return {key: value for key, value in values._asdict().items() if value is not None}
+
+
 @torch.no_grad()
 def support_metrics(
     student_logits: Tensor, teacher_logits: Tensor | None, loss: Divergence, reply_ids: Tensor
 ) -> SupportMetrics:
     """What the training core logs beside a loss; shapes as in `token_loss`, all (...)."""
-    check_shapes(student_logits, teacher_logits, reply_ids)
-    student, teacher = FromLogits(student_logits), teacher_of(loss, teacher_logits)
-    return _metrics(loss, student, teacher, reply_ids)
+    functional.check_shapes(student_logits, teacher_logits, reply_ids)
+    student, teacher = FromLogits(student_logits), functional.teacher_of(loss, teacher_logits)
+    seen = None if teacher is None else whole.compared(student, teacher)
+    return _metrics(loss, student, teacher, reply_ids, None, seen)
 
 
 @torch.no_grad()
@@ -74,22 +155,28 @@ def support_metrics_from_support(
     reply_teacher_logp: Tensor | None = None,
 ) -> SupportMetrics:
     """The same from a listed teacher, whose entropy stays None; `coverage` tells missing ids."""
-    check_shapes(student_logits, None, reply_ids)
+    functional.check_shapes(student_logits, None, reply_ids)
     student = FromLogits(student_logits)
-    teacher = listed(
+    teacher = functional.listed(
         loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
     )
-    return _metrics(loss, student, teacher, reply_ids)
+    return _metrics(loss, student, teacher, reply_ids, None, None)
 
 
+@torch.no_grad()
 def _metrics(
-    loss: Divergence, student: FromLogits, teacher: LogProbSource | None, reply_ids_X: Tensor
+    loss: Divergence,
+    student: FromLogits,
+    teacher: LogProbSource | None,
+    reply_ids_X: Tensor,
+    reading: SupportLogProbs | None,
+    seen: Whole | None,
 ) -> SupportMetrics:
-    logp_XV = student.everywhere()
-    entropy_X = -(logp_XV.exp() * logp_XV).sum(-1)
+    """From what has been read already, where it has been."""
+    entropy_X = student.shaped(student.entropy_N)
     ones_X = torch.ones_like(entropy_X)
     if teacher is None:
-        mass_X = at_reply(student, reply_ids_X).exp()
+        mass_X = functional.at_reply(student, reply_ids_X).exp()
         return SupportMetrics(
             student_mass=mass_X,
             teacher_mass=None,
@@ -102,26 +189,26 @@ def _metrics(
             leak=_leak(mass_X),
             negative_share=None,
         )
-    teacher_logp_XV = teacher.everywhere() if isinstance(teacher, FromLogits) else None
     if loss.support == "full":
-        assert teacher_logp_XV is not None
-        own_logp_XB, its_logp_XB = logp_XV, teacher_logp_XV
+        assert seen is not None
+        truncated_X = student.shaped(seen.reverse_kl_N)
         mass_X = teacher_mass_X = coverage_X = ones_X
-        size_X = ones_X * logp_XV.shape[-1]
+        size_X = ones_X * student.vocabulary
     else:
-        reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
-        own_logp_XB, its_logp_XB = reading.student_logp_XK, reading.teacher_logp_XK
-        mass_X, teacher_mass_X = own_logp_XB.exp().sum(-1), its_logp_XB.exp().sum(-1)
+        reading = reading or log_probs_on_support(loss, student, teacher, reply_ids_X)
+        own_logp_XK, its_logp_XK = reading.student_logp_XK, reading.teacher_logp_XK
+        truncated_X = (own_logp_XK.exp() * (own_logp_XK - its_logp_XK)).sum(-1)
+        mass_X, teacher_mass_X = own_logp_XK.exp().sum(-1), its_logp_XK.exp().sum(-1)
         coverage_X = reading.coverage_X.to(entropy_X.dtype)
         size_X = reading.inside_XK.sum(-1).to(entropy_X.dtype)
-    truncated_X = (own_logp_XB.exp() * (own_logp_XB - its_logp_XB)).sum(-1)
+    teacher_entropy_X = None
+    if isinstance(teacher, FromLogits):
+        teacher_entropy_X = student.shaped(teacher.entropy_N)
     return SupportMetrics(
         student_mass=mass_X,
         teacher_mass=teacher_mass_X,
         student_entropy=entropy_X,
-        teacher_entropy=(
-            None if teacher_logp_XV is None else -(teacher_logp_XV.exp() * teacher_logp_XV).sum(-1)
-        ),
+        teacher_entropy=teacher_entropy_X,
         top_k_overlap=_overlap(loss, student, teacher),
         support_size=size_X,
         coverage=coverage_X,
@@ -138,7 +225,7 @@ def _leak(mass_X: Tensor) -> Tensor:
 
 def _overlap(loss: Divergence, student: FromLogits, teacher: LogProbSource) -> Tensor | None:
     """Share of the student's top-k that is in the teacher's; None if its list is too short."""
-    k = loss.k or min(_OVERLAP_K, student.logits_XV.shape[-1])
+    k = loss.k or min(_OVERLAP_K, student.vocabulary)
     if isinstance(teacher, FromList) and teacher.shortest() < k:
         return None
     both_XK = torch.cat([student.top_ids(k), teacher.top_ids(k)], -1).sort(dim=-1).values

@@ -8,25 +8,18 @@ arXiv 2402.03898 (skew KL), http://joschu.net/blog/kl-approx.html (k1, k2, k3).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from opcd_bench.distillation.losses import expressions, whole
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.supports import (
-    EMPTY,
-    FromList,
-    FromLogits,
-    LogProbSource,
-    SupportLogProbs,
-    log_probs_on_support,
-)
+from opcd_bench.distillation.losses.sources import FromList, FromLogits, LogProbSource
+from opcd_bench.distillation.losses.supports import EMPTY, SupportLogProbs, log_probs_on_support
+from opcd_bench.distillation.losses.whole import Whole
 from opcd_bench.errors import InvalidLoss
-
-_K3_MAX_EXPONENT = 80.0  # exp of it is near float32's end; P(ratio beyond) is below e^-80
 
 
 class TokenLoss(NamedTuple):
@@ -68,7 +61,7 @@ def token_loss(
         return loss(student_logits, teacher_logits, reply_ids)
     check_shapes(student_logits, teacher_logits, reply_ids)
     teacher = teacher_of(loss, teacher_logits)
-    return _evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp)
+    return evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp).loss
 
 
 def metric_of(loss: Divergence | Callable[..., TokenLoss]) -> str:
@@ -109,42 +102,73 @@ def from_support(
     teacher = listed(
         loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
     )
-    return _evaluate(loss, student, teacher, reply_ids, sampler_logp)
+    return evaluate(loss, student, teacher, reply_ids, sampler_logp).loss
 
 
-def _evaluate(
+class Evaluated(NamedTuple):
+    """A loss, with what was read for it."""
+
+    loss: TokenLoss
+    reading: SupportLogProbs | None
+    whole: Whole | None
+
+
+def evaluate(
     loss: Divergence,
     student: FromLogits,
     teacher: LogProbSource | None,
     reply_ids_X: Tensor,
     sampler_logp_X: Tensor | None,
-) -> TokenLoss:
-    """Put the pieces together: an exact sum on the support, a sampled term, or both."""
+    seen: Whole | None = None,
+) -> Evaluated:
+    """Put the pieces together: an exact sum on the support, a sampled term, or both.
+
+    ``seen``: both models, where they have been compared.
+    """
     if teacher is None:
         nll_X = -at_reply(student, reply_ids_X)
-        return TokenLoss(nll_X, nll_X.detach())
+        return Evaluated(TokenLoss(nll_X, nll_X.detach()), None, seen)
     if loss.support == "full":
         assert isinstance(teacher, FromLogits)
-        student_logp_XB, teacher_logp_XB = student.everywhere(), teacher.everywhere()
-        in_support_X = torch.ones_like(reply_ids_X, dtype=torch.bool)
-    else:
-        reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
-        if loss.estimator != "exact":
-            return _estimated(loss, student, teacher, reading, sampler_logp_X)
-        student_logp_XB, teacher_logp_XB = _buckets(loss, reading)
-        in_support_X = ((reading.ids_XK == reply_ids_X.unsqueeze(-1)) & reading.inside_XK).any(-1)
-    surrogate_X = _surrogate(loss, student_logp_XB, teacher_logp_XB)
-    divergence_X = _divergence(loss, student_logp_XB.detach(), teacher_logp_XB)
+        return _on_everything(loss, student, teacher, reply_ids_X, seen)
+    reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
+    if loss.estimator != "exact":
+        out = _estimated(loss, student, teacher, reading, sampler_logp_X, seen)
+        return Evaluated(out, reading, seen)
+    student_logp_XB, teacher_logp_XB = _buckets(loss, reading)
+    surrogate_X = expressions.surrogate(loss, student_logp_XB, teacher_logp_XB)
+    divergence_X = expressions.divergence(loss, student_logp_XB.detach(), teacher_logp_XB)
     if loss.gradient == "score_function":  # the prefix-only scalar, a control
-        surrogate_X = surrogate_X.detach() * at_reply(student, reply_ids_X)
+        surrogate_X = surrogate_X.detach() * reading.reply_logp_X
     if loss.outside == "sampled":
-        student_logp_X = at_reply(student, reply_ids_X)
+        in_support_X = ((reading.ids_XK == reply_ids_X.unsqueeze(-1)) & reading.inside_XK).any(-1)
+        student_logp_X = reading.reply_logp_X
         teacher_logp_X = _teacher_at_reply(loss, teacher, reply_ids_X, ~in_support_X)
         ratio_X = student_logp_X.detach() - teacher_logp_X
         weight_X = ~in_support_X * _importance(loss, student_logp_X, sampler_logp_X)
         surrogate_X = surrogate_X + weight_X * ratio_X * student_logp_X
-        divergence_X = divergence_X + weight_X * _k3(ratio_X)
-    return TokenLoss(surrogate_X, divergence_X)
+        divergence_X = divergence_X + weight_X * expressions.k3(ratio_X)
+    return Evaluated(TokenLoss(surrogate_X, divergence_X), reading, seen)
+
+
+def _on_everything(
+    loss: Divergence,
+    student: FromLogits,
+    teacher: FromLogits,
+    reply_ids_X: Tensor,
+    seen: Whole | None,
+) -> Evaluated:
+    """A loss over the whole vocabulary."""
+    if whole.in_closed_form(loss):
+        seen = whole.whole_loss(loss, student, teacher)
+        out = TokenLoss(student.shaped(seen.surrogate_N), student.shaped(seen.divergence_N))
+        return Evaluated(out, None, seen)
+    student_logp_XV, teacher_logp_XV = student.everywhere(), teacher.everywhere()
+    surrogate_X = expressions.surrogate(loss, student_logp_XV, teacher_logp_XV)
+    divergence_X = expressions.divergence(loss, student_logp_XV.detach(), teacher_logp_XV)
+    if loss.gradient == "score_function":  # the prefix-only scalar, a control
+        surrogate_X = surrogate_X.detach() * at_reply(student, reply_ids_X)
+    return Evaluated(TokenLoss(surrogate_X, divergence_X), None, seen)
 
 
 def _estimated(
@@ -153,24 +177,28 @@ def _estimated(
     teacher: LogProbSource,
     reading: SupportLogProbs,
     sampler_logp_X: Tensor | None,
+    seen: Whole | None,
 ) -> TokenLoss:
     """Losses of the written token's log-ratio l = log p(y) - log q(y) alone."""
     student_logp_X = reading.student_logp_XK.squeeze(-1)
     ratio_X = student_logp_X - reading.teacher_logp_XK.squeeze(-1)
     weight_X = _importance(loss, student_logp_X, sampler_logp_X)
-    divergence_X = weight_X * _k3(ratio_X.detach())
-    value_X = {"k1": lambda x: x, "k2": lambda x: x.square() / 2, "k3": _k3}[loss.estimator](
-        ratio_X
-    )
+    divergence_X = weight_X * expressions.k3(ratio_X.detach())
+    if loss.estimator == "k3":
+        value_X = expressions.k3(ratio_X)
+    else:
+        value_X = ratio_X if loss.estimator == "k1" else ratio_X.square() / 2
     if loss.gradient == "through":
         return TokenLoss(value_X, divergence_X)
     baseline: float | Tensor
     if loss.baseline == "reverse_kl":
         assert isinstance(teacher, FromLogits)
-        baseline = _kl(student.everywhere().detach(), teacher.everywhere())
+        seen = seen or whole.compared(student, teacher)
+        baseline = student.shaped(seen.reverse_kl_N)
     else:
         baseline = float(loss.baseline)
-    return TokenLoss((value_X.detach() - baseline) * weight_X * student_logp_X, divergence_X)
+    coefficient_X = (value_X.detach() - baseline) * weight_X
+    return TokenLoss(coefficient_X * student_logp_X, divergence_X)
 
 
 def _buckets(loss: Divergence, reading: SupportLogProbs) -> tuple[Tensor, Tensor]:
@@ -190,89 +218,6 @@ def _buckets(loss: Divergence, reading: SupportLogProbs) -> tuple[Tensor, Tensor
 def _renormalised(logp_XK: Tensor, inside_XK: Tensor) -> Tensor:
     """Log-probs divided by their mass; an empty support stays empty: it has no mass to spread."""
     return torch.where(inside_XK, logp_XK - logp_XK.logsumexp(-1, keepdim=True), EMPTY)
-
-
-def _surrogate(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
-    """The expression that is differentiated, summed over the buckets."""
-    if loss.direction == "reverse_kl":
-        p_XB, ratio_XB = student_logp_XB.exp(), student_logp_XB - teacher_logp_XB
-        if loss.gradient == "stop_gradient":
-            ratio_XB = ratio_XB.detach()
-        if loss.gradient == "stop_gradient_weight":
-            p_XB = p_XB.detach()
-        terms_XB = p_XB * ratio_XB
-        if loss.outside == "generalised":
-            terms_XB = terms_XB - p_XB + teacher_logp_XB.exp()
-    elif loss.direction == "forward_kl":
-        q_XB = teacher_logp_XB.exp()
-        terms_XB = q_XB * (teacher_logp_XB - student_logp_XB)
-        if loss.outside == "generalised":
-            terms_XB = terms_XB - q_XB + student_logp_XB.exp()
-    else:
-        p_XB, q_XB = student_logp_XB.exp(), teacher_logp_XB.exp()
-        mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
-        student_terms_XB = p_XB * (student_logp_XB - mixed_XB)
-        teacher_terms_XB = q_XB * (teacher_logp_XB - mixed_XB)
-        if loss.direction == "jsd":
-            assert loss.beta is not None
-            terms_XB = loss.beta * teacher_terms_XB + (1 - loss.beta) * student_terms_XB
-        else:
-            terms_XB = teacher_terms_XB if loss.direction == "skew_forward" else student_terms_XB
-    if loss.clip is not None:
-        terms_XB = terms_XB.clamp(max=loss.clip)
-    return terms_XB.sum(-1)
-
-
-@torch.no_grad()
-def _divergence(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
-    """The honest non-negative value on the same buckets."""
-    if loss.direction == "reverse_kl":
-        return _kl(student_logp_XB, teacher_logp_XB)
-    if loss.direction == "forward_kl":
-        value_X = _kl(teacher_logp_XB, student_logp_XB)
-        if loss.outside == "renormalise_teacher":  # undo the masses, of which only one is 1
-            masses_X = teacher_logp_XB.exp().sum(-1) - student_logp_XB.exp().sum(-1)
-            value_X = (value_X + masses_X).clamp(min=0)
-        return value_X
-    mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
-    if loss.direction == "skew_forward":
-        return _kl(teacher_logp_XB, mixed_XB)
-    if loss.direction == "skew_reverse":
-        return _kl(student_logp_XB, mixed_XB)
-    assert loss.beta is not None
-    teacher_part_X = loss.beta * _kl(teacher_logp_XB, mixed_XB)
-    return teacher_part_X + (1 - loss.beta) * _kl(student_logp_XB, mixed_XB)
-
-
-def _mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
-    """Log of the mixture M that JSD and the skewed KLs compare with."""
-    if loss.direction == "jsd":
-        assert loss.beta is not None
-        teacher_weight = loss.beta
-    else:
-        assert loss.alpha is not None
-        teacher_weight = loss.alpha if loss.direction == "skew_forward" else 1 - loss.alpha
-    return torch.logaddexp(
-        teacher_logp_XB + math.log(teacher_weight),
-        student_logp_XB + math.log1p(-teacher_weight),
-    )
-
-
-def _kl(first_logp_XB: Tensor, second_logp_XB: Tensor) -> Tensor:
-    """Generalised KL(a||b) = sum a log(a/b) - a + b: the KL where both masses are equal.
-
-    Every term is non-negative, and near a = b it keeps the digits that a log(a/b) alone loses; the
-    clamp is for rounding only.
-    """
-    a_XB, ratio_XB = first_logp_XB.exp(), first_logp_XB - second_logp_XB
-    near_XB = a_XB * (ratio_XB + torch.expm1(-ratio_XB))
-    far_XB = a_XB * ratio_XB - a_XB + second_logp_XB.exp()
-    return torch.where(ratio_XB.abs() < 0.5, near_XB, far_XB).sum(-1).clamp(min=0)
-
-
-def _k3(ratio: Tensor) -> Tensor:
-    """exp(-l) - 1 + l, non-negative, whose mean over y ~ p is the reverse KL."""
-    return torch.expm1(-ratio.clamp(min=-_K3_MAX_EXPONENT)) + ratio.clamp(min=-_K3_MAX_EXPONENT)
 
 
 def _importance(
@@ -338,7 +283,7 @@ def listed(
             f"support_ids {tuple(ids_XL.shape)}, teacher_logp {tuple(logp_XL.shape)} and reply_ids "
             f"{tuple(reply_ids_X.shape)} must be (..., L), (..., L) and (...)"
         )
-    vocabulary, dtype = student.logits_XV.shape[-1], student.logits_XV.dtype
+    vocabulary, dtype = student.vocabulary, student.logits_XV.dtype
     return FromList(ids_XL, logp_XL, vocabulary, reply_ids_X, reply_teacher_logp, dtype)
 
 

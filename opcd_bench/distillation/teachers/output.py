@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from opcd_bench.distillation import scoring
-from opcd_bench.distillation.losses import diagnostics, functional
-from opcd_bench.distillation.losses.diagnostics import SupportMetrics
+from opcd_bench.distillation.losses import diagnostics
+from opcd_bench.distillation.losses.diagnostics import Measured
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.method import Loss
 from opcd_bench.models.loaded import LoadedModel
-
-_FULL = Divergence(direction="reverse_kl")
-
-Metrics = dict[str, Tensor]
 
 
 class TeacherOutput(Protocol):
@@ -31,7 +26,7 @@ class TeacherOutput(Protocol):
         reply_X: Tensor,
         part: slice,
         sampler_logp_X: Tensor | None,
-    ) -> tuple[TokenLoss, Metrics]:
+    ) -> Measured:
         """The loss and its per-token diagnostics, on the student's logits over the temperature.
 
         ``sampler_logp_X``: the written tokens' log-probs under the sampler, for losses that weight
@@ -54,12 +49,9 @@ class NoOutput:
         reply_X: Tensor,
         part: slice,
         sampler_logp_X: Tensor | None,
-    ) -> tuple[TokenLoss, Metrics]:
+    ) -> Measured:
         """The loss of the student alone, with its entropy."""
-        out = functional.token_loss(loss, student_XV, None, reply_X, sampler_logp=sampler_logp_X)
-        with torch.no_grad():
-            logp_XV = student_XV.log_softmax(-1)
-            return out, {"student_entropy": -(logp_XV.exp() * logp_XV).sum(-1)}
+        return diagnostics.measured_alone(loss, student_XV, reply_X)
 
     def check_targets(self, target_N: Tensor) -> None:
         """Nothing was scored, so nothing can be out of line."""
@@ -80,24 +72,16 @@ class FullOutput:
         reply_X: Tensor,
         part: slice,
         sampler_logp_X: Tensor | None,
-    ) -> tuple[TokenLoss, Metrics]:
+    ) -> Measured:
         """The loss between two distributions; ``reverse_kl`` is the full one, whatever the loss.
 
         So the curves of different losses can be laid over each other.
         """
         with torch.no_grad():
-            states_XH = self.states.states_NH[part]
-            teacher_XV = scoring.logits(self.teacher, states_XH) / self.temperature
-        out = functional.token_loss(
+            teacher_XV = scoring.logits(self.teacher, self.states.states_NH[part], self.temperature)
+        return diagnostics.measured(
             loss, student_XV, teacher_XV, reply_X, sampler_logp=sampler_logp_X
         )
-        with torch.no_grad():
-            own_XV = student_XV.detach()
-            reads = isinstance(loss, Divergence) and loss.teacher_needs != "none"
-            coordinates: Any = loss if reads else _FULL
-            values = diagnostics.support_metrics(own_XV, teacher_XV, coordinates, reply_X)
-            full_X = functional.token_loss(_FULL, own_XV, teacher_XV, reply_X).divergence
-        return out, {**_known(values), "reverse_kl": full_X}
 
     def check_targets(self, target_N: Tensor) -> None:
         """Told and plain passes are of the same tokens."""
@@ -127,7 +111,7 @@ class ListedOutput:
         reply_X: Tensor,
         part: slice,
         sampler_logp_X: Tensor | None,
-    ) -> tuple[TokenLoss, Metrics]:
+    ) -> Measured:
         """The loss on the list; the full reverse KL and the teacher's entropy stay unknown.
 
         Log-probs over the temperature are right up to a constant, which renormalised losses (the
@@ -136,7 +120,7 @@ class ListedOutput:
         assert isinstance(loss, Divergence)
         ids_XL, own_X = self.ids_NL[part], self.own_logp_N[part] / self.temperature
         logp_XL = self.logp_NL[part] / self.temperature
-        out = functional.from_support(
+        out = diagnostics.measured_from_support(
             loss,
             student_XV,
             ids_XL,
@@ -145,19 +129,11 @@ class ListedOutput:
             reply_teacher_logp=own_X,
             sampler_logp=sampler_logp_X,
         )
-        values = diagnostics.support_metrics_from_support(
-            student_XV.detach(), ids_XL, logp_XL, loss, reply_X, reply_teacher_logp=own_X
-        )
-        found = _known(values)
         if not self.likeliest:
-            found.pop("top_k_overlap", None)
-        return out, found
+            out.metrics.pop("top_k_overlap", None)
+        return out
 
     def check_targets(self, target_N: Tensor) -> None:
         """As many positions as there are reply tokens."""
         if len(target_N) != len(self.own_logp_N):
             raise AssertionError("the listed log-probs are not of the same reply tokens")
-
-
-def _known(values: SupportMetrics) -> Metrics:
-    return {key: value for key, value in values._asdict().items() if value is not None}

@@ -11,6 +11,7 @@ import torch
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.whole import in_closed_form
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.scoring import head_chunk
 from opcd_bench.errors import ModelError
@@ -251,15 +252,15 @@ def activation_bytes(shape: Shape, length: int, suite: Suite, on_gpu: bool) -> i
 def head_copies(method: Method) -> int:
     """Float32 copies of a chunk's logits at the peak, forward and backward, metrics included.
 
-    As measured (opcd 10.3, full vocabulary 12.5, JSD 16.0, likelihood 4.8) and rounded up.
+    As measured (both models' logits and a gradient 3.1, likelihood 2.1; a loss that autograd
+    differentiates over the whole vocabulary 7 to 16) and rounded up.
     """
     loss = method.loss
-    if isinstance(loss, Divergence) and loss.teacher_needs == "none":
-        return 5
-    listed = isinstance(loss, Divergence) and loss.teacher_needs != "F"
-    if isinstance(loss, Divergence) and listed and loss.direction in ("reverse_kl", "forward_kl"):
-        return 11
-    return 17
+    if not isinstance(loss, Divergence):
+        return 17
+    if loss.teacher_needs == "none":
+        return 3
+    return 17 if loss.support == "full" and not in_closed_form(loss) else 4
 
 
 def peak(found: Iterable[MemoryPart]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import shared_questions, suite_runner
+from opcd_bench.runner import registry, shared_questions, suite_runner
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain

@@ -195,9 +195,9 @@ def test_logits_in_the_loss_follow_the_costliest_method(shape):
     copies = {
         m: head_copies(registry.method(m)) for m in ("sft_context", "opcd", "opcd_full", "jsd")
     }
-    assert copies == {"sft_context": 5, "opcd": 11, "opcd_full": 17, "jsd": 17}
+    assert copies == {"sft_context": 3, "opcd": 4, "opcd_full": 4, "jsd": 4}
     found = sizes(shape, methods=("sft_context", "opcd"), micro_batch_size=2)
-    assert found["logits in the loss"] == 2 * 20 * 259 * 4 * 11
+    assert found["logits in the loss"] == 2 * 20 * 259 * 4 * 4
 
 
 def test_the_peak_of_a_phase_is_what_is_always_there_and_its_own(shape):
