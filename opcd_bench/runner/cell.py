@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,12 +16,11 @@ from opcd_bench.distillation.replies import ReplySampler, StepReplies
 from opcd_bench.distillation.trainer import StepReport, TrainingCore
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed
-from opcd_bench.evaluation.scores import Score
 from opcd_bench.models import card
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.models.merged import as_published
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
+from opcd_bench.runner.cell_scores import CellScores
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Resources
@@ -31,8 +29,6 @@ from opcd_bench.seeds import seed_of
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_dir import RunDir
 
-WHOLE = "whole-"
-"""Before the names of samples that are kept until the end, should their step be chosen."""
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
 
 
@@ -65,10 +61,6 @@ def choose_step(suite: Suite, dev: Mapping[int, float | None]) -> Choice:
     )
 
 
-def _whole(task: str, step: int) -> str:
-    return f"{WHOLE}{task}-step_{step:06d}"
-
-
 class CellRun:
     """One cell in its run directory, from wherever an earlier attempt left it."""
 
@@ -95,6 +87,7 @@ class CellRun:
             method, task, self.suite, cell.seed, self.student, self.engine, resources.told_replies
         )
         self.core = TrainingCore(self.student, self.suite, cell.learning_rate)
+        self.scores = CellScores(cell, task, resources, run_dir, self.student, self.engine)
         self.counters = dict.fromkeys(COUNTERS, 0)
 
     def run(self) -> None:
@@ -102,7 +95,7 @@ class CellRun:
         step = self._resume()
         last = self.suite.max_steps
         with self.console.phase(self._title(), last, "steps", done=step) as phase:
-            if step == 0 and not self._evaluated(0):
+            if step == 0 and not self.scores.evaluated(0):
                 self._evaluate(0)
             while step < last:
                 divergence = self._train(step)
@@ -205,88 +198,9 @@ class CellRun:
             **self.counters,
         }
 
-    # --- scoring --------------------------------------------------------------------------------
-
     def _evaluate(self, step: int) -> None:
-        """Dev, and retention if the suite says so, into evals.jsonl. Never reads test."""
-        references = self.resources.references
         with explain_out_of_memory("scoring", self.suite):
-            if step == 0:
-                with self._clock(step, "dev"):
-                    self._record(step, references.base(self.task, "dev", self.cell.seed))
-                if self.suite.eval_retention:
-                    with self._clock(step, "retention"):
-                        for measured in references.base_retention():
-                            self._record(step, measured)
-                return
-            with self._published() as (loaded, engine):
-                with self._clock(step, "dev"):
-                    dev = references.score(self.task, "dev", loaded, engine, self.cell.seed)
-                self._record(step, dev)
-                if self.suite.eval_retention:
-                    with self._clock(step, "retention"):
-                        retained = references.retention(loaded, engine)
-                    for measured in retained:
-                        self._record(step, measured)
-                        self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
-
-    @contextmanager
-    def _published(self) -> Iterator[tuple[LoadedModel, Engine]]:
-        """What is scored: the student as a checkpoint publishes it, and its engine."""
-        with as_published(self.student) as loaded:
-            same = loaded is self.student
-            yield loaded, self.engine if same else self.resources.models.engine(loaded)
-
-    def _retention_at(self, step: int, loaded: LoadedModel, engine: Engine) -> Sequence[Score]:
-        """Retention of the chosen step: as it was measured on the way, if it was."""
-        references = self.resources.references
-        if step == 0:
-            return references.base_retention()
-        names = [_whole(name, step) for name in self.suite.retention]
-        if set(names) <= set(self.run_dir.sample_names()):
-            return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
-        return references.retention(loaded, engine)
-
-    @contextmanager
-    def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:
-        """A row of timing.jsonl for what is no optimiser step."""
-        began = time.perf_counter()
-        yield
-        seconds = time.perf_counter() - began
-        self.run_dir.timing({"step": step, "phase": phase, "seconds": seconds, "final": final})
-
-    def _record(self, step: int, measured: Score, *, final: bool = False) -> None:
-        for metric, value in measured.metrics.items():
-            self.run_dir.eval(
-                {
-                    "step": step,
-                    "task": measured.task,
-                    "split": measured.split,
-                    "metric": metric,
-                    "value": value,
-                    "primary": metric == measured.primary,
-                    "n": measured.n,
-                    "n_unscored": measured.n_unscored,
-                    "protocol_hash": measured.protocol_hash,
-                    "final": final,
-                }
-            )
-        if not final:
-            scores = [sample["score"] for sample in measured.samples]
-            self.run_dir.samples(
-                f"scores-{measured.task}-step_{step:06d}",
-                [{"task": measured.task, "split": measured.split, "scores": scores}],
-            )
-
-    def _evaluated(self, step: int) -> bool:
-        return any(row["step"] == step for row in self.run_dir.read("evals"))
-
-    def _dev_by_step(self) -> dict[int, float | None]:
-        return {
-            row["step"]: row["value"]
-            for row in self.run_dir.read("evals")
-            if row["split"] == "dev" and row["task"] == self.task.name and row["primary"]
-        }
+            self.scores.on_the_way(step)
 
     # --- checkpoints ----------------------------------------------------------------------------
 
@@ -305,7 +219,7 @@ class CellRun:
         if self.suite.keep_checkpoints != "all":
             keep = {step}
             if self.suite.choose == "dev":
-                keep.add(choose_step(self.suite, self._dev_by_step()).step)
+                keep.add(choose_step(self.suite, self.scores.dev_by_step()).step)
             elif self.suite.choose != "last":
                 keep.add(int(self.suite.choose))
             self.run_dir.drop_checkpoints(keep)
@@ -328,29 +242,14 @@ class CellRun:
 
     def _finish(self) -> None:
         """Choose on dev, then score test once, store every sample, and seal."""
-        choice = choose_step(self.suite, self._dev_by_step())
+        choice = choose_step(self.suite, self.scores.dev_by_step())
         self.run_dir.event("chosen", step=choice.step, rule=choice.rule)
         self._load_weights(choice.step)
         with (
             self.console.phase(f"{self._title()}: test", None, "samples"),
             explain_out_of_memory("scoring", self.suite),
         ):
-            references = self.resources.references
-            with self._published() as (loaded, engine):
-                with self._clock(choice.step, "test", final=True):
-                    test = references.score(
-                        self.task, "test", loaded, engine, self.cell.seed, final=True
-                    )
-                self._record(choice.step, test, final=True)
-                self.run_dir.samples("test", test.samples)
-                with self._clock(choice.step, "retention", final=True):
-                    retained = self._retention_at(choice.step, loaded, engine)
-            for measured in retained:
-                self._record(choice.step, measured, final=True)
-                self.run_dir.samples(f"retention-{measured.task}", measured.samples)
-            with self._clock(choice.step, "references", final=True):
-                anchors = references.of_cell(self.task, self.cell.seed)
-        self.run_dir.drop_samples(WHOLE)
+            anchors = self.scores.at_the_end(choice.step)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {
