@@ -157,6 +157,8 @@ def main() -> None:
         loss = named(name, **LOSSES[name])
 
         def ours(x: Tensor, loss: Divergence = loss) -> Tensor:
+            if loss.teacher_needs == "none":
+                return diagnostics.measured_alone(loss, x, reply_N).loss.surrogate
             return diagnostics.measured(loss, x, teacher_NV, reply_N).loss.surrogate
 
         def theirs(x: Tensor, loss: Divergence = loss) -> Tensor:

@@ -13,8 +13,16 @@ _SMALL = 0.01  # nats: below it the rounding of a sum of large terms would show
 _K3_MAX_EXPONENT = 80.0  # exp of it is near float32's end; P(ratio beyond) is below e^-80
 
 
-def surrogate(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
-    """The expression that is differentiated, summed over the buckets, shape (...)."""
+def surrogate(
+    loss: Divergence,
+    student_logp_XB: Tensor,
+    teacher_logp_XB: Tensor,
+    mixed_XB: Tensor | None = None,
+) -> Tensor:
+    """The expression that is differentiated, summed over the buckets, shape (...).
+
+    ``mixed_XB``: what `mixture` gives, where it is there already.
+    """
     if loss.direction == "reverse_kl":
         p_XB, ratio_XB = student_logp_XB.exp(), student_logp_XB - teacher_logp_XB
         if loss.gradient == "stop_gradient":
@@ -30,15 +38,18 @@ def surrogate(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor
         if loss.outside == "generalised":
             terms_XB = terms_XB - q_XB + student_logp_XB.exp()
     else:
-        terms_XB = _mixture_terms(loss, student_logp_XB, teacher_logp_XB)
+        if mixed_XB is None:
+            mixed_XB = mixture(loss, student_logp_XB, teacher_logp_XB)
+        terms_XB = _mixture_terms(loss, student_logp_XB, teacher_logp_XB, mixed_XB)
     if loss.clip is not None:
         terms_XB = terms_XB.clamp(max=loss.clip)
     return terms_XB.sum(-1)
 
 
-def _mixture_terms(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+def _mixture_terms(
+    loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor, mixed_XB: Tensor
+) -> Tensor:
     """What JSD and the skewed KLs sum."""
-    mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
     if loss.direction == "skew_reverse":
         return student_logp_XB.exp() * (student_logp_XB - mixed_XB)
     teacher_terms_XB = teacher_logp_XB.exp() * (teacher_logp_XB - mixed_XB)
@@ -59,7 +70,7 @@ def slope(loss: Divergence, student_logp_XV: Tensor, teacher_logp_XV: Tensor) ->
         return (student_logp_XV - teacher_logp_XV).mul_(student_logp_XV.exp())
     if loss.direction == "forward_kl":
         return teacher_logp_XV.exp().neg_()
-    mixed_XV = _mixture(loss, student_logp_XV, teacher_logp_XV)
+    mixed_XV = mixture(loss, student_logp_XV, teacher_logp_XV)
     p_XV, ratio_XV = student_logp_XV.exp(), student_logp_XV - mixed_XV
     if loss.direction == "jsd":
         assert loss.beta is not None
@@ -71,7 +82,12 @@ def slope(loss: Divergence, student_logp_XV: Tensor, teacher_logp_XV: Tensor) ->
 
 
 @torch.no_grad()
-def divergence(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+def divergence(
+    loss: Divergence,
+    student_logp_XB: Tensor,
+    teacher_logp_XB: Tensor,
+    mixed_XB: Tensor | None = None,
+) -> Tensor:
     """The honest non-negative value on the same buckets, shape (...)."""
     if loss.direction == "reverse_kl":
         return kl(student_logp_XB, teacher_logp_XB)
@@ -81,17 +97,19 @@ def divergence(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tenso
             masses_X = teacher_logp_XB.exp().sum(-1) - student_logp_XB.exp().sum(-1)
             value_X = (value_X + masses_X).clamp(min=0)
         return value_X
-    mixed_XB = _mixture(loss, student_logp_XB, teacher_logp_XB)
+    if mixed_XB is None:
+        mixed_XB = mixture(loss, student_logp_XB, teacher_logp_XB)
     if loss.direction == "skew_forward":
         return kl(teacher_logp_XB, mixed_XB)
     if loss.direction == "skew_reverse":
         return kl(student_logp_XB, mixed_XB)
     assert loss.beta is not None
-    teacher_part_X = loss.beta * kl(teacher_logp_XB, mixed_XB)
-    return teacher_part_X + (1 - loss.beta) * kl(student_logp_XB, mixed_XB)
+    both_XB = mixed_XB.exp()
+    teacher_part_X = loss.beta * kl(teacher_logp_XB, mixed_XB, second_XB=both_XB)
+    return teacher_part_X + (1 - loss.beta) * kl(student_logp_XB, mixed_XB, second_XB=both_XB)
 
 
-def _mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
+def mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
     """Log of the mixture M that JSD and the skewed KLs compare with."""
     if loss.direction == "jsd":
         assert loss.beta is not None

@@ -158,9 +158,10 @@ class _Read(torch.autograd.Function):
         pull_NK, share_N = grads[0], grads[0].sum(-1)
         if tail:
             inside_NK, left_N = tail
-            share_N = share_N + grads[1]
             nothing_N = left_N == -math.inf
-            left_N, push_N = (x.masked_fill(nothing_N, 0.0) for x in (left_N, grads[1]))
+            # a mass of nothing or of everything is what it is, whatever the logits
+            push_N = grads[1].masked_fill(nothing_N | ~inside_NK.any(-1), 0.0)
+            share_N, left_N = share_N + push_N, left_N.masked_fill(nothing_N, 0.0)
         gradient_NV = torch.empty_like(logits_NV)
         for part in blocks(logits_NV):
             p_RV = (logits_NV[part] - total_N[part, None]).exp_()

@@ -77,11 +77,13 @@ def _values(loss: Divergence, student_RV: Tensor, teacher_RV: Tensor) -> Whole:
     teacher_logp_RV = floored(teacher_RV - teacher_total_R[:, None], teacher=True)
     p_RV, q_RV = student_logp_RV.exp(), teacher_logp_RV.exp()
     reverse_kl_R = expressions.kl(student_logp_RV, teacher_logp_RV, p_RV, q_RV)
-    divergence_R = reverse_kl_R
+    divergence_R, mixed_RV = reverse_kl_R, None
+    if loss.direction not in ("reverse_kl", "forward_kl"):
+        mixed_RV = expressions.mixture(loss, student_logp_RV, teacher_logp_RV)
     if loss.direction != "reverse_kl":
-        divergence_R = expressions.divergence(loss, student_logp_RV, teacher_logp_RV)
+        divergence_R = expressions.divergence(loss, student_logp_RV, teacher_logp_RV, mixed_RV)
     return Whole(
-        expressions.surrogate(loss, student_logp_RV, teacher_logp_RV),
+        expressions.surrogate(loss, student_logp_RV, teacher_logp_RV, mixed_RV),
         divergence_R,
         student_total_R,
         teacher_total_R,
