@@ -111,6 +111,19 @@ class Settings(BaseModel):
 
     model: str = identity("micro", help="Student: Hub id, local folder, or 'micro' (built in).")
     revision: str | None = identity(None, help="Revision of a Hub model.")
+    model_dir: str | None = runtime(
+        None,
+        help="Folder with local models, in place of the Hub: FOLDER/OWNER/NAME is the Hub's "
+        "OWNER/NAME. None: the environment variable OPCD_BENCH_MODEL_DIR, if it is set.",
+    )
+    model_weights: str | None = later(
+        None,
+        help="SHA-256 of the weights that `model_dir` has for `model`. Set by `model_dir`.",
+    )
+    teacher_weights: str | None = later(
+        None,
+        help="SHA-256 of the weights that `model_dir` has for `teacher_model`. Set by `model_dir`.",
+    )
     teacher_model: str | None = identity(
         None, help="A larger teacher, for methods with weights='larger': Hub id or local folder."
     )

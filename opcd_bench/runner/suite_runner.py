@@ -17,7 +17,7 @@ from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import grid, model_folders, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -195,7 +195,9 @@ def _tell(outcome: Outcome, console: Reporter) -> None:
 def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
     folder = resources.suite_dir.path / "trackers" / cell.name
-    described = environment.describe(device=str(resources.models.initial.device))
+    described = environment.describe(
+        model=model_folders.origin(resources.suite), device=str(resources.models.initial.device)
+    )
     with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
