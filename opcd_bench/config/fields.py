@@ -256,7 +256,8 @@ class Settings(BaseModel):
     retention: tuple[str, ...] = identity(
         ("ifeval_micro",),
         help="Tasks that show what is forgotten, by name: lm-eval tasks or this project's. They "
-        "are never trained on.",
+        "are never trained on. Also drift (KL from the base model on its own responses to them), "
+        "loss_gsm8k and loss_wikitext (loss on texts).",
     )
     retention_items: int | None = identity(None, help="Items per retention task (None: all).", ge=1)
     retention_max_completion_length: int = identity(

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from opcd_bench.rollout.engine import Engine, Sampling
 
 
+FOLLOWED = "instructions_followed"
+"""Share of a prompt's instructions that are followed, strictly; averaged over the prompts."""
+
+BY_PROMPT = frozenset({"ifeval_micro"})
+"""Tasks that are scored by whole prompts, as stored results have them."""
+
+
 def measure(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -39,7 +46,8 @@ def measure(
     """Score the model on lm-eval tasks by name, through ``lm_eval.simple_evaluate``.
 
     ``metrics``: lm-eval's name (with its filter, unless that is ``none``) -> value, and of tasks
-    like IFEval ``<instruction type> strict``. ``samples``: besides what every score's have,
+    like IFEval ``<instruction type> strict``; of these `FOLLOWED` is the primary one, unless they
+    are in `BY_PROMPT`. ``samples``: besides what every score's have,
     ``doc_id``, ``prompt`` (as the model read it), ``reply`` (as it was written; None for tasks that
     score given answers), ``graded`` (without thinking and stop strings), ``finish``, ``filter``,
     ``values`` (metric -> value) and ``instruction_ids``. ``details``: ``protocol`` (all that the
@@ -117,6 +125,8 @@ def _one(
     hashed = task_hash(task)
     samples = [_sample(row, lm.written.get((name, row["doc_id"]))) for row in raw["samples"][name]]
     metrics = _metrics(raw["results"][name])
+    if name not in BY_PROMPT:
+        metrics |= _with_shares(samples)
     by_instruction = _by_instruction(samples)
     protocol = {
         "task": name,
@@ -131,6 +141,8 @@ def _one(
         "chat_template": text_digest(str(tokenizer.chat_template)),
     }
     primary = _primary(metrics)
+    if primary == FOLLOWED:
+        protocol["primary"] = FOLLOWED
     return Score(
         task=name,
         split="retention",
@@ -155,10 +167,29 @@ def _one(
 
 
 def _primary(metrics: Mapping[str, float]) -> str:
-    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
+    """The metric that tables show: IFEval's share of instructions, else the first."""
+    if FOLLOWED in metrics:
+        return FOLLOWED
     return next(
         (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
     )
+
+
+def _with_shares(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`FOLLOWED` of the samples, which get their own values of it; nothing without instructions.
+
+    A sample keeps the verdict on the whole prompt under ``beside``: tables show both.
+    """
+    shares = []
+    for sample in samples:
+        values = sample["values"]
+        if "instruction_ids" not in sample or "inst_level_strict_acc" not in values:
+            return {}
+        followed = values["inst_level_strict_acc"]
+        values[FOLLOWED] = sum(followed) / len(followed)
+        sample["beside"] = {"whole prompts": float(values["prompt_level_strict_acc"])}
+        shares.append(values[FOLLOWED])
+    return {FOLLOWED: sum(shares) / len(shares)} if shares else {}
 
 
 def _of_metric(

@@ -308,7 +308,7 @@ class CellRun:
             self.run_dir.samples("test", test.samples)
             for measured in self._retention(choice.step == 0):
                 self._record(choice.step, measured, final=True)
-                self.run_dir.samples(f"retention-{measured.task}", measured.samples)
+                self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
             references = self.resources.references.of_cell(self.task, self.cell.seed)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from opcd_bench.config import rules
+from opcd_bench.config import measures, rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
-from opcd_bench.evaluation import retention
+from opcd_bench.evaluation import held_out, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
@@ -67,7 +67,10 @@ def plugins(suite: Suite) -> Plan:
     for task in tasks.values():
         assert_disjoint(task)
     ours = registry.plugin_files(registry.TASKS_PACKAGE)
-    retention.check_names([name for name in suite.retention if name not in ours])
+    known = {*ours, *measures.names()}
+    retention.check_names([name for name in suite.retention if name not in known])
+    for name in filter(measures.HELD_OUT.__contains__, suite.retention):
+        held_out.texts(name, suite.data_dir)
     return Plan(suite, methods, tasks)
 
 

@@ -43,5 +43,7 @@ ROWS = [
         ("model.safetensors", "damaged"),
         {"m/a/b/model.safetensors": "hello, these are no weights"},
     ),
+    Row(f"{RUN} --retention drift", ("drift", "add one that asks for responses")),
+    Row(f"{RUN} --retention drift,loss_gsm8k", ("drift", "ifeval_micro")),
     Row("doctor --model-dir none", ("there is no folder none",)),
 ]
