@@ -44,6 +44,11 @@ def test_drift_of_the_base_itself_is_exactly_zero(tiny_loaded):
     assert again.protocol_hash == base.protocol_hash and again.n == 3
 
 
+def _distribution(loaded, ids, at):
+    with torch.no_grad():
+        return torch.softmax(loaded.model(ids).logits[0, at, : loaded.vocab_size].double(), -1)
+
+
 def test_drift_is_the_kl_that_enumeration_gives(tiny_loaded, moved):
     base = drift.of_base(tiny_loaded, [asked(LM_EVAL, TURNS)])
     found = drift.measure(tiny_loaded, moved, base)
@@ -91,7 +96,7 @@ def test_the_loss_is_that_of_transformers_on_the_worked_solution(tiny_loaded, tm
     start = tiny_loaded.eos_ids[0] if start is None else start
     text = "What is 1 + 1?\nIt is 2.\n#### 2"
     ids = torch.tensor([[start, *tiny_loaded.tokenizer(text)["input_ids"]]])
-    loss = float(tiny_loaded.model(ids, labels=ids).loss)
+    loss = tiny_loaded.model(ids, labels=ids).loss.item()
     assert found.metrics["loss"] == pytest.approx(loss, abs=1e-5)
     assert (found.split, found.primary, found.n) == ("nats", "loss", 1)
 
