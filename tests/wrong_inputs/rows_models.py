@@ -43,7 +43,13 @@ ROWS = [
         ("model.safetensors", "damaged"),
         {"m/a/b/model.safetensors": "hello, these are no weights"},
     ),
-    Row(f"{RUN} --retention drift", ("drift", "add one that asks for responses")),
-    Row(f"{RUN} --retention drift,loss_gsm8k", ("drift", "ifeval_micro")),
+    Row(
+        "run --retention drift --dry-run --tasks rule_math --methods opcd",
+        ("drift", "add one that asks for responses"),
+    ),
+    Row(
+        "run --retention drift,loss_gsm8k --dry-run --tasks rule_math --methods opcd",
+        ("drift", "ifeval_micro"),
+    ),
     Row("doctor --model-dir none", ("there is no folder none",)),
 ]

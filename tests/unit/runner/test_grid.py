@@ -113,13 +113,13 @@ CHANGES = {
     "retention_items": 10, "retention_max_completion_length": 80, "history": "full",
     "experience": {"items": 3}, "round": 2,
     "engine": "vllm", "teacher_engine": "vllm", "missing_ids": "drop", "enable_thinking": True,
-    "optim": "adamw_8bit", "lora_rank": 8,
+    "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
-    "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
+    "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data", "model_dir": "models",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
