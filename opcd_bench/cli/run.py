@@ -20,7 +20,7 @@ from opcd_bench.runner.rounds import any_suite
 SETTINGS = (
     "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
     "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
-    "history", "retention", "rounds", "data_dir", "report_to",
+    "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
 )  # fmt: skip
 """The settings of a suite that are options of their own; all others are given by ``--set``."""
 

@@ -28,6 +28,7 @@ class ModelSettings(Declared):
     model: str = same("model", "Model: Hub id, local folder, or 'micro' (built in).")
     history: Literal["last", "full"] = same("history")
     data_dir: str | None = same("data_dir")
+    model_dir: str | None = same("model_dir")
     revision: str | None = same("revision")
     device: str = same("device")
     dtype: Literal["auto", "float32", "bfloat16"] = same(

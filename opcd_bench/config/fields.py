@@ -140,6 +140,20 @@ class Settings(BaseModel):
         "micro", help="Student: Hub id, local folder, or 'micro' (built in).", min_length=1
     )
     revision: str | None = identity(None, help="Revision of a Hub model.", min_length=1)
+    model_dir: str | None = runtime(
+        None,
+        help="Folder with local models, in place of the Hub: FOLDER/OWNER/NAME is the Hub's "
+        "OWNER/NAME. None: the environment variable OPCD_BENCH_MODEL_DIR, if it is set.",
+        min_length=1,
+    )
+    model_weights: str | None = later(
+        None,
+        help="SHA-256 of the weights that `model_dir` has for `model`. Set by `model_dir`.",
+    )
+    teacher_weights: str | None = later(
+        None,
+        help="SHA-256 of the weights that `model_dir` has for `teacher_model`. Set by `model_dir`.",
+    )
     teacher_model: str | None = identity(
         None,
         help="A larger teacher, for methods with weights='larger': Hub id or local folder.",
@@ -299,7 +313,8 @@ class Settings(BaseModel):
     retention: tuple[str, ...] = identity(
         ("ifeval_micro",),
         help="Tasks that show what is forgotten, by name: lm-eval tasks or this project's. They "
-        "are never trained on.",
+        "are never trained on. Also drift (KL from the base model on its own responses to them), "
+        "loss_gsm8k and loss_wikitext (loss on texts).",
     )
     retention_items: int | None = identity(
         None, help="Items per retention task (None: all).", ge=1, le=COUNT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from opcd_bench.config import bounds, validated
+from opcd_bench.config import bounds, measures, validated
 from opcd_bench.config.fields import Settings
 
 TASK_FIELDS = (
@@ -51,6 +51,12 @@ def refuse_inconsistent(suite: Settings) -> None:
             f"{', '.join(sorted(trained))} cannot be trained on and be a retention task of the "
             "same suite: its test split would be scored before the checkpoint is chosen. Remove "
             "it from tasks or from retention"
+        )
+    if measures.DRIFT in suite.retention and all(map(measures.is_measure, suite.retention)):
+        raise ValueError(
+            f"retention: {measures.DRIFT} is measured on the base model's responses to the other "
+            "retention tasks, and there is none; add one that asks for responses: "
+            f"retention = ['ifeval_micro', '{measures.DRIFT}']"
         )
     for field in ("lora_alpha", "lora_target_modules"):
         default = type(suite).model_fields[field].default

@@ -41,7 +41,8 @@ def measure(
     """Score the model on lm-eval tasks by name, through ``lm_eval.simple_evaluate``.
 
     ``metrics``: lm-eval's name (with its filter, unless that is ``none``) -> value, and of tasks
-    like IFEval ``<instruction type> strict``. ``samples``: besides what every score's have,
+    like IFEval ``<instruction type> strict``; of these `results.FOLLOWED` is the primary
+    one, unless they are in `results.BY_PROMPT`. ``samples``: besides what every score's have,
     ``doc_id``, ``prompt`` (as the model read it), ``reply`` (as it was written; None for tasks that
     score given answers), ``graded`` (without thinking and stop strings), ``finish``, ``filter``,
     ``values`` (metric -> value) and ``instruction_ids``. ``details``: ``protocol`` (all that the
@@ -183,6 +184,8 @@ def _one(
         for row in raw["samples"][name]
     ]
     metrics = results.metrics(raw["results"][name])
+    if name not in results.BY_PROMPT:
+        metrics |= results.with_shares(samples)
     by_instruction = results.by_instruction(samples)
     protocol = {
         "task": name,
@@ -197,6 +200,8 @@ def _one(
         "chat_template": text_digest(str(tokenizer.chat_template)),
     }
     primary = results.primary(metrics)
+    if primary == results.FOLLOWED:
+        protocol["primary"] = primary
     return Score(
         task=name,
         split="retention",

@@ -6,12 +6,37 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+FOLLOWED = "instructions_followed"
+"""Share of a prompt's instructions that are followed, strictly; averaged over the prompts."""
+
+BY_PROMPT = frozenset({"ifeval_micro"})
+"""Tasks that are scored by whole prompts, as stored results have them."""
+
 
 def primary(metrics: Mapping[str, float]) -> str:
-    """The metric that tables show: IFEval's prompt-level strict accuracy, else the first."""
+    """The metric that tables show: IFEval's share of instructions, else the first."""
+    if FOLLOWED in metrics:
+        return FOLLOWED
     return next(
         (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
     )
+
+
+def with_shares(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`FOLLOWED` of the samples, which get their own values of it; nothing without instructions.
+
+    A sample keeps the verdict on the whole prompt under ``beside``: tables show both.
+    """
+    shares = []
+    for sample in samples:
+        values = sample["values"]
+        if "instruction_ids" not in sample or "inst_level_strict_acc" not in values:
+            return {}
+        followed = values["inst_level_strict_acc"]
+        values[FOLLOWED] = sum(followed) / len(followed)
+        sample["beside"] = {"whole prompts": float(values["prompt_level_strict_acc"])}
+        shares.append(values[FOLLOWED])
+    return {FOLLOWED: sum(shares) / len(shares)} if shares else {}
 
 
 def of_metric(

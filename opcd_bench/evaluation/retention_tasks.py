@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from opcd_bench.config import measures
 from opcd_bench.envs import data_files
 from opcd_bench.errors import DataError, UnknownName
 from opcd_bench.evaluation import ifeval
@@ -44,7 +45,10 @@ def index_with(name: str) -> TaskManager:
             )
         near = difflib.get_close_matches(name, manager.all_subtasks, n=5, cutoff=0.5)
         raise UnknownName(
-            "retention task", name, {*near, "ifeval", "ifeval_micro"}, "All: `lm_eval ls subtasks`."
+            "retention task",
+            name,
+            {*near, "ifeval", "ifeval_micro", *measures.names()},
+            "All of lm-eval: `lm_eval ls subtasks`.",
         )
     return manager
 

@@ -12,6 +12,8 @@ from opcd_bench.config.commands import ModelSettings
 from opcd_bench.hashing import text_digest
 from opcd_bench.models import loading, saving
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.model_dir import given
+from opcd_bench.models.source import source_of
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
@@ -35,6 +37,7 @@ def opened(settings: ModelSettings, date: str | None = None) -> Reader:
     ``threads`` is how many a CPU's products take, for the whole process.
     """
     model, revision = settings.model, settings.revision
+    folders = given(settings.model_dir)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     loaded = loading.load(
@@ -45,12 +48,14 @@ def opened(settings: ModelSettings, date: str | None = None) -> Reader:
         enable_thinking=settings.enable_thinking,
         trust_remote_code=settings.trust_remote_code,
         date=date,
+        model_dir=folders,
     )
     identity = identity_of(model, loaded)
     if settings.engine == "hf":
         return Reader(loaded, HFEngine(loaded, batch_size=settings.batch_size), identity)
     if settings.vllm_url is None:
-        vllm = started(loaded, model, revision=revision, most_ids=0, options={}, role="writer")
+        source = source_of(model, allow_pickle=True, model_dir=folders)
+        vllm = started(loaded, source, revision=revision, most_ids=0, options={}, role="writer")
     else:
         server = VLLMServer(settings.vllm_url)
         server.check_tokenizer(loaded.tokenizer, model)

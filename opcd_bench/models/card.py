@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opcd_bench.config.measures import NATS
 from opcd_bench.models.source import MICRO
 from opcd_bench.version import __version__
 
@@ -20,7 +21,7 @@ def card(config: Mapping[str, Any], evals: Sequence[Mapping[str, Any]], step: in
     The same run gives the same text: there is no date in it.
     """
     method, task, suite = config["method"], config["task"], config["suite"]
-    rows = [row for row in evals if row["primary"] and not row["final"]]
+    rows = [row for row in evals if row["primary"] and not row["final"] and row["split"] != NATS]
     before, now = ([row for row in rows if row["step"] == at] for at in (0, step))
     lines = [
         *_front_matter(suite["model"]),
@@ -67,6 +68,8 @@ def _front_matter(model: str) -> list[str]:
 def _origin(suite: Mapping[str, Any]) -> str:
     """What training began from: a model, or what an earlier round made of it."""
     model = f"`{suite['model']}`"
+    if suite.get("model_weights") is not None:
+        model += f" (local weights with the SHA-256 {suite['model_weights']})"
     if suite.get("begin_weights") is None:
         return model
     return f"the checkpoint that the rounds before round {suite['round']} made of {model}"

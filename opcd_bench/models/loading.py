@@ -61,18 +61,19 @@ def load(
     enable_thinking: bool = False,
     allow_pickle: bool = False,
     date: str | None = None,
+    model_dir: str | None = None,
 ) -> LoadedModel:
     """The model called ``name``: a Hub id, a folder, or ``micro``.
 
-    Weights are safetensors, and pickles (``*.bin``) only with ``allow_pickle``.
-    ``device`` auto is CUDA where there is one; ``dtype`` auto is bfloat16 on CUDA and float32 on
-    the CPU; ``attn_implementation`` is transformers' word, auto its choice. ``date`` (YYYY-MM-DD)
-    is what a chat template that prints today's date prints. Raises ModelError, with what to type,
-    for anything that cannot be used.
+    Weights are safetensors, and pickles (``*.bin``) only with ``allow_pickle``. ``model_dir`` holds
+    folders for Hub ids (`model_dir.mapped`). ``device`` auto is CUDA where there is one; ``dtype``
+    auto is bfloat16 on CUDA and float32 on the CPU; ``attn_implementation`` is transformers' word,
+    auto its choice. ``date`` (YYYY-MM-DD) is what a chat template that prints today's date prints.
+    Raises ModelError, with what to type, for anything that cannot be used.
     """
     where = _device(device)
     kind = _dtype(dtype, where)
-    source = source_of(name, allow_pickle=allow_pickle)
+    source = source_of(name, allow_pickle=allow_pickle, model_dir=model_dir)
     if Path(source).is_dir():
         checked_config(name, Path(source))
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -135,18 +136,27 @@ def assemble(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def tokenizer_of(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    model_dir: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer alone of the model called ``name``; raises ModelError as ``load`` does."""
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-    return _tokenizer(name, source_of(name, allow_pickle=True), shared)
+    source = source_of(name, allow_pickle=True, model_dir=model_dir)
+    return _tokenizer(name, source, shared)
 
 
 def config_of(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    model_dir: str | None = None,
 ) -> PreTrainedConfig:
     """The config alone of the model called ``name``; raises ModelError as ``load`` does."""
-    source = source_of(name, allow_pickle=True)
+    source = source_of(name, allow_pickle=True, model_dir=model_dir)
     if Path(source).is_dir():
         checked_config(name, Path(source))
     try:
@@ -157,7 +167,7 @@ def config_of(
         )
         return found
     except BROKEN as error:
-        raise unreachable(name, error) from error
+        raise unreachable(name, source, error) from error
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -201,7 +211,7 @@ def _tokenizer(name: str, source: str, shared: dict[str, Any]) -> PreTrainedToke
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **shared)
     except BROKEN as error:
-        raise unreachable(name, error) from error
+        raise unreachable(name, source, error) from error
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(f"model {name!r} has a {type(tokenizer).__name__}, not a tokenizer")
     check_template(name, tokenizer)
@@ -229,7 +239,7 @@ def _weights(name: str, source: str, shared: dict[str, Any], dtype: torch.dtype)
             f"model {name!r}: its weights do not fit its config.json ({first_line(error)})"
         ) from error
     except BROKEN as error:
-        raise unreachable(name, error) from error
+        raise unreachable(name, source, error) from error
     model, report = loading
     missing = sorted(report["missing_keys"])
     if missing:

@@ -9,29 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.errors import ModelError
+from opcd_bench.models.model_dir import BUILT_IN, is_path, mapped
 
 if TYPE_CHECKING:
     import torch
 
-MICRO = "micro"
+MICRO = BUILT_IN
 FLASH = "flash_attention_2"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
-def source_of(name: str, *, allow_pickle: bool = False) -> str:
+def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = None) -> str:
     """What from_pretrained is handed: a checked folder, or a Hub id.
 
-    A folder without safetensors is refused, unless its pickles may be opened (``allow_pickle``).
+    A Hub name that ``model_dir`` has a folder for is that folder. A folder without safetensors is
+    refused, unless its pickles may be opened (``allow_pickle``).
     """
     if name == MICRO:
         from opcd_bench.models import micro
 
         folder = Path(micro.path())
     else:
-        folder = Path(name).expanduser()
-        like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+        folder = mapped(name, model_dir) or Path(name).expanduser()
         if not folder.exists():
-            if like_a_path:
+            if is_path(name):
                 raise ModelError(
                     f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
                     "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
@@ -65,8 +66,11 @@ def source_of(name: str, *, allow_pickle: bool = False) -> str:
     return str(folder)
 
 
-def unreachable(name: str, error: Exception) -> ModelError:
-    """What to tell about a model that neither a folder nor the Hub gave."""
+def unreachable(name: str, source: str, error: Exception) -> ModelError:
+    """What to tell about a model that neither a folder nor the Hub gave.
+
+    ``source`` is what `source_of` made of its name.
+    """
     if "trust_remote_code" in str(error):
         return ModelError(
             f"model {name!r} brings its own Python code, which is not run unless you allow it. "
@@ -78,13 +82,14 @@ def unreachable(name: str, error: Exception) -> ModelError:
             f"model {name!r} cannot use this attn_implementation ({first_line(error)}). Set "
             "attn_implementation = 'auto', or 'eager'"
         )
-    if Path(name).expanduser().is_dir() or name == MICRO:
-        return ModelError(f"model {name!r} cannot be opened: {first_line(error)}")
+    if Path(source).is_dir():
+        at = "" if source == name or name == MICRO else f" (in {source})"
+        return ModelError(f"model {name!r}{at} cannot be opened: {first_line(error)}")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         return ModelError(
             f"model {name!r} is not a local folder and not in the Hub cache, and HF_HUB_OFFLINE "
             f"is set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
-            "connection, or give a folder, or micro"
+            "connection, or give a folder, or the folder that holds it with --model-dir, or micro"
         )
     if "gated" in str(error).lower() or "401" in str(error):
         return ModelError(

@@ -7,6 +7,8 @@ from functools import cached_property
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ModelError
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.models.model_dir import mapped
+from opcd_bench.models.source import source_of
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import ServedEngine, VLLMEngine, WeightSync
@@ -71,7 +73,7 @@ class Engines:
         revision = self.suite.revision if source == self.suite.model else None
         return started(
             loaded,
-            source,
+            source_of(source, allow_pickle=True, model_dir=self.suite.model_dir),
             revision=revision,
             most_ids=loaded.vocab_size,
             options={**own, **self.suite.vllm_options},
@@ -89,7 +91,9 @@ class Engines:
     def served_larger(self) -> PromptFormat:
         """The larger teacher behind ``teacher_url``, which must serve the suite's teacher_model."""
         name = str(self.suite.teacher_model)
-        if self.server.model.rstrip("/") != name.rstrip("/"):
+        folder = mapped(name, self.suite.model_dir)
+        names = {name.rstrip("/"), *([] if folder is None else [str(folder)])}
+        if self.server.model.rstrip("/") not in names:
             raise ModelError(
                 f"{self.server.name} serves {self.server.model!r}, and the suite's teacher_model "
                 f"is {name!r}. Start it with: vllm serve {name}"

@@ -80,7 +80,7 @@ class CellScores:
                 retained = self._retention_at(step, loaded, engine)
         for measured in retained:
             self._record(step, measured, final=True)
-            self.run_dir.samples(f"retention-{measured.task}", measured.samples)
+            self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
         with self._clock(step, "references", final=True):
             anchors = references.of_cell(self.task, self.cell.seed)
         self.run_dir.drop_samples(WHOLE)

@@ -34,7 +34,9 @@ class SuiteModels:
         source = suite.begin_folder or suite.model
         revision = suite.revision if suite.begin_folder is None else None
         self.initial = loading.freeze(
-            loading.load(source, revision=revision, dtype=dtype, **self._loading())
+            loading.load(
+                source, revision=revision, dtype=dtype, **self._loading(suite.begin_folder is None)
+            )
         )
         scoring.assert_faithful(self.initial)
         self.identity: dict[str, Any] = {
@@ -68,8 +70,8 @@ class SuiteModels:
         }
         return {key: value for key, value in own.items() if value}
 
-    def _loading(self) -> dict[str, Any]:
-        """How every model of the suite is loaded."""
+    def _loading(self, by_name: bool = True) -> dict[str, Any]:
+        """How every model of the suite is loaded; ``by_name``: it may lie in the model_dir."""
         suite = self.suite
         return {
             "device": suite.device,
@@ -78,6 +80,7 @@ class SuiteModels:
             "enable_thinking": suite.enable_thinking,
             "allow_pickle": suite.allow_pickle,
             "date": self.date,
+            "model_dir": suite.model_dir if by_name else None,
         }
 
     def fresh_student(self, seed: int = 0) -> LoadedModel:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Split, Task, describe_task
-from opcd_bench.evaluation import retention, task_scores
+from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
 from opcd_bench.models import adapters
@@ -98,6 +99,8 @@ class References:
             "retention": name,
             **self._own_task(name),
         }
+        if name == measures.DRIFT:
+            depends["responses"] = list(self._responding())
         own = task_scores.retention_sampling(self.suite)
         length = own.max_completion_length
         # What older suites share keeps its name: they decode all alike.
@@ -105,7 +108,8 @@ class References:
             task_scores.eval_sampling(self.suite), max_completion_length=length
         ):
             depends["sampling"] = dataclasses.asdict(own)
-        return self.suite_dir.shared(f"retention-{name}", digest(depends))
+        kind = measures.NATS if measures.is_measure(name) else "retention"
+        return self.suite_dir.shared(f"{kind}-{name}", digest(depends))
 
     def _own_task(self, name: str) -> dict[str, Any]:
         """What the samples of a retention task of ours depend on besides its name.
@@ -167,20 +171,29 @@ class References:
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
-        found = []
-        for name in self.suite.retention:
+        return [self._base(name) for name in self.suite.retention]
 
-            def compute(name: str = name) -> Score:
-                with self.console.phase(f"retention {name}: base", None, "prompts"):
-                    return self._retain(
-                        name, self.models.initial, self.models.engine(self.models.initial)
-                    )
+    def _base(self, name: str) -> Score:
+        base = self.models.initial
 
-            found.append(self._shared(self.retention_folder(name), "base", compute))
-        return found
+        def compute() -> Score:
+            if name == measures.DRIFT:
+                return drift.of_base(base, [self._base(other) for other in self._responding()])
+            with self.console.phase(f"retention {name}: base", None, "prompts"):
+                return self._retain(name, base, self.models.engine(base))
+
+        return self._shared(self.retention_folder(name), "base", compute)
+
+    def _responding(self) -> list[str]:
+        """The retention tasks whose replies by the base drift is measured on."""
+        return [name for name in self.suite.retention if not measures.is_measure(name)]
 
     def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
         suite = self.suite
+        if name == measures.DRIFT:
+            return drift.measure(self.models.initial, loaded, self._base(name))
+        if measures.is_measure(name):
+            return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):
             task = shared_questions.own_task(self.suite, name)
             items = suite.retention_items or len(task.examples("test"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from opcd_bench.config import words
+from opcd_bench.config import measures, words
 from opcd_bench.config.suite import Suite
 from opcd_bench.config.suite_file import read as read_suite
 from opcd_bench.config.words import Word
@@ -368,5 +368,5 @@ def _unknown(kind: Kind, name: str) -> UnknownName:
 
 def foreign_retention(suite: Suite) -> list[str]:
     """The retention tasks that are lm-eval's, or of its kind."""
-    ours = plugin_files(TASKS_PACKAGE)
-    return [name for name in suite.retention if name not in ours]
+    known = {*plugin_files(TASKS_PACKAGE), *measures.names()}
+    return [name for name in suite.retention if name not in known]

@@ -8,7 +8,8 @@ from typing import Any
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.envs import context_file
 from opcd_bench.hashing import digest
-from opcd_bench.runner import registry
+from opcd_bench.models import model_dir
+from opcd_bench.runner import model_folders, registry
 
 SHARED_SETTINGS = "quick"
 """The suite whose settings a run that names none starts from."""
@@ -21,10 +22,12 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
     folder, of its own; other methods, tasks, rates or seeds join the folder of ``base``, where what
     has run is kept. ``custom``: no suite was named, so the folder is never that of ``base``.
     Raises ConfigError for settings that cannot be used, UnknownName for a method or task, and what
-    `registry.settled` raises.
+    `registry.settled` and `model_folders.located` raise.
     """
     given = _without_foreign_sweep(base, dict(given))
     values = {**base.model_dump(), **given}
+    if "model_dir" not in given:
+        values["model_dir"] = model_dir.given(base.model_dir)
     if "task_settings" not in given:  # those of tasks that are not asked for go with them
         tasks = values["tasks"]
         named = [task.strip() for task in tasks.split(",")] if isinstance(tasks, str) else tasks
@@ -33,7 +36,7 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
             values["task_settings"] = {task: v for task, v in own if task in named}
     if custom:
         values["summary"] = given.get("summary", "")
-    made = registry.settled(make_suite(values, where))
+    made = model_folders.located(registry.settled(make_suite(values, where)))
     if "name" not in given:
         made = _named(base, made, custom)
     for name in made.methods:
@@ -66,8 +69,16 @@ def _named(base: Suite, made: Suite, custom: bool) -> Suite:
 
 
 def _shared(suite: Suite) -> dict[str, Any]:
-    """What the cells of a suite share: its settings, and its contexts by content if it has any."""
-    found = suite.shared_identity()
+    """What the cells of a suite share: its settings, and its contexts by content if it has any.
+
+    Not the weights of a model_dir: the same suite on another machine has the same folder's name,
+    and what cannot stand in one table is refused there.
+    """
+    found = {
+        key: value
+        for key, value in suite.shared_identity().items()
+        if key not in model_folders.HASHES
+    }
     if suite.context:
         files = [context_file.read(context_file.resolve(name)) for name in suite.context]
         told = sorted(digest([file.text, file.placement]) for file in files)

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from opcd_bench.config import rules
+from opcd_bench.config import measures, rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
-from opcd_bench.evaluation import retention
+from opcd_bench.evaluation import held_out, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, prompt_record, registry
+from opcd_bench.runner import grid, model_folders, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -69,6 +69,8 @@ def plugins(suite: Suite) -> Plan:
     for task in tasks.values():
         assert_disjoint(task)
     retention.check_names(registry.foreign_retention(suite))
+    for name in filter(measures.HELD_OUT.__contains__, suite.retention):
+        held_out.texts(name, suite.data_dir)
     return Plan(suite, methods, tasks)
 
 
@@ -217,8 +219,11 @@ def tell(outcome: Outcome, console: Reporter) -> None:
 def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
     folder = resources.suite_dir.path / "trackers" / cell.name
-    device = str(resources.models.initial.device)
-    described = environment.describe(device=device, computing=resources.computing())
+    described = environment.describe(
+        model=model_folders.origin(resources.suite),
+        device=str(resources.models.initial.device),
+        computing=resources.computing(),
+    )
     with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)

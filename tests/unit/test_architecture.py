@@ -53,7 +53,7 @@ REPORT_READS = ("report", "config", "envs", "store", *ROOT_MODULES)
 
 WITHOUT_TORCH = (
     "api", "cli.main", "cli.chains", "runner.registry", "runner.requested", "runner.grid",
-    "runner.rounds.any_suite", "runner.rounds.chain",
+    "runner.model_folders", "runner.rounds.any_suite", "runner.rounds.chain",
     "runner.contracts.checks", "runner.contracts.task_checks", "distillation.method",
     "distillation.losses.divergence", "distillation.losses.rules", "distillation.losses.served",
 )  # fmt: skip

@@ -99,7 +99,7 @@ def test_every_command_line_has_options_settings_and_names_that_exist(path, word
 def test_every_make_target_and_subcommand_in_a_text_exists(path):
     text = path.read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)):
+    for target in set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, flags=re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     commands = {command.name for command in main.app.registered_commands}
     commands |= {group.name for group in main.app.registered_groups}

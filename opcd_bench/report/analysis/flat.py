@@ -38,7 +38,8 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
 
     Shares in [0, 1]. ``n``: the test examples. ``chosen_steps`` and ``runs`` are tuples. Each
     retention task has ``<task>_before``, ``_after``, ``_change`` and ``_minimum_detectable_effect``
-    behind the rest.
+    behind the rest, each measure in nats ``<name>_in_nats_before``, ``_after_training``,
+    ``_change``.
     """
     table = headline.headline(results)
     table.insert(0, "n", [_examples(value) for value in table["plain"]])
@@ -52,6 +53,9 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
         table[name] = [value is True for value in table[name]]
     intervals = ["accuracy", "base", "ceiling", "gap_closed"]
     intervals += [f"{name}_{when}" for name in kept for when in headline.KEPT]
+    intervals += [
+        _snake(f"{name} {when}") for name in headline.in_nats(results) for when in headline.IN_NATS
+    ]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
 
 

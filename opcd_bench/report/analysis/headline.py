@@ -20,6 +20,7 @@ COLUMNS = [
 ]  # fmt: skip
 POINTS = ["task", "method", "learning_rate", "seeds"]
 KEPT = ("before", "after", "change")
+IN_NATS = ("in nats before", "in nats after training", "in nats change")
 
 
 def headline(results: StoredResults) -> pd.DataFrame:
@@ -58,6 +59,7 @@ def headline(results: StoredResults) -> pd.DataFrame:
     )
     measures = sorted({name for scores in results.finals.values() for name in scores} - {TEST})
     kept = [column for name in measures for column in _columns_of(name)]
+    kept += [f"{name} {when}" for name in in_nats(results) for when in IN_NATS]
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
@@ -188,6 +190,29 @@ def _row(
             detectable(results, task, rate, method, name),
         )
         row |= dict(zip(_columns_of(name), values, strict=True))
+    return row | _nats(results, key)
+
+
+def in_nats(results: StoredResults) -> list[str]:
+    """The measures in nats that a finished run has, by name."""
+    return sorted({str(name) for name in results.nats["measured"]})
+
+
+def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
+    """What a method's runs come to on each measure in nats, and on the base."""
+    nats = results.nats
+    own = nats[
+        (nats["task"] == key[0]) & (nats["method"] == key[1]) & (nats["learning_rate"] == key[2])
+    ]
+    row: dict[str, Any] = {}
+    for name, after in own.groupby("measured", sort=True):
+        before = results.nats_base[results.nats_base["measured"] == name]
+        values = (
+            statistics.mean(before),
+            statistics.mean(after),
+            statistics.difference(after, before),
+        )
+        row |= dict(zip((f"{name} {when}" for when in IN_NATS), values, strict=True))
     return row
 
 

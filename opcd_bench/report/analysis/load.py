@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from opcd_bench.config.measures import NATS
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -62,6 +63,7 @@ class StoredResults:
     ``instructions``: `INSTRUCTIONS`, one row an instruction of a final retention sample that names
     its instructions; ``followed`` strictly or not. The base has no task, method, rate or seed.
     ``external``: `external.frame`.
+    ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
     """
 
     root: Path
@@ -74,6 +76,8 @@ class StoredResults:
     steps: pd.DataFrame
     instructions: pd.DataFrame
     external: pd.DataFrame
+    nats: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
+    nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -125,6 +129,8 @@ def load(root: Path) -> StoredResults:
     steps: list[tuple[Any, ...]] = []
     samples: list[tuple[Any, ...]] = []
     instructions: list[tuple[Any, ...]] = []
+    nats: list[tuple[Any, ...]] = []
+    nats_base: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
     for config_file in sorted(root.glob(f"*/{CONFIG}")):
         reader = RunReader(config_file.parent)
@@ -144,13 +150,20 @@ def load(root: Path) -> StoredResults:
                 ]
             elif row["state"] == "done":
                 rows = reader.read(f"samples/{name}")
+                if name.startswith(f"{NATS}-"):
+                    nats += [(*key, *_sample(r, False)) for r in rows]
+                    continue
                 retention = name.startswith("retention-")
-                samples += [(*key, *_sample(r, retention)) for r in rows]
+                samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
     anchors: list[tuple[Any, ...]] = []
     for reading, folder, name in sorted(shared):
         rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
-        anchors += [(reading, *_sample(r, folder.startswith("retention-"))) for r in rows]
+        if folder.startswith(f"{NATS}-"):
+            nats_base += [_sample(r, False) for r in rows]
+            continue
+        retention = folder.startswith("retention-")
+        anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
@@ -165,6 +178,8 @@ def load(root: Path) -> StoredResults:
         steps=pd.DataFrame(steps, columns=STEPS),
         instructions=_typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
         external=external.frame(root),
+        nats=_typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
+        nats_base=_typed(pd.DataFrame(nats_base, columns=SAMPLE)),
     )
 
 
@@ -219,6 +234,14 @@ def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "steps_per_second": len(rows) / seconds,
         "peak_memory_bytes": max(row["peak_memory_bytes"] for row in rows),
     }
+
+
+def _scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
+    """A stored sample as `SAMPLE`, and again for each other score that is shown beside its own."""
+    yield _sample(row, retention)
+    for what, score in row.get("beside", {}).items():
+        beside = {**row, "task": f"{row['task']}, {what}", "score": score}
+        yield _sample(beside, retention)
 
 
 def _sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from opcd_bench.config.measures import NATS
 from opcd_bench.store.jsonl import Row, read_rows
 from opcd_bench.store.run_reader import CONFIG, RunReader
 from opcd_bench.store.suite_dir import SHARED
@@ -124,12 +125,14 @@ def sample_sets(root: Path) -> list[SampleSet]:
         column = Column("method", config["method"]["name"], config["learning_rate"],
                         config["seed"], reader.path.name)  # fmt: skip
         for name in reader.sample_names():
-            if not name.startswith("scores-"):
+            if not name.startswith(("scores-", f"{NATS}-")):
                 measured = name.removeprefix("retention-") if name != "test" else task
                 key = (task, measured, "test" if name == "test" else "retention")
                 runs.append((key, column, reader, name))
         for anchor in reader.summary.get("anchors", []):
             folder, name, reading = anchor["shared"], anchor["name"], anchor["reading"]
+            if folder.startswith(f"{NATS}-"):
+                continue
             measured, _, _ = folder.removeprefix("retention-").rpartition("--")
             key = (task, measured, "retention" if folder.startswith("retention-") else "test")
             anchors.setdefault(key, set()).add((reading, folder, name))

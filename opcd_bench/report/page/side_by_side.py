@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from opcd_bench.config.measures import NATS
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.jsonl import Row, read_rows
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SHARED
+
+OTHERS = ("retention-", f"{NATS}-")
+"""How the folders of shared scores begin that are not on the task."""
 
 HEADS = ("before training", "after training", "with context")
 
@@ -152,7 +156,7 @@ def _anchor(root: Path, reader: RunReader, reading: str) -> dict[str, Row]:
     """The test samples of the base or the ceiling that a run was measured against."""
     found: dict[str, Row] = {}
     for anchor in reader.summary.get("anchors", []):
-        if anchor["reading"] == reading and not anchor["shared"].startswith("retention-"):
+        if anchor["reading"] == reading and not anchor["shared"].startswith(OTHERS):
             rows = read_rows(root / SHARED / anchor["shared"] / f"{anchor['name']}.jsonl")[1:]
             found |= _by_example(rows)
     return found

@@ -11,6 +11,7 @@ import pandas as pd
 
 from opcd_bench.printable import one_line
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.headline import IN_NATS
 from opcd_bench.report.analysis.statistics import Interval
 
 GAINS = [
@@ -18,6 +19,8 @@ GAINS = [
     "tokens scored", "seconds",
 ]  # fmt: skip
 KEYS = GAINS[:3]
+BEFORE, AFTER, CHANGE = IN_NATS
+ZERO = "0.000"
 CONTROLS = "controls"
 OTHER_RATES = "at other learning rates of the sweep"
 
@@ -82,9 +85,11 @@ def sections(table: pd.DataFrame) -> list[Section]:
             continue
         kept = [c.removesuffix(" after") for c in rows.columns if c.endswith(" after")]
         kept = [name for name in kept if done[f"{name} after"].notna().any()]
-        found.append(_gains(str(task), done, () if kept else missing))
-        if kept:
-            found.append(_retention(str(task), done, kept, missing))
+        nats = [c.removesuffix(f" {AFTER}") for c in rows.columns if c.endswith(f" {AFTER}")]
+        nats = [name for name in nats if done[f"{name} {AFTER}"].notna().any()]
+        found.append(_gains(str(task), done, () if kept or nats else missing))
+        if kept or nats:
+            found.append(_retention(str(task), done, kept, nats, missing))
     return found
 
 
@@ -113,6 +118,7 @@ def caption(table: pd.DataFrame) -> list[str]:
         f"Intervals: {statistics.METHOD}. They hold for the seeds that ran and do not include "
         "seed variance.",
         *_smallest(done),
+        *_of_nats(done),
     ]
     rates = table.groupby(["task", "method"])["learning_rate"].nunique()
     if rates.max() > 1:
@@ -125,6 +131,18 @@ def caption(table: pd.DataFrame) -> list[str]:
     if (done["seeds"] == 1).any():
         said.append("Rows with one seed say nothing about seed variance.")
     return list(map(one_line, said))
+
+
+def _of_nats(done: pd.DataFrame) -> list[str]:
+    """What the measures in nats are, where there are any."""
+    if not any(column.endswith(f" {AFTER}") for column in done.columns):
+        return []
+    return [
+        "In nats, where less is better: drift is the mean KL divergence of a token from the base "
+        "model, on the base's own responses to the retention prompts (0 before training); loss is "
+        "the mean loss of a token on texts that nothing is trained on. Both are averaged over "
+        "responses or texts."
+    ]
 
 
 def _open(table: pd.DataFrame) -> bool:
@@ -208,20 +226,31 @@ def _ceilings(done: pd.DataFrame) -> list[Row]:
 
 
 def _retention(
-    task: str, done: pd.DataFrame, names: Sequence[str], notes: tuple[str, ...]
+    task: str,
+    done: pd.DataFrame,
+    names: Sequence[str],
+    nats: Sequence[str],
+    notes: tuple[str, ...],
 ) -> Section:
     base: Row = {"method": "base"}
     for name in names:
         before = done[f"{name} before"].dropna()
         base[name] = _value(before.iloc[0])
+    for name in nats:
+        base[f"{name} (nats)"] = _nats(done[f"{name} {BEFORE}"].dropna().iloc[0])
     rows: list[Row] = []
     for row in done.to_dict("records"):
         made = _keys(row)
         for name in names:
             made[name] = _value(row[f"{name} after"])
             made[f"{name} change"] = _value(row[f"{name} change"])
+        for name in nats:
+            made[f"{name} (nats)"] = _nats(row[f"{name} {AFTER}"])
+            if base[f"{name} (nats)"] != ZERO:  # else the change is the value itself
+                made[f"{name} change (nats)"] = _nats(row[f"{name} {CHANGE}"])
         rows.append(made)
     columns = [*KEYS, *(column for name in names for column in (name, f"{name} change"))]
+    columns += [c for name in nats for c in (f"{name} (nats)", f"{name} change (nats)")]
     return _section(f"{task}: retention", columns, [base], rows, done, notes)
 
 
@@ -274,6 +303,15 @@ def _value(value: object) -> Value:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _nats(value: object) -> str:
+    """An interval in nats, as it is shown; nothing for what lacks."""
+    if not isinstance(value, Interval):
+        return ""
+    shown = [f"{number:.3f}" for number in (value.value, value.low, value.high)
+             if not math.isnan(number)]  # fmt: skip
+    return shown[0] if len(shown) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
 def _percent(share: float) -> str:

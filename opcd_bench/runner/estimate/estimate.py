@@ -150,6 +150,7 @@ def _shape(suite: Suite, name: str) -> Shape:
         name,
         revision=suite.revision if own else None,
         trust_remote_code=suite.trust_remote_code,
+        model_dir=suite.model_dir,
     )
     rank = suite.lora_rank if own else None
     return memory.shape_of(
@@ -164,7 +165,10 @@ def _shape(suite: Suite, name: str) -> Shape:
 def _reader(suite: Suite, student: Shape) -> PromptFormat:
     """How the student reads prompts, without its weights."""
     tokenizer = loading.tokenizer_of(
-        suite.model, revision=suite.revision, trust_remote_code=suite.trust_remote_code
+        suite.model,
+        revision=suite.revision,
+        trust_remote_code=suite.trust_remote_code,
+        model_dir=suite.model_dir,
     )
     return PromptFormat(
         name=suite.model,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
@@ -268,6 +269,8 @@ def retention_tokens(suite: Suite) -> int:
     ours = registry.plugin_files(registry.TASKS_PACKAGE)
     length = 0
     for name in suite.retention:
+        if measures.is_measure(name):  # reads what is stored: nothing is generated
+            continue
         if name in ours:
             task = registry.task(name, history=suite.history, data_dir=suite.data_dir)
             length += task.max_turns * suite.max_completion_length

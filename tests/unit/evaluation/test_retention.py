@@ -86,11 +86,12 @@ def test_known_replies_get_known_scores(tiny_loaded, tmp_path):
         "inst_level_strict_acc": 0.5,
         "prompt_level_loose_acc": 0.75,
         "inst_level_loose_acc": 0.75,
+        "instructions_followed": 0.5,
         "punctuation:no_comma strict": 1 / 3,
         "startend:quotation strict": 1.0,
     }
     assert [s["score"] for s in result.samples] == [0.0, 1.0, 1.0, 0.0]
-    assert (result.split, result.primary) == ("retention", "prompt_level_strict_acc")
+    assert (result.split, result.primary) == ("retention", "instructions_followed")
     assert result.details["by_instruction"] == {
         "punctuation:no_comma": {"n": 3, "strict": 1 / 3, "loose": 2 / 3},
         "startend:quotation": {"n": 1, "strict": 1.0, "loose": 1.0},
@@ -104,6 +105,28 @@ def test_known_replies_get_known_scores(tiny_loaded, tmp_path):
     prompt = "<|im_start|>user\nSay it.<|im_end|>\n<|im_start|>assistant\n"
     assert result.samples[0]["prompt"] == prompt
     assert tiny_loaded.tokenizer.decode(engine.requests[0].prompt_ids) == prompt
+
+
+def test_ifeval_is_scored_by_instructions_beside_whole_prompts(tiny_loaded, tmp_path):
+    folder = tmp_path / "ifeval"
+    folder.mkdir()
+    both = {"key": 1, "prompt": "Say it.", "kwargs": [{}, {}, {}],
+            "instruction_id_list": [NO_COMMA[0], "startend:quotation",
+                                    "change_case:english_lowercase"]}  # fmt: skip
+    (folder / "input_data.jsonl").write_text(json.dumps(both), encoding="utf-8")
+    (result,) = measure(tiny_loaded, ["ifeval"], data_dir=tmp_path, engine=Parrot("One two"))
+    (sample,) = result.samples
+    assert sample["score"] == result.metrics["instructions_followed"] == 1 / 3
+    assert sample["beside"] == {"whole prompts": 0.0}
+    assert sample["outcome"] == "wrong"
+    assert result.details["protocol"]["primary"] == "instructions_followed"
+
+
+def test_the_packaged_task_stays_scored_by_whole_prompts(tiny_loaded):
+    (result,) = measure(tiny_loaded, limit=2, engine=Parrot("One two"))
+    assert result.primary == "prompt_level_strict_acc"
+    assert "primary" not in result.details["protocol"]
+    assert not any("beside" in sample for sample in result.samples)
 
 
 def test_thinking_is_stripped_before_grading_and_kept_in_the_sample(tiny_loaded, tmp_path):

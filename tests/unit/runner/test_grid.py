@@ -102,7 +102,7 @@ def test_a_rate_is_written_with_every_digit_that_it_has(rate, text):
 
 
 CHANGES = {
-    "max_steps": 40, "batch_size": 32, "num_generations": 2, "micro_batch_size": 8,
+    "max_steps": 40, "batch_size": 32, "num_generations": 2, "micro_batch_size": 8, "micro_batch_tokens": 512,
     "model": "other", "revision": "main", "teacher_model": "large", "dtype": "float32",
     "bf16": True, "reduction": "sequence_mean", "lr_scheduler_type": "cosine", "warmup_steps": 5,
     "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.99, "max_grad_norm": 0.5,
@@ -113,13 +113,14 @@ CHANGES = {
     "retention_items": 10, "retention_max_completion_length": 80, "history": "full",
     "experience": {"items": 3}, "round": 2,
     "engine": "vllm", "teacher_engine": "vllm", "missing_ids": "drop", "enable_thinking": True,
-    "optim": "adamw_8bit", "lora_rank": 8,
+    "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
     "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
+    "model_dir": "models",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,

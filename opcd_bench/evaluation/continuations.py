@@ -1,0 +1,54 @@
+"""Log-probs over the vocabulary at the positions that predict a continuation; without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opcd_bench.models import adapters
+from opcd_bench.models.loaded import LoadedModel
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Token ids that follow others; ``id`` names them by their content."""
+
+    id: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def logps(loaded: LoadedModel, continuations: Sequence[Continuation]) -> Iterator[Tensor]:
+    """Shape (tokens of ``after``, V) for each, in order: one at a time, in float32 at least."""
+    for one in continuations:
+        yield _logps(loaded, one)
+
+
+@torch.no_grad()
+def _logps(loaded: LoadedModel, one: Continuation) -> Tensor:
+    ids = [*one.before, *one.after]
+    model: Any = loaded.model
+    with adapters.active(loaded), _in_eval_mode(model):
+        ids_BT = torch.tensor([ids], device=model.device)
+        logits_TV = model(input_ids=ids_BT, use_cache=False).logits[0]
+    logits_NV: Tensor = logits_TV[len(one.before) - 1 : -1, : loaded.vocab_size]
+    if logits_NV.dtype != torch.float64:
+        logits_NV = logits_NV.float()
+    return torch.log_softmax(logits_NV, dim=-1)
+
+
+@contextmanager
+def _in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout; every module's mode is put back."""
+    training = [module for module in model.modules() if module.training]
+    torch.nn.Module.eval(model)
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
