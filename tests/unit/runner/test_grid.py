@@ -119,7 +119,8 @@ CHANGES = {
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
-    "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data", "model_dir": "models",
+    "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
+    "model_dir": "models",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
