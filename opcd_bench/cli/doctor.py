@@ -84,7 +84,6 @@ EXTRAS = {
     "vllm": ("vllm", "rollouts by vLLM"),
     "peft": ("lora", "training by LoRA"),
     "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
-    "submitit": ("cluster", "runs on a SLURM cluster"),
     "tensorboard": ("trackers", "--report-to tensorboard"),
     "wandb": ("trackers", "--report-to wandb"),
 }

@@ -36,6 +36,8 @@ def opened(settings: ModelSettings) -> Reader:
     model, revision = settings.model, settings.revision
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    url = settings.vllm_url
+    server = None if url is None else VLLMServer(url)  # before a model is loaded
     loaded = loading.load(
         model,
         revision=revision,
@@ -47,10 +49,9 @@ def opened(settings: ModelSettings) -> Reader:
     identity = identity_of(model, loaded)
     if settings.engine == "hf":
         return Reader(loaded, HFEngine(loaded, batch_size=settings.batch_size), identity)
-    if settings.vllm_url is None:
+    if server is None:
         vllm = started(loaded, model, revision=revision, most_ids=0, options={}, role="writer")
     else:
-        server = VLLMServer(settings.vllm_url)
         server.check_tokenizer(loaded.tokenizer, model)
         vllm = WeightSync(server)
     return Reader(loaded, VLLMEngine(loaded, vllm), {**identity, "engine": settings.engine})
