@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from opcd_bench.cli import (
     audit,
@@ -18,6 +19,7 @@ from opcd_bench.cli import (
     estimate,
     extract,
     import_lm_eval,
+    interrupt,
     methods,
     micro,
     new,
@@ -35,8 +37,22 @@ from opcd_bench.version import __version__
 
 USER_ERROR = 2
 
+
+class Commands(TyperGroup):
+    """The subcommands; a signal that none of them answers ends in one line, not in `Abort`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand that was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            interrupt.say()
+            raise typer.Exit(interrupt.code()) from None
+
+
 app = typer.Typer(
     name="opcd-bench",
+    cls=Commands,
     help="Compare methods of context distillation for language models: what each one gains, and "
     "what it forgets.",
     no_args_is_help=True,
@@ -83,9 +99,14 @@ def entry(arguments: Sequence[str] | None = None) -> None:
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     helped = {"-h", "--help"} & set(words)
     alone = output.json_alone() if "--json" in words and not helped else contextlib.nullcontext()
-    try:
-        with alone:
-            app(args=list(words), prog_name="opcd-bench", obj=words)
-    except UserError as error:
-        print(f"opcd-bench: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+    with interrupt.stoppable():
+        try:
+            with alone:
+                app(args=list(words), prog_name="opcd-bench", obj=words)
+        except UserError as error:
+            print(f"opcd-bench: {error}", file=sys.stderr)
+            sys.exit(USER_ERROR)
+        except SystemExit as left:
+            if arguments is None and left.code == interrupt.code():
+                interrupt.leave()
+            raise

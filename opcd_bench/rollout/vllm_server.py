@@ -166,8 +166,11 @@ class VLLMServer:
 
     def _all(self, call: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """Calls at a time, results in order."""
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        pool = ThreadPoolExecutor(_AT_A_TIME)
+        try:
             return list(pool.map(call, items))
+        finally:  # after an error, and ctrl-C, for no answer that is still on its way
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _tokens(self, asked: Mapping[str, Any]) -> tuple[int, ...]:
         answer = self._send("POST", "/tokenize", {"model": self.model, **asked}, limits=QUICK)
