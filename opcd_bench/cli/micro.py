@@ -40,8 +40,11 @@ def pretrain(
     ] = False,
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
+    from opcd_bench.models import loading
     from opcd_bench.models.micro import pretrain as recipe
 
+    recipe.refuse_foreign(out)
+    loading.device_of(device)
     print(f"pre-training into {out}; progress is logged in {out / 'log.jsonl'}", file=sys.stderr)
     with interruptible(context, "The last checkpoint stays", without=["--fresh"]):
         model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)

@@ -57,7 +57,7 @@ def load(
     the CPU; ``attn_implementation`` is transformers' word, auto its choice. Raises ModelError, with
     what to type, for anything that cannot be used.
     """
-    where = _device(device)
+    where = device_of(device)
     kind = _dtype(dtype, where)
     source = source_of(name, allow_pickle=allow_pickle)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -138,7 +138,8 @@ def config_of(
         raise unreachable(name, error) from error
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_of(device: str | torch.device) -> torch.device:
+    """The device that a word names; ModelError for one that this machine does not have."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

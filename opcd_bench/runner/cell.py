@@ -298,12 +298,13 @@ class CellRun:
         self.run_dir.event("chosen", step=choice.step, rule=choice.rule)
         self._load_weights(choice.step)
         with (
-            self.console.phase(f"{self._title()}: test", None, "samples"),
+            self.console.phase(f"{self._title()}: test", None, "samples") as phase,
             explain_out_of_memory("scoring", self.suite),
         ):
             test = self.resources.references.score(
                 self.task, "test", self.student, self.engine, self.cell.seed, final=True
             )
+            phase.advance(len(test.samples))
             self._record(choice.step, test, final=True)
             self.run_dir.samples("test", test.samples)
             for measured in self._retention(choice.step == 0):

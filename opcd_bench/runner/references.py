@@ -112,8 +112,8 @@ class References:
         loaded = self.models.larger() if reading == "ceiling-larger" else self.models.initial
 
         def compute() -> Score:
-            with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples"):
-                return self.score(
+            with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
+                score = self.score(
                     task,
                     split,
                     loaded,
@@ -122,6 +122,8 @@ class References:
                     told=reading != "base",
                     final=split == "test",
                 )
+                phase.advance(len(score.samples))
+                return score
 
         return self._shared(shared, name, compute)
 
@@ -135,10 +137,11 @@ class References:
         for name in self.suite.retention:
 
             def compute(name: str = name) -> Score:
-                with self.console.phase(f"retention {name}: base", None, "prompts"):
-                    return self._retain(
-                        name, self.models.initial, self.models.engine(self.models.initial)
-                    )
+                with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
+                    initial = self.models.initial
+                    score = self._retain(name, initial, self.models.engine(initial))
+                    phase.advance(len(score.samples))
+                    return score
 
             found.append(self._shared(self.retention_folder(name), "base", compute))
         return found
