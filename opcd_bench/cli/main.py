@@ -18,6 +18,7 @@ from opcd_bench.cli import (
     doctor,
     estimate,
     extract,
+    hub_retries,
     import_lm_eval,
     interrupt,
     methods,
@@ -27,6 +28,7 @@ from opcd_bench.cli import (
     report,
     run,
     select,
+    settings,
     show,
     suites,
     tasks,
@@ -99,8 +101,10 @@ def entry(arguments: Sequence[str] | None = None) -> None:
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     helped = {"-h", "--help"} & set(words)
     alone = output.json_alone() if "--json" in words and not helped else contextlib.nullcontext()
+    hub_retries.said_once()
     with interrupt.stoppable():
         try:
+            settings.refuse_options_of_set(words)
             with alone:
                 app(args=list(words), prog_name="opcd-bench", obj=words)
         except UserError as error:
