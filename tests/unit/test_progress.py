@@ -45,6 +45,13 @@ def test_a_phase_of_unknown_length_has_no_time_left():
     assert out.getvalue().splitlines()[0] == "test 8 samples · 2 samples/s"
 
 
+def test_a_phase_that_counts_nothing_says_its_time_alone():
+    out, clock = io.StringIO(), Clock()
+    with PlainReporter(out, clock=clock).phase("base on test", None, "samples"):
+        clock.now += 1.0
+    assert out.getvalue() == "base on test: 1 s\n"
+
+
 def test_notes_and_warnings_are_lines():
     out = io.StringIO()
     plain = PlainReporter(out)

@@ -1,4 +1,4 @@
-"""Wrong inputs: files of methods and tasks whose code raises, ends the process or starts threads."""
+"""Wrong inputs: plugins whose code raises, ends the process or starts threads."""
 
 from row import Row
 

@@ -3,7 +3,7 @@
 from row import Row
 
 NONE = ("There are no results in results", "opcd-bench run --suite quick")
-SUITE = {"results/toys/suite.json": '{"name": "toys"}\n'}
+SUITE = {"results/toys/suite.json": '{"name": "toys", "summary": ""}\n'}
 FOREIGN = {"notes/a.txt": "mine"}
 NEITHER = ("is neither a run (no config.json) nor a suite (no suite.json)", "results/quick")
 
@@ -36,8 +36,8 @@ ROWS = [
     Row("compare toyz toys", ("unknown run or suite 'toyz'", "Did you mean 'toys'"), SUITE),
     Row("compare toys toys", ("is a suite, not a run", "opcd-bench report"), SUITE),
     Row("compare notes notes", NEITHER, FOREIGN),
-    Row("report toys --every 0", ("--every", "x>=0.1"), SUITE),
-    Row("report toys --every soon", ("--every", "not a valid float"), SUITE),
+    Row("report toys --every 0", ("--every", "greater"), SUITE),
+    Row("report toys --every soon", ("--every", "a valid"), SUITE),
     Row("report --output-dir other nosuch", ("There are no results in other",)),
     Row("show --output-dir other nosuch", ("There are no results in other",)),
     Row("contexts toys nosuch", ("unknown run or suite 'nosuch'", "Known: toys"), SUITE),

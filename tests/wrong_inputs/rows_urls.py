@@ -18,7 +18,7 @@ WRONG = {
     "http://": "names no host",
     "http:///v1": "names no host",
     "http://" + "a" * 300: "its host has 300 characters, and 253 are the most",
-    "http://" + "a" * 64 + ".de": "no name that a network knows",
+    "http://" + "b" * 64 + ".de": "no name that a network knows",
     "http://a..b": "no name that a network knows",
     "http://-a": "no name that a network knows",
     "http://1.2.3": "no IP address",
@@ -28,22 +28,28 @@ WRONG = {
 }
 """What is typed, and what the message says is wrong with it."""
 
-TEACHER = ("run", "--suite", "quick", "--dry-run", "--set", "teacher_engine=vllm", "--teacher-url")
-WRITER = ("run", "--suite", "quick", "--dry-run", "--engine", "vllm", "--vllm-url")
-FOLDER = ("--tasks", "rule_math", "--engine", "vllm", "--vllm-url")
+TEACHER = ("--suite", "quick", "--dry-run", "--set", "teacher_engine=vllm")
+WRITER = ("--suite", "quick", "--dry-run", "--engine", "vllm")
+FOLDER = ("--tasks", "rule_math", "--engine", "vllm")
 TOML = 'methods = ["opcd"]\ntasks = ["rule_math"]\nengine = "vllm"\nvllm_url = "h:80"\n'
 
 ROWS = [
-    *(Row((*TEACHER, url), ("teacher_url", says, FORM)) for url, says in WRONG.items()),
-    *(Row((*WRITER, url), ("vllm_url", says, FORM)) for url, says in list(WRONG.items())[::3]),
     *(
-        Row(("extract", "--out", "o", *FOLDER, url), ("vllm_url", says, FORM))
+        Row(("run", "--teacher-url", url, *TEACHER), ("teacher_url", says, FORM))
+        for url, says in WRONG.items()
+    ),
+    *(
+        Row(("run", "--vllm-url", url, *WRITER), ("vllm_url", says, FORM))
+        for url, says in list(WRONG.items())[::3]
+    ),
+    *(
+        Row(("extract", "--vllm-url", url, "--out", "o", *FOLDER), ("vllm_url", says, FORM))
         for url, says in list(WRONG.items())[1::5]
     ),
     *(
-        Row(("select", "--contexts", "c", *FOLDER, url), ("vllm_url", says, FORM))
+        Row(("select", "--vllm-url", url, "--contexts", "c", *FOLDER), ("vllm_url", says, FORM))
         for url, says in list(WRONG.items())[2::5]
     ),
     Row("run --suite mine.toml --dry-run", ("vllm_url", FORM), {"mine.toml": TOML}),
-    Row((*WRITER, "http://me:secret@a..b"), ("vllm_url", "http://***@a..b")),
+    Row(("run", "--vllm-url", "http://me:secret@a..b", *WRITER), ("vllm_url", "http://***@a..b")),
 ]
