@@ -13,7 +13,7 @@ from opcd_bench.cli import settings, tasks
 from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
-from opcd_bench.runner import entry_points, foreign, grid, registry
+from opcd_bench.runner import entry_points, foreign, grid, registry, suite_runner
 from opcd_bench.runner.contracts import checks
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin
@@ -471,12 +471,12 @@ def test_a_listing_of_tasks_outlives_one_whose_examples_do_not_come(
 
 
 @pytest.mark.parametrize("line", ["1 / 0", "raise SystemExit(0)", "class B(BaseException): pass"])
-def test_a_run_whose_task_fails_before_any_cell_is_one_message(here, opcd, line):
+def test_a_run_whose_task_fails_before_any_cell_is_one_message(here, line):
     fails = f"    def examples(self, split):\n        {line}\n        raise B\n\n    def context"
     (here / "codes.py").write_text(TASK.replace("    def context", fails, 1))
-    told = opcd("run", "--methods", "opcd", "--tasks", "./codes.py", "--dry-run")
-    assert told.code == 2 and "codes.py: its code fails: " in told.err
-    assert "opcd-bench check codes.py" in told.err
+    made = suite(methods="opcd", tasks="./codes.py")
+    with pytest.raises(PluginError, match=r"codes.py: its code fails: .*opcd-bench check codes.py"):
+        suite_runner.plan(made)
 
 
 def test_what_a_plugin_prints_past_python_spoils_no_json(here):
