@@ -46,8 +46,8 @@ COMMANDS_HEAD = """\
 # Commands
 
 Every command takes `--help`. Listings take `--json`. Exit codes: 0 done; 1 something failed (a
-cell, a contract, a checksum); 2 the input cannot be used, and the message says why; 130
-interrupted.
+cell, a contract, a checksum); 2 the input cannot be used, and the message says why; 130 ctrl-C,
+143 ended by SIGTERM.
 """
 
 

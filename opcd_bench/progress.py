@@ -176,7 +176,8 @@ class _Lines:
         """The phase's last line."""
         took = duration(self._clock() - self._start)
         tail = f" · {shown(self._info)}" if self._info else ""
-        self._line(f"{self._name}: {self._done} {self._unit} in {took}{tail}")
+        counted = f"{self._done} {self._unit} in " if self._done or self._total is not None else ""
+        self._line(f"{self._name}: {counted}{took}{tail}")
 
     def _text(self, now: float) -> str:
         rate = (self._done - self._before) / max(now - self._start, 1e-9)

@@ -76,11 +76,16 @@ class FakeServer:
         self.tokenizer = loaded.tokenizer
         self.changes = {}
         self.asked = []
+        self._one = threading.Lock()  # a model of this process changes its process-wide precision
 
     def transport(self) -> httpx.MockTransport:
         return httpx.MockTransport(self.answer)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        with self._one:
+            return self._answer(request)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
         body = json.loads(request.content) if request.content else {}
         self.asked.append((path, body))

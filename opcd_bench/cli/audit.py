@@ -28,11 +28,14 @@ def audit(
     method: Annotated[
         list[str],
         typer.Option(
+            "--methods",
             "--method",
             help="Methods whose losses are audited: opcd,'opcd[k=4]',./mine.py (repeatable).",
         ),
     ],
-    task: Annotated[str, typer.Option(help="Task whose trajectories are used.")] = "rule_math",
+    task: Annotated[
+        str, typer.Option("--tasks", "--task", help="Task whose trajectories are used.")
+    ] = "rule_math",
     model: Annotated[
         str | None, typer.Option(help="Student: Hub id, local folder, or 'micro' (built in).")
     ] = None,

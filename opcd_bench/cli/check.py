@@ -16,13 +16,19 @@ def check(
     data_dir: Annotated[
         str | None, typer.Option(help="Folder with local data files, in place of the Hub.")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=10, metavar="SECONDS", help="How long one contract may take.")
+    ] = 300.0,
     json: Json = False,
 ) -> None:
-    """Test a method or task file against its contract, line by line; exit 1 if it breaks it."""
+    """Test a method or task file against its contract, line by line; exit 1 if it breaks it.
+
+    The file runs in a process of its own, so that code that hangs or ends it is found too.
+    """
     from opcd_bench.runner.contracts import checks
 
     found = []
-    for result in checks.check_file(file, data_dir):
+    for result in checks.checked_apart(file, data_dir, time_limit):
         found.append(result)
         if not json:
             mark = "ok  " if result.passed else "FAIL"

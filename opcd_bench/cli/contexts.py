@@ -8,16 +8,20 @@ from typing import Annotated
 import typer
 
 from opcd_bench.cli.output import Json, print_json, records
+from opcd_bench.cli.show import OutputDir
 from opcd_bench.store.files import write_atomic
+from opcd_bench.store.locate import located
 
 
 def contexts(
     suites: Annotated[
-        list[Path], typer.Argument(help="Folders of suites, such as results/experience_selected.")
+        list[str],
+        typer.Argument(help="Folders of suites, or names, such as results/experience_selected."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Markdown file to write the table to as well.")
     ] = None,
+    output_dir: OutputDir = "results",
     json: Json = False,
 ) -> None:
     """Compare contexts: what the in-context teacher gains, and what students keep without context.
@@ -27,7 +31,8 @@ def contexts(
     from opcd_bench.report.analysis import load
     from opcd_bench.report.tables import markup, plain_text, told_contexts
 
-    table = told_contexts.told_contexts([load.load(folder) for folder in suites])
+    folders = [located(suite, output_dir) for suite in suites]
+    table = told_contexts.told_contexts([load.load(folder) for folder in folders])
     sections = told_contexts.sections(table)
     if out is not None:
         text = "\n\n".join(map(markup.section_markdown, sections)) + "\n"

@@ -100,7 +100,6 @@ EXTRAS = {
     "peft": ("lora", "training by LoRA"),
     "gguf": ("gguf", "opcd-bench import-gguf"),
     "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
-    "submitit": ("cluster", "runs on a SLURM cluster"),
     "tensorboard": ("trackers", "--report-to tensorboard"),
     "wandb": ("trackers", "--report-to wandb"),
 }

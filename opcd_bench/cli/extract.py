@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opcd_bench.cli import options
+from opcd_bench.cli import options, settings
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.config.commands import ExtractSettings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TaskName = Annotated[
     str,
     typer.Option(
+        "--tasks",
         "--task",
         metavar="NAME|FILE",
         help="Task, by name (opcd-bench tasks lists them) or as a file.",
@@ -48,6 +49,7 @@ def extract(
             "--cite", help="Ask the model to name the lessons that it used in a solution."
         ),
     ] = False,
+    assignments: settings.Assignments = None,
     json: Json = False,
     **words: Any,
 ) -> None:
@@ -57,7 +59,8 @@ def extract(
     the train split is read, and never a reference answer. Every stage is stored in --out; after an
     interruption, the same command continues.
     """
-    made = validated(ExtractSettings, words, "command line")
+    given = {**words, **settings.assigned(assignments or (), ExtractSettings)}
+    made = validated(ExtractSettings, given, "command line")
     if until not in STAGES:
         raise UnknownName("stage", until, STAGES)
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
@@ -125,7 +128,7 @@ def _print(task: Task, model: str, folder: Path, results: Sequence[Extracted]) -
     ]
     print(text_table(columns, rows))
     path = next(one.path for one in results if one.path is not None)
-    chosen = ["opcd-bench", "select", "--task", task.name, "--model", model, "--contexts"]
+    chosen = ["opcd-bench", "select", "--tasks", task.name, "--model", model, "--contexts"]
     print(f"\nChoose the best of them on dev: {shlex.join([*chosen, str(folder)])}")
     run = ["opcd-bench", "run", "--suite", "quick", "--tasks", task.name, "--model", model]
     print(f"Or train with one of them:       {shlex.join([*run, '--context', str(path)])}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from opcd_bench.cli import (
     audit,
@@ -17,8 +18,10 @@ from opcd_bench.cli import (
     doctor,
     estimate,
     extract,
+    hub_retries,
     import_gguf,
     import_lm_eval,
+    interrupt,
     methods,
     micro,
     new,
@@ -26,6 +29,7 @@ from opcd_bench.cli import (
     report,
     run,
     select,
+    settings,
     show,
     suites,
     tasks,
@@ -38,8 +42,22 @@ from opcd_bench.version import __version__
 
 USER_ERROR = 2
 
+
+class Commands(TyperGroup):
+    """The subcommands; a signal that none of them answers ends in one line, not in `Abort`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand that was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            interrupt.say()
+            raise typer.Exit(interrupt.code()) from None
+
+
 app = typer.Typer(
     name="opcd-bench",
+    cls=Commands,
     help="Compare methods of context distillation for language models: what each one gains, and "
     "what it forgets.",
     no_args_is_help=True,
@@ -87,17 +105,24 @@ def entry(arguments: Sequence[str] | None = None) -> None:
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     helped = {"-h", "--help"} & set(words)
     alone = output.json_alone() if "--json" in words and not helped else contextlib.nullcontext()
-    try:
-        _refuse_no_text(words)
-        with alone, output.warnings_as_lines():
-            app(args=list(words), prog_name="opcd-bench", obj=words)
-    except UserError as error:
-        _leave(str(error))
-    except OSError as error:
-        if not user_files.is_path_error(error):
+    hub_retries.said_once()
+    with interrupt.stoppable():
+        try:
+            _refuse_no_text(words)
+            settings.refuse_options_of_set(words)
+            with alone, output.warnings_as_lines():
+                app(args=list(words), prog_name="opcd-bench", obj=words)
+        except UserError as error:
+            _leave(str(error))
+        except OSError as error:
+            if not user_files.is_path_error(error):
+                raise
+            path = user_files.shown(error.filename)
+            _leave(f"{path}: {error.strerror}. Check the path, or give another")
+        except SystemExit as left:
+            if arguments is None and left.code == interrupt.code():
+                interrupt.leave()
             raise
-        path = user_files.shown(error.filename)
-        _leave(f"{path}: {error.strerror}. Check the path, or give another")
 
 
 def _refuse_no_text(words: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from opcd_bench.cli.interrupt import INTERRUPTED
+from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json
 from opcd_bench.errors import ModelError
 
@@ -40,16 +40,14 @@ def pretrain(
     ] = False,
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
+    from opcd_bench.models import loading
     from opcd_bench.models.micro import pretrain as recipe
 
+    recipe.refuse_foreign(out)
+    loading.device_of(device)
     print(f"pre-training into {out}; progress is logged in {out / 'log.jsonl'}", file=sys.stderr)
-    try:
+    with interruptible(context, "The last checkpoint stays", without=["--fresh"]):
         model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)
-    except KeyboardInterrupt:
-        words = [word for word in context.obj or sys.argv[1:] if word != "--fresh"]
-        again = shlex.join(["opcd-bench", *words])
-        print(f"\nInterrupted; to continue from the last checkpoint:\n  {again}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
     print(model)
 
 

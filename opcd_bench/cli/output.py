@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,14 +49,36 @@ _OUT: list[TextIO] = []
 def json_alone() -> Iterator[None]:
     """Nothing but `print_json` writes to standard output; what plugins print goes to the error's.
 
-    A method's or a task's own code may print whenever it runs, and must not spoil ``--json``.
+    A method's or a task's own code may print whenever it runs, past Python's own stream too, and
+    must not spoil ``--json``.
     """
-    _OUT.append(sys.stdout)
+    with _own_stream() as out:
+        _OUT.append(out)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        finally:
+            _OUT.pop()
+
+
+@contextlib.contextmanager
+def _own_stream() -> Iterator[TextIO]:
+    """Standard output, with the process's descriptor of it turned to standard error's."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _OUT.pop()
+        ours = sys.stdout.fileno() == 1
+    except (OSError, AttributeError, ValueError):  # no file: a test's stand-in, or closed
+        ours = False
+    if not ours:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace") as out:
+        os.dup2(2, 1)
+        try:
+            yield out
+        finally:
+            sys.stdout.flush()
+            os.dup2(out.fileno(), 1)
 
 
 @contextlib.contextmanager

@@ -17,13 +17,6 @@ from opcd_bench.progress import reporter
 from opcd_bench.runner import grid, requested
 from opcd_bench.runner.rounds import any_suite
 
-SETTINGS = (
-    "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
-    "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
-    "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
-)  # fmt: skip
-"""The settings of a suite that are options of their own; all others are given by ``--set``."""
-
 
 def run(
     context: typer.Context,
@@ -104,7 +97,7 @@ def say_shared(suite: str | None) -> None:
         )
 
 
-options.put(run, "size", options.of(Suite, SETTINGS, optional=True))
+options.put(run, "size", options.of(Suite, settings.OPTIONS, optional=True))
 
 
 def _report(suite_dir: Path) -> Path | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opcd_bench.cli import options
+from opcd_bench.cli import options, settings
 from opcd_bench.cli.extract import TaskName
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, print_json, say, text_table
@@ -28,6 +28,7 @@ def select(
         Path | None,
         typer.Option(help="File for the chosen context (default: in selected/ in that folder)."),
     ] = None,
+    assignments: settings.Assignments = None,
     json: Json = False,
     **words: Any,
 ) -> None:
@@ -36,7 +37,8 @@ def select(
     --select best scores all contexts on a few dev examples, keeps the better half, doubles the
     number of examples, and so on. After an interruption, the same command continues.
     """
-    made = validated(SelectSettings, words, "command line")
+    given = {**words, **settings.assigned(assignments or (), SelectSettings)}
+    made = validated(SelectSettings, given, "command line")
     found = registry.task(task, history=made.history, data_dir=made.data_dir)
     length = made.max_completion_length
     preflight.refuse_window("max_completion_length", length, made.model, made.revision)

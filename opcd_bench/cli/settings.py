@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
 
 from opcd_bench.config import words as plugin_words
 from opcd_bench.config.experience import Experience
@@ -12,6 +15,18 @@ from opcd_bench.errors import ConfigError, UnknownName
 from opcd_bench.runner import registry, requested
 from opcd_bench.runner.requested import SHARED_SETTINGS
 from opcd_bench.store import user_files
+
+OPTIONS = (
+    "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
+    "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
+    "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
+)  # fmt: skip
+"""The settings of a suite that `run` has as options of their own; all others: ``--set``."""
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as `run` takes it (repeatable)."),
+]
 
 
 def make(
@@ -73,19 +88,33 @@ def rates(text: str) -> list[float]:
     return found
 
 
-def assigned(assignments: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts as settings; a value is TOML, or else a bare word."""
+def refuse_options_of_set(words: Sequence[str]) -> None:
+    """Raise ConfigError for a setting of a suite that is typed as an option and is none."""
+    if words[:1] not in (("run",), ("estimate",)):
+        return
+    for word in words[1:]:
+        name, equals, value = word.removeprefix("--").partition("=")
+        key = name.replace("-", "_")
+        if word.startswith("--") and key in Suite.model_fields and key not in (*OPTIONS, "context"):
+            raise ConfigError(
+                f"--{name} is no option of {words[0]}: write --set {key}="
+                f"{value if equals else 'VALUE'}"
+            )
+
+
+def assigned(assignments: Sequence[str], model: type[BaseModel] = Suite) -> dict[str, Any]:
+    """``key=value`` texts as settings of ``model``; a value is TOML, or else a bare word."""
     found: dict[str, Any] = {}
     for text in assignments:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key:
             raise ConfigError(f"command line: --set {text!r}: write --set key=value")
         table, dot, inside = key.partition(".")
-        if dot and table in Suite.model_fields:
+        if dot and model is Suite and table in Suite.model_fields:
             raise ConfigError(f"command line: --set {key}: {_of_a_table(table, inside, value)}")
-        if key not in Suite.model_fields:
-            raise UnknownName("setting", key, Suite.model_fields)
-        optional = Suite.model_fields[key].default is None
+        if key not in model.model_fields:
+            raise UnknownName("setting", key, model.model_fields)
+        optional = model.model_fields[key].default is None
         found[key] = None if optional and value == "none" else _value(key, value)
     return found
 

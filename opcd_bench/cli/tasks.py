@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
@@ -14,9 +14,12 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.overlap import Overlap, between_splits
 from opcd_bench.envs.task import SPLITS, Task
 from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError
-from opcd_bench.runner import registry
+from opcd_bench.runner import isolated, registry
 from opcd_bench.runner.plugins import build_task, guarded
 from opcd_bench.runner.registry import Origin
+
+LIST_SECONDS = 300.0
+"""How long a task that does not ship may take to say its sizes."""
 
 
 def tasks(
@@ -35,7 +38,7 @@ def tasks(
     for name, found in listing.found.items():
         origin = listing.origins[name]
         try:
-            rows.append(guarded(origin.file, partial(_row, found, origin, data_dir)))
+            rows.append(guarded(origin.file, partial(_row_of, found, origin, data_dir)))
         except PluginError as error:
             listing.broken[name] = error
     if json:
@@ -66,6 +69,29 @@ def _print_overlaps(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         if row["overlap"] and row["overlap"]["near"]:
             print(f"\n{row['name']}: {Overlap(**row['overlap'])}")
+
+
+def _row_of(found: type[Task], origin: Origin, data_dir: str | None) -> dict[str, Any]:
+    """A task's line; of a task that does not ship from another process, which may hang."""
+    if origin.by == registry.SHIPPED:
+        return _row(found, origin, data_dir)
+    words = [found.name, *([] if data_dir is None else [data_dir])]
+    try:
+        (row,) = isolated.said(f"{__name__}:row_of_name", words, LIST_SECONDS)
+    except isolated.Lost as lost:
+        raise PluginError(f"{origin.file}: cannot be listed: {lost}") from None
+    if isinstance(row, str):
+        raise PluginError(row)
+    return dict(row)
+
+
+def row_of_name(name: str, data_dir: str | None = None) -> Iterator[dict[str, Any] | str]:
+    """A task's line, or what is wrong with the task."""
+    task, origin = registry.loaded_task(name)
+    try:
+        yield guarded(origin.file, partial(_row, task, origin, data_dir))
+    except PluginError as error:
+        yield str(error)
 
 
 def _print_missing(rows: Sequence[Mapping[str, Any]]) -> None:

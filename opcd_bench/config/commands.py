@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from opcd_bench.config.bounds import COUNT
 from opcd_bench.config.experience import Choice, Declared, Extraction
 from opcd_bench.config.fields import Settings
+from opcd_bench.config.urls import ServerUrl
 
 
 def same(name: str, help: str | None = None) -> Any:
@@ -37,7 +38,7 @@ class ModelSettings(Declared):
     batch_size: int = same("rollout_batch_size")
     threads: int | None = same("threads")
     engine: Literal["hf", "vllm"] = same("engine")
-    vllm_url: str | None = same(
+    vllm_url: ServerUrl = same(
         "vllm_url", "URL of a running vLLM server with the model (--engine vllm)."
     )
     enable_thinking: bool = same(

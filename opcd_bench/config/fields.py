@@ -16,6 +16,7 @@ from pydantic import (
 from opcd_bench.config import words
 from opcd_bench.config.bounds import COUNT, LENGTH, PROCESSES, RANK, REPEATS, ROUNDS
 from opcd_bench.config.experience import Experience, refuse_no_text
+from opcd_bench.config.urls import ServerUrl
 from opcd_bench.envs.task import Placement
 from opcd_bench.printable import HIDDEN, is_secret, url_without_secrets
 from opcd_bench.store.names import checked_name
@@ -382,7 +383,7 @@ class Settings(BaseModel):
     engine: Literal["hf", "vllm"] = identity(
         "hf", help="What generates responses: transformers in this process (hf), or vLLM (vllm)."
     )
-    vllm_url: str | None = runtime(
+    vllm_url: ServerUrl = runtime(
         None,
         help="URL of a running vLLM server that generates responses (engine = 'vllm'). The "
         "student's weights are copied into it after every step. None: vLLM runs in this "
@@ -398,7 +399,7 @@ class Settings(BaseModel):
         help="What computes the teacher's log-probabilities: hf gives the whole distribution, vllm "
         "only those of a list of token ids.",
     )
-    teacher_url: str | None = runtime(
+    teacher_url: ServerUrl = runtime(
         None,
         help="URL of a running vLLM server with the teacher's weights (teacher_engine = 'vllm').",
     )

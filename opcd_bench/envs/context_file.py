@@ -66,7 +66,7 @@ def resolve(name: str) -> Path:
         )
     raise DataError(
         f"context {name!r}: there is no such file (looked for {' and '.join(looked)}). Give a text "
-        "file, or make one from the model's own attempts: opcd-bench extract --task TASK --out "
+        "file, or make one from the model's own attempts: opcd-bench extract --tasks TASK --out "
         "contexts/mine"
     )
 

@@ -40,6 +40,8 @@ def opened(settings: ModelSettings, date: str | None = None) -> Reader:
     folders = given(settings.model_dir)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    url = settings.vllm_url
+    server = None if url is None else VLLMServer(url)  # before a model is loaded
     loaded = loading.load(
         model,
         revision=revision,
@@ -53,11 +55,10 @@ def opened(settings: ModelSettings, date: str | None = None) -> Reader:
     identity = identity_of(model, loaded)
     if settings.engine == "hf":
         return Reader(loaded, HFEngine(loaded, batch_size=settings.batch_size), identity)
-    if settings.vllm_url is None:
+    if server is None:
         source = source_of(model, allow_pickle=True, model_dir=folders)
         vllm = started(loaded, source, revision=revision, most_ids=0, options={}, role="writer")
     else:
-        server = VLLMServer(settings.vllm_url)
         server.check_tokenizer(loaded.tokenizer, model)
         vllm = WeightSync(server)
     return Reader(loaded, VLLMEngine(loaded, vllm), {**identity, "engine": settings.engine})

@@ -71,7 +71,7 @@ def load(
     auto its choice. ``date`` (YYYY-MM-DD) is what a chat template that prints today's date prints.
     Raises ModelError, with what to type, for anything that cannot be used.
     """
-    where = _device(device)
+    where = device_of(device)
     kind = _dtype(dtype, where)
     source = source_of(name, allow_pickle=allow_pickle, model_dir=model_dir)
     if Path(source).is_dir():
@@ -170,7 +170,8 @@ def config_of(
         raise unreachable(name, source, error) from error
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_of(device: str | torch.device) -> torch.device:
+    """The device that a word names; ModelError for one that this machine does not have."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

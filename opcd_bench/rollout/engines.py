@@ -22,14 +22,25 @@ _SERVE_IT = (
 )
 
 
+class Servers:
+    """The vLLM servers that a suite names; None where it names none.
+
+    Called before a model is loaded, which may take minutes. Raises as VLLMServer does.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.student = None if suite.vllm_url is None else VLLMServer(suite.vllm_url)
+        self.teacher = None if suite.teacher_url is None else VLLMServer(suite.teacher_url)
+
+
 class Engines:
     """The engines of a suite; each vLLM is started once, when it is first needed.
 
     ``initial`` is the student before training.
     """
 
-    def __init__(self, suite: Suite, initial: LoadedModel) -> None:
-        self.suite, self.initial = suite, initial
+    def __init__(self, suite: Suite, initial: LoadedModel, servers: Servers) -> None:
+        self.suite, self.initial, self._servers = suite, initial, servers
         self._larger: WeightSync | None = None
 
     def of(self, reader: PromptFormat, *, larger: bool) -> Engine:
@@ -51,9 +62,9 @@ class Engines:
     @cached_property
     def _student(self) -> WeightSync:
         """The vLLM that holds the student, or the model that it was, in turn."""
-        if self.suite.vllm_url is None:
+        server = self._servers.student
+        if server is None:
             return self._local(self.initial, self.suite.model, "writer")
-        server = VLLMServer(self.suite.vllm_url)
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
         return WeightSync(server)
 
@@ -83,8 +94,8 @@ class Engines:
     @cached_property
     def server(self) -> VLLMServer:
         """The teacher's server, once it is known to read tokens as the student does."""
-        assert self.suite.teacher_url is not None
-        server = VLLMServer(self.suite.teacher_url)
+        server = self._servers.teacher
+        assert server is not None
         server.check_tokenizer(self.initial.tokenizer, self.suite.model)
         return server
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 from transformers import PreTrainedTokenizerBase
@@ -17,13 +18,27 @@ from opcd_bench.models import prompts, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line
 from opcd_bench.printable import url_without_secrets
+from opcd_bench.rollout import vllm_answers
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, finish_of, sampling_words
+from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, sampling_words
 
 T = TypeVar("T")
 
 _AT_A_TIME = 64
-_SECONDS = 600.0
+
+
+class Limits(NamedTuple):
+    """How long a server may be silent, how long its answer may take once begun, and how large."""
+
+    silence: float
+    body: float
+    size: int
+
+
+QUICK = Limits(silence=60.0, body=60.0, size=2**24)
+"""For what a server knows at once: its model, and a few tokens."""
+WORK = Limits(silence=600.0, body=600.0, size=2**31)
+
 _SAMPLE = "Plain text, numbers 0123456789, symbols {[(<+-*/=>)]}, größer, 日本語.\n\n  done"
 _CONVERSATION: tuple[Message, ...] = (
     {"role": "user", "content": "What is two plus two?"},
@@ -42,22 +57,23 @@ class VLLMServer:
     shared = True
 
     def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
-        self.name = f"vLLM server {url_without_secrets(self.url)}"
-        limits = httpx.Limits(max_connections=_AT_A_TIME)
-        self._client = httpx.Client(
-            base_url=self.url, timeout=_SECONDS, limits=limits, transport=transport
-        )
-        served = self._send("GET", "/v1/models").get("data", [])
-        if not served:
-            raise ModelError(f"{self.name} serves no model; start it with: vllm serve MODEL")
-        self.model = str(served[0]["id"])
-        self.max_length = int(served[0].get("max_model_len") or 0)
-        if not self.max_length:
-            raise ModelError(
-                f"{self.name} does not report its max_model_len, so it is not a vLLM server; "
-                "start one with: vllm serve MODEL"
+        try:
+            whole = httpx.URL(url)
+            base = whole.copy_with(query=None, path=whole.path.rstrip("/").removesuffix("/v1"))
+            self._client = httpx.Client(
+                base_url=base,
+                params=whole.params,
+                limits=httpx.Limits(max_connections=_AT_A_TIME),
+                transport=transport,
             )
+        except (httpx.InvalidURL, ValueError) as error:  # of a proxy in the environment too
+            raise ModelError(
+                f"vLLM server {url_without_secrets(url)}: it cannot be called ({error})"
+            ) from None
+        self.name = f"vLLM server {url_without_secrets(str(base))}"
+        self.model, self.max_length = vllm_answers.served(
+            self.name, self._send("GET", "/v1/models", limits=QUICK)
+        )
 
     def write(
         self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
@@ -71,15 +87,7 @@ class VLLMServer:
                 return_token_ids=True,
                 skip_special_tokens=False,
             )
-            ids, logprobs = choice.get("token_ids"), (choice.get("logprobs") or {})
-            if ids is None or not logprobs.get("token_logprobs"):
-                raise ModelError(
-                    f"{self.name} gives no token ids or log-probabilities with its responses. It "
-                    "must be vLLM 0.32 or newer, started without --max-logprobs 0"
-                )
-            return RawReply(
-                tuple(ids), tuple(logprobs["token_logprobs"]), finish_of(choice["finish_reason"])
-            )
+            return vllm_answers.reply(self.name, choice)
 
         return self._all(one, requests)
 
@@ -97,7 +105,7 @@ class VLLMServer:
             choice = self._complete(
                 prompt=list(sequence), max_tokens=1, temperature=0.0, prompt_logprobs=top
             )
-            return self._rows(sequence, choice.get("prompt_logprobs"))
+            return vllm_answers.prompt_rows(self.name, sequence, choice.get("prompt_logprobs"))
 
         return self._all(one, sequences)
 
@@ -128,12 +136,9 @@ class VLLMServer:
         Text to ids, ids to text, and the ids of a rendered conversation (LOSSES.md, 1.5).
         """
         ours = tokenizer(_SAMPLE, add_special_tokens=False)["input_ids"]
-        theirs = self._send(
-            "POST",
-            "/tokenize",
-            {"model": self.model, "prompt": _SAMPLE, "add_special_tokens": False},
-        )["tokens"]
-        back = self._send("POST", "/detokenize", {"model": self.model, "tokens": ours})["prompt"]
+        theirs = self._tokens({"prompt": _SAMPLE, "add_special_tokens": False})
+        asked = {"model": self.model, "tokens": ours}
+        back = vllm_answers.text(self.name, self._send("POST", "/detokenize", asked, limits=QUICK))
         if list(ours) != list(theirs) or back != tokenizer.decode(ours):
             raise ModelError(
                 f"{self.name} serves {self.model!r}, whose tokenizer differs from that of "
@@ -141,16 +146,13 @@ class VLLMServer:
                 "student's own family"
             )
         own = prompts.prompt_ids(tokenizer, _CONVERSATION)
-        rendered = self._send(
-            "POST",
-            "/tokenize",
+        rendered = self._tokens(
             {
-                "model": self.model,
                 "messages": list(_CONVERSATION),
                 "add_generation_prompt": True,
                 "chat_template_kwargs": {"enable_thinking": False},
-            },
-        )["tokens"]
+            }
+        )
         if list(own) != list(rendered):
             raise ModelError(
                 f"{self.name} serves {self.model!r}, whose chat template renders conversations "
@@ -158,52 +160,69 @@ class VLLMServer:
                 "student's chat_template.jinja"
             )
 
-    def _rows(self, sequence: Sequence[int], rows: Any) -> PromptLogProbs:
-        if not isinstance(rows, list) or len(rows) != len(sequence):
-            raise ModelError(
-                f"{self.name} gives no log-probabilities of prompt tokens, so it cannot be a "
-                "teacher. It must be vLLM's own server (vllm serve MODEL)"
-            )
-        own, ids, logps = [], [], []
-        for token, row in zip(sequence[1:], rows[1:], strict=True):
-            listed = {int(key): float(value["logprob"]) for key, value in row.items()}
-            own.append(listed[token])
-            ids.append(tuple(listed))
-            logps.append(tuple(listed.values()))
-        return PromptLogProbs(tuple(own), tuple(ids), tuple(logps))
-
     def _complete(self, **fields: Any) -> Mapping[str, Any]:
         answer = self._send("POST", "/v1/completions", {"model": self.model, **fields})
-        choice: Mapping[str, Any] = answer["choices"][0]
-        return choice
+        return vllm_answers.choice(self.name, answer)
 
     def _all(self, call: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
         """Calls at a time, results in order."""
-        with ThreadPoolExecutor(_AT_A_TIME) as pool:
-            return list(pool.map(call, items))
-
-    def _send(self, verb: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        pool = ThreadPoolExecutor(_AT_A_TIME)
         try:
-            answer = self._client.request(verb, path, json=body)
-        except httpx.HTTPError as error:
+            return list(pool.map(call, items))
+        finally:  # after an error, and ctrl-C, for no answer that is still on its way
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _tokens(self, asked: Mapping[str, Any]) -> tuple[int, ...]:
+        answer = self._send("POST", "/tokenize", {"model": self.model, **asked}, limits=QUICK)
+        return vllm_answers.tokens(self.name, answer)
+
+    def _send(
+        self,
+        verb: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> Any:
+        limits = limits or WORK
+        try:
+            with self._client.stream(verb, path, json=body, timeout=limits.silence) as answer:
+                content = self._content(answer, path, limits)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise EngineDied(
                 f"{self.name} does not answer ({first_line(error)}). Nothing is lost: start it "
                 "(vllm serve MODEL) and type the same command again"
             ) from error
+        said = content[:300].decode("utf-8", "replace")
         if answer.status_code >= 500:
             raise EngineDied(
-                f"{self.name} failed on {path} ({answer.status_code}: {answer.text[:200]}); its "
-                "own log says why. Nothing is lost: type the same command again once the server "
-                "is up"
+                f"{self.name} failed on {path} ({answer.status_code}: {said[:200]}); its own log "
+                "says why. Nothing is lost: type the same command again once the server is up"
             )
         if answer.status_code >= 400:
-            raise ModelError(f"{self.name} refuses {path}: {_reason(answer)}")
-        return answer.json() if answer.content else {}
+            raise ModelError(f"{self.name} refuses {path}: {_reason(answer.status_code, said)}")
+        if answer.status_code >= 300:
+            raise ModelError(
+                f"{self.name} sends {path} elsewhere ({answer.status_code}: "
+                f"{answer.headers.get('location', 'no address')}); give the URL of vLLM itself"
+            )
+        return vllm_answers.parsed(self.name, path, content)
+
+    def _content(self, answer: httpx.Response, path: str, limits: Limits) -> bytes:
+        """An answer's body; EngineDied for one that does not end in time or in size."""
+        found, end = bytearray(), time.monotonic() + limits.body
+        for part in answer.iter_bytes():
+            found += part
+            if len(found) > limits.size or time.monotonic() > end:
+                raise EngineDied(
+                    f"{self.name} does not come to an end with its answer to {path} "
+                    f"({len(found)} bytes so far). It must be vLLM's own server (vllm serve MODEL)"
+                )
+        return bytes(found)
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(status: int, text: str) -> str:
     """What the server says was wrong, and the switch that helps where it is known."""
-    text = answer.text[:300]
     if "prompt logprobs" in text.lower() or "max-logprobs" in text or "max allowed" in text:
         return f"{text}. Start it with a larger --max-logprobs, or lower the loss's k"
-    return f"{answer.status_code}: {text}"
+    return f"{status}: {text}"

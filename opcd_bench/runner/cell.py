@@ -246,10 +246,11 @@ class CellRun:
         self.run_dir.event("chosen", step=choice.step, rule=choice.rule)
         self._load_weights(choice.step)
         with (
-            self.console.phase(f"{self._title()}: test", None, "samples"),
+            self.console.phase(f"{self._title()}: test", None, "samples") as phase,
             explain_out_of_memory("scoring", self.suite),
         ):
-            anchors = self.scores.at_the_end(choice.step)
+            anchors, samples = self.scores.at_the_end(choice.step)
+            phase.advance(samples)
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(
             {

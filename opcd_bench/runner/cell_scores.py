@@ -63,8 +63,8 @@ class CellScores:
                     self._record(step, measured)
                     self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
 
-    def at_the_end(self, step: int) -> list[dict[str, str]]:
-        """Test and retention of the chosen step, with every sample; where the anchors are stored.
+    def at_the_end(self, step: int) -> tuple[list[dict[str, str]], int]:
+        """Test and retention of the chosen step; where the anchors are, and how many samples.
 
         The student must have that step's weights.
         """
@@ -84,7 +84,7 @@ class CellScores:
         with self._clock(step, "references", final=True):
             anchors = references.of_cell(self.task, self.cell.seed)
         self.run_dir.drop_samples(WHOLE)
-        return anchors
+        return anchors, len(test.samples)
 
     def evaluated(self, step: int) -> bool:
         """Whether the step has been scored."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.envs.task import Context, Task
-from opcd_bench.errors import DataError
+from opcd_bench.errors import DataError, StoreError
 from opcd_bench.models.micro import leak, mixture
 from opcd_bench.runner import registry
 from opcd_bench.seeds import seed_of
+from opcd_bench.store.jsonl import read_object, read_rows
 
 if TYPE_CHECKING:
     from opcd_bench.models.loaded import LoadedModel
@@ -159,12 +160,12 @@ def measure(
     from opcd_bench.rollout.hf import HFEngine
 
     began = time.perf_counter()
+    made = {} if pretraining is None else {"pretraining": _pretraining(pretraining)}
     loaded = loading.load(str(folder), device=device)
     engine = HFEngine(loaded, batch_size=128)
     sampling = Sampling(temperature=0.0, max_completion_length=LIMIT)
-    card: dict[str, Any] = {"parameters": sum(p.numel() for p in loaded.model.parameters())}
-    if pretraining is not None:
-        card["pretraining"] = _pretraining(pretraining)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    card: dict[str, Any] = {"parameters": parameters, **made}
     card["tasks"] = {name: _task(name, items, loaded, engine, sampling) for name in tasks}
     (result,) = retention.measure(
         loaded.model, loaded.tokenizer, ["ifeval_micro"], decoding=sampling, engine=engine
@@ -187,9 +188,10 @@ def measure(
 
 
 def _pretraining(out: Path) -> dict[str, Any]:
-    recipe = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+    recipe, rows = read_object(out / "recipe.json"), read_rows(out / "log.jsonl")
     steps = [row for row in rows if "loss" in row]
+    if not steps:
+        raise StoreError(f"{out / 'log.jsonl'}: no step is logged yet; let micro pretrain go on")
     # A run that was killed and resumed wrote the rows after its checkpoint twice: the last count.
     curve = {round(row["seen"] / 1e6): row for row in rows if "rule_math_plain" in row}
     last = steps[-1]

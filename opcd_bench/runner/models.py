@@ -13,7 +13,7 @@ from opcd_bench.errors import ConfigError
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
-from opcd_bench.rollout.engines import Engines
+from opcd_bench.rollout.engines import Engines, Servers
 from opcd_bench.seeds import seed_of
 
 
@@ -30,6 +30,7 @@ class SuiteModels:
         dtype = "float32" if suite.dtype == "auto" else suite.dtype
         if suite.bf16:
             dtype = "bfloat16"
+        servers = Servers(suite)
         # A round begins from a checkpoint of the one before, and so does its frozen teacher.
         source = suite.begin_folder or suite.model
         revision = suite.revision if suite.begin_folder is None else None
@@ -56,7 +57,7 @@ class SuiteModels:
             )
             self.initial = adapters.before(self._student)
         self._larger: PromptFormat | None = None
-        self.engines = Engines(suite, self.initial)
+        self.engines = Engines(suite, self.initial, servers)
 
     def computed(self) -> dict[str, Any]:
         """What else replies depend on; nothing where it is as it ever was, so old keys stay."""

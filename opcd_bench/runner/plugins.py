@@ -17,6 +17,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import PluginError, UserError
 from opcd_bench.hashing import bytes_digest
+from opcd_bench.runner import foreign
 
 T = TypeVar("T")
 
@@ -29,11 +30,18 @@ def module_of(name: str, where: Where) -> ModuleType:
     return guarded(where, lambda: importlib.import_module(name))
 
 
+def foreign_module(name: str, where: Where) -> ModuleType:
+    """`module_of` for a package that somebody else wrote: tried in another process first."""
+    if name not in sys.modules:
+        _refuse(where, foreign.tried_module(name))
+    return module_of(name, where)
+
+
 def load_file(file: Path) -> ModuleType:
     """The module in a file outside every package, loaded once for each content that it has.
 
     It runs from the very bytes that `source_hash` reads, so that no stale byte code stands in for
-    an edited file. PluginError names the file.
+    an edited file; in another process first, which may hang. PluginError names the file.
     """
     path = file.resolve()
     try:
@@ -43,6 +51,7 @@ def load_file(file: Path) -> ModuleType:
     name = f"opcd_bench_file_{path.stem}_{bytes_digest(str(path).encode() + source, 16)}"
     if name in sys.modules:
         return sys.modules[name]
+    _refuse(file, foreign.tried_file(path, source))
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up while it loads
@@ -129,11 +138,38 @@ def guarded(where: Where, load: Callable[[], T]) -> T:
         raise PluginError(f"{where}: cannot be loaded: {_told(error)}") from error
 
 
+def asked(task: Task, ask: Callable[[], T]) -> T:
+    """What a task's own code answers; of one that does not ship, PluginError for what it raises.
+
+    UserErrors and the exception of ctrl-C stay what they are.
+    """
+    if type(task).source_hash is None:
+        return ask()
+    where = inspect.getfile(type(task))
+    try:
+        with printing_aside():
+            return ask()
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        with contextlib.suppress(ValueError):
+            where = str(Path(where).relative_to(Path.cwd()))
+        raise PluginError(
+            f"{where}: its code fails: {_told(error)}. To test it, type: opcd-bench check {where}"
+        ) from error
+
+
 @contextlib.contextmanager
 def printing_aside() -> Iterator[None]:
     """What plugins print goes to standard error: on standard output it would spoil ``--json``."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+def _refuse(where: Where, tried: foreign.Tried) -> None:
+    """Raise PluginError where loading a plugin would hang or end this process."""
+    if tried.problem is not None:
+        raise PluginError(f"{where}: cannot be loaded: {tried.problem}")
 
 
 def _attribute(module: ModuleType, where: Where, name: str) -> Any:

@@ -39,13 +39,14 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """``jobs`` processes that share the threads; each calls ``start``, with the suite that says so.
 
-    Left by an error, it waits for what runs, and for nothing more. Raises WorkerDied where a
-    process was killed.
+    Left by an error, it waits for what runs, and for nothing more; left by ctrl-C, for nothing.
+    Raises WorkerDied where a process was killed.
     """
     threads = suite.threads or max(1, (os.cpu_count() or 1) // jobs)
     shared = suite.model_copy(update={"threads": threads})
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, (shared,))
-    with one_thread_library(threads):
+    others = set(multiprocessing.active_children())
+    with worker_environment(threads):
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), start, (shared,))
         try:
             yield pool
         except BrokenProcessPool:
@@ -54,6 +55,11 @@ def worker_pool(
                 "of memory, unless its own error stands above. Nothing is lost: type the same "
                 "command again, with fewer --jobs if it happens again"
             ) from None
+        except (KeyboardInterrupt, GeneratorExit):
+            # Sent to this process alone, a signal ends the workers too: their runs are resumable.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -66,29 +72,47 @@ def ended_by_turns(
     while waiting or running:
         # No more than run at once: a pool's own queue cannot be cancelled, and an engine may die.
         while waiting and len(running) < jobs:
-            running.add(pool.submit(work, waiting.popleft()))
+            with _signals_held():
+                running.add(pool.submit(work, waiting.popleft()))
         ended, running = wait(running, timeout=2.0, return_when=FIRST_COMPLETED)
         yield [future.result() for future in ended]
 
 
 @contextmanager
-def one_thread_library(threads: int) -> Iterator[None]:
-    """The environment that worker processes inherit: OpenMP pools that fit the machine."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C waits, also in a process that starts meanwhile, until that serves its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def worker_environment(threads: int) -> Iterator[None]:
+    """The environment that worker processes inherit: OpenMP pools that fit the machine.
+
+    Python's own helper process is not to list the semaphores of workers that were ended.
+    """
+    quiet = [*filter(None, [os.environ.get("PYTHONWARNINGS")]), "ignore:resource_tracker"]
+    ours = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": ",".join(quiet)}
+    before = {key: os.environ.get(key) for key in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
 def serve_parent() -> None:
     """Make this process a worker, which goes when its parent does or when ctrl-C is typed."""
     # Ctrl-C reaches every process of the terminal: a worker just goes, its run is resumable.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.stdout = sys.stderr  # what a plugin prints is no part of the command's output
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

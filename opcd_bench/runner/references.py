@@ -152,8 +152,8 @@ class References:
         loaded = self.models.larger() if reading == "ceiling-larger" else self.models.initial
 
         def compute() -> Score:
-            with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples"):
-                return self.score(
+            with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
+                score = self.score(
                     task,
                     split,
                     loaded,
@@ -162,6 +162,8 @@ class References:
                     told=reading != "base",
                     final=split == "test",
                 )
+                phase.advance(len(score.samples))
+                return score
 
         return self._shared(shared, name, compute)
 
@@ -179,8 +181,10 @@ class References:
         def compute() -> Score:
             if name == measures.DRIFT:
                 return drift.of_base(base, [self._base(other) for other in self._responding()])
-            with self.console.phase(f"retention {name}: base", None, "prompts"):
-                return self._retain(name, base, self.models.engine(base))
+            with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
+                score = self._retain(name, base, self.models.engine(base))
+                phase.advance(len(score.samples))
+                return score
 
         return self._shared(self.retention_folder(name), "base", compute)
 

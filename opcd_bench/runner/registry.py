@@ -27,6 +27,7 @@ from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged,
 from opcd_bench.runner.plugins import (
     Where,
     build_task,
+    foreign_module,
     load_file,
     method_in,
     module_of,
@@ -318,7 +319,7 @@ def _registered(source: _Source[T], name: str) -> Plugin[T]:
 
 
 def _of_package(source: _Source[T], brought: Packaged) -> Plugin[T]:
-    module = module_of(brought.module, brought.where)
+    module = foreign_module(brought.module, brought.where)
     value = source.read(module, brought.where, brought.name)
     origin = Origin(brought.package, Path(str(module.__file__)))
     return Plugin(source.marked(value, source_hash(module, brought.where)), origin)

@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from opcd_bench.config import measures, rules
@@ -21,6 +22,7 @@ from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.runner import grid, model_folders, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.plugins import asked
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.time_shares import time_shares
@@ -59,7 +61,7 @@ def plan(suite: Suite) -> Plan:
     """
     planned = plugins(suite)
     for task in planned.tasks.values():
-        contexts_of(task)
+        asked(task, partial(contexts_of, task))
     return planned
 
 
@@ -67,7 +69,7 @@ def plugins(suite: Suite) -> Plan:
     """As `plan`, but for contexts, which need not be there yet."""
     methods, tasks = registry.plugins_of(suite)
     for task in tasks.values():
-        assert_disjoint(task)
+        asked(task, partial(assert_disjoint, task))
     retention.check_names(registry.foreign_retention(suite))
     for name in filter(measures.HELD_OUT.__contains__, suite.retention):
         held_out.texts(name, suite.data_dir)
@@ -241,7 +243,10 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())
             return Outcome(cell.name, str(error))
-        except Exception as error:  # the grid's edge: recorded whole and counted as failed
+        except KeyboardInterrupt:
+            raise
+        # The grid's edge: recorded whole and counted as failed; a plugin may raise SystemExit too.
+        except BaseException as error:
             run_dir.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
             return Outcome(cell.name, f"{type(error).__name__}: {error}")
         finally:

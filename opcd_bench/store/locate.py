@@ -40,17 +40,28 @@ def located(run: str, output_dir: str) -> Path:
         beside = path.parent.iterdir() if path.parent.is_dir() and path.parent != Path() else ()
         known = {folder.name for folder in (*suites, *runs)}
         known |= {str(folder) for folder in beside if _is_stored(folder)}
-        hint = f"There are no results in {output_dir}; give the folder of a run or suite."
+        if not known:
+            hint = (
+                f"There are no results in {output_dir}; give the folder of a run or suite, or run "
+                "one: opcd-bench run --suite quick"
+            )
+        else:
+            hint = "The runs of a suite: opcd-bench show SUITE"
         if len(known) > 20:  # too many to list
-            near = difflib.get_close_matches(run, known, cutoff=0.5)
-            known = set(near) or {folder.name for folder in suites}
-        raise UnknownName("run or suite", run, known, "" if known else hint)
+            known = set(_near(run, known)) or {folder.name for folder in suites}
+        raise UnknownName("run or suite", run, known, hint)
     if len(found) > 1:
         listing = "\n".join(f"  {folder}" for folder in found)
         raise StoreError(
             f"{run!r} is the name of {len(found)} folders; give the path of one:\n{listing}"
         )
     return found[0]
+
+
+def _near(run: str, known: set[str]) -> list[str]:
+    """The names that are like a word, or else the first that hold it."""
+    close = difflib.get_close_matches(run, known, cutoff=0.5)
+    return close or [name for name in sorted(known) if run and run.lower() in name.lower()][:3]
 
 
 def _is_stored(path: Path) -> bool:

@@ -67,10 +67,17 @@ def test_long_work_within_a_unit_moves_the_line_of_the_innermost_phase():
         beat(training="0/3 responses")
     assert out.getvalue().splitlines() == [
         "test 0 samples · writing=token 8/64 of 3 responses",
-        "test: 0 samples in 6 s · writing=token 8/64 of 3 responses",
+        "test: 6 s · writing=token 8/64 of 3 responses",
         "train 0/2 steps · training=0/3 responses",
-        "train: 0 steps in 12 s · training=0/3 responses",
+        "train: 12 s · training=0/3 responses",
     ]
+
+
+def test_a_phase_that_counts_nothing_says_its_time_alone():
+    out, clock = io.StringIO(), Clock()
+    with PlainReporter(out, clock=clock).phase("base on test", None, "samples"):
+        clock.now += 1.0
+    assert out.getvalue() == "base on test: 1 s\n"
 
 
 def test_notes_and_warnings_are_lines():

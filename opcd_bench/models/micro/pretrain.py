@@ -6,8 +6,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,14 +69,29 @@ class PretrainRecipe:
 
 def refuse_foreign(out: Path) -> None:
     """Raise StoreError where a folder holds something else than such a pre-training."""
-    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    with _writing(out):
+        is_folder, there = out.is_dir(), out.exists() or out.is_symlink()
+        names = sorted(path.name for path in out.iterdir()) if is_folder else []
+    if there and not is_folder:
+        raise StoreError(f"{out}: is no folder. Give another one with --out")
     own = out / RECIPE
     ours = own.is_file() and {"seed", "tokens"} <= read_object(own).keys()
-    if out.exists() and not (out.is_dir() and (ours or not names)):
+    if names and not ours:
         raise StoreError(
             f"{out}: holds something else than a pre-training of ours ({', '.join(names[:3])}), "
             "and nothing is written into it. Give another folder with --out"
         )
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that names the option of the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{out}: cannot be written ({error.strerror}). Give another folder with --out"
+        ) from None
 
 
 def make_tokenizer(out: Path, recipe: PretrainRecipe, seed: int) -> PreTrainedTokenizerBase:
@@ -243,18 +259,17 @@ def pretrain(
     """
     import torch
 
-    from opcd_bench.models import cpu
+    from opcd_bench.models import cpu, loading
     from opcd_bench.models.micro import quick
 
     recipe = recipe or PretrainRecipe()
+    where = loading.device_of(device)
     refuse_foreign(out)
-    out.mkdir(parents=True, exist_ok=True)
-    name = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.device(name)
-    # First: it is what says that the folder is ours.
-    (out / RECIPE).write_text(
-        json.dumps({"seed": seed, "tokens": tokens, **asdict(recipe)}, indent=1) + "\n"
-    )
+    # First: it is what says that the folder is ours, and whether it can be written.
+    told = json.dumps({"seed": seed, "tokens": tokens, **asdict(recipe)}, indent=1) + "\n"
+    with _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECIPE).write_text(told)
     tokenizer = make_tokenizer(out / "model", recipe, seed)
     model = make_model(recipe, tokenizer, seed)
     torch.nn.Module.to(model, where)

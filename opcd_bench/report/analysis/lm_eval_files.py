@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,13 @@ from typing import Any
 
 from opcd_bench.errors import DataError
 from opcd_bench.hashing import text_digest
+from opcd_bench.report.analysis.lm_eval_shapes import HOW, assert_results, assert_sample, parsed
 from opcd_bench.store.files import checksum
 
 Row = dict[str, Any]
 
 RESULTS_KEYS = ("results", "configs", "n-samples", "lm_eval_version", "model_name")
 SAMPLE_KEYS = ("doc_hash", "prompt_hash", "target_hash", "filter", "metrics", "doc")
-HOW = (
-    "Give results_*.json, and samples_*.jsonl for intervals, of: "
-    "lm_eval run … --output_path FOLDER --log_samples"
-)
 
 
 @dataclass(frozen=True)
@@ -87,12 +83,13 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
 
 
 def _results(path: Path) -> _Results:
-    content = _parsed(path, _text(path), "")
+    content = parsed(path, _text(path), "")
     missing = [key for key in RESULTS_KEYS if key not in content]
     if missing:
         raise DataError(
             f"{path}: no results of lm_eval 0.4 or later ({', '.join(missing)} missing). {HOW}"
         )
+    assert_results(path, content)
     tasks: dict[str, list[str]] = {}
     for task, key in sorted(content.get("task_hashes", {}).items()):
         tasks.setdefault(key, []).append(task)
@@ -182,13 +179,14 @@ def _sample_rows(path: Path) -> list[Row]:
         raise DataError(f"{path}: empty. {HOW}")
     rows = []
     for number, line in enumerate(lines, 1):
-        row = _parsed(path, line, f", line {number}")
+        row = parsed(path, line, f", line {number}")
         missing = [key for key in SAMPLE_KEYS if key not in row]
         if missing:
             raise DataError(
                 f"{path}, line {number}: no sample of lm_eval 0.4 or later "
                 f"({', '.join(missing)} missing). {HOW}"
             )
+        assert_sample(path, number, row)
         rows.append(row)
     return rows
 
@@ -245,18 +243,12 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _parsed(path: Path, text: str, where: str) -> Row:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}{where}: no JSON ({error}). {HOW}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}{where}: a {type(value).__name__}, not an object. {HOW}")
-    return value
-
-
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Whether a value is a finite number: true and false too, which logs have for 1 and 0."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _named(paths: Sequence[Path]) -> str:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import MissingData, PluginError, UserError
-from opcd_bench.runner import registry
-from opcd_bench.runner.contracts.contract import HEAVY, Contract, ContractBroken, Result, results
+from opcd_bench.runner import foreign, isolated, registry
+from opcd_bench.runner.contracts.contract import (
+    HEAVY,
+    Begun,
+    Contract,
+    ContractBroken,
+    Result,
+    steps,
+)
 from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
 from opcd_bench.runner.plugins import build_task, load_file, method_in, task_in
+
+READ = "the data that it reads can be had"
+LOADS = "loads, and holds a METHOD or a TASK of the file's name"
 
 
 def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result]:
@@ -27,13 +37,42 @@ def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result
     be had, that is a line that failed, and the last one. Raises PluginError where there is no such
     Python file.
     """
-    from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
-    from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
+    file = _python_file(path)
+    return (step for step in _steps(file, data_dir) if isinstance(step, Result))
 
+
+def checked_apart(path: str | Path, data_dir: str | None, seconds: float) -> Iterator[Result]:
+    """`check_file` in a process of its own, so that the file's code may hang or end it.
+
+    A contract that takes longer than ``seconds``, or ends the process, is a line that failed, and
+    the last one. Raises as `check_file` does.
+    """
+    words = [str(_python_file(path)), *([] if data_dir is None else [data_dir])]
+    begun = LOADS
+    try:
+        for step in isolated.said(f"{__name__}:told", words, seconds):
+            begun = step["says"]
+            if "passed" in step:
+                yield Result(**step)
+    except isolated.Lost as lost:
+        yield Result(begun, False, str(lost))
+
+
+def told(path: str, data_dir: str | None = None) -> Iterator[dict[str, Any]]:
+    """What `check_file` does, as JSON: each contract as it begins, and how it went."""
+    return (asdict(step) for step in _steps(Path(path), data_dir))
+
+
+def _python_file(path: str | Path) -> Path:
     file = Path(path).resolve()
     if file.suffix != ".py" or not file.is_file():
         raise PluginError(f"{path}: is no Python file; type: opcd-bench check path/to/name.py")
-    yield from results(FILE_CONTRACTS, file)
+    return file
+
+
+def _steps(file: Path, data_dir: str | None) -> Iterator[Begun | Result]:
+    yield from steps(FILE_CONTRACTS, file)
+    yield Begun(LOADS)
     try:
         module = load_file(file)
         kind = kind_of(module, file)
@@ -42,19 +81,23 @@ def check_file(path: str | Path, data_dir: str | None = None) -> Iterator[Result
         else:
             task: Task = build_task(task_in(module, file), data_dir=data_dir)
     except UserError as error:
-        yield Result("loads, and holds a METHOD or a TASK of the file's name", False, str(error))
+        yield Result(LOADS, False, str(error))
         return
-    yield Result("loads, and holds a METHOD or a TASK of the file's name", True, f"a {kind}")
-    yield from results(_taken(file, kind), file)
+    from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
+    from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
+
+    yield Result(LOADS, True, f"a {kind}")
+    yield from steps(_taken(file, kind), file)
     if kind == "method":
-        yield from results(METHOD_CONTRACTS, method)
+        yield from steps(METHOD_CONTRACTS, method)
         return
+    yield Begun(READ)
     try:
         task.examples("train")
     except MissingData as error:
-        yield Result("the data that it reads can be had", False, str(error))
+        yield Result(READ, False, str(error))
         return
-    yield from results(TASK_CONTRACTS, task)
+    yield from steps(TASK_CONTRACTS, task)
 
 
 def kind_of(module: ModuleType, file: Path) -> Literal["method", "task"]:
@@ -107,28 +150,12 @@ def _is_public(module: str) -> bool:
     return inside in plugins or importlib.util.find_spec(inside) is None
 
 
-LOADED = "opcd-bench: loaded"
-"""What stands before the heavy modules that a plugin loads."""
-
-
 def _loads_without_torch(file: Path) -> str:
-    program = (
-        "import runpy, sys, warnings; warnings.simplefilter('ignore'); "
-        "runpy.run_path(sys.argv[1], run_name='opcd_bench_checked'); "
-        f"print({LOADED!r}, *(m for m in {HEAVY!r} if m in sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise ContractBroken(
-            f"does not load: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else '?'}"
-        )
-    _, reached, loaded = done.stdout.rpartition(LOADED)  # a plugin may print on its own
-    if not reached:
-        raise ContractBroken("loading it ends the interpreter")
-    if loaded.strip():
-        raise ContractBroken(f"importing it loads {loaded.strip()}")
+    tried = foreign.tried_file(file, file.read_bytes())
+    if problem := tried.problem or tried.raised:
+        raise ContractBroken(f"does not load: {problem}")
+    if heavy := [name for name in HEAVY if name in tried.modules]:
+        raise ContractBroken(f"importing it loads {' '.join(heavy)}")
     return ""
 
 

@@ -37,9 +37,17 @@ class Result:
     detail: str
 
 
-def results(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Result]:
+@dataclass(frozen=True)
+class Begun:
+    """A contract that is being tested from now on."""
+
+    says: str
+
+
+def steps(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Begun | Result]:
     """Test every contract; whatever a plugin raises is a failed line, never the end."""
     for contract in contracts:
+        yield Begun(contract.says)
         try:
             yield Result(contract.says, True, contract.test(plugin))
         except ContractBroken as broken:
@@ -48,3 +56,8 @@ def results(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Result]:
             raise
         except BaseException as error:  # SystemExit and the like too
             yield Result(contract.says, False, f"{type(error).__name__}: {error}")
+
+
+def results(contracts: Sequence[Contract[T]], plugin: T) -> Iterator[Result]:
+    """The results of `steps`."""
+    return (step for step in steps(contracts, plugin) if isinstance(step, Result))

@@ -452,7 +452,7 @@ def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
         assert settings == {"seed": 3, "tokens": 5, "resume": False, "device": "auto"}
         raise KeyboardInterrupt
 
-    fake.pretrain = pretrain
+    fake.pretrain, fake.refuse_foreign = pretrain, lambda out: None
     monkeypatch.setitem(sys.modules, "opcd_bench.models.micro.pretrain", fake)
     monkeypatch.setattr("opcd_bench.models.micro.pretrain", fake, raising=False)
     told = opcd("micro", "pretrain", "--seed", "3", "--tokens", "5", "--fresh")

@@ -2,7 +2,8 @@
 
 import typer
 
-from opcd_bench.cli import main, run
+from opcd_bench.cli import main
+from opcd_bench.cli import settings as cli_settings
 from opcd_bench.config.commands import ExtractSettings, SelectSettings
 from opcd_bench.config.experience import Experience
 from opcd_bench.config.suite import Suite
@@ -25,7 +26,7 @@ def test_extract_and_select_have_every_declared_setting_with_its_default_and_hel
 
 def test_an_option_of_run_leaves_its_default_to_the_suite():
     shown = options("run")
-    for name in run.SETTINGS:
+    for name in cli_settings.OPTIONS:
         assert shown[name].default is None, name
         assert shown[name].help == Suite.model_fields[name].description
 

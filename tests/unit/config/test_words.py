@@ -115,7 +115,7 @@ def test_one_file_may_be_named_often_and_two_of_one_name_may_not():
         ({"tasks": "rule_math[n=4]"}, "only methods take parameters"),
         ({"methods": ["opcd", 3]}, "methods.1: must be text"),
         ({"methods": 3}, "methods: must be a list"),
-        ({"retention": ["./mine.py"]}, "a file can be one of the tasks only"),
+        ({"retention": ["./mine.py"]}, "a Python file can be one of the tasks only"),
     ],
 )
 def test_words_that_cannot_be_used_are_refused_with_the_others_of_a_suite(values, told):

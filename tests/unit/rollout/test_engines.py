@@ -163,9 +163,19 @@ def test_a_server_of_another_model_is_refused(
 ):
     server = FakeServer(tiny_loaded, name="big/model")
     bench = served_bench(monkeypatch, server, tiny_model_folder, tmp_path)
-    server.model = "other/model"
+    bench.models.engines.server.model = "other/model"
     with pytest.raises(ModelError, match=r"serves 'other/model'.*vllm serve big/model"):
         bench.check([LARGER])
+
+
+def test_a_server_that_is_none_is_found_before_a_model_is_loaded(tmp_path, monkeypatch):
+    def connect(url):
+        raise ModelError(f"{url} is none")
+
+    monkeypatch.setattr(engines, "VLLMServer", connect)
+    for engine, url in (("engine", "vllm_url"), ("teacher_engine", "teacher_url")):
+        with pytest.raises(ModelError, match="is none"):
+            bench_of(tmp_path / "no model", tmp_path, **{engine: "vllm", url: "http://h:1"})
 
 
 def test_an_engine_that_dies_stops_the_run_and_leaves_the_cell_resumable(

@@ -14,6 +14,7 @@ from vllm_fake import FakeServer, FakeVLLM
 from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
+from opcd_bench.rollout import vllm_server
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
@@ -167,3 +168,92 @@ def test_a_servers_credentials_are_used_and_reach_no_message(server):
     with pytest.raises(EngineDied, match=r"\*\*\*@127\.0\.0\.1") as died:
         VLLMServer(url, transport=httpx.MockTransport(answer))
     assert seen == ["Basic YW5uYTpzM2NyZXQ="] and "s3cret" not in str(died.value)
+
+
+# --- servers that are none ---------------------------------------------------------------------
+
+ANY = ["/v1/models", "/v1/completions", "/tokenize", "/detokenize"]
+ANSWERS = {
+    "HTML": httpx.Response(200, html="<html><body>Welcome to nginx!</body></html>"),
+    "a list": httpx.Response(200, json=[]),
+    "null": httpx.Response(200, content=b"null"),
+    "a number": httpx.Response(200, json=7),
+    "a text": httpx.Response(200, json="ok"),
+    "another object": httpx.Response(200, json={"detail": "ok"}),
+    "lists of null": httpx.Response(
+        200, json={"data": [None], "choices": [None], "tokens": [None], "prompt": None}
+    ),
+    "objects of null": httpx.Response(
+        200,
+        json={
+            "data": [{"id": None, "max_model_len": "x"}],
+            "choices": [{"token_ids": [None], "logprobs": {"token_logprobs": [None]}}],
+            "tokens": ["a", "b"],
+            "prompt": {},
+        },
+    ),
+    "half an object": httpx.Response(200, content=b'{"data": [{"id": "m", "max_mod'),
+    "brackets of 100,000 levels": httpx.Response(200, content=b"[" * 100_000),
+    "a number of 5,000 digits": httpx.Response(200, content=b"9" * 5_000),
+    "bytes that are no text": httpx.Response(200, content=b"\xff\xfe\x00{}"),
+    "nothing": httpx.Response(200, content=b""),
+    "a redirect": httpx.Response(302, headers={"location": "https://login.example/"}),
+}
+
+
+def asked(one: VLLMServer, path: str, loaded) -> None:
+    if path == "/v1/completions":
+        one.write(REQUESTS, Sampling(), loaded.eos_ids)
+    one.check_tokenizer(loaded.tokenizer, "tiny")
+
+
+@pytest.mark.parametrize("path", ANY)
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_what_no_vllm_server_would_answer_is_one_message(server, tiny_loaded, kind, path):
+    server.changes[path] = lambda _: ANSWERS[kind]
+    with pytest.raises(ModelError) as refused:
+        asked(client(server), path, tiny_loaded)
+    message = str(refused.value)
+    assert message.startswith("vLLM server http://127.0.0.1:8000 ") and "\n" not in message
+    assert "vllm serve MODEL" in message or "vLLM" in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("rows", [[None, None], [None, {"x": 1}], [None, {"6": {"logprob": None}}]])
+def test_prompt_log_probs_of_another_shape_are_refused(server, rows):
+    server.changes["/v1/completions"] = lambda _: {"choices": [{"prompt_logprobs": rows}]}
+    with pytest.raises(ModelError, match="as a vLLM server does"):
+        client(server).score([(5, 6)], 2)
+
+
+@pytest.mark.parametrize(("limit", "sent"), [("size", 10**6), ("body", 30)])
+def test_an_answer_without_end_is_left(server, monkeypatch, limit, sent):
+    """Endless by its size, or by its time: a byte at a time."""
+
+    def drops():
+        while True:
+            yield b" " * sent
+
+    limits = vllm_server.QUICK._replace(**{limit: 0.2 if limit == "body" else 10**7})
+    monkeypatch.setattr(vllm_server, "QUICK", limits)
+    server.changes["/v1/models"] = lambda _: httpx.Response(200, content=drops())
+    with pytest.raises(EngineDied, match="does not come to an end with its answer to /v1/models"):
+        client(server)
+
+
+def test_credentials_in_a_urls_query_are_sent_and_reach_no_message(server):
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return server.answer(request)
+
+    url = "http://127.0.0.1:8000/v1?api_key=s3cret"
+    one = VLLMServer(url, transport=httpx.MockTransport(answer))
+    assert seen == ["http://127.0.0.1:8000/v1/models?api_key=s3cret"] and "s3cret" not in one.name
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:abc", "http://a\x00b", "//"])
+def test_a_url_that_no_client_can_call_is_refused(url):
+    with pytest.raises((ModelError, EngineDied)):
+        VLLMServer(url)

@@ -102,7 +102,8 @@ def test_a_rate_is_written_with_every_digit_that_it_has(rate, text):
 
 
 CHANGES = {
-    "max_steps": 40, "batch_size": 32, "num_generations": 2, "micro_batch_size": 8, "micro_batch_tokens": 512,
+    "max_steps": 40, "batch_size": 32, "num_generations": 2, "micro_batch_size": 8,
+    "micro_batch_tokens": 512,
     "model": "other", "revision": "main", "teacher_model": "large", "dtype": "float32",
     "bf16": True, "reduction": "sequence_mean", "lr_scheduler_type": "cosine", "warmup_steps": 5,
     "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.99, "max_grad_norm": 0.5,

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from opcd_bench.cli import settings
+from opcd_bench.cli import settings, tasks
 from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
-from opcd_bench.runner import entry_points, grid, registry
+from opcd_bench.runner import entry_points, foreign, grid, registry, suite_runner
+from opcd_bench.runner.contracts import checks
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin
 
@@ -236,7 +237,8 @@ def test_a_broken_file_is_one_message_that_names_it(here, text, told):
     assert told in str(caught.value)
 
 
-def test_ctrl_c_while_a_file_loads_is_no_fault_of_the_file(here):
+def test_ctrl_c_while_a_file_loads_is_no_fault_of_the_file(here, monkeypatch):
+    monkeypatch.setattr(foreign, "tried_file", lambda *_: foreign.Tried(None, None, ()))
     (here / "mine.py").write_text("raise KeyboardInterrupt\n")
     with pytest.raises(KeyboardInterrupt):
         registry.method("./mine.py")
@@ -385,8 +387,107 @@ def test_a_plugin_that_leaves_the_interpreter_is_a_broken_one_for_check_too(here
     (here / "mine.py").write_text('"""Leaves."""\nraise SystemExit(0)\n')
     told = opcd("check", "mine.py")
     assert told.code == 1
-    assert "loads in a fresh interpreter without torch: loading it ends the interpreter" in told.out
+    assert "loads in a fresh interpreter without torch: does not load: SystemExit: 0" in told.out
     assert "cannot be loaded: SystemExit: 0" in told.out
+
+
+ENDS = {
+    "import os; os._exit(0)": "while it was imported, its process ended (exit code 0)",
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": "its process ended (SIGKILL)",
+    "raise KeyboardInterrupt": "importing it raises KeyboardInterrupt",
+    "import time; time.sleep(600)": "nothing happened for 5 s",
+    "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()": (
+        "importing it starts a thread that does not end"
+    ),
+    "class Own(BaseException): pass\nraise Own('no')": "Own: no",
+}
+"""Lines at the end of a plugin's module, and what is said of it."""
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Imports may take five seconds only."""
+    monkeypatch.setattr(foreign, "LOAD_SECONDS", 5.0)
+
+
+@pytest.mark.parametrize("line", ENDS)
+def test_a_file_that_hangs_or_ends_its_process_is_a_broken_one(here, opcd, soon, line):
+    (here / "mine.py").write_text(f"{METHOD}{line}\n")
+    told = opcd("methods", "./mine.py", "opcd", "--json")
+    answer = json.loads(told.out)
+    assert told.code == 1 and [row["name"] for row in answer["methods"]] == ["opcd"]
+    assert ENDS[line] in answer["broken"]["./mine.py"]
+    dry = opcd("run", "--methods", "./mine.py", "--tasks", "rule_math", "--dry-run")
+    assert dry.code == 2 and ENDS[line] in dry.err
+
+
+@pytest.mark.parametrize("line", list(ENDS)[:4])
+def test_a_package_that_hangs_or_ends_its_process_takes_no_listing_down(
+    installed, opcd, soon, line
+):
+    name = f"their_{list(ENDS).index(line)}"
+    installed(
+        "their-kit", methods=[f"mine = {name}"], tasks=[f"codes = {name}_task"],
+        **{name: f"{METHOD}{line}\n", f"{name}_task": f"{TASK}{line}\n"},
+    )  # fmt: skip
+    for command, broken in (("methods", "mine"), ("tasks", "codes")):
+        told = opcd(command, "--json")
+        answer = json.loads(told.out)
+        assert told.code == 1 and len(answer[command]) > 5
+        assert ENDS[line] in answer["broken"][broken]
+
+
+ENDS_LATER = {
+    "import os; os._exit(0)": "its process ended (exit code 0)",
+    "raise KeyboardInterrupt": "it raised KeyboardInterrupt",
+    "import time; time.sleep(600)": "nothing happened for 20 s",
+}
+
+
+@pytest.mark.parametrize("line", ENDS_LATER)
+def test_check_finds_a_contract_that_hangs_or_ends_its_process(here, line):
+    leaving = f"    def question(self, example):\n        {line}\n"
+    text = TASK.replace("    def question(self, example):\n", leaving)
+    (here / "codes.py").write_text(text)
+    *_, last = checks.checked_apart("codes.py", None, 20.0)
+    assert not last.passed and ENDS_LATER[line] in last.detail
+
+
+@pytest.mark.parametrize("line", ENDS_LATER)
+def test_a_listing_of_tasks_outlives_one_whose_examples_do_not_come(
+    installed, opcd, monkeypatch, line
+):
+    monkeypatch.setattr(tasks, "LIST_SECONDS", 20.0)
+    leaving = f"    def examples(self, split):\n        {line}\n\n    def context"
+    name = f"their_later_{list(ENDS_LATER).index(line)}"
+    installed(
+        "their-kit", tasks=[f"codes = {name}"],
+        **{name: TASK.replace("    def context", leaving, 1)},
+    )  # fmt: skip
+    told = opcd("tasks", "--json")
+    answer = json.loads(told.out)
+    assert told.code == 1 and "rule_math" in {row["name"] for row in answer["tasks"]}
+    assert ENDS_LATER[line] in answer["broken"]["codes"]
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "raise SystemExit(0)", "class B(BaseException): pass"])
+def test_a_run_whose_task_fails_before_any_cell_is_one_message(here, line):
+    fails = f"    def examples(self, split):\n        {line}\n        raise B\n\n    def context"
+    (here / "codes.py").write_text(TASK.replace("    def context", fails, 1))
+    made = suite(methods="opcd", tasks="./codes.py")
+    with pytest.raises(PluginError, match=r"codes.py: its code fails: .*opcd-bench check codes.py"):
+        suite_runner.plan(made)
+
+
+def test_what_a_plugin_prints_past_python_spoils_no_json(here):
+    line = 'import os, sys; os.write(1, b"raw"); sys.__stdout__.write("under"); os.system("echo x")'
+    (here / "mine.py").write_text(f"{METHOD}{line}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "opcd_bench", "methods", "./mine.py", "--json"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert [row["name"] for row in json.loads(done.stdout)["methods"]] == ["mine"]
+    assert "raw" in done.stderr and "under" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["__init__", "options", "examples"])

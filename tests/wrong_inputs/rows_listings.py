@@ -1,0 +1,36 @@
+"""Wrong inputs of `methods`, `tasks`, `suites`, `doctor` and `audit`."""
+
+from row import Row
+
+ROWS = [
+    Row("methods opdc", ("unknown method 'opdc'", "Did you mean 'opcd'", "opcd-bench methods")),
+    Row("methods opcd[k=4", ("a bracket has no partner", "opcd[k=4]")),
+    Row("methods opcd[]", ("brackets hold name=value",)),
+    Row("methods opcd[k=four]", ("k", "four")),
+    Row("methods opcd[kk=4]", ("kk", "k")),
+    Row("methods ./nosuch.py", ("there is no such file", "opcd-bench methods"), exit=1),
+    Row("methods --jsn", ("No such option", "--json")),
+    Row("tasks rule_math", ("unexpected extra argument",)),
+    Row("tasks --data-dir", ("--data-dir", "requires an argument")),
+    Row("tasks --datadir x", ("No such option", "--data-dir")),
+    Row("tasks --jsn", ("No such option", "--json")),
+    Row("tasks -v", ("No such option",)),
+    Row("suites quick", ("unexpected extra argument",)),
+    Row("suites --jsn", ("No such option", "--json")),
+    Row("suites --size smoke", ("No such option",)),
+    Row("suites -q", ("No such option",)),
+    Row("suites quick micro", ("unexpected extra argument",)),
+    Row("doctor gpu", ("unexpected extra argument",)),
+    Row("doctor --jsn", ("No such option", "--json")),
+    Row("doctor --output-dir", ("requires an argument",)),
+    Row("doctor --outputdir x", ("No such option", "--output-dir")),
+    Row("doctor -v", ("No such option",)),
+    Row("audit", ("Missing option", "--methods")),
+    Row("audit --methods opdc", ("unknown method 'opdc'", "Did you mean 'opcd'")),
+    Row("audit --method opdc", ("unknown method 'opdc'",)),
+    Row("audit --methods opcd --tasks rule_maths", ("unknown task", "Did you mean 'rule_math'")),
+    Row("audit --methods opcd --items 0", ("--items", "greater")),
+    Row("audit --methods opcd --items many", ("--items", "a valid")),
+    Row("audit --methods opcd,opcd[k=256]", ("is the same method as",)),
+    Row("audit --methods opcd --tasks rule_math,frozen_lake", ("unknown task",)),
+]

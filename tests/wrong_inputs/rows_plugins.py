@@ -1,0 +1,52 @@
+"""Wrong inputs: plugins whose code raises, ends the process or starts threads."""
+
+from row import Row
+
+METHOD = '''"""A method of a contributor."""
+
+from opcd_bench import STUDENT, Method, named
+
+METHOD = Method("mine", "Its own.", "a test", STUDENT, named("rkl_tail", k=16))
+'''
+ENDS = {
+    "import os; os._exit(0)": "while it was imported, its process ended (exit code 0)",
+    "import os, signal; os.kill(os.getpid(), signal.SIGTERM)": "its process ended (SIGTERM)",
+    "raise KeyboardInterrupt": "importing it raises KeyboardInterrupt",
+    "raise SystemExit(0)": "SystemExit: 0",
+    "class Own(BaseException): pass\nraise Own('no')": "Own: no",
+    "raise GeneratorExit": "GeneratorExit",
+    "def f(): f()\nf()": "RecursionError",
+    "import nosuchmodule": "No module named 'nosuchmodule'",
+    "import threading, time; threading.Thread(target=time.sleep, args=(99,)).start()": (
+        "importing it starts a thread that does not end"
+    ),
+}
+"""Lines at the end of a method's file, and what is said of it."""
+
+
+def mine(line: str) -> dict[str, str]:
+    return {"mine.py": f"{METHOD}{line}\n"}
+
+
+ROWS = [
+    *(Row("methods ./mine.py", ("broken: ./mine.py", says), mine(line), 1) for line, says in
+      ENDS.items()),
+    *(Row("run --methods ./mine.py --tasks rule_math --dry-run", ("mine.py", says), mine(line))
+      for line, says in list(ENDS.items())[::2]),
+    Row("run --methods ./mine.py --tasks rule_math --dry-run", ("holds no", "METHOD")[1:],
+        {"mine.py": '"""None."""\n'}),
+    Row("run --methods ./mine.py --tasks rule_math --dry-run", ("METHOD is a int",),
+        {"mine.py": '"""A number."""\nMETHOD = 3\n'}),
+    Row("run --methods ./other.py --tasks rule_math --dry-run", ("give both one name",),
+        {"other.py": METHOD}),
+    Row("run --methods ./mine.py --tasks rule_math --dry-run", ("there is no such file",)),
+    Row("run --methods ./mine.txt --tasks rule_math --dry-run", ("is no Python file",),
+        {"mine.txt": METHOD}),
+    Row("run --methods ./opcd.py --tasks rule_math --dry-run", ("the name 'opcd' is taken by",),
+        {"opcd.py": METHOD}),
+    Row("run --methods opcd --tasks ./mine.py --dry-run", ("has no TASK",), {"mine.py": METHOD}),
+    Row("run --methods ./mine.py --tasks rule_math --dry-run", ("source code", "null bytes")[1:],
+        {"mine.py": METHOD.encode() + b"\x00"}),
+    Row("run --methods ./mine.py --tasks rule_math --dry-run", ("SyntaxError",),
+        {"mine.py": METHOD.encode() + b"x = '\xff'\n"}),
+]  # fmt: skip

@@ -1,0 +1,16 @@
+"""Wrong inputs: a setting typed as an option, and the other commands' words for the same thing."""
+
+from row import Row
+
+ROWS = [
+    Row("run --suite quick --dev-items 5", ("--dev-items is no option", "--set dev_items=VALUE")),
+    Row("run --suite quick --eval-steps=3", ("write --set eval_steps=3",)),
+    Row("estimate --suite quick --threads 2", ("write --set threads=VALUE",)),
+    Row("extract --tasks rule_maths --out o", ("unknown task", "Did you mean 'rule_math'")),
+    Row("extract --task rule_maths --out o", ("unknown task", "Did you mean 'rule_math'")),
+    Row("extract --tasks rule_math --out o --set itemz=3", ("unknown setting", "'items'")),
+    Row("extract --tasks rule_math --out o --set items=0", ("items", "must be 1 or more")),
+    Row("select --tasks rule_math --contexts c --set dev_items=0", ("dev_items",)),
+    Row("select --tasks rule_math --contexts c --set dev_items", ("write --set key=value",)),
+    Row("select --tasks rule_math --contexts c --set seeds=3", ("unknown setting 'seeds'",)),
+]
