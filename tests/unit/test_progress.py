@@ -69,7 +69,7 @@ def test_long_work_within_a_unit_moves_the_line_of_the_innermost_phase():
         "test 0 samples · writing=token 8/64 of 3 responses",
         "test: 6 s · writing=token 8/64 of 3 responses",
         "train 0/2 steps · training=0/3 responses",
-        "train: 12 s · training=0/3 responses",
+        "train: 0 steps in 12 s · training=0/3 responses",
     ]
 
 

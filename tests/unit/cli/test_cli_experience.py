@@ -23,7 +23,7 @@ def model(monkeypatch, tiny_loaded):
     """A scripted model in every model's place; ``opened`` keeps what it was opened with."""
     found = types.SimpleNamespace(opened=[], settings={}, answer=answer)
 
-    def opened(settings):
+    def opened(settings, date=None):
         found.opened.append(settings)
         found.reader = reader(tiny_loaded, found.answer, **found.settings)
         return found.reader
