@@ -8,14 +8,16 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
-from opcd_bench.envs.task import Task
-from opcd_bench.errors import PluginError, UserError
+from opcd_bench.envs import data_sets
+from opcd_bench.envs.task import Task, assert_disjoint
+from opcd_bench.errors import MissingData, MissingPackage, PluginError, UserError
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.runner import foreign
 
@@ -157,6 +159,18 @@ def asked(task: Task, ask: Callable[[], T]) -> T:
         raise PluginError(
             f"{where}: its code fails: {_told(error)}. To test it, type: opcd-bench check {where}"
         ) from error
+
+
+def answers(task: Task) -> None:
+    """Ask a task that does not ship for its options and splits, as far as its data are at hand.
+
+    PluginError for what its code raises, DataError for splits that overlap.
+    """
+    if type(task).source_hash is None:
+        return
+    with contextlib.suppress(MissingData, MissingPackage), data_sets.local_only():
+        asked(task, task.options)
+        asked(task, partial(assert_disjoint, task))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ from test_cell import run_toy, truth
 from test_store_survives_kill import CALLS, killed_at
 from toy import toy_suite
 
-from opcd_bench.store.files import is_temporary
+from opcd_bench.store.files import is_leftover
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.tidying import tidy
 from opcd_bench.store.verification import verify
 
 KILLS = 100
@@ -61,13 +63,15 @@ def test_a_hundred_kills_leave_nothing_half_written(tiny_model_folder, tmp_path)
         moment = 1 + number * (total - 1) // (KILLS - 1)
         output = tmp_path / f"at{moment}"
         suite = suite_of(tiny_model_folder, output)
-        killed += killed_at(lambda suite=suite: run_toy(suite), moment)
+        output.mkdir()
         foreign = output / "foreign.txt"
         foreign.write_text("mine")
+        killed += killed_at(lambda suite=suite: run_toy(suite), moment)
         path = run_toy(suite)
+        tidy(SuiteDir(output / "toy"))  # as every run begins with
         assert truth(path) == uninterrupted, f"killed at call {moment}"
         assert not [problem for problem in verify(path) if problem.damage]
-        assert not [p for p in path.rglob("*") if is_temporary(p.name)], "nothing half written"
+        assert not [p for p in output.rglob("*") if is_leftover(p.name)], "nothing half written"
         assert foreign.read_text() == "mine"
         assert json.loads((path / "DONE").read_text())["summary"]["chosen_step"] >= 0
     assert killed >= KILLS - 5, "the last calls may come after the last kill"

@@ -24,11 +24,49 @@ ENDS = {
 """Lines at the end of a method's file, and what is said of it."""
 
 
+TASK = '''"""A task of a contributor."""
+
+from opcd_bench import Context, DataTask, Example, Grade
+
+
+class Mine(DataTask):
+    """Asks nothing."""
+
+    name, version, summary = "mine", 1, "Asks nothing."
+
+    def context(self):
+        return Context("Nothing.")
+
+    @classmethod
+    def load(cls, data_dir):
+        LINE
+
+    def question(self, example):
+        return "What?"
+
+    def graded(self, example, reply):
+        return Grade(1.0, None, "")
+
+
+TASK = Mine
+'''
+NO_DATA = {
+    "raise RuntimeError('no data')": "mine.py: its code fails: RuntimeError: no data",
+    "raise SystemExit(3)": "mine.py: its code fails: SystemExit: 3",
+    "return dict.fromkeys(('train', 'dev', 'test'), [Example({'n': 1})])":
+        "is in both 'train' and 'dev'",
+}  # fmt: skip
+"""What the ``load`` of a task does, and what is said of it."""
+
+
 def mine(line: str) -> dict[str, str]:
     return {"mine.py": f"{METHOD}{line}\n"}
 
 
 ROWS = [
+    *(Row(f"{command} --tasks ./mine.py --methods opcd", (says,),
+          {"mine.py": TASK.replace("LINE", line)})
+      for line, says in NO_DATA.items() for command in ("estimate", "run --dry-run")),
     *(Row("methods ./mine.py", ("broken: ./mine.py", says), mine(line), 1) for line, says in
       ENDS.items()),
     *(Row("run --methods ./mine.py --tasks rule_math --dry-run", ("mine.py", says), mine(line))

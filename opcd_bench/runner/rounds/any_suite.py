@@ -9,7 +9,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import grid, preflight, registry, shared_questions
+from opcd_bench.runner import grid, plugins, preflight, registry, shared_questions
 from opcd_bench.runner.rounds.chain import untold
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Checked(NamedTuple):
 def checked(suite: Suite, *, planned: bool = True) -> Checked:
     """The suite's methods and tasks; a UserError for all that can be refused without a model."""
     found = Checked(*registry.plugins_of(untold(suite) if suite.chained else suite))
+    for task in found.tasks.values():
+        plugins.answers(task)
     preflight.refuse_early(suite, found.methods, found.tasks, planned=planned)
     shared_questions.refuse_at_hand(suite, found.tasks)
     return found
