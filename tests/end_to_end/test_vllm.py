@@ -30,7 +30,7 @@ from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
-from opcd_bench.rollout.engines import Engines
+from opcd_bench.rollout.engines import Engines, Servers
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
 from opcd_bench.rollout.vllm_local import LocalVLLM
@@ -131,21 +131,6 @@ def test_the_lists_of_a_told_teacher_are_its_own_distribution(micro, backend, re
         assert scored.own[t] == pytest.approx(logp_TV[t, sequence[t - 3]].item(), abs=1e-3)
 
 
-@pytest.mark.parametrize("caching", [False, True])
-def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, caching):
-    engine = LocalVLLM(micro, "micro", most_ids=8, options={"enable_prefix_caching": caching})
-    WeightSync(engine).refresh(micro)
-    engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
-    assert order_gap(engine, micro) < 1e-3
-
-
-def test_the_vllm_of_a_teacher_has_no_prefix_cache(micro):
-    words = {"methods": "opcd_hybrid", "tasks": "rule_math", "teacher_engine": "vllm"}
-    follower, _ = Engines(make_suite(words, "a test"), micro).scoring_vllm(micro)
-    config = follower.backend.llm.llm_engine.vllm_config
-    assert config.cache_config.enable_prefix_caching is False
-
-
 def test_a_teacher_that_is_the_student_itself_gives_no_gradient(micro, backend, requests):
     """O-28 through the real serving path, against the same teacher told something else."""
     student = dataclasses.replace(micro, model=copy.deepcopy(micro.model).requires_grad_(True))
@@ -172,6 +157,25 @@ def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend,
     before = torch.get_rng_state()
     VLLMEngine(micro, WeightSync(backend)).generate(requests[:2], GREEDY)
     assert torch.equal(before, torch.get_rng_state())
+
+
+# Engines of their own come after all tests of `backend`: vLLM ends what engines share with them.
+
+
+@pytest.mark.parametrize("caching", [False, True])
+def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, caching):
+    engine = LocalVLLM(micro, "micro", most_ids=8, options={"enable_prefix_caching": caching})
+    WeightSync(engine).refresh(micro)
+    engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
+    assert order_gap(engine, micro) < 1e-3
+
+
+def test_the_vllm_of_a_teacher_has_no_prefix_cache(micro):
+    words = {"methods": "opcd_hybrid", "tasks": "rule_math", "teacher_engine": "vllm"}
+    suite = make_suite(words, "a test")
+    follower, _ = Engines(suite, micro, Servers(suite)).scoring_vllm(micro)
+    config = follower.backend.llm.llm_engine.vllm_config
+    assert config.cache_config.enable_prefix_caching is False
 
 
 def command(*words: str, cwd) -> subprocess.CompletedProcess[str]:
@@ -283,7 +287,8 @@ def against(server, folder, tmp_path, name):
     return command(
         "run", "--methods", "forward_kl", "--tasks", "rule_math", "--model", str(folder),
         "--max-steps", "2", "--batch-size", "4", "--learning-rate", "1e-4", "--retention", "none",
-        "--name", name, "--no-report", "--set", "teacher_engine=vllm", "--teacher-url", server.url,
+        "--name", name, "--no-report", "--set", "teacher_engine=vllm",
+        "--teacher-url", str(server._client.base_url),
         "--set", "eval_steps=2", "--set", "dev_items=4", "--set", "test_items=4",
         "--set", "jobs=1", "--set", "max_completion_length=16", cwd=tmp_path,
     )  # fmt: skip
