@@ -98,10 +98,8 @@ def measured_from_support(
     sampler_logp: Tensor | None = None,
 ) -> Measured:
     """`from_support` with `support_metrics_from_support`; the full reverse KL stays unknown."""
-    functional.check_shapes(student_logits, None, reply_ids)
-    student = FromLogits(student_logits)
-    teacher = functional.listed(
-        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    student, teacher = functional.listed(
+        loss, student_logits, support_ids, teacher_logp, reply_ids, reply_teacher_logp
     )
     found = functional.evaluate(loss, student, teacher, reply_ids, sampler_logp)
     metrics = _known(_metrics(loss, student, teacher, reply_ids, found.reading, found.whole))
@@ -155,10 +153,8 @@ def support_metrics_from_support(
     reply_teacher_logp: Tensor | None = None,
 ) -> SupportMetrics:
     """The same from a listed teacher, whose entropy stays None; `coverage` tells missing ids."""
-    functional.check_shapes(student_logits, None, reply_ids)
-    student = FromLogits(student_logits)
-    teacher = functional.listed(
-        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    student, teacher = functional.listed(
+        loss, student_logits, support_ids, teacher_logp, reply_ids, reply_teacher_logp
     )
     return _metrics(loss, student, teacher, reply_ids, None, None)
 

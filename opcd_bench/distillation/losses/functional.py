@@ -97,10 +97,8 @@ def from_support(
         InvalidLoss: the list cannot serve this loss.
 
     """
-    check_shapes(student_logits, None, reply_ids)
-    student = FromLogits(student_logits)
-    teacher = listed(
-        loss, student, support_ids, teacher_logp, reply_ids, reply_teacher_logp=reply_teacher_logp
+    student, teacher = listed(
+        loss, student_logits, support_ids, teacher_logp, reply_ids, reply_teacher_logp
     )
     return evaluate(loss, student, teacher, reply_ids, sampler_logp).loss
 
@@ -263,16 +261,17 @@ def teacher_of(loss: Divergence, teacher_logits: Tensor | None) -> FromLogits | 
 
 def listed(
     loss: Divergence,
-    student: FromLogits,
+    student_logits: Tensor,
     ids_XL: Tensor,
     logp_XL: Tensor,
     reply_ids_X: Tensor,
-    *,
     reply_teacher_logp: Tensor | None,
-) -> FromList | None:
-    """Wrap a teacher's list; None where the loss reads no teacher."""
+) -> tuple[FromLogits, FromList | None]:
+    """The student, and a teacher's list wrapped; None where the loss reads no teacher."""
+    check_shapes(student_logits, None, reply_ids_X)
+    student = FromLogits(student_logits)
     if loss.teacher_needs == "none":
-        return None
+        return student, None
     if loss.teacher_needs == "F":
         raise InvalidLoss(
             f"loss {loss.id} needs the teacher's whole distribution and got log-probs on a list. "
@@ -284,7 +283,7 @@ def listed(
             f"{tuple(reply_ids_X.shape)} must be (..., L), (..., L) and (...)"
         )
     vocabulary, dtype = student.vocabulary, student.logits_XV.dtype
-    return FromList(ids_XL, logp_XL, vocabulary, reply_ids_X, reply_teacher_logp, dtype)
+    return student, FromList(ids_XL, logp_XL, vocabulary, reply_ids_X, reply_teacher_logp, dtype)
 
 
 def check_shapes(student_logits: Tensor, teacher_logits: Tensor | None, reply_ids: Tensor) -> None:
