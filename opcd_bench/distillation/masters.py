@@ -8,6 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opcd_bench.config.suite import Suite
+
+
+def kept(suite: Suite) -> bool:
+    """Whether a suite keeps float32 weights: with dtype = 'bfloat16' it says that it does not."""
+    return suite.bf16 and suite.dtype != "bfloat16"
+
 
 class MasterWeights:
     """What the optimiser moves in the place of parameters that are bfloat16.

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import scoring
+from opcd_bench.distillation import masters, scoring
 from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.losses.logits import likeliest, log_prob_of
-from opcd_bench.distillation.masters import MasterWeights
 from opcd_bench.distillation.method import Loss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.pairs import Pair, micro_batches
@@ -114,11 +113,9 @@ class TrainingCore:
             new = hasattr(model, "activation_checkpointing_enable")  # newer transformers
             name = "activation" if new else "gradient"
             getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-        self._trained = trained(student)
-        # With dtype = 'bfloat16' no float32 is kept behind the weights: the suite says so.
-        keeps = suite.bf16 and suite.dtype != "bfloat16"
-        self.masters = MasterWeights(self._trained) if keeps else None
-        self.parameters = self.masters.parameters if self.masters else self._trained
+        moved = trained(student)
+        self.masters = masters.MasterWeights(moved) if masters.kept(suite) else None
+        self.parameters = self.masters.parameters if self.masters else moved
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
     def step(self, pairs: Sequence[Pair], loss: Loss, teacher: RuntimeTeacher) -> StepReport:

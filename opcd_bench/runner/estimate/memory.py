@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from opcd_bench.config.suite import Suite
+from opcd_bench.distillation import masters
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.whole import in_closed_form
 from opcd_bench.distillation.method import Method
@@ -120,8 +121,8 @@ def parts(
     weight = _weight(suite)
     trained = student.adapter or student.parameters
     # With bf16 the optimiser moves float32 masters of the rounded weights.
-    masters = suite.bf16 and suite.dtype != "bfloat16" and not student.adapter
-    per_trained = 4 if student.adapter or masters else weight
+    behind = masters.kept(suite) and not student.adapter
+    per_trained = 4 if student.adapter or behind else weight
     found = [
         MemoryPart("student", student.parameters * weight, "always", f"{_bits(weight)} weights")
     ]
@@ -153,7 +154,7 @@ def parts(
         moments, how = 2 * trained * per_trained, f"two {_bits(per_trained)} moments"
     found.append(MemoryPart("optimiser", moments, "always", how))
     found += _writing(suite, student, larger, lengths, weight)
-    if masters:
+    if behind:
         found.append(MemoryPart("float32 weights", 4 * trained, "always", "what the steps move"))
         found.append(
             MemoryPart("bfloat16 gradients", 2 * trained, "training", "of a backward pass")
