@@ -23,9 +23,9 @@ def write(shape: Shape, folder: Path) -> None:
         _tokenizer(shape.vocabulary).save_pretrained(folder / name)
 
 
-def _model(shape: Shape, seed: int) -> Qwen3ForCausalLM:
-    torch.manual_seed(seed)
-    config = Qwen3Config(
+def config(shape: Shape) -> Qwen3Config:
+    """What transformers builds the shape's model from."""
+    return Qwen3Config(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -39,7 +39,11 @@ def _model(shape: Shape, seed: int) -> Qwen3ForCausalLM:
         eos_token_id=EOS,
         pad_token_id=PAD,
     )
-    model = Qwen3ForCausalLM(config)
+
+
+def _model(shape: Shape, seed: int) -> Qwen3ForCausalLM:
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(config(shape))
     model.generation_config = GenerationConfig(eos_token_id=EOS, pad_token_id=PAD)
     return model
 

@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from beside_trl import machine, table, workloads
+from beside_trl import files, machine, table, workloads
 
 SHAPE = workloads.Shape("tiny", 20, 8, 16, 3, 4, 2, 4)
 WORK = workloads.Workload("work", SHAPE, 5, 3, (2, 4), 1, 2.0)
@@ -34,17 +34,7 @@ def measured(others=(0.0, 0.01)):
 
 @pytest.mark.parametrize("shape", [SHAPE, workloads.SMOKE])
 def test_a_shape_has_as_many_parameters_as_its_model(shape):
-    config = Qwen3Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        tie_word_embeddings=True,
-    )
-    assert shape.parameters == Qwen3ForCausalLM(config).num_parameters()
+    assert shape.parameters == Qwen3ForCausalLM(files.config(shape)).num_parameters()
 
 
 def test_the_named_shapes_have_the_parameters_that_their_names_say():
