@@ -15,6 +15,7 @@ from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.rollout.attention import Segment
 from opcd_bench.rollout.packing import Packing, packed
 from opcd_bench.rollout.prefixes import Ids, Prefixes
@@ -175,14 +176,10 @@ def assert_faithful(loaded: LoadedModel) -> None:
     """
     ids = torch.arange(min(8, loaded.vocab_size), device=loaded.model.device)[None]
     model: Any = loaded.model
-    was_training = model.training
-    model.eval()
-    try:
+    with in_eval_mode(model):
         own = model(input_ids=ids, use_cache=False).logits[0, :, : loaded.vocab_size].float()
         states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
         apart = logits(loaded, states).float()
-    finally:
-        model.train(was_training)
     tolerance = 1e-4 if loaded.model.dtype == torch.float32 else 5e-2
     if not torch.allclose(own, apart, atol=tolerance, rtol=tolerance):
         raise ModelError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.modes import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,10 @@ def logps(loaded: LoadedModel, continuations: Sequence[Continuation]) -> Iterato
 def _logps(loaded: LoadedModel, one: Continuation) -> Tensor:
     ids = [*one.before, *one.after]
     model: Any = loaded.model
-    with adapters.active(loaded), _in_eval_mode(model):
+    with adapters.active(loaded), in_eval_mode(model):
         ids_BT = torch.tensor([ids], device=model.device)
         logits_TV = model(input_ids=ids_BT, use_cache=False).logits[0]
     logits_NV: Tensor = logits_TV[len(one.before) - 1 : -1, : loaded.vocab_size]
     if logits_NV.dtype != torch.float64:
         logits_NV = logits_NV.float()
     return torch.log_softmax(logits_NV, dim=-1)
-
-
-@contextmanager
-def _in_eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout; every module's mode is put back."""
-    training = [module for module in model.modules() if module.training]
-    torch.nn.Module.eval(model)
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from opcd_bench.models.modes import in_eval_mode
 
 _NAME = "opcd_bench_causal"
 _TRIED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
@@ -41,11 +43,16 @@ def causal_attention(
     groups = heads // shared
     stacked = query.reshape(rows * shared, groups * length, size)
     keys = key.reshape(rows * shared, length, size).transpose(1, 2)
-    scale = size**-0.5 if scaling is None else scaling
+    scale = scale_of(query, scaling)
     bias = _bias(length, groups, query.dtype)
     weights = torch.baddbmm(bias, stacked, keys, alpha=scale).softmax(-1)
     mixed = torch.bmm(weights, value.reshape(rows * shared, length, size))
     return mixed.view(rows, heads, length, size).transpose(1, 2), None
+
+
+def scale_of(query: Tensor, scaling: float | None) -> float:
+    """What scores are multiplied by: the model's own factor, or one over the root of the size."""
+    return float(query.shape[-1]) ** -0.5 if scaling is None else scaling
 
 
 @lru_cache(maxsize=64)
@@ -54,14 +61,37 @@ def _bias(length: int, groups: int, dtype: torch.dtype) -> Tensor:
     return torch.zeros(length, length, dtype=dtype).masked_fill(above, -1e9).repeat(groups, 1)
 
 
-def _register() -> None:
-    AttentionInterface.register(_NAME, causal_attention)
-    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
+def register(name: str, attention: Callable[..., Any], mask: Callable[..., Any]) -> None:
+    """Tell transformers what a model of that attention implementation attends and masks by."""
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, mask)
+
+
+def no_mask(*_: Any, **__: Any) -> None:
+    """No mask is built: the attention function knows what is seen. One that is given passes."""
+
+
+@contextmanager
+def attending(
+    model: PreTrainedModel,
+    name: str,
+    attention: Callable[..., Any],
+    mask: Callable[..., Any] = no_mask,
+) -> Iterator[None]:
+    """Let ``model`` attend by a function of our own, and then as it did."""
+    register(name, attention, mask)
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def set_causal(model: PreTrainedModel, on: bool) -> None:
     """Switch ``model`` to ``causal_attention`` until told otherwise, or back to PyTorch's own."""
-    _register()
+    register(_NAME, causal_attention, no_mask)
     model.set_attn_implementation(_NAME if on else "sdpa")
 
 
@@ -71,13 +101,12 @@ def plain(model: PreTrainedModel) -> bool:
     Only then can attention functions of our own take the place of the model's. Some architectures
     have attention of their own whatever their config says (BLOOM, MPT), so it is tried once.
     """
-    layers = DynamicCache(config=model.config).layers
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
-        return False
     if model.config.get_text_config()._attn_implementation not in ("sdpa", "eager"):
         return False
     if model not in _TRIED:
-        _TRIED[model] = _takes_causal(model)
+        layers = DynamicCache(config=model.config).layers
+        whole = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+        _TRIED[model] = whole and _takes_causal(model)
     return _TRIED[model]
 
 
@@ -87,22 +116,14 @@ def _takes_causal(model: Any) -> bool:
     decoder = model.get_decoder()
     vocabulary = model.config.get_text_config().vocab_size
     ids = torch.arange(1, 25, device=model.device).remainder_(vocabulary).view(2, 12)
-    config = model.config.get_text_config()
-    before, training = config._attn_implementation, [m for m in model.modules() if m.training]
-    _register()
-    model.eval()
     found = []
     try:
-        with torch.autocast(model.device.type, enabled=False):
-            for name in (before, _NAME):
-                config._attn_implementation = name
-                found.append(decoder(input_ids=ids, use_cache=False).last_hidden_state.float())
+        with in_eval_mode(model), torch.autocast(model.device.type, enabled=False):
+            for way in (nullcontext(), attending(model, _NAME, causal_attention)):
+                with way:
+                    found.append(decoder(input_ids=ids, use_cache=False).last_hidden_state.float())
     except Exception:  # whatever the architecture does where it is given another attention
         return False
-    finally:
-        config._attn_implementation = before
-        for module in training:
-            module.training = True
     own, ours = found
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     return bool((own - ours).abs().mean() <= tolerance * own.abs().mean())

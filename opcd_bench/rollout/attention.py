@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from opcd_bench.models.cpu import quick_products
+from opcd_bench.models.cpu import attending, quick_products, scale_of
 
 _NAME = "opcd_bench_cpu"
 _SHARED = "opcd_bench_shared"
@@ -77,14 +77,13 @@ def cpu_attention(
     ``attention_mask`` additive. On a CPU this takes half the time of the fused kernel, which is
     made for long queries.
     """
-    rows, heads, tokens, size = query.shape
+    rows, heads, tokens, _ = query.shape
     special = any(kwargs.get(name) is not None for name in ("position_bias", "softcap", "s_aux"))
     if tokens != 1 or special:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
-    scale = size**-0.5 if scaling is None else scaling
-    scores = _scores(_packed(query * scale, key), key, attention_mask)
+    scores = _scores(_packed(query * scale_of(query, scaling), key), key, attention_mask)
     out = torch.matmul(scores.softmax(-1).to(value.dtype), value)
     return out.view(rows, 1, heads, value.shape[-1]), None
 
@@ -104,7 +103,7 @@ def shared_attention(
     ``attention_mask`` is additive over them; None: causal. The two parts are joined by their
     masses, so no row holds a copy of its prefix.
     """
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    query = query * scale_of(query, scaling)
     mixed, begin = [], 0
     for rows, prefix in _SEGMENTS.get():
         part = slice(begin, begin + rows)
@@ -220,15 +219,11 @@ def behind(model: PreTrainedModel, segments: Sequence[Segment]) -> Iterator[None
     if all(prefix is None for _, prefix in segments):
         yield
         return
-    AttentionInterface.register(_SHARED, shared_attention)
-    AttentionMaskInterface.register(_SHARED, lambda *args, **kwargs: None)
-    config = model.config.get_text_config()
-    before, token = config._attn_implementation, _SEGMENTS.set(segments)
-    config._attn_implementation = _SHARED
+    token = _SEGMENTS.set(segments)
     try:
-        yield
+        with attending(model, _SHARED, shared_attention):
+            yield
     finally:
-        config._attn_implementation = before
         _SEGMENTS.reset(token)
 
 
@@ -241,14 +236,7 @@ def fast_on_cpu(model: PreTrainedModel, *, additive_masks: bool) -> Iterator[Non
     if model.device.type != "cpu":
         yield
         return
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    if additive_masks and before == "sdpa":
-        AttentionInterface.register(_NAME, cpu_attention)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-        config._attn_implementation = _NAME
-    try:
-        with quick_products():
-            yield
-    finally:
-        config._attn_implementation = before
+    fits = additive_masks and model.config.get_text_config()._attn_implementation == "sdpa"
+    faster = attending(model, _NAME, cpu_attention, sdpa_mask) if fits else nullcontext()
+    with faster, quick_products():
+        yield

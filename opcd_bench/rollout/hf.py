@@ -13,6 +13,7 @@ from opcd_bench.errors import CellFailed
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.progress import beat
 from opcd_bench.rollout.attention import Segment, behind, fast_on_cpu, of_rows
 from opcd_bench.rollout.draw import draw, uniforms
@@ -175,18 +176,11 @@ def _selectable(cache: Cache) -> bool:
 @contextmanager
 def _quiet(loaded: LoadedModel, plain: bool) -> Iterator[None]:
     """Eval mode, no gradients and the model's own precision; every module's mode is put back."""
-    training = [module for module in loaded.model.modules() if module.training]
-    for module in training:
-        module.training = False
-    kind = loaded.model.device.type
-    try:
-        with (
-            torch.no_grad(),
-            adapters.active(loaded),
-            torch.autocast(kind, enabled=False),
-            fast_on_cpu(loaded.model, additive_masks=plain),
-        ):
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with (
+        in_eval_mode(loaded.model),
+        torch.no_grad(),
+        adapters.active(loaded),
+        torch.autocast(loaded.model.device.type, enabled=False),
+        fast_on_cpu(loaded.model, additive_masks=plain),
+    ):
+        yield

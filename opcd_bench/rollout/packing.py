@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from opcd_bench.models import cpu
 from opcd_bench.rollout.attention import Segment, joined, of_prefix, own_part
@@ -71,7 +71,7 @@ def packed_attention(
     if all(prefix is None for _, prefix in segments):
         mixed = _causal(module, packing.padded(query), own_key, own_value, scaling)
         return packing.packed(mixed), None
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    query = query * cpu.scale_of(query, scaling)
     own = own_part(packing.padded(query), own_key, own_value, None)
     mixed = packing.packed(own.mixed.transpose(1, 2)).transpose(1, 2)
     mass = packing.packed(own.mass.transpose(1, 2)).transpose(1, 2)
@@ -106,13 +106,9 @@ def packed(model: PreTrainedModel, packing: Packing, segments: Sequence[Segment]
     Only for ``cpu.plain`` attention, and not with gradient checkpointing, whose second forward
     pass would run outside of this block.
     """
-    AttentionInterface.register(_NAME, packed_attention)
-    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
-    config = model.config.get_text_config()
-    before, token = config._attn_implementation, _PACKED.set((packing, segments))
-    config._attn_implementation = _NAME
+    token = _PACKED.set((packing, segments))
     try:
-        yield
+        with cpu.attending(model, _NAME, packed_attention):
+            yield
     finally:
-        config._attn_implementation = before
         _PACKED.reset(token)

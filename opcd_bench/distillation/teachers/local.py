@@ -17,6 +17,7 @@ from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import FullOutput, NoOutput, TeacherOutput
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.rollout.prefixes import Prefixes
 
 FOLDER, SHADOW = "teacher", "teacher_average.safetensors"
@@ -60,11 +61,8 @@ class FrozenTeacher(Unmoved):
         self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
     ) -> FullOutput:
         """Its whole distribution at every reply token. The module's mode is left as it was."""
-        module: torch.nn.Module = self.model.model
-        was_training = module.training
-        module.eval()
-        states = scoring.told_states(self.model, pairs, self._prefixes)
-        module.train(was_training)
+        with in_eval_mode(self.model.model):
+            states = scoring.told_states(self.model, pairs, self._prefixes)
         return FullOutput(self.model, states, self.temperature)
 
 
