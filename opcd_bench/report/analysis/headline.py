@@ -173,7 +173,7 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
-        "control": _is_control(done["description"].iloc[0]),
+        "control": is_control(done["description"].iloc[0]),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
         "mde": detectable(results, task, rate, method),
@@ -216,7 +216,7 @@ def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
     return row
 
 
-def _is_control(description: Mapping[str, Any]) -> bool:
+def is_control(description: Mapping[str, Any]) -> bool:
     """Whether a method cannot work by construction, so that it only shows that the harness does.
 
     That is: a loss without a teacher in its gradient, a teacher that knows what the student knows,
