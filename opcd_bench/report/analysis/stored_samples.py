@@ -142,7 +142,7 @@ class Told(NamedTuple):
     seed: int
 
     def of(self, row: Row) -> Context | None:
-        """The context that a row's prompts were read with; None for one read without, or unknown."""
+        """The context that a row was read with; None for one read without, or not known."""
         if self.contexts is None or row.get("reading") != TOLD:
             return None
         return self.contexts.of(self.task, self.seed, str(row["example_id"]))

@@ -22,10 +22,11 @@ PIXELS = 96
 class DrawnFigure:
     """A figure of one task: what is drawn, in words and numbers, and its files.
 
-    ``task``: "" for a figure of all tasks. ``kind``: which figure it is. ``name``: the files' stem. ``caption``: what is drawn, which interval,
-    how many seeds. ``alt``: for those who do not see it. ``data``: exactly what is drawn, a number
-    a column. ``files``: suffix (".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".pdf",
-    ".png", ".csv") -> bytes. ``wide`` and ``narrow``: (width, height) of the SVGs in CSS pixels.
+    ``task``: "" for a figure of all tasks. ``kind``: which figure it is. ``name``: the files' stem.
+    ``caption``: what is drawn, which interval, how many seeds. ``alt``: for those who do not see
+    it. ``data``: exactly what is drawn, a number a column. ``files``: suffix (".svg", "-dark.svg",
+    "-narrow.svg", "-narrow-dark.svg", ".pdf", ".png", ".csv") -> bytes. ``wide`` and ``narrow``:
+    (width, height) of the SVGs in CSS pixels.
     """
 
     task: str
