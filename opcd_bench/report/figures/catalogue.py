@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -15,15 +15,19 @@ from opcd_bench.report.figures import (
     instructions,
     pairwise,
     steps,
+    summary,
 )
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.figures.style import Marks
 
 
-def draw(comparison: Comparison, marks: Marks, tasks: Sequence[str]) -> list[DrawnFigure]:
-    """Every figure that the comparison has data for, by task and then in the order of the page.
+def draw(
+    comparison: Comparison, marks: Marks, tasks: Sequence[str], gaps: Mapping[str, float]
+) -> list[DrawnFigure]:
+    """Every figure that the comparison has data for: the summary, then by task as on the page.
 
-    ``marks``: of all methods, in their order; ``tasks``: all of them, in theirs.
+    ``marks``: of all methods, in their order; ``tasks``: all of them, in theirs; ``gaps``: task ->
+    what the in-context teacher has over the base on test.
     """
     c = comparison
     kinds: list[tuple[pd.DataFrame, Callable[[str], DrawnFigure]]] = [
@@ -35,7 +39,10 @@ def draw(comparison: Comparison, marks: Marks, tasks: Sequence[str]) -> list[Dra
         (c.matrix, lambda task: pairwise.drawn(c.matrix, task, marks)),
         (c.instructions, lambda task: instructions.drawn(c.instructions, task, marks)),
     ]
-    return [make(task) for task in tasks for frame, make in kinds if (frame["task"] == task).any()]
+    first = [] if c.groups.empty else [summary.drawn(c.groups, gaps, marks, tasks)]
+    return first + [
+        make(task) for task in tasks for frame, make in kinds if (frame["task"] == task).any()
+    ]
 
 
 def render_all(drawn: Sequence[DrawnFigure]) -> dict[str, bytes]:
