@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from opcd_bench.config import headline_rule
+from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.report.analysis import planned, statistics
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.load import StoredResults
@@ -69,21 +71,22 @@ def headline(results: StoredResults) -> pd.DataFrame:
 def points(results: StoredResults) -> pd.DataFrame:
     """The one rate at which each (task, method) is compared, and its finished seeds.
 
-    The rate with the most finished seeds; of several, the one with the highest dev accuracy at the
-    chosen steps, averaged over its seeds; of equals the smallest. After a sweep that is the rule of
-    ``grid.headline_rates``. It never reads test. By task and method; a pair without a finished cell
-    has no row.
+    `headline_rule.headline_rate` chooses it, by the rule that the suite was run with: of the rates
+    with the most finished seeds, by dev accuracy at the chosen steps. It never reads test. By task
+    and method; a pair without a finished cell has no row.
     """
     done = results.cells[results.cells["state"] == "done"]
-    dev = _dev(results)
-    best: dict[tuple[str, str], tuple[tuple[int, float, float], tuple[int, ...]]] = {}
-    for (task, method, rate), cells in done.groupby(["task", "method", "learning_rate"]):
-        score = _mean(dev[run] for run in cells["run"] if run in dev)
-        seeds = tuple(sorted({int(seed) for seed in cells["seed"]}))
-        rank = (len(seeds), -math.inf if math.isnan(score) else score, -float(rate))
-        if (task, method) not in best or rank > best[task, method][0]:
-            best[task, method] = rank, seeds
-    rows = [(*key, -rank[2], seeds) for key, (rank, seeds) in sorted(best.items())]
+    dev, rule = _dev(results), headline_rule.rule_of(results.suite)
+    rows = []
+    for (task, method), swept in done.groupby(["task", "method"], sort=True):
+        cells = dict(iter(swept.groupby("learning_rate")))
+        scored = {
+            float(rate): [dev.get(run, UNSCORED) for run in of_rate["run"]]
+            for rate, of_rate in cells.items()
+        }
+        rate = headline_rule.headline_rate(rule, scored)
+        seeds = tuple(sorted({int(seed) for seed in cells[rate]["seed"]}))
+        rows.append((task, method, rate, seeds))
     return pd.DataFrame(rows, columns=POINTS).astype({"learning_rate": float})
 
 
@@ -208,9 +211,9 @@ def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
     for name, after in own.groupby("measured", sort=True):
         before = results.nats_base[results.nats_base["measured"] == name]
         values = (
-            statistics.mean(before),
-            statistics.mean(after),
-            statistics.difference(after, before),
+            statistics.mean(before, shares=False),
+            statistics.mean(after, shares=False),
+            statistics.difference(after, before, shares=False),
         )
         row |= dict(zip((f"{name} {when}" for when in IN_NATS), values, strict=True))
     return row
@@ -227,16 +230,20 @@ def is_control(description: Mapping[str, Any]) -> bool:
     return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
 
 
-def _dev(results: StoredResults) -> dict[str, float]:
+UNSCORED = DevScore(math.nan, 0)
+
+
+def _dev(results: StoredResults) -> dict[str, DevScore]:
     """Run -> accuracy on its task's dev split at its chosen step; runs that are done."""
     done = results.cells[results.cells["state"] == "done"]
     chosen = dict(zip(done["run"], done["chosen_step"], strict=True))
     evals = results.evals
     evals = evals[(evals["split"] == "dev") & (evals["measured"] == evals["task"])]
     evals = evals[evals["primary"].astype(bool) & evals["value"].notna()]
+    columns = (evals[name] for name in ("run", "step", "value", "n", "n_unscored"))
     return {
-        str(run): float(value)
-        for run, step, value in zip(evals["run"], evals["step"], evals["value"], strict=True)
+        str(run): DevScore(float(value), int(count - unscored))
+        for run, step, value, count, unscored in zip(*columns, strict=True)
         if chosen.get(run) == step
     }
 

@@ -15,12 +15,16 @@ from opcd_bench.report.analysis.load import StoredResults
 
 @dataclass(frozen=True)
 class Standing:
-    """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples."""
+    """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples.
+
+    ``control``: it cannot work by construction (`headline.is_control`).
+    """
 
     method: str
     learning_rate: float
     seeds: tuple[int, ...]
     scores: Mapping[str, pd.DataFrame]
+    control: bool = False
 
 
 def standings(results: StoredResults) -> dict[str, list[Standing]]:
@@ -31,10 +35,18 @@ def standings(results: StoredResults) -> dict[str, list[Standing]]:
     if not results.cells.empty:
         assert_comparable(results)
     found: dict[str, list[Standing]] = {}
+    controls = {
+        (task, method)
+        for task, method, description in zip(
+            *(results.cells[name] for name in ("task", "method", "description")), strict=True
+        )
+        if headline.is_control(description)
+    }
     for point in headline.points(results).itertuples():
         scores = results.finals.get((point.task, point.method, point.learning_rate))
         if scores is not None:
-            stands = Standing(point.method, point.learning_rate, point.seeds, scores)
+            control = (point.task, point.method) in controls
+            stands = Standing(point.method, point.learning_rate, point.seeds, scores, control)
             found.setdefault(point.task, []).append(stands)
     return found
 
