@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -100,7 +100,7 @@ class Mark(NamedTuple):
     control: bool = False
 
     @property
-    def line(self) -> str:
+    def line(self) -> Literal["-", "--"]:
         """The style of its lines."""
         return "--" if self.control else "-"
 

@@ -67,7 +67,8 @@ def drawn(
         "the base, in points; dashed: the in-context teacher. Efficiency: mean height of the "
         "learning curve, in % of the gap to the in-context teacher. Then the change of what was "
         "never trained on. Methods that share a letter cannot be told apart (corrected over all "
-        f"pairs, measures and tasks); a is the best group. {summed_seeds(seeds)}"
+        "pairs, measures and tasks); a is the best group. Without letters: no two can be told "
+        f"apart. {summed_seeds(seeds)}"
     )
     return made("", KIND, caption, _said(flat, marks), flat,
                 lambda narrow: _draw(flat, marks, narrow=narrow))  # fmt: skip
@@ -99,8 +100,8 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     heights = [_height(part, across) for part in of_task]
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
     figure = Figure(figsize=(look.COLUMN if narrow else look.PAGE, sum(heights)), layout=layout)
-    blocks = np.atleast_1d(figure.subfigures(len(of_task), 1, height_ratios=heights))
-    for block, part in zip(blocks, of_task, strict=True):
+    blocks = figure.subfigures(len(of_task), 1, height_ratios=heights, squeeze=False)
+    for block, part in zip(blocks.flat, of_task, strict=True):
         task = str(part["task"].iloc[0])
         block.suptitle(task, x=0.012, ha="left", fontsize=9, fontweight="bold", color=look.INK)
         _block(block, part, marks, across, narrow=narrow)
@@ -137,7 +138,7 @@ def _block(
 def _panel(
     axis: Axes, panel: pd.DataFrame, lines: Sequence[str | None], marks: Marks, *, narrow: bool
 ) -> None:
-    first = panel.iloc[0]
+    first, apart = panel.iloc[0], panel.loc[~panel["control"], "letters"].nunique() > 1
     axis.axvline(0, color=look.RULE, linewidth=0.8, zorder=1)
     if not np.isnan(first["gap"]):
         axis.axvline(first["gap"], color=look.MUTED, linewidth=0.9, linestyle="--", zorder=1)
@@ -147,9 +148,10 @@ def _panel(
             axis.plot([row["value_low"], row["value_high"]], [y, y], color=mark.colour, zorder=2)
         axis.plot([row["value"]], [y], mark.marker, color=mark.colour, markersize=5, zorder=3)
         axis.annotate(
-            row["letters"], (1.0, y), xycoords=("axes fraction", "data"), xytext=(2, 0),
-            textcoords="offset points", va="center", ha="left", fontsize=6.5, color=look.MUTED,
-            in_layout=True,
+            row["letters"] if apart else "", (1.0, y), xycoords=("axes fraction", "data"),
+            xytext=(2, 0), textcoords="offset points", va="center", ha="left", fontsize=6.5,
+            color=look.INK if row["best"] else look.MUTED,
+            fontweight="bold" if row["best"] else "normal",
         )  # fmt: skip
     axis.set_ylim(len(lines) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")

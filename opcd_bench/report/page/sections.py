@@ -27,9 +27,13 @@ class Block(NamedTuple):
 
 
 class PageSection(NamedTuple):
-    """A section of the page; ``folded``: only its title shows until it is opened."""
+    """A section of the page; ``short``: its name where the page lists its sections.
+
+    ``folded``: only its title shows until it is opened.
+    """
 
     id: str
+    short: str
     title: str
     intro: Sequence[str] = ()
     blocks: Sequence[Block] = ()
@@ -41,10 +45,10 @@ def sections(context: PageContext) -> list[PageSection]:
     c, marks = context.comparison, context.marks
     found = [
         _verdict(context),
-        PageSection("headline", "Comparison", (), _headline(context)) if context.headline else None,
-        _finished("rounds", "Rounds", context.rounds),
+        _headline(context),
+        _finished("rounds", "Rounds", "Rounds", context.rounds),
         _drawn_section(
-            context, "frontier", "Gain against forgetting over the sweep",
+            context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "
             "over all learning rates and steps."],
             ["frontier"], [("Hypervolumes", tables.areas(c.areas, marks)),
@@ -52,19 +56,19 @@ def sections(context: PageContext) -> list[PageSection]:
                                c.area_differences, marks))],
         ),
         _drawn_section(
-            context, "several", "Several samples of a prompt", [], [],
+            context, "several", "pass@k", "Several samples of a prompt", [], [],
             [("", tables.several(context.several, marks))],
         ),
         _drawn_section(
-            context, "break-even", "When training has paid for the context", [], [],
+            context, "break-even", "Break-even", "When training has paid for the context", [], [],
             [("", tables.break_even(context.break_even, marks))],
         ),
         _context(context),
         _samples(context),
         *_details(context),
-        _finished("published", "Published numbers", context.published),
-        _finished("external", "External results", context.external),
-        PageSection("provenance", "Where the numbers come from", folded=True),
+        _finished("published", "Published", "Published numbers", context.published),
+        _finished("external", "External", "External results", context.external),
+        PageSection("provenance", "Provenance", "Where the numbers come from", folded=True),
     ]  # fmt: skip
     return [section for section in found if section is not None]
 
@@ -74,23 +78,23 @@ def _details(context: PageContext) -> list[PageSection | None]:
     c, marks = context.comparison, context.marks
     found = [
         _drawn_section(
-            context, "forgetting", "What was gained on test, and what was forgotten",
+            context, "forgetting", "Forgetting", "What was gained on test, and what was forgotten",
             ["Learning rate and step were chosen on dev; test was scored once."],
             ["forgetting", "retention-steps"], [],
         ),
-        _drawn_section(context, "curves", "Training curves", [], ["curves"], []),
+        _drawn_section(context, "curves", "Curves", "Training curves", [], ["curves"], []),
         _drawn_section(
-            context, "factorial", "Which choice the effects come from",
+            context, "factorial", "Choices", "Which choice the effects come from",
             ["Methods that differ in a single choice, and the four combinations of two choices, "
             "all else equal."],
             ["factorial"], [("All effects as a table", tables.effects(c.effects, marks))],
         ),
         _drawn_section(
-            context, "pairwise", "Every method against every other", [],
+            context, "pairwise", "Pairs", "Every method against every other", [],
             ["pairwise"], [("All pairs as a table", tables.pairs(c.matrix, marks))],
         ),
         _drawn_section(
-            context, "instructions", "Which instructions were forgotten", [],
+            context, "instructions", "Instructions", "Which instructions were forgotten", [],
             ["instructions"],
             [("All instruction types as a table", tables.instructions(c.instructions, marks))],
         ),
@@ -109,20 +113,25 @@ def _verdict(context: PageContext) -> PageSection | None:
         said += Markup('<p class="files">{}</p>\n').format(context.separation)
     if not said and not figures:
         return None
-    return PageSection("verdict", "In short", (), [Block(html=said), Block(figures=figures)])
+    return PageSection(
+        "verdict", "In short", "In short", (), [Block(html=said), Block(figures=figures)]
+    )
 
 
-def _headline(context: PageContext) -> list[Block]:
+def _headline(context: PageContext) -> PageSection | None:
     """The tables; folded what the numbers are, and the other learning rates."""
+    if not context.headline:
+        return None
     folds = {"What the numbers are": context.words, "All learning rates": context.all_rates}
-    return [
+    blocks = [
         Block(html=Markup(context.headline)),
         *(Block(html=Markup(html), fold=fold) for fold, html in folds.items() if html),
     ]
+    return PageSection("headline", "Comparison", "Comparison", (), blocks)
 
 
-def _finished(name: str, title: str, html: str) -> PageSection | None:
-    return PageSection(name, title, (), [Block(html=Markup(html))]) if html else None
+def _finished(name: str, short: str, title: str, html: str) -> PageSection | None:
+    return PageSection(name, short, title, (), [Block(html=Markup(html))]) if html else None
 
 
 def _context(context: PageContext) -> PageSection | None:
@@ -138,7 +147,7 @@ def _context(context: PageContext) -> PageSection | None:
     ]
     if not blocks:
         return None
-    return PageSection("context", "What in-context teachers read", (), blocks)
+    return PageSection("context", "Context", "What in-context teachers read", (), blocks)
 
 
 def _where(one: Context, told: StoredContexts) -> str:
@@ -158,12 +167,13 @@ def _samples(context: PageContext) -> PageSection | None:
         f"{context.sample_count:,} examples of the finished runs, side by side: what was asked, "
         "how each method responded, and how it was graded."
     )
-    return PageSection("samples", "Samples", (said,), folded=True)
+    return PageSection("samples", "Samples", "Samples", (said,), folded=True)
 
 
 def _drawn_section(
     context: PageContext,
     name: str,
+    short: str,
     title: str,
     intro: Sequence[str],
     kinds: Sequence[str],
@@ -186,7 +196,7 @@ def _drawn_section(
         ]
         if parts:
             blocks += [parts[0]._replace(heading=heading), *parts[1:]]
-    return PageSection(name, title, intro, blocks) if blocks else None
+    return PageSection(name, short, title, intro, blocks) if blocks else None
 
 
 def _figure(one: DrawnFigure) -> SimpleNamespace:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,7 +14,8 @@ from opcd_bench.report.figures.words import listed
 MOST = 4
 """Names that a sentence lists; of more it says how many."""
 BETTER = {"gain": "gains more", "efficiency": "learns faster"}
-ALIKE = {"gain": "by gain", "efficiency": "by efficiency"}
+MEASURES = {"gain": "gain", "efficiency": "efficiency"}
+NOBODY = "no two methods can be told apart"
 
 
 class Verdict(NamedTuple):
@@ -48,46 +49,31 @@ def verdicts(
 
 
 def _verdict(groups: pd.DataFrame, pairs: pd.DataFrame, smallest: pd.Series, marks: Marks) -> str:
+    """What was found, in a sentence; and where nothing was, in another."""
     if groups["method"].nunique() == 1:
-        return " ".join(_alone(groups, marks))
-    asked: dict[bool, list[pd.DataFrame]] = {True: [], False: []}
-    for _, rows in groups.groupby("measured", sort=False):
-        asked[rows["kind"].iloc[0] in BETTER].append(rows)
-    return " ".join(
-        sentence
-        for learnt in (True, False)
-        if asked[learnt]
-        for sentence in _sentences(asked[learnt], pairs, smallest, marks)
-    )
-
-
-def _alone(groups: pd.DataFrame, marks: Marks) -> Iterator[str]:
-    """Of a single method: what it gained and lost, with intervals."""
-    label = marks[groups["method"].iloc[0]].label
-    parts = [
-        f"{_measure(row.measured, row.kind)}: {_number(row.value.value, row.kind, row.unit)} "
-        f"{_unit(row.kind, row.unit)}"
-        for row in groups.itertuples()
-    ]
-    yield f"Only {label} has finished ({'; '.join(parts)}), so there is nothing to compare it with."
-
-
-def _sentences(
-    measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series, marks: Marks
-) -> Iterator[str]:
-    """What was found on these measures, in a sentence; and where nothing was, in another."""
+        return _alone(groups, marks)
     clauses, nothing = [], []
-    for rows in measures:
-        told = pairs[pairs["measured"] == rows["measured"].iloc[0]]
-        clause = _clause(rows, told, marks)
+    for measured, rows in groups.groupby("measured", sort=False):
+        clause = _clause(rows, pairs[pairs["measured"] == measured], marks)
         if clause:
             clauses.append(clause)
         else:
             nothing.append(rows)
-    if clauses:
-        yield f"{'; '.join(clauses)}."
+    found = [f"{'; '.join(clauses)}."] if clauses else []
     if nothing:
-        yield _undecided(nothing, pairs, smallest, marks)
+        found.append(_undecided(nothing, pairs, smallest))
+    return " ".join(found)
+
+
+def _alone(groups: pd.DataFrame, marks: Marks) -> str:
+    """Of a single method: what it gained and lost."""
+    parts = [
+        f"{_measure(row.measured, row.kind)} {_number(row.value.value, row.kind, row.unit)} "
+        f"{_unit(row.kind, row.unit)}"
+        for row in groups.itertuples()
+    ]
+    label = marks[groups["method"].iloc[0]].label
+    return f"only {label} has finished ({', '.join(parts)}): there is nothing to compare it with."
 
 
 def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
@@ -135,24 +121,30 @@ def _named(
     return f"{who} ({own} {unit})"
 
 
-def _undecided(
-    measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series, marks: Marks
-) -> str:
+def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
     """That nobody can be told apart on these measures, and what would have shown."""
-    names = look.ordered(marks, {name for rows in measures for name in rows["method"]})
-    shown = []
+    names, shown, alike = [], [], []
     for rows in measures:
         measured, kind, unit = (str(rows[name].iloc[0]) for name in ("measured", "kind", "unit"))
-        least = float(smallest.get(measured, float("nan")))
+        name = _measure(measured, kind)
         told = pairs[pairs["measured"] == measured]
-        text = ALIKE.get(kind, f"on {measured}")
         if len(told) and told["equivalent"].astype(bool).all():
-            text += f" (alike within ±{_size(float(told['margin'].max()), unit)})"
-        elif least == least:
-            text += f" (the smallest difference that would show is {_size(least, unit)})"
-        shown.append(text)
-    who = "The methods" if len(names) > MOST else _some(names, marks)
-    return f"{who} cannot be told apart {listed(shown)}."
+            alike.append(f"{name} within ±{_size(float(told['margin'].max()), kind, unit)}")
+            continue
+        names.append(name)
+        least = float(smallest.get(measured, float("nan")))
+        shown.append(_size(least, kind, unit) if least > 0 else "not known")
+    found = []
+    if names:
+        many = "s" if len(names) > 1 else ""
+        verb = "are" if many else "is"
+        found.append(
+            f"In {listed(names)} {NOBODY}: the smallest difference{many} that would show {verb} "
+            f"{listed(shown)}"
+        )
+    if alike:
+        found.append(f"all methods are alike in {listed(alike)}")
+    return f"{'; '.join(found)}."
 
 
 def _better(kind: str, unit: str, measured: str) -> str:
@@ -162,7 +154,7 @@ def _better(kind: str, unit: str, measured: str) -> str:
 
 
 def _measure(measured: str, kind: str) -> str:
-    return {"gain": "gain on test", "efficiency": "efficiency"}.get(kind, measured)
+    return MEASURES.get(kind, measured)
 
 
 def _some(names: Sequence[str], marks: Marks) -> str:
@@ -183,5 +175,6 @@ def _unit(kind: str, unit: str) -> str:
     return "% of the gap" if kind == "efficiency" else "points"
 
 
-def _size(value: float, unit: str) -> str:
-    return f"{value:.3f} nats" if unit == "nats" else f"{100 * value:.1f} points"
+def _size(value: float, kind: str, unit: str) -> str:
+    number = f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
+    return f"{number} {_unit(kind, unit)}"
