@@ -13,10 +13,34 @@ from opcd_bench.report.analysis.pairing import Floats
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard error of a mean, and the degrees of freedom with which it is known."""
+    """How a mean of ``count`` scores varies: its mean squares, each with its degrees of freedom.
 
-    error: float
-    freedom: float
+    ``seeds``, ``examples``: between these; ``both``: what is left, which both hold. Without seeds
+    the first and the last are 0.
+    """
+
+    count: int
+    examples: float
+    examples_freedom: float
+    seeds: float = 0.0
+    seeds_freedom: float = 1.0
+    both: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The variance of the mean, times ``count``; never less than that of either alone."""
+        return max(self.seeds + self.examples - self.both, self.seeds, self.examples)
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return math.sqrt(self.total / self.count)
+
+    @property
+    def freedom(self) -> float:
+        """The degrees of freedom with which `error` is known, after Satterthwaite (1946)."""
+        unsure = self.seeds**2 / self.seeds_freedom + self.examples**2 / self.examples_freedom
+        return self.total**2 / unsure
 
     def half(self, confidence: float) -> float:
         """Half the width of the interval around the mean."""
@@ -36,16 +60,17 @@ class Spread:
         return float(t * self.error)
 
 
+NOTHING = 1e-24
+"""A mean square below this is what rounding leaves of scores that are all alike."""
+
+
 def spread(scores_SE: Floats) -> Spread | None:
     """The spread of the mean of ``scores_SE``, of shape (seeds, examples).
 
     Both are random and crossed (every training is scored on the same examples), so the variance of
-    the mean is that between seeds plus that between examples less what both hold. These are the
-    mean squares of a two-way analysis of variance; the degrees of freedom are Satterthwaite's
-    (1946). The variance is never taken for less than that of either alone. Examples that a seed did
-    not score are left out.
-
-    None below two seeds or two examples, and where nothing varies.
+    the mean is that between seeds plus that between examples less what both hold: the mean squares
+    of a two-way analysis of variance. Examples that a seed did not score are left out. None below
+    two seeds or two examples, and where nothing varies.
 
     Three seeds that differ know their spread with two degrees of freedom, and t makes the interval
     wide for that (4.3 standard errors a side; 12.7 with two seeds). A bootstrap of seeds and
@@ -58,19 +83,20 @@ def spread(scores_SE: Floats) -> Spread | None:
         return None
     of_seeds, of_examples = whole.mean(axis=1), whole.mean(axis=0)
     rest = whole - of_seeds[:, None] - of_examples + whole.mean()
-    between_seeds = examples * float(np.var(of_seeds, ddof=1))
-    between_examples = seeds * float(np.var(of_examples, ddof=1))
-    of_both = float((rest**2).sum()) / ((seeds - 1) * (examples - 1))
-    total = max(between_seeds + between_examples - of_both, between_seeds, between_examples)
-    if total <= 1e-24:  # less is what rounding leaves of scores that are all alike
-        return None
-    unsure = between_seeds**2 / (seeds - 1) + between_examples**2 / (examples - 1)
-    return Spread(math.sqrt(total / whole.size), total**2 / unsure)
+    found = Spread(
+        count=whole.size,
+        examples=seeds * float(np.var(of_examples, ddof=1)),
+        examples_freedom=examples - 1,
+        seeds=examples * float(np.var(of_seeds, ddof=1)),
+        seeds_freedom=seeds - 1,
+        both=float((rest**2).sum()) / ((seeds - 1) * (examples - 1)),
+    )
+    return found if found.total > NOTHING else None
 
 
 def spread_of_examples(scores_E: Floats) -> Spread | None:
     """The spread over examples alone, of one training or of seeds that are taken as they are."""
     known = scores_E[~np.isnan(scores_E)]
-    if len(known) < 2 or np.ptp(known) <= 1e-12:
+    if len(known) < 2 or float(np.var(known)) <= NOTHING:
         return None
-    return Spread(float(np.std(known, ddof=1)) / math.sqrt(len(known)), len(known) - 1)
+    return Spread(len(known), float(np.var(known, ddof=1)), len(known) - 1)

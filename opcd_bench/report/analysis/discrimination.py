@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from opcd_bench.report.analysis import equivalence, statistics
+from opcd_bench.report.analysis import equivalence, significance, statistics
+from opcd_bench.report.analysis.crossed import Spread
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.measured import KEYS, Measure, Member, measured
+from opcd_bench.report.analysis.moderated import moderated
 
 LEVEL = 0.05
 PAIRS = [
@@ -29,21 +31,23 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     """One row a (task, measure, pair of methods), each method at its headline rate.
 
     ``difference``: ``method`` minus ``other`` (by name), paired by example over the ``seeds`` that
-    both ran, with an interval for this pair alone. ``p``: `statistics.p_of_difference`; ``p_holm``:
-    corrected by Holm over all pairs, measures and tasks, so that where no method differs from any
-    other a p_holm of 0.05 or less comes in at most one of twenty suites. ``separated``: that is so,
-    and ``winner`` is the better one. ``mde``: the smallest difference that one such test finds with
-    80 % power. ``p_equivalent``, ``p_equivalent_holm``, ``equivalent``: the same of the two being
-    closer than ``margin`` (`equivalence`). Neither separated nor equivalent is undecided.
+    both ran, with an interval for this pair alone. How much seeds differ, the pairs of a measure
+    say together, as far as they are alike (`moderated`). ``p``: `significance.p_of_difference`;
+    ``p_holm``: corrected by Holm over all pairs, measures and tasks, so that where no method
+    differs from any other a p_holm of 0.05 or less comes in at most one of twenty suites.
+    ``separated``: that is so, and ``winner`` is the better one. ``mde``: the smallest difference
+    that one such test finds with 80 % power. ``p_equivalent``, ``p_equivalent_holm``,
+    ``equivalent``: the same of the two being closer than ``margin`` (`equivalence`). Neither
+    separated nor equivalent is undecided.
 
     A pair with a ``control`` is corrected among its like: it shows that the harness works, and
     takes no part in what methods are judged by. Over one seed all this holds for these trainings
     alone.
     """
     rows = [
-        {**one.keys(), **_pair(one, a, b, equivalence.margin(results.suite, one.unit))}
+        {**one.keys(), **_pair(one, *pair, equivalence.margin(results.suite, one.unit), spread)}
         for one in measured(results)
-        for a, b in combinations(one.members, 2)
+        for pair, spread in _spreads(one.members)
     ]
     frame = pd.DataFrame(rows, columns=PAIRS)
     for control in (False, True):
@@ -53,7 +57,7 @@ def pairs(results: StoredResults) -> pd.DataFrame:
             ("p_equivalent", "p_equivalent_holm", "equivalent"),
         ):
             known = family & frame[p].notna()
-            frame.loc[known, corrected] = statistics.holm(frame.loc[known, p].tolist())
+            frame.loc[known, corrected] = significance.holm(frame.loc[known, p].tolist())
             frame.loc[known, decided] = frame.loc[known, corrected] <= LEVEL
     frame["winner"] = list(map(_winner, frame.to_dict("records")))
     bools = dict.fromkeys(("control", "separated", "equivalent"), bool)
@@ -61,21 +65,42 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     return frame.astype({**bools, **floats})
 
 
-def _pair(measure: Measure, a: Member, b: Member, margin: float) -> dict[str, Any]:
+def _spreads(
+    members: Sequence[Member],
+) -> Iterator[tuple[tuple[Member, Member], Spread | None]]:
+    """Every pair with the spread of its difference; those without a control learn of each other."""
+    found = [
+        (pair, significance.spread_of(pair[0].scores, pair[1].scores))
+        for pair in combinations(members, 2)
+    ]
+    count = sum(not member.stands.control for member in members)
+    judged = [spread for pair, spread in found if not _controlled(*pair)]
+    lent = iter(moderated(judged, count))
+    for pair, spread in found:
+        yield pair, spread if _controlled(*pair) else next(lent)
+
+
+def _controlled(a: Member, b: Member) -> bool:
+    return a.stands.control or b.stands.control
+
+
+def _pair(
+    measure: Measure, a: Member, b: Member, margin: float, spread: Spread | None
+) -> dict[str, Any]:
     x, y = a.scores, b.scores
     shares = measure.bounded
-    difference = statistics.difference(x, y, shares=shares)
+    difference = statistics.difference(x, y, shares=shares, spread=spread)
     return {
         "method": a.stands.method,
         "other": b.stands.method,
-        "control": a.stands.control or b.stands.control,
+        "control": _controlled(a, b),
         "difference": difference,
-        "p": statistics.p_of_difference(x, y) if difference.n else math.nan,
+        "p": significance.p_of_difference(x, y, spread) if difference.n else math.nan,
         "p_holm": math.nan,
         "separated": False,
-        "mde": statistics.minimum_detectable_effect(x, y),
+        "mde": significance.minimum_detectable_effect(x, y, spread=spread),
         "margin": margin,
-        "p_equivalent": equivalence.p_of_equivalence(x, y, margin, shares=shares),
+        "p_equivalent": equivalence.p_of_equivalence(x, y, margin, shares=shares, spread=spread),
         "p_equivalent_holm": math.nan,
         "equivalent": False,
         "n": difference.n,

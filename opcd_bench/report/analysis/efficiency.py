@@ -7,12 +7,10 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.learning import learning
+from opcd_bench.report.analysis.learning import SHARES, learning
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.standing import standings
 
-SHARES = (0.5, 0.8, 0.95)
-"""Shares of the gap whose reaching is timed."""
 AREAS = ["task", "method", "learning_rate", "seeds", "control", "area"]
 REACHES = [
     "task", "method", "learning_rate", "seeds", "share", "steps", "tokens", "reached",
@@ -39,7 +37,7 @@ def areas(results: StoredResults) -> pd.DataFrame:
         }
         for task, methods in standings(results).items()
         for method in methods
-        if (found := learning(results, task, method)) is not None
+        if (found := learning(results, method.key(task), method.seeds)) is not None
     ]
     return pd.DataFrame(rows, columns=AREAS).astype({"control": bool})
 
@@ -55,7 +53,7 @@ def reaches(results: StoredResults) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for task, methods in standings(results).items():
         for method in methods:
-            found = learning(results, task, method)
+            found = learning(results, method.key(task), method.seeds)
             if found is None:
                 continue
             of = {"task": task, "method": method.method, "learning_rate": method.learning_rate}

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from opcd_bench.report.analysis import bounds, statistics
+from opcd_bench.report.analysis import bounds, significance, statistics
+from opcd_bench.report.analysis.crossed import Spread
 
 MARGIN = 0.05
 """Of suites that state none: 5 points of accuracy, or of the gap."""
@@ -25,20 +26,28 @@ def margin(suite: Mapping[str, Any], unit: str) -> float:
     return float(suite.get("equivalence_margin", MARGIN))
 
 
-def p_of_equivalence(a: pd.DataFrame, b: pd.DataFrame, margin: float, *, shares: bool) -> float:
+def p_of_equivalence(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    margin: float,
+    *,
+    shares: bool,
+    spread: Spread | None = None,
+) -> float:
     """The p of two one-sided tests: small where mean a - b is neither -margin or less nor more.
 
     Schuirmann (1987), paired by example and seed; over seeds and examples where both have several
     seeds, else over examples. ``shares``: scores are in [0, 1]; where fewer than `bounds.FEW`
     examples differ it is the exact probability of so few, were a share of ``margin`` to differ, if
     that is larger. NaN where nothing is known: nothing to pair, or no spread in another unit.
+    ``spread``: as for `significance.p_of_difference`.
     """
     x, y = statistics.paired(a, b)
     if len(x) < 2:
         return math.nan
     differs = int((np.round(x - y, 12) != 0).sum())
     few = float(stats.binom.cdf(differs, len(x), margin)) if shares else math.nan
-    spread = statistics.spread_of(a, b)
+    spread = spread or significance.spread_of(a, b)
     if spread is None:
         return few if differs == 0 else math.nan
     p = spread.p_beyond(float(np.mean(x - y)), margin)

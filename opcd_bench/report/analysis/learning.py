@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.headline import TEST
-from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.load import TEST, StoredResults
+from opcd_bench.report.analysis.planned import Key
 from opcd_bench.report.analysis.reached import Reached
-from opcd_bench.report.analysis.standing import Standing
-from opcd_bench.report.analysis.statistics import CONFIDENCE, RESAMPLES, Floats
+from opcd_bench.report.analysis.statistics import CONFIDENCE, RESAMPLES, Floats, Interval
+
+SHARES = (0.5, 0.8, 0.95)
+"""Shares of the gap whose reaching is timed."""
+AREA = "area under curve"
+COLUMNS = [AREA, *(f"{what} to {share:.0%}" for what in ("steps", "tokens") for share in SHARES)]
 
 
 @dataclass(frozen=True)
@@ -122,22 +126,23 @@ def _reached(found: Floats, drawn: Floats | None, limit: float) -> Reached:
     return Reached(value, float(low), float(high), limit)
 
 
-def learning(results: StoredResults, task: str, method: Standing) -> Learning | None:
-    """How a method learnt; None without a gap, or without dev scores before and after step 0.
+def learning(results: StoredResults, key: Key, seeds: tuple[int, ...]) -> Learning | None:
+    """How a method learnt at a rate; None without a gap, or without dev scores from step 0 on.
 
-    Only steps count that all of its seeds have.
+    Only steps count that all of ``seeds`` have.
     """
+    task, method, rate = key
     gap = statistics.difference(
-        results.ceiling(task, method.method), results.anchor("base", task, TEST)
+        results.ceiling(task, method), results.anchor("base", task, TEST)
     ).value
     steps = results.steps
     mine = steps[
         (steps["task"] == task)
         & (steps["measured"] == task)
         & (steps["split"] == "dev")
-        & (steps["method"] == method.method)
-        & (steps["learning_rate"] == method.learning_rate)
-        & steps["seed"].isin(method.seeds)
+        & (steps["method"] == method)
+        & (steps["learning_rate"] == rate)
+        & steps["seed"].isin(seeds)
     ]
     of_seed = {
         int(seed): dict(zip(rows["step"], rows["scores"], strict=True))
@@ -153,12 +158,12 @@ def learning(results: StoredResults, task: str, method: Standing) -> Learning | 
         seeds=tuple(of_seed),
         steps=np.array(common, dtype=float),
         gained_SKE=(stacked - stacked[:, :1]) / gap,
-        tokens_SK=_tokens_trained(results, task, method, tuple(of_seed), common),
+        tokens_SK=_tokens_trained(results, key, tuple(of_seed), common),
     )
 
 
 def _tokens_trained(
-    results: StoredResults, task: str, method: Standing, seeds: tuple[int, ...], steps: list[int]
+    results: StoredResults, key: Key, seeds: tuple[int, ...], steps: list[int]
 ) -> Floats:
     """Response tokens trained on until each step, by seed; NaN where a run did not log them."""
     trains = results.trains
@@ -167,11 +172,28 @@ def _tokens_trained(
     if "student_tokens_trained" not in trains:
         return found
     mine = trains[
-        (trains["task"] == task)
-        & (trains["method"] == method.method)
-        & (trains["learning_rate"] == method.learning_rate)
+        (trains["task"] == key[0])
+        & (trains["method"] == key[1])
+        & (trains["learning_rate"] == key[2])
     ]
     for place, seed in enumerate(seeds):
         rows = mine[mine["seed"] == seed].set_index("step")["student_tokens_trained"]
         found[place, 1:] = rows.reindex(steps[1:]).to_numpy(dtype=float)
     return found
+
+
+def columns(
+    results: StoredResults, key: Key, seeds: tuple[int, ...]
+) -> dict[str, Interval | Reached]:
+    """`COLUMNS` of a (task, method, rate): the area under its learning curve, and what it took.
+
+    Nothing where nothing is known of how it learnt.
+    """
+    found = learning(results, key, seeds)
+    if found is None:
+        return {}
+    row: dict[str, Interval | Reached] = {AREA: statistics.mean_over_seeds(found.areas_SE)}
+    for share in SHARES:
+        steps, tokens, _ = found.reached(share)
+        row |= {f"steps to {share:.0%}": steps, f"tokens to {share:.0%}": tokens}
+    return row

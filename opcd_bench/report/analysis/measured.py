@@ -93,7 +93,7 @@ def _accuracies(
 
 def _areas(results: StoredResults, task: str, methods: Sequence[Standing]) -> Iterator[Member]:
     for method in methods:
-        found = learning(results, task, method)
+        found = learning(results, method.key(task), method.seeds)
         if found is not None:
             value = statistics.mean_over_seeds(found.areas_SE)
             yield Member(method, found.samples(), value)

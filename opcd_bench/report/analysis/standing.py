@@ -9,15 +9,17 @@ import pandas as pd
 
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.comparable import assert_comparable
+from opcd_bench.report.analysis.controls import controls
 from opcd_bench.report.analysis.headline import TEST
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.planned import Key
 
 
 @dataclass(frozen=True)
 class Standing:
     """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples.
 
-    ``control``: it cannot work by construction (`headline.is_control`).
+    ``control``: it cannot work by construction (`controls.is_control`).
     """
 
     method: str
@@ -25,6 +27,10 @@ class Standing:
     seeds: tuple[int, ...]
     scores: Mapping[str, pd.DataFrame]
     control: bool = False
+
+    def key(self, task: str) -> Key:
+        """Where it stands."""
+        return task, self.method, self.learning_rate
 
 
 def standings(results: StoredResults) -> dict[str, list[Standing]]:
@@ -35,17 +41,11 @@ def standings(results: StoredResults) -> dict[str, list[Standing]]:
     if not results.cells.empty:
         assert_comparable(results)
     found: dict[str, list[Standing]] = {}
-    controls = {
-        (task, method)
-        for task, method, description in zip(
-            *(results.cells[name] for name in ("task", "method", "description")), strict=True
-        )
-        if headline.is_control(description)
-    }
+    aside = controls(results)
     for point in headline.points(results).itertuples():
         scores = results.finals.get((point.task, point.method, point.learning_rate))
         if scores is not None:
-            control = (point.task, point.method) in controls
+            control = (point.task, point.method) in aside
             stands = Standing(point.method, point.learning_rate, point.seeds, scores, control)
             found.setdefault(point.task, []).append(stands)
     return found

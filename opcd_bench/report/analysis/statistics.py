@@ -22,9 +22,6 @@ from opcd_bench.report.analysis.pairing import by_seed, over_seeds, ratio
 from opcd_bench.report.analysis.pairing import paired as paired
 
 RESAMPLES = 2000
-PERMUTATIONS = 9999
-FEW_DIFFER = 13
-"""So many differences have fewer than `PERMUTATIONS` ways to flip their signs: all are tried."""
 CONFIDENCE = 0.95
 METHOD = (
     f"of rows with several seeds, {100 * CONFIDENCE:.0f} % over seeds and examples, both drawn "
@@ -54,6 +51,14 @@ class Interval:
     high: float
     n: int
 
+    def text(self) -> str:
+        """In its own unit: ``0.120 [0.101, 0.139]``; nothing where nothing was scored."""
+        if math.isnan(self.value):
+            return ""
+        if math.isnan(self.low):
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
     def points(self) -> str:
         """As percentage points: ``62.0 [58.1, 65.9]``; a dash where nothing was scored."""
         if math.isnan(self.value):
@@ -81,14 +86,17 @@ def mean(samples: pd.DataFrame, *, shares: bool = True) -> Interval:
     return Interval(share, min(low, found.low), max(high, found.high), n)
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame, *, shares: bool = True) -> Interval:
+def difference(
+    a: pd.DataFrame, b: pd.DataFrame, *, shares: bool = True, spread: Spread | None = None
+) -> Interval:
     """Mean of a - b over the examples that both scored, paired by example and seed.
 
     Of ``shares``, two that differ on no example, or wholly on each, have the exact bound of what
-    may come out otherwise elsewhere.
+    may come out otherwise elsewhere. ``spread``: that of a - b, where more is known of it than
+    these two say (`moderated`).
     """
     x, y = by_seed(a, b)
-    found = _of_seeds(x - y, (-1.0, 1.0) if shares else UNBOUNDED)
+    found = _of_seeds(x - y, (-1.0, 1.0) if shares else UNBOUNDED, spread)
     if shares and math.isnan(found.low) and found.value in (-1.0, 0.0, 1.0) and found.n > 1:
         rare = bounds.rare(found.n, CONFIDENCE)
         low, high = max(found.value - rare, -1.0), min(found.value + rare, 1.0)
@@ -137,10 +145,12 @@ def mean_over_seeds(scores_SE: Floats) -> Interval:
     return _of_seeds(scores_SE, UNBOUNDED)
 
 
-def _of_seeds(scores_SE: Floats, within: tuple[float, float]) -> Interval:
+def _of_seeds(
+    scores_SE: Floats, within: tuple[float, float], spread: Spread | None = None
+) -> Interval:
     """Over seeds and examples where there are several seeds, else over examples."""
     scores_E = over_seeds(scores_SE)
-    spread = crossed.spread(scores_SE)
+    spread = spread if len(scores_SE) > 1 and spread else crossed.spread(scores_SE)
     if spread is None:
         return interval_of(np.mean, scores_E)
     return _around(float(np.mean(scores_E)), spread, len(scores_E), within)
@@ -207,92 +217,3 @@ def _bootstrapped(
         return without
     low, high = found.confidence_interval
     return Interval(value, float(low), float(high), n)
-
-
-def minimum_detectable_effect(
-    a: pd.DataFrame, b: pd.DataFrame, *, power: float = 0.8, level: float = 0.05
-) -> float:
-    """Smallest true mean difference that a paired two-sided test finds with this power.
-
-    ``(t(1 - level/2) + t(power)) * standard error``, of seeds and examples where there are several
-    seeds (`crossed.spread`), else of examples; in the unit of the scores. 0 where nothing differs,
-    NaN below two examples.
-    """
-    spread = spread_of(a, b)
-    if spread is not None:
-        return spread.detectable(power, level)
-    return 0.0 if len(paired(a, b)[0]) > 1 else math.nan
-
-
-def spread_of(a: pd.DataFrame, b: pd.DataFrame) -> Spread | None:
-    """The spread of mean a - b; None where it is unknown: too few examples, or none differ."""
-    x, y = by_seed(a, b)
-    if len(x) > 1:
-        return crossed.spread(x - y)
-    return crossed.spread_of_examples(over_seeds(x - y))
-
-
-def p_of_difference(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    """Two-sided p that a and b have one mean, paired by example and seed.
-
-    Of t over seeds and examples where both have several seeds, else over examples (`spread_of`).
-    Where at most `FEW_DIFFER` examples differ that is no t; there it is the exact p of flipping
-    their signs (`permutation_p`), if that is larger. 1 where none differs, NaN where nothing can be
-    paired.
-    """
-    x, y = paired(a, b)
-    differences = np.round(x - y, 12)
-    spread = spread_of(a, b)
-    p = 0.0 if spread is None else spread.p(float(np.mean(x - y)))
-    if spread is None or np.count_nonzero(differences) <= FEW_DIFFER:
-        return float(np.fmax(p, permutation_p(a, b)) if len(x) else math.nan)
-    return p
-
-
-def permutation_p(a: pd.DataFrame, b: pd.DataFrame) -> float:
-    """Two-sided p that a - b is symmetric about 0, paired by example and seed.
-
-    The signs of the per-example differences are flipped: in all ways where these are few or all are
-    alike, else in 9,999 ways drawn with seed 0. 1 where all differences are 0; NaN where nothing can
-    be paired.
-    """
-    x, y = paired(a, b)
-    if len(x) == 0:
-        return math.nan
-    differences = np.round(x - y, 12)
-    differences = differences[differences != 0]  # a 0 has no sign to flip
-    if len(differences) < 2:  # of one difference both signs are as extreme
-        return 1.0
-    if abs(np.sign(differences).sum()) == len(differences):  # nothing is as extreme but the reverse
-        return float(2.0 ** (1 - len(differences)))
-    if 2 ** len(differences) <= PERMUTATIONS:
-        exact = stats.permutation_test(
-            (differences,), np.sum, permutation_type="samples", n_resamples=PERMUTATIONS,
-            vectorized=True,
-        )  # fmt: skip
-        return float(exact.pvalue)
-    # Of k differences of one size a binomial number stays positive: one draw instead of k.
-    sizes, places, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
-    observed = np.bincount(places, weights=differences)
-    draw = np.random.default_rng(0)
-
-    def flipped(size: tuple[int, ...]) -> Floats:
-        flips: Floats = sizes * (2 * draw.binomial(counts, 0.5, size=size) - counts)
-        return flips
-
-    drawn = stats.monte_carlo_test(
-        observed, flipped, np.sum, n_resamples=PERMUTATIONS, vectorized=True
-    )
-    return float(drawn.pvalue)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of the p-values of one family, in the order given.
-
-    Holm, A simple sequentially rejective multiple test procedure, 1979.
-    """
-    order = np.argsort(p, kind="stable")
-    corrected = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(corrected), 1.0)
-    return [float(value) for value in adjusted]

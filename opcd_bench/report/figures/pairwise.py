@@ -40,8 +40,8 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     names = measures(flat["measured"])
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
-        f"Painted: p at most {SURE:g} in a paired permutation test, after Holm's correction over "
-        f"all pairs, measures and tasks of the suite. Dot: nothing to compare. {seeds_words(seeds)}"
+        f"Painted: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
+        f"measures and tasks. Dot: nothing to compare. {seeds_words(seeds, included=True)}"
     )
     sure = mine[mine["p_holm"] <= SURE]
     said = " ".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from html import escape
 
 import pandas as pd
 
@@ -13,7 +12,6 @@ from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis import (
     break_even,
     contexts,
-    discrimination,
     external,
     order,
     several_samples,
@@ -26,7 +24,7 @@ from opcd_bench.report.figures import catalogue, style
 from opcd_bench.report.page import browser, page, published, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
-from opcd_bench.report.tables import layout, markup, plain_text, rounds
+from opcd_bench.report.tables import layout, markup, plain_text, rounds, separation
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -62,7 +60,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         missing = missing.iloc[:0]
     protocols = _protocols(results)
     others = _others(papers, outside)
-    blocks = list(others.values())
+    apart = separation.sections(comparison.discrimination, comparison.groups)
+    blocks = [*apart, *others.values()]
     frames = {
         **{field.name: getattr(comparison, field.name) for field in dataclasses.fields(Comparison)},
         "cells": _flat(results.cells),
@@ -94,7 +93,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         verdicts=verdict.verdicts(
             comparison.groups, comparison.pairs, comparison.discrimination, marks, tasks
         ),
-        separation=discrimination.one_line(comparison.discrimination),
+        apart=markup.sections_html(apart),
         **({} if only_rounds else _tables(table)),
         several=counted,
         break_even=paid,
@@ -123,12 +122,10 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
 def _tables(table: pd.DataFrame) -> dict[str, str]:
     """The headline table as the page has it: where methods are compared, everywhere, and words."""
     compared = table[table["headline"] | (table["seeds"] == 0)]
-    words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in layout.caption(table))
-    everywhere = len(compared) < len(table)
     return {
         "headline": markup.sections_html(layout.sections(compared)),
-        "all_rates": markup.sections_html(layout.sections(table)) if everywhere else "",
-        "words": words,
+        "all_rates": markup.sections_html(layout.sections(table)),
+        "words": markup.caption_html(table),
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.layout import KEYS, Group, Runs, Section, Value, caption, sections
+from opcd_bench.report.tables.shown_methods import label
 
 LATEX = str.maketrans(
     {
@@ -19,10 +20,29 @@ LATEX = str.maketrans(
         "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "\n": " ",
     }
 )  # fmt: skip
+COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
 MARKDOWN = str.maketrans(
     {**{mark: f"\\{mark}" for mark in r"\`*_[]#|~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;",
      "\n": " "}
 )  # fmt: skip
+
+
+def labelled(section: Section) -> Section:
+    """The section with its methods under their names for readers."""
+    named = [name in ("method", "other") for name in section.columns]
+    groups = tuple(
+        group._replace(
+            rows=tuple(
+                tuple(
+                    label(value) if is_name and isinstance(value, str) else value
+                    for value, is_name in zip(row, named, strict=True)
+                )
+                for row in group.rows
+            )
+        )
+        for group in section.groups
+    )
+    return replace(section, groups=groups)
 
 
 # --- Markdown ---------------------------------------------------------------------------------
@@ -31,7 +51,7 @@ MARKDOWN = str.maketrans(
 def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as GitHub's Markdown: a heading and a table a section, then the caption.
 
-    ``others``: sections of rows that were not measured here, after the caption.
+    ``others``: further sections after the caption, as those of `plain_text.as_text`.
     """
     blocks = [section_markdown(section) for section in sections(table)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
@@ -40,6 +60,7 @@ def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
 def section_markdown(section: Section) -> str:
     """One section as GitHub's Markdown, without an end of line."""
+    section = labelled(section)
     lines = [f"### {section.title.translate(MARKDOWN)}", ""]
     if section.columns:
         lines.append(_line([name.translate(MARKDOWN) for name in section.columns]))
@@ -67,7 +88,7 @@ def _line(cells: Sequence[str]) -> str:
 def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table for a paper: a ``table*`` a section; needs the package booktabs.
 
-    ``others``: sections of rows that were not measured here.
+    ``others``: further sections, as those of `plain_text.as_text`.
     """
     measured = [section for section in sections(table) if section.columns]
     first, later = " ".join(caption(table)), "Numbers as in the table before."
@@ -78,6 +99,7 @@ def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
 
 def _latex(section: Section, words: str) -> str:
+    section = labelled(section)
     said = " ".join(filter(None, [f"{section.title}.", words, *section.notes]))
     count = len(section.columns)
     body = []
@@ -124,15 +146,9 @@ def _signed(numbers: str) -> str:
 # --- HTML -------------------------------------------------------------------------------------
 
 
-def as_html(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
-    """The headline table as HTML: a table a section, then the caption as paragraphs.
-
-    The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
-    class ``scroll``. ``others``: sections of rows that were not measured here.
-    """
-    words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
-    said = f'<div class="caption">\n{words}</div>\n'
-    return sections_html(sections(table)) + said + sections_html(others)
+def caption_html(table: pd.DataFrame) -> str:
+    """What the numbers of the headline table are, as paragraphs."""
+    return "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
 
 
 def unlinked(section: Section) -> Section:
@@ -148,17 +164,26 @@ def unlinked(section: Section) -> Section:
 
 
 def sections_html(shown: Sequence[Section]) -> str:
-    """Sections as HTML tables with caption and header cells, all text escaped."""
+    """Sections as HTML tables with caption and header cells, all text escaped.
+
+    The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
+    class ``scroll``; cells that a phone can do without have the class ``more``.
+    """
     return "".join(map(_html, shown))
 
 
 def _html(section: Section) -> str:
+    section = labelled(section)
     title = escape(section.title)
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in section.notes)
     if not section.columns:
         return f'<p class="note"><strong>{title}</strong></p>\n{notes}'
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.columns)
-    bodies = "".join(_body(group, len(section.columns)) for group in section.groups)
+    marks = [' class="more"' if name in _more(section.columns) else "" for name in section.columns]
+    head = "".join(
+        f'<th scope="col"{mark}>{escape(name)}</th>'
+        for name, mark in zip(section.columns, marks, strict=True)
+    )
+    bodies = "".join(_body(group, marks) for group in section.groups)
     return (
         f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">\n<table>\n'
         f"<caption>{title}</caption>\n<thead>\n<tr>{head}</tr>\n</thead>\n{bodies}</table>\n</div>\n"
@@ -166,11 +191,26 @@ def _html(section: Section) -> str:
     )
 
 
-def _body(group: Group, columns: int) -> str:
-    label = f'<tr><th scope="rowgroup" colspan="{columns}">{escape(group.label)}</th></tr>\n'
+def _more(columns: Sequence[str]) -> set[str]:
+    """Columns of the headline table that a phone leaves out: what a change stands beside, costs."""
+    changed = {
+        name
+        for name in columns
+        for unit in ("", " (nats)")
+        if name.endswith(unit) and f"{name.removesuffix(unit)} change{unit}" in columns
+    }
+    return changed | {name for name in columns if name in COSTS or name.startswith("tokens to ")}
+
+
+def _body(group: Group, marks: Sequence[str]) -> str:
+    count = len(marks)
+    label = f'<tr><th scope="rowgroup" colspan="{count}">{escape(group.label)}</th></tr>\n'
     rows = "".join(
         f'<tr><th scope="row">{_entry(row[0])}</th>'
-        + "".join(f"<td>{_entry(value)}</td>" for value in row[1:])
+        + "".join(
+            f"<td{mark}>{_entry(value)}</td>"
+            for value, mark in zip(row[1:], marks[1:], strict=True)
+        )
         + "</tr>\n"
         for row in group.rows
     )

@@ -16,7 +16,7 @@ from report_store import (
     sample_rows,
 )
 
-from opcd_bench.report.analysis.headline import detectable, headline, points
+from opcd_bench.report.analysis.headline import headline, points
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables.layout import sections
 from opcd_bench.store.suite_dir import SuiteDir
