@@ -20,9 +20,9 @@ class PageContext:
 
     ``name`` and ``summary``: of suite.json ("" where it has no summary). ``command``: what rebuilds
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
-    everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are told
-    apart. ``headline``: each method where it is compared; ``all_rates``: at every learning rate;
-    ``words``: what the numbers are. These, ``rounds``, ``published`` and ``external`` are
+    everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
+    told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
+    rate; ``words``: what the numbers are. These, ``rounds``, ``published`` and ``external`` are
     finished HTML, escaped where it is made ("" where there is nothing to show). ``comparison``:
     comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in ``figures/``
     beside the page. ``several``, ``break_even``: frames of the functions of that name.

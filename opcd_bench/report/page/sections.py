@@ -109,20 +109,22 @@ def _verdict(context: PageContext) -> PageSection | None:
         Markup('<p class="verdict"><strong>{}</strong> {}</p>\n').format(one.task, one.text)
         for one in context.verdicts
     )
-    if context.separation:
-        said += Markup('<p class="files">{}</p>\n').format(context.separation)
     if not said and not figures:
         return None
-    return PageSection(
-        "verdict", "In short", "In short", (), [Block(html=said), Block(figures=figures)]
-    )
+    blocks = [Block(html=said), Block(figures=figures)]
+    if context.apart:
+        blocks.append(Block(html=Markup(context.apart), fold="Which methods are told apart"))
+    return PageSection("verdict", "In short", "In short", (), blocks)
 
 
 def _headline(context: PageContext) -> PageSection | None:
     """The tables; folded what the numbers are, and the other learning rates."""
     if not context.headline:
         return None
-    folds = {"What the numbers are": context.words, "All learning rates": context.all_rates}
+    folds = {
+        "What the numbers are": context.words,
+        "All columns and learning rates": context.all_rates,
+    }
     blocks = [
         Block(html=Markup(context.headline)),
         *(Block(html=Markup(html), fold=fold) for fold, html in folds.items() if html),

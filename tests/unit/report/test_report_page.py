@@ -123,8 +123,8 @@ def test_sections_stand_in_the_order_of_the_comparison(whole):
     assert links[1:11] == [f"#{section}" for section in found]
 
 
-def test_the_answer_stands_first_and_details_are_folded(whole):
-    made = sections(context())
+def test_the_answer_stands_first_and_details_are_folded(whole, drawn):
+    made = sections(context(drawn=drawn))
     assert [one.id for one in made if not one.folded] == ["verdict", "headline", "frontier"]
     text = whole.text
     assert text.index("OPCD gains more than SFT.") < text.index("Comparison", 200)
@@ -204,7 +204,7 @@ def test_names_reasons_and_replies_stay_text(drawn):
     frames = comparison(("a", EVIL), task=EVIL)
     made = context(
         marks=style.palette(("a", EVIL)), tasks=[EVIL], verdicts=[Verdict(EVIL, EVIL)],
-        separation=EVIL, name=EVIL, summary=EVIL, command=EVIL, notes=[EVIL], drawn=evil,
+        name=EVIL, summary=EVIL, command=EVIL, notes=[EVIL], drawn=evil,
         comparison=frames,
         cells=cells((EVIL, EVIL, "failed", EVIL)), downloads={EVIL: EVIL},
         protocols=pd.DataFrame(

@@ -285,8 +285,14 @@ def test_the_csv_is_this():
     assert len(rest) == 2
 
 
+def as_html(table, others=()):
+    """The tables and the words of the page."""
+    shown = markup.sections_html(layout.sections(table))
+    return shown + markup.caption_html(table) + markup.sections_html(others)
+
+
 def test_the_html_is_this():
-    page = markup.as_html(shown())
+    page = as_html(shown())
     assert page.startswith(
         '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
         "<caption>toy</caption>\n<thead>\n"
@@ -311,7 +317,7 @@ def test_the_html_is_this():
 
 
 def test_the_html_is_well_formed_and_every_row_is_full():
-    page = ElementTree.fromstring(f"<main>{markup.as_html(shown())}</main>")
+    page = ElementTree.fromstring(f"<main>{as_html(shown())}</main>")
     for found in page.iter("table"):
         width = len(found.findall("thead/tr/th"))
         for line in found.findall("tbody/tr"):
@@ -348,7 +354,7 @@ def test_what_is_missing_stands_below_the_table_with_its_reason():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(table)
@@ -374,7 +380,7 @@ def test_rows_of_others_stand_apart_and_after_the_measured_ones():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(shown(), [other])
@@ -429,7 +435,7 @@ def test_many_retention_tasks_stay_within_the_terminal():
 def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
     finished(suite, cell("good"), GOOD)
     for form in (plain_text.as_text, markup.as_markdown, plain_text.as_csv, markup.as_latex,
-                 markup.as_html):  # fmt: skip
+                 as_html):  # fmt: skip
         once, again = (form(headline.headline(load(suite.path))) for _ in range(2))
         assert once == again
 
