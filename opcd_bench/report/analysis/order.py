@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opcd_bench.report.analysis import headline
+from opcd_bench.report.analysis.controls import controls
 from opcd_bench.report.analysis.load import StoredResults
 
 
@@ -11,10 +11,10 @@ def methods(results: StoredResults) -> tuple[list[str], set[str]]:
 
     In the order of the suite, then by name; a method is a control by its stored description.
     """
-    described = dict(zip(results.cells["method"], results.cells["description"], strict=True))
-    listed = [name for name in results.suite.get("methods", []) if name in described]
-    names = list(dict.fromkeys([*listed, *sorted(described)]))
-    return names, {name for name in names if headline.is_control(described[name])}
+    ran = set(results.cells["method"])
+    listed = [name for name in results.suite.get("methods", []) if name in ran]
+    names = list(dict.fromkeys([*listed, *sorted(ran)]))
+    return names, {name for _, name in controls(results)}
 
 
 def tasks(results: StoredResults) -> list[str]:
