@@ -26,7 +26,7 @@ class Reached:
         return math.isinf(self.value)
 
     def text(self) -> str:
-        """As tables show it: ``12.4 [10.0, 16.1]``, ``28.0 [22.5, > 30]``, ``> 30``; or a dash."""
+        """As tables show it: ``12.4 [10.0, 16.1]``, ``> 30 [22.5, > 30]``, ``> 30``; or a dash."""
         if math.isnan(self.value):
             return "–"
         if math.isnan(self.low) or math.isinf(self.low):

@@ -27,7 +27,7 @@ METHOD = (
     f"of rows with several seeds, {100 * CONFIDENCE:.0f} % over seeds and examples, both drawn "
     "anew (two-way random effects, t with Satterthwaite's degrees of freedom); with three seeds "
     "they are wide where the seeds differ, with two they hold somewhat less often than they say. "
-    f"Of rows with one seed, {100 * CONFIDENCE:.0f} % over examples for that training alone "
+    f"Of rows with a single seed, {100 * CONFIDENCE:.0f} % over examples for that training alone "
     f"(percentile bootstrap clustered by example, {RESAMPLES} resamples, seed 0). Shares near 0 "
     "and 100 % have Wilson's interval"
 )

@@ -12,8 +12,8 @@ AT_RATE = "each method at the learning rate at which it is compared"
 
 def interval_words(over: str = "examples", seeds: Sequence[int] = ()) -> str:
     """Which interval is drawn, and over what; ``seeds``: those that it includes."""
-    what = f"seeds and {over}" if len(seeds) > 1 else f"{over}, percentile bootstrap"
-    return f"{statistics.CONFIDENCE:.0%} intervals (over {what})"
+    how = f"over seeds and {over}" if len(seeds) > 1 else f"percentile bootstrap over {over}"
+    return f"{statistics.CONFIDENCE:.0%} intervals ({how})"
 
 
 FACTORS = {"writer": "rollout policy", "reads": "teacher reads", "rows": "teacher rows"}

@@ -88,7 +88,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
         kept = [name for name in kept if done[f"{name} after"].notna().any()]
         nats = [c.removesuffix(f" {AFTER}") for c in rows.columns if c.endswith(f" {AFTER}")]
         nats = [name for name in nats if done[f"{name} {AFTER}"].notna().any()]
-        learnt = [name for name in learning.COLUMNS if done[name].notna().any()]
+        learnt = [name for name in learning.COLUMNS if name in done and done[name].notna().any()]
         found.append(_gains(str(task), done, () if kept or nats or learnt else missing))
         if learnt:
             found.append(_efficiency(str(task), done, learnt, () if kept or nats else missing))
@@ -139,7 +139,7 @@ def caption(table: pd.DataFrame) -> list[str]:
 
 def _of_learning(done: pd.DataFrame) -> list[str]:
     """What the columns of efficiency are, where there are any."""
-    if not done[learning.AREA].notna().any():
+    if learning.AREA not in done or not done[learning.AREA].notna().any():
         return []
     return [
         "Efficiency, on dev, as a share of the gap (ceiling - base, on test): area under curve is "

@@ -53,12 +53,13 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 930 <= hits <= 970
 
 
-def test_seeds_of_one_example_are_no_further_evidence():
-    """Clustering: three copies of every score leave the interval as it was."""
+def test_seeds_that_score_alike_are_no_further_evidence():
+    """Three copies of every score have the interval of one: t over 40 examples."""
     scores = bernoulli(0.5, 40, 0)
-    one = samples(scores)
     three = pd.concat([samples(scores, seed=s) for s in range(3)])
-    assert statistics.mean(three) == statistics.mean(one)
+    found, half = statistics.mean(three), stats.t.ppf(0.975, 39) * stats.sem(scores)
+    assert (found.low, found.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
+    assert found.n == 40
 
 
 def test_pairing_takes_out_what_both_methods_share():
@@ -117,10 +118,10 @@ def test_a_gap_that_some_resamples_do_not_have_bounds_nothing():
 
 
 def test_the_detectable_effect_is_the_closed_form():
-    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so 2.8016 * 0.1 / 10."""
+    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so (1.9842 + 0.8453) / 100."""
     a = samples([1.0] + [0.0] * 99)
     b = samples([0.0] * 100)
-    assert significance.minimum_detectable_effect(a, b) == pytest.approx(0.028016, abs=1e-6)
+    assert significance.minimum_detectable_effect(a, b) == pytest.approx(0.028295, abs=1e-6)
 
 
 def test_the_detectable_effect_is_found_about_as_often_as_it_says():
@@ -151,10 +152,46 @@ def test_no_example_has_no_value():
         assert math.isnan(found.value) and found.n == 0 and found.points() == "–"
 
 
-def test_examples_that_are_all_alike_give_no_interval_of_width_zero():
+def test_all_right_and_all_wrong_have_wilson_s_interval():
+    """Wilson 1927: 20 of 20 are at least 20 / (20 + 1.96²) = 83.9 %."""
     found = statistics.mean(samples([1.0] * 20))
-    assert found.value == 1.0 and math.isnan(found.low)
-    assert found.points() == "100.0"
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(20 / (20 + 1.959964**2))
+    assert statistics.mean(samples([0.0] * 20)).high == pytest.approx(1 - found.low)
+    assert found.points() == "100.0 [83.9, 100.0]"
+
+
+def test_one_wrong_of_many_is_no_surer_than_none():
+    """499 of 500 by resampling would be above 99.4 %, which is more than 500 of 500 can say."""
+    all_right = statistics.mean(samples([1.0] * 500))
+    but_one = statistics.mean(samples([1.0] * 499 + [0.0]))
+    assert but_one.low < all_right.low < 0.993
+    assert statistics.mean(samples([0.5] * 20)).points() == "50.0"
+
+
+def test_a_measure_in_nats_has_no_bounds_of_shares():
+    found = statistics.mean(samples([0.0] * 20), shares=False)
+    assert found.value == 0 and math.isnan(found.low)
+    assert math.isnan(
+        statistics.difference(samples([2.0] * 9), samples([2.0] * 9), shares=False).low
+    )
+    assert statistics.mean(samples([7.0, 9.0]), shares=False).high > 1
+
+
+def test_methods_that_never_differ_have_the_exact_bound_of_what_may():
+    """Clopper and Pearson: none of 100 differ, so at most 1 - 0.025 ** (1 / 100) = 3.6 % do."""
+    found = statistics.difference(samples([1.0] * 100), samples([1.0] * 100))
+    assert (found.low, found.high) == pytest.approx((-0.036217, 0.036217), abs=1e-5)
+    whole = statistics.difference(samples([1.0] * 100), samples([0.0] * 100))
+    assert (whole.low, whole.high) == pytest.approx((1 - 0.036217, 1.0), abs=1e-5)
+
+
+def test_a_method_that_is_the_ceiling_everywhere_closes_the_gap_within_that_bound():
+    base, ceiling = samples([0.0] * 50 + [1.0] * 50), samples([1.0] * 100)
+    found = statistics.gap_closed(ceiling, base, ceiling)
+    assert found.value == 1.0
+    assert (found.low, found.high) == pytest.approx((1 - 2 * 0.036217, 1 + 2 * 0.036217), abs=1e-4)
+    assert statistics.gap_closed(base, base, ceiling).low == pytest.approx(-2 * 0.036217, abs=1e-4)
 
 
 def test_points_are_percent_with_their_interval():
