@@ -106,7 +106,7 @@ def _verdict(context: PageContext) -> PageSection | None:
     """The verdict and the summary figure."""
     figures = [_figure(one) for one in context.drawn if one.kind == summary.KIND]
     said = Markup("").join(
-        Markup('<p class="verdict"><strong>{}</strong> {}</p>\n').format(one.task, one.text)
+        Markup('<p class="verdict"><strong>{}:</strong> {}</p>\n').format(one.task, one.text)
         for one in context.verdicts
     )
     if not said and not figures:

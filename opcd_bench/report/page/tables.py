@@ -170,7 +170,7 @@ def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
         shown = pd.DataFrame(
             {
                 "method": look.labels(marks, mine.index),
-                "training (TFLOP)": [f"{one / 1e12:,.1f}" for one in mine["training"]],
+                "training (TFLOP)": [_rounded(one / 1e12) for one in mine["training"]],
                 "queries to break even": [f"{one:,.0f}" for one in mine["queries"]],
                 "with a prefix cache": [f"{one:,.0f}" for one in mine["queries beside a cache"]],
             }
@@ -207,6 +207,13 @@ def _count(one: Interval) -> str:
     if one.low != one.low:
         return f"{one.value:.2f}"
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _rounded(number: float) -> str:
+    """Two or three digits, without an exponent where it can be helped."""
+    if number >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 
 def _by_task(

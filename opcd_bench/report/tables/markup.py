@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -21,6 +22,8 @@ LATEX = str.maketrans(
     }
 )  # fmt: skip
 COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
+BOUNDS = re.compile(r" \[[^\[\]=]*, [^\[\]=]*\]$")
+"""An interval at the end of a text."""
 MARKDOWN = str.maketrans(
     {**{mark: f"\\{mark}" for mark in r"\`*_[]#|~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;",
      "\n": " "}
@@ -167,7 +170,8 @@ def sections_html(shown: Sequence[Section]) -> str:
     """Sections as HTML tables with caption and header cells, all text escaped.
 
     The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
-    class ``scroll``; cells that a phone can do without have the class ``more``.
+    class ``scroll``; cells that a phone can do without have the class ``more``, those that a first
+    look can do without ``rest``.
     """
     return "".join(map(_html, shown))
 
@@ -178,7 +182,7 @@ def _html(section: Section) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in section.notes)
     if not section.columns:
         return f'<p class="note"><strong>{title}</strong></p>\n{notes}'
-    marks = [' class="more"' if name in _more(section.columns) else "" for name in section.columns]
+    marks = _classes(section.columns)
     head = "".join(
         f'<th scope="col"{mark}>{escape(name)}</th>'
         for name, mark in zip(section.columns, marks, strict=True)
@@ -191,15 +195,20 @@ def _html(section: Section) -> str:
     )
 
 
-def _more(columns: Sequence[str]) -> set[str]:
-    """Columns of the headline table that a phone leaves out: what a change stands beside, costs."""
+def _classes(columns: Sequence[str]) -> list[str]:
+    """Of each column the attribute of its cells: what a change stands beside is ``more``, costs."""
     changed = {
         name
         for name in columns
         for unit in ("", " (nats)")
         if name.endswith(unit) and f"{name.removesuffix(unit)} change{unit}" in columns
     }
-    return changed | {name for name in columns if name in COSTS or name.startswith("tokens to ")}
+    more = changed | COSTS
+    rest = {name for name in columns if name.startswith("tokens to ")}
+    return [
+        ' class="rest"' if name in rest else ' class="more"' if name in more else ""
+        for name in columns
+    ]
 
 
 def _body(group: Group, marks: Sequence[str]) -> str:
@@ -227,4 +236,7 @@ def _entry(value: Value) -> str:
             for number, run in enumerate(value.names, 1)
         )
         return f"{value} <small>({links})</small>"
-    return escape(value)
+    bounds = BOUNDS.search(value)
+    if bounds is None:
+        return escape(value)
+    return f"{escape(value[: bounds.start()])} <small>{escape(bounds[0].strip())}</small>"

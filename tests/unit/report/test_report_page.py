@@ -325,7 +325,7 @@ def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
         columns=break_even.COLUMNS,
     )
     (table,) = only(tables.break_even(frame, MARKS))
-    assert table.groups[0].rows == (("OPCD", "2,000.0", "2,000", "100,000"),)
+    assert table.groups[0].rows == (("OPCD", "2,000", "2,000", "100,000"),)
     assert "The context has 500 tokens" in table.notes[0]
 
 
