@@ -146,7 +146,7 @@ def _of_learning(done: pd.DataFrame) -> list[str]:
         "the mean height of the learning curve above the base, in % (100: at the ceiling from the "
         "first step on). steps to 50%: optimiser steps until the curve averaged over the seeds "
         "first is half way, straight between evaluations; tokens: response tokens trained on until "
-        "then. > 30: not reached in 30 steps. Their intervals are bootstraps over seeds and items, "
+        "then. > N: not reached in N of them. Their intervals are bootstraps over seeds and items, "
         "too narrow with few seeds: judge by the area."
     ]
 
@@ -191,7 +191,7 @@ def _smallest(done: pd.DataFrame) -> list[str]:
             )
             beside[lone].append(listed)
     what = (
-        "(paired by example, averaged over seeds, two-sided test at 5 %; at the learning rates "
+        "(paired by example and seed, one two-sided test at 5 %; at the learning rates "
         "with the most seeds"
     )
     said = []

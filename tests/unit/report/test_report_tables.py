@@ -310,7 +310,8 @@ def test_the_html_is_this():
         '<tr><th scope="row">floor</th><td class="more"></td><td class="more"></td><td>25.0</td>'
     )
     assert (
-        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td class="more">0.0003</td><td class="more">2 <small>('
+        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td class="more">0.0003</td>'
+        '<td class="more">2 <small>('
         '<a href="#run-a_b|&lt;script&gt;&amp;100%-s0" '
         'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
     ) in page
