@@ -18,8 +18,8 @@ NOTE = (
     "shown to differ by less than the margin (two one-sided tests, corrected likewise). "
     "undecided: neither. between / within: the variance between methods by that between the seeds "
     "of one; below 1 the seed of a training matters more than its method. MDE: the smallest "
-    "difference that a single test finds with 80 % power, the largest of the pairs. In points (of efficiency: of the gap), "
-    "or in nats."
+    "difference that a single test finds with 80 % power, the largest of the pairs. In points "
+    "(of efficiency: of the gap), or in nats."
 )
 GROUPS_NOTE = (
     "The best first. Methods that share a letter are not separated on that measure; this does not "

@@ -270,7 +270,7 @@ def test_the_markdown_is_this():
         "| 99.5 | 61,234 | 0 | 90 |",
         "| *at other learning rates of the sweep* |  |  |  |  |  |  |  |  |",
     ]
-    assert lines[12] == "### toy: retention"
+    assert lines[12] == "### toy: retention (items: keep 20)"
 
 
 def test_the_csv_is_this():
