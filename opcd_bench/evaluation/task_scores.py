@@ -162,7 +162,7 @@ def _scored(
         eval_sampling(suite),
         seeds=[seed_of("eval", *name) for name in names],
         env_seeds=[seed_of("environment", *name) for name in names],
-        context=contexts and [contexts.of(task.name, seed, e.id) for e in chosen],
+        context=None if contexts is None else [contexts.of(task.name, seed, e.id) for e in chosen],
         max_prompt_length=suite.max_prompt_length,
         overlong=suite.overlong,
     )

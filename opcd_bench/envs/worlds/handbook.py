@@ -43,8 +43,8 @@ BUILDINGS = ("hut", "shed", "barn", "cabin", "tower", "cellar")
 NAMES = (
     "Mara Tobin Elke Jonas Priya Kofi Ines Ravi Hanna Milo Greta Omar Lucia Sven Amina Pavel "
     "Noemi Dario Freya Hugo Leila Marek Nadia Oskar Petra Rufus Salma Tomas Ulla Viktor Wanda "
-    "Yusuf Zelda Anton Bruno Celia Dmitri Edda Fabio Gwen Henrik Irma Jakob Kirsten Lorenzo Magda Nils "
-    "Olga Pablo Quentin Rosalind Stefan Thea Umberto Vera Wilma Xavier Yvonne Zoltan Astrid"
+    "Yusuf Zelda Anton Bruno Celia Dmitri Edda Fabio Gwen Henrik Irma Jakob Kirsten Lorenzo Magda "
+    "Nils Olga Pablo Quentin Rosalind Stefan Thea Umberto Vera Wilma Xavier Yvonne Zoltan Astrid"
 ).split()
 CODE_WORDS = (
     "juniper marble falcon velvet copper walnut comet saffron badger thistle amber lantern pepper "
@@ -54,9 +54,9 @@ CODE_WORDS = (
     "panther cherry basalt toffee lagoon condor mustard"
 ).split()
 ANIMALS = (
-    "hedgehog dolphin parrot tortoise squirrel horse owl rabbit fox penguin goldfish bat wolf tiger "
-    "lion zebra camel donkey goat sheep duck goose swan eagle crow frog toad snail whale shark crab "
-    "lobster spider beetle ant bee wasp moth butterfly elephant giraffe monkey gorilla kangaroo "
+    "hedgehog dolphin parrot tortoise squirrel horse owl rabbit fox penguin goldfish bat wolf "
+    "tiger lion zebra camel donkey goat sheep duck goose swan eagle crow frog toad snail whale shark "
+    "crab lobster spider beetle ant bee wasp moth butterfly elephant giraffe monkey gorilla kangaroo "
     "koala panda beaver raccoon skunk deer moose bison buffalo lizard snake crocodile ostrich "
     "flamingo pigeon turkey"
 ).split()
