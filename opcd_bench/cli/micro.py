@@ -29,11 +29,17 @@ def path() -> None:
 @app.command("pretrain")
 def pretrain(
     context: typer.Context,
+    size: Annotated[
+        str, typer.Option(help="Which size: micro (4 million parameters) or micro-small (1).")
+    ] = "micro",
     out: Annotated[
-        Path, typer.Option(help="Folder for the weights, the checkpoint and the log.")
-    ] = Path("scratch/micro"),
+        Path | None,
+        typer.Option(help="Folder for weights, checkpoint and log (default: scratch/SIZE)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and tokenizer.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to train on.")] = 40_000_000,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens to train on (default: the recipe's).")
+    ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda …")] = "auto",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start from the beginning instead of resuming.")
@@ -41,13 +47,24 @@ def pretrain(
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
     from opcd_bench.models import loading
-    from opcd_bench.models.micro import pretrain as recipe
+    from opcd_bench.models.micro import pretrain as pretraining
+    from opcd_bench.models.micro.recipe import SIZES, TOKENS
 
-    recipe.refuse_foreign(out)
+    if size not in SIZES:
+        raise ModelError(f"--size {size} does not exist; use one of {', '.join(SIZES)}")
+    out = out or Path("scratch") / size
+    pretraining.refuse_foreign(out)
     loading.device_of(device)
     print(f"pre-training into {out}; progress is logged in {out / 'log.jsonl'}", file=sys.stderr)
     with interruptible(context, "The last checkpoint stays", without=["--fresh"]):
-        model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)
+        model = pretraining.pretrain(
+            out,
+            seed=seed,
+            tokens=tokens or TOKENS[size],
+            resume=not fresh,
+            device=device,
+            recipe=SIZES[size],
+        )
     print(model)
 
 
