@@ -168,6 +168,24 @@ def draw_rules(rng: random.Random, count: int, *, of_held_out: bool = False) -> 
     }
 
 
+TASK_RULES: Rules = {
+    "jat": Rule("left", 3),
+    "bav": Rule("right", 3),
+    "luz": Rule("sum", 6),
+    "riv": Rule("minus", 10),
+    "gaz": Rule("smaller_times", 4),
+    "wex": Rule("gap", 3),
+    "dax": Rule("larger_times", 5),
+    "fim": Rule("larger", 2),
+    "lom": Rule("gap_times", 2),
+    "tev": Rule("sum_times", 2),
+    "dup": Rule("smaller", 3),
+    "paz": Rule("sum", 2),
+}
+"""What the task ``rule_math`` tells; each assignment is held out."""
+
+
+
 def rule_line(name: str, text: str) -> str:
     """A rule as contexts, replies and lessons state it."""
     return f"#{name} {text}"
