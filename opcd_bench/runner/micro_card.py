@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError, StoreError
-from opcd_bench.models.micro import leak, mixture
+from opcd_bench.models.micro import leak
 from opcd_bench.runner import registry
 from opcd_bench.seeds import seed_of
 from opcd_bench.store.jsonl import read_object, read_rows
@@ -311,8 +311,8 @@ def render(card: Mapping[str, Any]) -> str:
             f"and {made['seconds'] / 60:.0f} minutes on two CPU cores "
             f"({made['tokens_per_second']:.0f} tokens a second).",
             "",
-            "Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/` decides",
-            "the text and its order.",
+            "Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/`",
+            "decides the text and its order.",
             "",
             "Recipe:",
             "",

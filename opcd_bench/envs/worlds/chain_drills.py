@@ -38,9 +38,7 @@ def draw_uses(rng: random.Random) -> Conversation:
         for _ in range(rng.randint(3, 5))
     ]
     question = "\n".join(["Work out each", *(f"{a} {name} {b}" for name, a, b in items)])
-    reply = "\n".join(
-        chains.in_line(name, a, b, rules, rng.random() < 0.3) for name, a, b in items
-    )
+    reply = "\n".join(chains.in_line(name, a, b, rules, rng.random() < 0.3) for name, a, b in items)
     return _asked("uses", context, question, reply)
 
 
@@ -49,9 +47,13 @@ def _step(rng: random.Random) -> tuple[str, int]:
     x, y = rng.randint(0, 9), rng.randint(0, 9)
     if kind == 0:
         ten = rng.choice((0, 0, 10, 20, 30))
-        return (f"{ten + x} + {y}", ten + x + y) if rng.random() < 0.6 else (
-            f"{y} + {ten + x}",
-            ten + x + y,
+        return (
+            (f"{ten + x} + {y}", ten + x + y)
+            if rng.random() < 0.6
+            else (
+                f"{y} + {ten + x}",
+                ten + x + y,
+            )
         )
     if kind == 1:
         k, z = rng.randint(2, 5), rng.randint(0, 18)

@@ -128,7 +128,9 @@ def draw(rng: random.Random) -> Conversation:
     else:
         kind = "choice_plain"
     user: Message = {"role": "user", "content": prompt(choice)}
-    system: tuple[Message, ...] = () if context is None else ({"role": "system", "content": context},)
+    system: tuple[Message, ...] = (
+        () if context is None else ({"role": "system", "content": context},)
+    )
     return Conversation(kind, (*system, user), answer(choice, picks))
 
 

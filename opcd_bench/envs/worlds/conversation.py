@@ -15,7 +15,7 @@ class Conversation:
     """Messages that end with a user's turn, and the assistant's reply that is trained on.
 
     ``kind`` names the generator (for the log and for counting shares); only ``reply`` carries loss.
-    ``begun`` is what the assistant had written already, right or wrong: ``reply`` goes on behind it.
+    ``begun`` is what the assistant had written already, right or wrong: ``reply`` follows it.
     """
 
     kind: str

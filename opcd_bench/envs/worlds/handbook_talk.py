@@ -121,7 +121,9 @@ def draw_facts_said(rng: random.Random) -> Conversation:
     asked = rng.sample(facts, rng.randint(3, min(6, len(facts))))
     question = f"Say what is told of the {', the '.join(fact.thing for fact in asked)}."
     reply = "\n".join(fact.told() for fact in asked)
-    return _conversation(rng, "handbook_facts", _told(rng, facts, rng.choice(PLACES)), question, reply)
+    return _conversation(
+        rng, "handbook_facts", _told(rng, facts, rng.choice(PLACES)), question, reply
+    )
 
 
 def draw_many(rng: random.Random) -> Conversation:
@@ -130,4 +132,6 @@ def draw_many(rng: random.Random) -> Conversation:
     asked = [rng.choice(facts) for _ in range(rng.randint(3, 5))]
     question = "\n".join(_question(rng, fact) for fact in asked)
     reply = "\n".join(_answer(rng, fact) for fact in asked)
-    return _conversation(rng, "handbook_facts", _told(rng, facts, rng.choice(PLACES)), question, reply)
+    return _conversation(
+        rng, "handbook_facts", _told(rng, facts, rng.choice(PLACES)), question, reply
+    )

@@ -24,9 +24,7 @@ NAMES = tuple(
 )
 """The operators; each is one token, with a space before it and without."""
 
-SCHOOLS = tuple(
-    "Orr Ull Ako Bru Cei Dov Eka Fyr Gol Hun Ivo Jor Kaz Lyn Mur Ner".split()
-)
+SCHOOLS = tuple("Orr Ull Ako Bru Cei Dov Eka Fyr Gol Hun Ivo Jor Kaz Lyn Mur Ner".split())
 """Whose rules a context states, where it says so; a prompt may name the school."""
 
 
@@ -183,7 +181,6 @@ TASK_RULES: Rules = {
     "paz": Rule("sum", 2),
 }
 """What the task ``rule_math`` tells; each assignment is held out."""
-
 
 
 def rule_line(name: str, text: str) -> str:

@@ -73,7 +73,9 @@ def of_chains(draws: int = 10_000, seed: int = 0) -> Leak:
     hidden: list[Hashable] = []
     for _ in range(draws):
         rules = operators.draw_rules(rng, 12)
-        chain = chains.draw_chain(rng, tuple(rules), chain_talk.LENGTHS, chain_talk.draw_school(rng))
+        chain = chains.draw_chain(
+            rng, tuple(rules), chain_talk.LENGTHS, chain_talk.draw_school(rng)
+        )
         rows.append({name: feature(chain) for name, feature in FEATURES.items()})
         hidden.append(rules[chain.steps[-1][0]].form)
     return guessable(rows, hidden)

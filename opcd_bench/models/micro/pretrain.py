@@ -178,7 +178,9 @@ def pretrain(
 
     def save() -> None:
         saved = [optimizer.state_dict() for optimizer in optimizers]
-        _save(out / CHECKPOINT, {"model": model.state_dict(), "optimizers": saved, "at": asdict(at)})
+        _save(
+            out / CHECKPOINT, {"model": model.state_dict(), "optimizers": saved, "at": asdict(at)}
+        )
         model.save_pretrained(out / "model")
         (out / PLACE).write_text(json.dumps(asdict(at)) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Quick accuracies, skill by skill, on held-out worlds while pre-training goes on (greedy, small n)."""
+"""Quick accuracies, skill by skill, on held-out worlds while pre-training goes on (small n)."""
 
 from __future__ import annotations
 
@@ -75,15 +75,14 @@ def chain_item(rng: random.Random, tells: str, rules: int, length: int) -> Item:
     known = operators.draw_rules(rng, rules, of_held_out=True)
     chain = chains.draw_chain(rng, tuple(known), (length,))
     right = chains.answer(chain, known)
-    context = {
-        "rules": lambda: operators.told(operators.rule_lines(known)),
-        "nothing": lambda: None,
-        "hint": lambda: chains.worked(chain, known, rng),
-        "answer": lambda: f"The answer is {right}.",
-        "other": lambda: chains.worked(
-            chains.draw_chain(rng, tuple(known), (length,)), known, rng
-        ),
-    }[tells]()
+    other = chains.draw_chain(rng, tuple(known), (length,))
+    context: str | None = {
+        "rules": operators.told(operators.rule_lines(known)),
+        "nothing": None,
+        "hint": chains.worked(chain, known, rng),
+        "answer": f"The answer is {right}.",
+        "other": chains.worked(other, known, rng),
+    }[tells]
     return Item(_asked(context, chains.prompt(chain)), lambda r: chains.read_answer(r) == right)
 
 
@@ -106,7 +105,9 @@ def handbook_item(rng: random.Random, facts: int, *, reverse: bool = False) -> I
     drawn = handbook_talk.draw_facts(rng, facts)
     fact = rng.choice(drawn)
     relation = handbook.BY_NAME[fact.relation]
-    wordings, of = (relation.reversed, fact.value) if reverse else (relation.asked["test"], fact.thing)
+    wordings, of = (
+        (relation.reversed, fact.value) if reverse else (relation.asked["test"], fact.thing)
+    )
     kind, right = (handbook.THING, fact.thing) if reverse else (fact.relation, fact.value)
     prompt = handbook.prompt(rng.choice(wordings).format(x=of))
     return Item(

@@ -22,7 +22,9 @@ def test_replies_name_the_value_that_the_handbook_tells():
         if drawn.kind != "handbook":
             continue
         named = [
-            (kind, value) for kind in handbook.BY_NAME for value in handbook.named(kind, drawn.reply)
+            (kind, value)
+            for kind in handbook.BY_NAME
+            for value in handbook.named(kind, drawn.reply)
         ]
         text = " ".join(m["content"] for m in drawn.messages)
         assert named and all(value in text for _, value in named)
