@@ -175,6 +175,7 @@ def _reflection(
 def measure(
     folder: Path,
     *,
+    name: str = "micro",
     items: int = 500,
     device: str = "auto",
     pretraining: Path | None = None,
@@ -196,7 +197,7 @@ def measure(
     engine = HFEngine(loaded, batch_size=128)
     sampling = Sampling(temperature=0.0, max_completion_length=LIMIT)
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    card: dict[str, Any] = {"parameters": parameters, **made}
+    card: dict[str, Any] = {"name": name, "parameters": parameters, **made}
     card["tasks"] = {name: _task(name, items, loaded, engine, sampling) for name in tasks}
     (result,) = retention.measure(
         loaded.model, loaded.tokenizer, ["ifeval_micro"], decoding=sampling, engine=engine
@@ -264,11 +265,11 @@ def _told_of_examples_lines(card: Mapping[str, Any]) -> list[str]:
 def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     lines = [
-        "# The built-in model `micro`",
+        f"# The built-in model `{card.get('name', 'micro')}`",
         "",
         "A Qwen3 of "
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
-        "`opcd-bench micro pretrain`",
+        f"`opcd-bench micro pretrain --size {card.get('name', 'micro')}`",
         "on text drawn by `opcd_bench/envs/worlds/`. Greedy decoding unless said otherwise;",
         "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
         "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
