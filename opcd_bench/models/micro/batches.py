@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+STEP = 16
+"""Rows are padded to a multiple of this: a CPU's matrix products are compiled anew for every shape
+(of random shapes that is a third of the time, and gigabytes)."""
+
+
+def padded(length: int, step: int = STEP) -> int:
+    """``length`` rounded up to a multiple of ``step``."""
+    return -(-length // step) * step
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of a conversation; those from ``start`` on (the reply and its end) carry loss."""
@@ -99,7 +109,7 @@ def steps(
         encoded.sort(key=lambda e: len(e.ids))
         groups: list[list[Encoded]] = [[]]
         for item in encoded:
-            if groups[-1] and (len(groups[-1]) + 1) * len(item.ids) > micro_tokens:
+            if groups[-1] and (len(groups[-1]) + 1) * padded(len(item.ids)) > micro_tokens:
                 groups.append([])
             groups[-1].append(item)
         random.Random(seed_of("micro-order", seed, chunk)).shuffle(groups)
@@ -108,7 +118,7 @@ def steps(
                 continue
             batches = []
             for group in groups[at : at + micro_batches]:
-                width = max(len(e.ids) for e in group)
+                width = padded(max(len(e.ids) for e in group))
                 ids = torch.full((len(group), width), pad, dtype=torch.long)
                 weight = torch.zeros((len(group), width))
                 for row, item in enumerate(group):

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
 
 
-def reply_states(
-    model: Qwen3ForCausalLM, ids_BT: torch.Tensor, mask_BT: torch.Tensor
-) -> torch.Tensor:
-    """Final hidden states ``(positions in the mask, hidden)``; the last MLP runs on these alone."""
+def reply_states(model: Qwen3ForCausalLM, ids_BT: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Final hidden states ``(kept, hidden)``; the last MLP runs on these positions alone.
+
+    ``kept`` are places in the flattened ``ids_BT``.
+    """
     import torch
 
     trunk = model.model
@@ -31,8 +32,10 @@ def reply_states(
         hidden = block(hidden, **shared)
     last = trunk.layers[-1]
     mixed, _ = last.self_attn(hidden_states=last.input_layernorm(hidden), **shared)
-    kept = (hidden + mixed)[mask_BT]
-    states: torch.Tensor = trunk.norm(kept + last.mlp(last.post_attention_layernorm(kept)))
+    last_states = (hidden + mixed).flatten(0, 1)[kept]
+    states: torch.Tensor = trunk.norm(
+        last_states + last.mlp(last.post_attention_layernorm(last_states))
+    )
     return states
 
 
@@ -40,13 +43,16 @@ def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device
     """Summed and weighted negative log-likelihood of the reply tokens; they alone pass the head."""
     import torch
 
-    ids, weight = batch.ids_BT.to(device), batch.weight_BT.to(device)[:, 1:]
-    mask = weight > 0
+    ids, weight = batch.ids_BT.to(device), batch.weight_BT[:, 1:].flatten().to(device)
+    kept = weight.nonzero().squeeze(1)
+    # Filled up with positions of weight 0 (the first of a row is in its prompt): see batches.STEP.
+    kept = torch.nn.functional.pad(kept, (0, batches.padded(len(kept), 64) - len(kept)))
     # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
     with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-        logits = model.lm_head(reply_states(model, ids[:, :-1], mask))
-    each = torch.nn.functional.cross_entropy(logits.float(), ids[:, 1:][mask], reduction="none")
-    return (each * weight[mask]).sum()
+        logits = model.lm_head(reply_states(model, ids[:, :-1], kept))
+    next_ids = ids[:, 1:].flatten()[kept]
+    each = torch.nn.functional.cross_entropy(logits.float(), next_ids, reduction="none")
+    return (each * weight[kept]).sum()
 
 
 def gradients(

@@ -141,7 +141,7 @@ def pretrain(
     resume: bool = True,
     device: str = "auto",
     recipe: PretrainRecipe = MICRO,
-    checkpoint_every: int = 1_500_000,
+    checkpoint_every: int = 500_000,
     evaluate_every: int = 4_000_000,
     stop_after: int | None = None,
 ) -> Path:
