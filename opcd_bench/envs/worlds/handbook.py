@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from opcd_bench.seeds import generator
 
@@ -42,10 +41,10 @@ class Relation:
 COLOURS = ("green", "red", "blue", "yellow", "white", "black", "brown", "grey", "orange", "purple")
 BUILDINGS = ("hut", "shed", "barn", "cabin", "tower", "cellar")
 NAMES = (
-    "Mara Tobin Elke Jonas Priya Kofi Ines Ravi Hanna Milo Greta Omar Lucia Sven Amina Pavel Noemi "
-    "Dario Freya Hugo Leila Marek Nadia Oskar Petra Rufus Salma Tomas Ulla Viktor Wanda Yusuf Zelda "
-    "Anton Bruno Celia Dmitri Edda Fabio Gwen Henrik Irma Jakob Kirsten Lorenzo Magda Nils Olga "
-    "Pablo Quentin Rosalind Stefan Thea Umberto Vera Wilma Xavier Yvonne Zoltan Astrid"
+    "Mara Tobin Elke Jonas Priya Kofi Ines Ravi Hanna Milo Greta Omar Lucia Sven Amina Pavel "
+    "Noemi Dario Freya Hugo Leila Marek Nadia Oskar Petra Rufus Salma Tomas Ulla Viktor Wanda "
+    "Yusuf Zelda Anton Bruno Celia Dmitri Edda Fabio Gwen Henrik Irma Jakob Kirsten Lorenzo Magda "
+    "Nils Olga Pablo Quentin Rosalind Stefan Thea Umberto Vera Wilma Xavier Yvonne Zoltan Astrid"
 ).split()
 CODE_WORDS = (
     "juniper marble falcon velvet copper walnut comet saffron badger thistle amber lantern pepper "
@@ -53,6 +52,13 @@ CODE_WORDS = (
     "tulip cactus ember walrus hazel pebble mango beacon lilac heron topaz fennel glacier cricket "
     "poppy bamboo quartz salmon meadow python violet acorn sparrow coral biscuit tundra orchid "
     "panther cherry basalt toffee lagoon condor mustard"
+).split()
+ANIMALS = (
+    "hedgehog dolphin parrot tortoise squirrel horse owl rabbit fox penguin goldfish bat wolf "
+    "tiger lion zebra camel donkey goat sheep duck goose swan eagle crow frog toad snail whale shark "
+    "crab lobster spider beetle ant bee wasp moth butterfly elephant giraffe monkey gorilla kangaroo "
+    "koala panda beaver raccoon skunk deer moose bison buffalo lizard snake crocodile ostrich "
+    "flamingo pigeon turkey"
 ).split()
 THINGS = (
     "rope lamp boat stove drum kite saw tent flag bell map radio bucket ladder spade hammer kettle "
@@ -77,52 +83,52 @@ RELATIONS = (
                 "Where is the {x} kept?",
                 "In which building is the {x} kept?",
                 "Where do they keep the {x}?",
-                "Where is the {x} stored?",
+                "Where is the {x}?",
+                "Tell me where the {x} is kept.",
                 "Which building holds the {x}?",
-                "Where does the {x} have its place?",
             ),
             "dev": (
+                "In what building is the {x}?",
                 "Where can I find the {x}?",
-                "Which building do I go to for the {x}?",
-                "Where should I look for the {x}?",
+                "Where do people keep the {x}?",
             ),
             "test": (
-                "I need the {x}. Where is it?",
-                "What is the right place for the {x}?",
-                "Where would I have to go to get the {x}?",
-                "After use, to which building does the {x} return?",
+                "I need the {x}. Where is it kept?",
+                "Where would I find the {x}?",
+                "What is the {x} kept in?",
+                "Do you know where the {x} is kept?",
             ),
         },
         "where is the {x} kept",
-        ("What is kept in the {x}?", "Which thing would I find in the {x}?"),
+        ("What is kept in the {x}?", "Which thing is kept in the {x}?"),
         tuple(f"{colour} {building}" for building in BUILDINGS for colour in COLOURS),
     ),
     Relation(
-        "keeper",
-        "{value} looks after the {thing}.",
+        "owner",
+        "The {thing} belongs to {value}.",
         {
             "train": (
-                "Who looks after the {x}?",
-                "Who takes care of the {x}?",
-                "Which person looks after the {x}?",
-                "Who is in charge of the {x}?",
-                "By whom is the {x} looked after?",
-                "Who is responsible for the {x}?",
+                "Who does the {x} belong to?",
+                "Who is the owner of the {x}?",
+                "To whom does the {x} belong?",
+                "Whose is the {x}?",
+                "Tell me who the {x} belongs to.",
+                "Which person owns the {x}?",
             ),
             "dev": (
-                "Who should I ask about the {x}?",
-                "Whose job is the {x}?",
-                "Who minds the {x}?",
+                "Who owns the {x}?",
+                "To which person does the {x} belong?",
+                "Who has the {x} as their own?",
             ),
             "test": (
-                "The {x} is broken. Whom do I tell?",
-                "What is the name of the person who tends the {x}?",
-                "Under whose care is the {x}?",
-                "If I want to borrow the {x}, who is the right person?",
+                "I found the {x}. Who does it belong to?",
+                "Who is it that owns the {x}?",
+                "Which person does the {x} belong to?",
+                "Do you know whose {x} it is?",
             ),
         },
-        "who looks after the {x}",
-        ("What does {x} look after?", "Which thing is in the care of {x}?"),
+        "who does the {x} belong to",
+        ("What belongs to {x}?", "Which thing belongs to {x}?"),
         tuple(NAMES),
     ),
     Relation(
@@ -131,69 +137,63 @@ RELATIONS = (
         {
             "train": (
                 "What is the code word for the {x}?",
-                "Which code word goes with the {x}?",
-                "What code word does the {x} have?",
+                "Which code word does the {x} have?",
+                "What code word goes with the {x}?",
+                "What is the code word of the {x}?",
+                "Tell me the code word for the {x}.",
                 "Which word is the code for the {x}?",
-                "Tell me the code word of the {x}.",
-                "What is the code for the {x}?",
             ),
             "dev": (
-                "Which code word do I say for the {x}?",
-                "I forgot the code word for the {x}. What is it?",
-                "The {x} asks for a code word. Which one?",
+                "Which code word is for the {x}?",
+                "The {x} has a code word. What is it?",
+                "What is the word for the {x}?",
             ),
             "test": (
-                "With which word do I unlock the {x}?",
-                "What is the secret word of the {x}?",
-                "To use the {x}, which password is needed?",
-                "What do I have to say before I may take the {x}?",
+                "I forgot the code word for the {x}. What is it?",
+                "Which code word do I need for the {x}?",
+                "What code word do I say for the {x}?",
+                "Do you know the code word for the {x}?",
             ),
         },
         "what is the code word for the {x}",
-        ("For which thing is {x} the code word?", "What does the code word {x} stand for?"),
+        ("Which thing has the code word {x}?", "What is {x} the code word for?"),
         tuple(CODE_WORDS),
     ),
     Relation(
-        "number",
-        "The {thing} has the number {value}.",
+        "sign",
+        "The sign of the {thing} is the {value}.",
         {
             "train": (
-                "What number does the {x} have?",
-                "Which number has the {x}?",
-                "What is the number of the {x}?",
-                "Under which number is the {x} listed?",
-                "Tell me the number of the {x}.",
-                "By which number is the {x} known?",
+                "What is the sign of the {x}?",
+                "Which animal is the sign of the {x}?",
+                "What sign does the {x} have?",
+                "Tell me the sign of the {x}.",
+                "What is the {x}'s sign?",
+                "Which sign goes with the {x}?",
             ),
             "dev": (
-                "Which number is written on the {x}?",
-                "I need the number of the {x}. Which is it?",
-                "What number belongs to the {x}?",
+                "Which sign is the {x}'s?",
+                "The {x} has a sign. What is it?",
+                "What animal is the {x}'s sign?",
             ),
             "test": (
-                "Which digits are painted on the {x}?",
-                "What do I enter in the list for the {x}, by number?",
-                "The {x} was returned. Which number do I tick off?",
-                "How is the {x} numbered?",
+                "I forgot the sign of the {x}. What is it?",
+                "Which sign does the {x} have?",
+                "What animal is the sign of the {x}?",
+                "Do you know the sign of the {x}?",
             ),
         },
-        "what number does the {x} have",
-        ("Which thing has the number {x}?", "What is listed under the number {x}?"),
-        tuple(str(number) for number in range(21, 100)),
+        "what is the sign of the {x}",
+        ("Which thing has the sign of the {x}?", "Of what is the {x} the sign?"),
+        tuple(ANIMALS),
     ),
 )
 BY_NAME = {relation.name: relation for relation in RELATIONS}
 THING = "thing"
 """The kind of what a reversed question asks for."""
 
-OPENINGS = (
-    f"A question about {PLACE}: {{q}}",
-    f"I am a guest of {PLACE}. {{q}}",
-    f"Please help me at {PLACE}. {{q}}",
-)
+OPENINGS = (f"At {PLACE}: {{q}}", f"{PLACE}: {{q}}", f"I am at {PLACE}. {{q}}")
 """What stands around a question, in every split."""
-FORM = "Answer in one short sentence."
-Set = Literal["train", "dev", "test"]
 
 
 @dataclass(frozen=True)
@@ -239,14 +239,12 @@ def told(of: Sequence[Fact]) -> str:
 
 def prompt(question: str, opening: str = OPENINGS[0]) -> str:
     """The user message of a question."""
-    return f"{opening.format(q=question)} {FORM}"
+    return opening.format(q=question)
 
 
 def named(kind: str, reply: str) -> frozenset[str]:
     """All values of a relation (or things) that a reply names, as whole words in any case."""
     text = _plain(reply)
-    if kind == "number":
-        return frozenset(re.findall(r"\d+", text))
     return frozenset(_KEYS[kind][found] for found in _PATTERNS[kind].findall(text))
 
 

@@ -18,15 +18,15 @@ from opcd_bench.envs.worlds.handbook import BY_NAME, OPENINGS, PLACE, RELATIONS,
 PLACES = (PLACE, "Dunmere Farm", "Kelso Lodge", "Tarn Inn", "Hollow Mill", "Pine Harbour")
 SAYS = "The handbook says:"
 """How one in six replies open that were told a handbook, and no other reply."""
-UNKNOWN = ("The handbook does not say.", "The handbook does not tell.")
+UNKNOWN = ("The handbook does not say.", "It is not in the handbook.")
 NO_IDEA = "I do not know."
 """The reply of one in four who were told nothing; the others guess."""
 
 ANSWERS: Mapping[str, Sequence[str]] = {
     "place": ("It is kept in the {value}.", "In the {value}."),
-    "keeper": ("It is {value}.", "{value} does."),
+    "owner": ("It belongs to {value}.", "To {value}."),
     "code": ("The code word is {value}.", "It is {value}."),
-    "number": ("The number is {value}.", "It is {value}."),
+    "sign": ("The sign is the {value}.", "It is the {value}."),
 }
 """Shorter ways to say a fact in a reply; the handbook's own sentence is the other."""
 

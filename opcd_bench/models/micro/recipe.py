@@ -18,7 +18,7 @@ class PretrainRecipe:
     ``stages`` is the curriculum: from which chunk of conversations on which shares hold.
     """
 
-    vocab_size: int = 1408
+    vocab_size: int = 1344
     hidden_size: int = 256
     layers: int = 5
     heads: int = 4

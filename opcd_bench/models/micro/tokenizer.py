@@ -57,7 +57,7 @@ def _words(core: Tokenizer, texts: Iterable[str]) -> list[str]:
     return sorted(counts, key=lambda piece: (-counts[piece], piece))
 
 
-def train(texts: Iterable[str], vocab_size: int = 1408) -> PreTrainedTokenizerFast:
+def train(texts: Iterable[str], vocab_size: int = 1344) -> PreTrainedTokenizerFast:
     """A tokenizer trained on ``texts``; deterministic for the same texts in the same order.
 
     The most frequent pieces are whole tokens without the merges that would lead to them: a name, a

@@ -36,7 +36,7 @@ def shipped():
 def made():
     drawn = mixture.conversations(0, -1, 3000, mixture.THIRD)
     texts = [m["content"] for c in drawn for m in c.messages] + [c.reply for c in drawn]
-    return micro_tokenizer.train(texts, 1408)
+    return micro_tokenizer.train(texts, 1344)
 
 
 def test_digits_cells_names_and_schools_are_one_token_each(made):
@@ -46,7 +46,7 @@ def test_digits_cells_names_and_schools_are_one_token_each(made):
         assert len(made.encode(text)) == 1, text
     assert len(made.encode("1234")) == 4
     assert len(made.encode(" 1234")) == 4
-    assert len(made) <= 1408
+    assert len(made) <= 1344
 
 
 def test_text_goes_through_the_tokenizer_unchanged(made):
