@@ -199,6 +199,25 @@ def test_inverse_cdf_takes_the_interval_that_holds_the_uniform() -> None:
     assert draw(logits, noise, Sampling()).ids_B.tolist() == [1, 1, 3, 3]
 
 
+def test_a_large_vocabulary_is_drawn_as_if_it_were_summed_token_by_token() -> None:
+    rng = torch.Generator().manual_seed(0)
+    rows, vocabulary = 256, 3 * 4096 + 77
+    logits = torch.randn((rows, vocabulary), generator=rng) * 4
+    logits[:, 512:1024] = -torch.inf  # a block without any mass is never drawn
+    logits[0] = -torch.inf
+    logits[0, -1] = 0.0
+    noise = torch.from_numpy(uniforms(range(rows), 1)[:, 0])
+    noise[1], noise[2] = 0.0, 1 - 2**-52
+    cdf = logits.double().softmax(-1).cumsum(-1)
+    expected = torch.searchsorted(cdf, noise[:, None] * cdf[:, -1:], right=True)[:, 0]
+    ids, logp = draw(logits, noise, Sampling())
+    assert (ids == expected).float().mean() > 0.99  # round-off moves a token now and then
+    assert ids[:3].tolist() == expected[:3].tolist()
+    chosen = logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
+    assert bool(chosen.isfinite().all())
+    torch.testing.assert_close(logp, chosen)
+
+
 def test_noise_depends_on_seed_and_step_alone_and_is_uniform() -> None:
     noise = uniforms(range(300), 50)
     assert (noise[7:9, :20] == uniforms([7, 8], 20)).all()
