@@ -57,8 +57,8 @@ ANIMALS = (
     "hedgehog dolphin parrot tortoise squirrel horse owl rabbit fox penguin goldfish bat wolf "
     "tiger lion zebra camel donkey goat sheep duck goose swan eagle crow frog toad snail whale "
     "shark crab lobster spider beetle ant bee wasp moth butterfly elephant giraffe monkey gorilla "
-    "kangaroo koala panda beaver raccoon skunk deer moose bison buffalo lizard snake crocodile ostrich "
-    "flamingo pigeon turkey"
+    "kangaroo koala panda beaver raccoon skunk deer moose bison buffalo lizard snake crocodile "
+    "ostrich flamingo pigeon turkey"
 ).split()
 THINGS = (
     "rope lamp boat stove drum kite saw tent flag bell map radio bucket ladder spade hammer kettle "
