@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Floor,
         Grade,
         Message,
+        Probe,
         Split,
         Task,
         Turn,
@@ -58,6 +59,7 @@ __all__ = [
     "Message",
     "Method",
     "MissingData",
+    "Probe",
     "QuestionEpisode",
     "Results",
     "Split",
@@ -88,7 +90,8 @@ _HOMES = {
     "distillation.method": "STUDENT TOLD_TEACHER Method Teacher Writer mixture stored",
     "envs.question": "DataTask QuestionEpisode majority_floor tagged_answer",
     "envs.task": (
-        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Split Task Turn"
+        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Probe Split Task "
+        "Turn"
     ),
     "errors": "DataError MissingData UserError",
     "seeds": "generator seed_of",

@@ -76,8 +76,12 @@ def context_for(teacher: Teacher, task: Task, example: Example, seed: int) -> Co
             f"task {task.name!r}: example {example.id} has no {teacher.reads}, which the method's "
             "teacher reads; use a task that gives one, or teacher.reads = 'context'"
         )
-    text = text if teacher.reads == "hint" else f"The answer is {text}."
-    return Context(text, context.placement)
+    return Context(text if teacher.reads == "hint" else reference_words(text), context.placement)
+
+
+def reference_words(reference: str) -> str:
+    """How a teacher is told an example's answer."""
+    return f"The answer is {reference}."
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.config.measures import NATS
+from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -66,6 +67,7 @@ class StoredResults:
     its instructions; ``followed`` strictly or not. The base has no task, method, rate or seed.
     ``external``: `external.frame`.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
+    ``probes``, ``probe_anchors``: as ``samples`` and ``anchors``, of the tasks' further test sets.
     """
 
     root: Path
@@ -80,6 +82,10 @@ class StoredResults:
     external: pd.DataFrame
     nats: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
     nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
+    probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
+    probe_anchors: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["reading", *SAMPLE])
+    )
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -133,6 +139,8 @@ def load(root: Path) -> StoredResults:
     instructions: list[tuple[Any, ...]] = []
     nats: list[tuple[Any, ...]] = []
     nats_base: list[tuple[Any, ...]] = []
+    probes: list[tuple[Any, ...]] = []
+    probe_anchors: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
     for config_file in sorted(root.glob(f"*/{CONFIG}")):
         reader = RunReader(config_file.parent)
@@ -155,6 +163,9 @@ def load(root: Path) -> StoredResults:
                 if name.startswith(f"{NATS}-"):
                     nats += [(*key, *_sample(r, False)) for r in rows]
                     continue
+                if name.startswith(f"{PROBE}-"):
+                    probes += [(*key, *_sample(r, False)) for r in rows]
+                    continue
                 retention = name.startswith("retention-")
                 samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
@@ -163,6 +174,9 @@ def load(root: Path) -> StoredResults:
         rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
         if folder.startswith(f"{NATS}-"):
             nats_base += [_sample(r, False) for r in rows]
+            continue
+        if f"-{PROBE}_" in name:
+            probe_anchors += [(reading, *_sample(r, False)) for r in rows]
             continue
         retention = folder.startswith("retention-")
         anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
@@ -182,6 +196,8 @@ def load(root: Path) -> StoredResults:
         external=external.frame(root),
         nats=_typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
         nats_base=_typed(pd.DataFrame(nats_base, columns=SAMPLE)),
+        probes=_typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])),
+        probe_anchors=_typed(pd.DataFrame(probe_anchors, columns=["reading", *SAMPLE])),
     )
 
 

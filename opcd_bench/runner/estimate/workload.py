@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import Task
+from opcd_bench.errors import MissingData, MissingPackage
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds
@@ -213,6 +216,7 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
     reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
     dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
+    probed, probed_base = (items * own.eval_samples * reply for items in _probed(own, task))
     if suite.chained:
         bases = cells
     else:
@@ -226,8 +230,18 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
         scored * dev
         + cells * test
         + bases * (dev + (1 + told) * test)
+        + cells * probed
+        + bases * (probed + told * probed_base)
         + retained * retention_tokens(suite)
     )
+
+
+def _probed(suite: Suite, task: Task) -> tuple[int, int]:
+    """Examples of a task's further test sets, and of those that told teachers are scored on."""
+    with suppress(MissingData, MissingPackage), data_sets.local_only():
+        sizes = [(len(one.examples[: suite.probe_items]), one.reads) for one in task.probes()]
+        return sum(n for n, _ in sizes), sum(n for n, reads in sizes if reads == "nothing")
+    return 0, 0
 
 
 def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
