@@ -49,9 +49,10 @@ def drawn(effects: pd.DataFrame, task: str) -> DrawnFigure:
     notes = [note for note in dict.fromkeys(mine["note"]) if note]
     caption = (
         "Effect of one choice on accuracy on test and on retention after training, in points, with "
-        f"{interval_words()}, paired by example and seed, {AT_RATE}. "
+        f"{interval_words(seeds=seeds)}, paired by example and seed, {AT_RATE}. "
         "Below each effect: the methods that it is computed from. An interaction is 0 where two "
-        f"effects add up. Not corrected for the number of effects. {seeds_words(seeds)}"
+        "effects add up. Not corrected for the number of effects. "
+        f"{seeds_words(seeds, included=True)}"
     )
     if notes:
         caption += " Note: " + "; ".join(notes) + "."

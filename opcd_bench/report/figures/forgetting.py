@@ -54,8 +54,8 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFi
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
         f"{AT_RATE} and at the step chosen on dev. Solid: all seeds together, with "
-        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values "
-        f"and not by the intervals. {seeds_words(seeds)}"
+        f"{interval_words(over, seeds)}.{faint_words(seeds)} Ring: on the Pareto front, by the "
+        f"values and not by the intervals. {seeds_words(seeds, included=True)}"
     )
     said = " ".join(
         f"{row.method}: {look.points(row.gain, signed=True, decimals=1)} points gained, "

@@ -39,8 +39,8 @@ def drawn(matrix: pd.DataFrame, task: str) -> DrawnFigure:
     names = measures(flat["measured"])
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
-        f"Bold: p at most {SURE:g} in a paired permutation test after Holm's correction over the "
-        f"pairs of its panel. Dot: nothing to compare. {seeds_words(seeds)}"
+        f"Bold: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
+        f"measures and tasks. Dot: nothing to compare. {seeds_words(seeds, included=True)}"
     )
     sure = mine[mine["p_holm"] <= SURE]
     said = " ".join(

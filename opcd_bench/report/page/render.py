@@ -17,7 +17,7 @@ from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import browser, page, published
 from opcd_bench.report.page.folder import PAGE
-from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds
+from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -46,7 +46,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     protocols = _protocols(results)
     others = _others(papers, outside)
     beside = further(results)
-    blocks = list(others.values())
+    apart = separation.sections(comparison.discrimination, comparison.groups)
+    blocks = [*apart, *others.values()]
     frames = {
         **{field.name: getattr(comparison, field.name) for field in dataclasses.fields(Comparison)},
         "cells": _flat(results.cells),
@@ -72,7 +73,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         name=str(results.suite.get("name", results.root.name)),
         summary=str(results.suite.get("summary", "")),
         command=command,
-        headline="" if only_rounds else markup.as_html(table),
+        headline="" if only_rounds else markup.as_html(table, apart),
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         comparison=comparison,

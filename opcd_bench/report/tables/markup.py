@@ -31,7 +31,7 @@ MARKDOWN = str.maketrans(
 def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as GitHub's Markdown: a heading and a table a section, then the caption.
 
-    ``others``: sections of rows that were not measured here, after the caption.
+    ``others``: further sections after the caption, as those of `plain_text.as_text`.
     """
     blocks = [section_markdown(section) for section in sections(table)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
@@ -67,7 +67,7 @@ def _line(cells: Sequence[str]) -> str:
 def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table for a paper: a ``table*`` a section; needs the package booktabs.
 
-    ``others``: sections of rows that were not measured here.
+    ``others``: further sections, as those of `plain_text.as_text`.
     """
     measured = [section for section in sections(table) if section.columns]
     first, later = " ".join(caption(table)), "Numbers as in the table before."
@@ -128,7 +128,7 @@ def as_html(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as HTML: a table a section, then the caption as paragraphs.
 
     The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
-    class ``scroll``. ``others``: sections of rows that were not measured here.
+    class ``scroll``. ``others``: further sections, as those of `plain_text.as_text`.
     """
     words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
     said = f'<div class="caption">\n{words}</div>\n'

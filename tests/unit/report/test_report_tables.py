@@ -9,13 +9,18 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, finished
+from scipy import stats
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis.detectable import detectable
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import files
 from opcd_bench.report.tables import layout, markup, plain_text
 from opcd_bench.store.suite_dir import SuiteDir
+
+T_OF_FOUR = stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)
+"""Standard errors that four examples must differ by to be found: 3.1824 + 0.9785."""
 
 
 @pytest.fixture
@@ -145,8 +150,8 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
     finished(suite, cell("other", rate=1e-2), BASE)
     results = load(suite.path)
     # differences 1, -1, 0, 0: standard deviation sqrt(2/3), over four examples
-    expected = 2.801585 * math.sqrt(2 / 3) / 2
-    assert headline.detectable(results, "toy", 1e-3, "good") == pytest.approx(expected, rel=1e-5)
+    expected = T_OF_FOUR * math.sqrt(2 / 3) / 2
+    assert detectable(results, ("toy", "good", 1e-3)) == pytest.approx(expected, rel=1e-5)
     text = plain_text.headline_text(suite.path)
     assert "between two methods that would be found with 80 % power" in text
     assert f"toy {100 * expected:.1f} points" in text
@@ -154,7 +159,7 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
 
 def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
     finished(suite, cell("good"), GOOD)
-    expected = 2.801585 * 0.5 / 2  # differences 1, 0, 0, 0
+    expected = T_OF_FOUR * 0.5 / 2  # differences 1, 0, 0, 0
     assert only_row(suite)["mde"] == pytest.approx(expected, rel=1e-5)
     assert "the smallest difference to the base" in plain_text.headline_text(suite.path)
 
@@ -166,8 +171,8 @@ def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
             finished(suite, cell(method, seed=seed), scores)
         finished(suite, cell(method, rate=1e-2), BASE if method == "good" else CEILING)
     results = load(suite.path)
-    assert headline.detectable(results, "toy", 1e-3, "good") == 0.0
-    assert math.isnan(headline.detectable(results, "toy", 1e-2, "good"))
+    assert detectable(results, ("toy", "good", 1e-3)) == 0.0
+    assert math.isnan(detectable(results, ("toy", "good", 1e-2)))
 
 
 @pytest.mark.parametrize("rule", ["dev", None])
@@ -175,9 +180,9 @@ def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on
     suite.merge({"headline_learning_rate": rule})
     finished(suite, cell("good", rate=1e-3), GOOD)
     finished(suite, cell("far", rate=1e-2), CEILING)
-    differs = 2.801585 * 0.5 / 2  # one of four, to the other method as to the base
-    alone = headline.detectable(load(suite.path), "toy", 1e-2, "far")
-    to_base = 2.801585 * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
+    differs = T_OF_FOUR * 0.5 / 2  # one of four, to the other method as to the base
+    alone = detectable(load(suite.path), ("toy", "far", 1e-2))
+    to_base = T_OF_FOUR * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
     assert alone == pytest.approx(differs if rule == "dev" else to_base, rel=1e-5)
 
 
@@ -187,7 +192,7 @@ def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
     finished(suite, cell("good", seed=1), BASE)
     finished(suite, cell("far", seed=0), GOOD)
     finished(suite, cell("far", seed=2), CEILING)
-    assert headline.detectable(load(suite.path), "toy", 1e-3, "far") == 0.0
+    assert detectable(load(suite.path), ("toy", "far", 1e-3)) == 0.0
 
 
 # --- one frame in five forms ------------------------------------------------------------------
