@@ -20,7 +20,7 @@ from opcd_bench.evaluation import held_out, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, model_folders, prompt_record, registry
+from opcd_bench.runner import context_record, grid, model_folders, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plugins import asked
@@ -97,7 +97,10 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
-    suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights(), **prompts})
+    contexts = context_record.record(planned.tasks, resources.models)
+    suite_dir.merge(
+        {**suite.model_dump(mode="json"), **resources.models.weights(), **prompts, **contexts}
+    )
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)

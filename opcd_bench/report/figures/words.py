@@ -42,6 +42,14 @@ def seeds_words(seeds: Sequence[int], *, included: bool = False) -> str:
     return f"{len(seeds)} seeds: the intervals {do} seed variance."
 
 
+def summed_seeds(counts: Sequence[int]) -> str:
+    """How many seeds stand behind the methods of a figure, as a sentence."""
+    few, many = min(counts, default=0), max(counts, default=0)
+    if many <= 1:
+        return "One seed: the intervals say nothing about other trainings."
+    return f"{few} to {many} seeds." if few < many else f"{many} seeds."
+
+
 def faint_words(seeds: Sequence[int]) -> str:
     """What is drawn faint beside a mean over seeds, as a sentence; nothing where there is none."""
     return " Faint: single seeds." if len(seeds) > 1 else ""

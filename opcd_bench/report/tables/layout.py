@@ -228,7 +228,8 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
         for row in done.to_dict("records")
     ]
     shown = [row for row in over if row["accuracy"] != ""]
-    return _section(task, GAINS, shown, rows, done, notes)
+    n = _examples(done["plain"])
+    return _section(f"{task} ({n} test examples)", GAINS, shown, rows, done, notes)
 
 
 def _efficiency(
@@ -279,7 +280,10 @@ def _retention(
         rows.append(made)
     columns = [*KEYS, *(column for name in names for column in (name, f"{name} change"))]
     columns += [c for name in nats for c in (f"{name} (nats)", f"{name} change (nats)")]
-    return _section(f"{task}: retention", columns, [base], rows, done, notes)
+    counts = [f"{name} {_examples(done[f'{name} after'])}" for name in names]
+    counts += [f"{name} {_examples(done[f'{name} {AFTER}'])}" for name in nats]
+    title = f"{task}: retention (items: {', '.join(counts)})"
+    return _section(title, columns, [base], rows, done, notes)
 
 
 def _section(
@@ -338,6 +342,11 @@ def _value(value: object) -> Value:
 def _nats(value: object) -> str:
     """An interval in nats, as it is shown; nothing for what lacks."""
     return value.text() if isinstance(value, Interval) else ""
+
+
+def _examples(column: pd.Series) -> int:
+    """How many examples the intervals of a column rest on."""
+    return max((one.n for one in column if isinstance(one, Interval)), default=0)
 
 
 def _percent(share: float) -> str:

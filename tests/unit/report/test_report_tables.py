@@ -232,7 +232,7 @@ def shown(**changed):
 def test_the_text_is_this():
     words = [line for line in plain_text.as_text(shown()).splitlines()[:15]]
     assert "\n".join(words) == (
-        "toy\n"
+        "toy (40 test examples)\n"
         "method             learning rate  seeds     accuracy            gap closed         parsed"
         "  tokens generated  tokens scored  seconds\n"
         "floor                                        25.0\n"
@@ -246,7 +246,7 @@ def test_the_text_is_this():
         "opcd               0.001          one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
         "  61,234            0              90\n"
         "\n"
-        "toy: retention\n"
+        "toy: retention (items: keep 40)\n"
         "method             learning rate  seeds     keep               keep change\n"
         "base                                        80.0 [70.0, 90.0]\n"
         "opcd               0.0003         2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
@@ -257,7 +257,7 @@ def test_the_text_is_this():
 def test_the_markdown_is_this():
     lines = markup.as_markdown(shown()).splitlines()
     assert lines[:10] == [
-        "### toy",
+        "### toy (40 test examples)",
         "",
         "| method | learning rate | seeds | accuracy | gap closed | parsed | tokens generated "
         "| tokens scored | seconds |",
@@ -290,20 +290,28 @@ def test_the_csv_is_this():
     assert len(rest) == 2
 
 
+def as_html(table, others=()):
+    """The tables and the words of the page."""
+    shown = markup.sections_html(layout.sections(table))
+    return shown + markup.caption_html(table) + markup.sections_html(others)
+
+
 def test_the_html_is_this():
-    page = markup.as_html(shown())
+    page = as_html(shown())
     assert page.startswith(
-        '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
-        "<caption>toy</caption>\n<thead>\n"
-        '<tr><th scope="col">method</th><th scope="col">learning rate</th>'
-        '<th scope="col">seeds</th><th scope="col">accuracy</th><th scope="col">gap closed</th>'
-        '<th scope="col">parsed</th>'
-        '<th scope="col">tokens generated</th><th scope="col">tokens scored</th>'
-        '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
-        '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
+        '<div class="scroll" role="region" aria-label="toy (40 test examples)" tabindex="0">\n'
+        "<table>\n<caption>toy (40 test examples)</caption>\n<thead>\n"
+        '<tr><th scope="col">method</th><th scope="col" class="more">learning rate</th>'
+        '<th scope="col" class="more">seeds</th><th scope="col">accuracy</th>'
+        '<th scope="col">gap closed</th><th scope="col" class="more">parsed</th>'
+        '<th scope="col" class="more">tokens generated</th>'
+        '<th scope="col" class="more">tokens scored</th>'
+        '<th scope="col" class="more">seconds</th></tr>\n</thead>\n<tbody>\n'
+        '<tr><th scope="row">floor</th><td class="more"></td><td class="more"></td><td>25.0</td>'
     )
     assert (
-        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td>0.0003</td><td>2 <small>('
+        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td class="more">0.0003</td>'
+        '<td class="more">2 <small>('
         '<a href="#run-a_b|&lt;script&gt;&amp;100%-s0" '
         'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
     ) in page
@@ -315,8 +323,35 @@ def test_the_html_is_this():
     assert "<script>" not in page
 
 
+def test_pages_and_papers_have_methods_under_their_names_for_readers_and_terminals_as_typed():
+    for form in (as_html, markup.as_markdown, markup.as_latex):
+        text = form(shown())
+        assert "OPCD" in text and "opcd " not in text
+    assert "\nopcd " in plain_text.as_text(shown())
+    assert "opcd" in plain_text.as_csv(shown())
+
+
+def test_a_change_stands_for_its_value_where_there_is_little_room():
+    frame = pd.DataFrame({"method": ["opcd"], "keep": ["80"], "keep change": ["-2"],
+                          "drift (nats)": ["0.10"], "steps to 50%": ["11 [7, > 20]"],
+                          "tokens to 50%": ["1,125 [750, 1,556]"]})  # fmt: skip
+    page = markup.sections_html([layout.of_frame("toy", frame)])
+    classes = re.findall(r'<th scope="col"( class="\w+")?>([^<]*)<', page)
+    assert [(name, mark.strip()) for mark, name in classes] == [
+        ("method", ""), ("keep", 'class="more"'), ("keep change", ""), ("drift (nats)", ""),
+        ("steps to 50%", ""), ("tokens to 50%", 'class="rest"'),
+    ]  # fmt: skip
+    assert "<td>11 <small>[7, &gt; 20]</small></td>" in page
+
+
+def test_parameters_in_brackets_are_no_interval():
+    frame = pd.DataFrame({"method": ["opcd[k=4,a=b]"], "n": ["x [k=4, a=b]"]})
+    page = markup.sections_html([layout.of_frame("toy", frame)])
+    assert '<th scope="row">OPCD [k=4,a=b]</th><td>x [k=4, a=b]</td>' in page
+
+
 def test_the_html_is_well_formed_and_every_row_is_full():
-    page = ElementTree.fromstring(f"<main>{markup.as_html(shown())}</main>")
+    page = ElementTree.fromstring(f"<main>{as_html(shown())}</main>")
     for found in page.iter("table"):
         width = len(found.findall("thead/tr/th"))
         for line in found.findall("tbody/tr"):
@@ -353,7 +388,7 @@ def test_what_is_missing_stands_below_the_table_with_its_reason():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(table)
@@ -379,7 +414,7 @@ def test_rows_of_others_stand_apart_and_after_the_measured_ones():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(shown(), [other])
@@ -434,7 +469,7 @@ def test_many_retention_tasks_stay_within_the_terminal():
 def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
     finished(suite, cell("good"), GOOD)
     for form in (plain_text.as_text, markup.as_markdown, plain_text.as_csv, markup.as_latex,
-                 markup.as_html):  # fmt: skip
+                 as_html):  # fmt: skip
         once, again = (form(headline.headline(load(suite.path))) for _ in range(2))
         assert once == again
 
