@@ -1,4 +1,4 @@
-"""Which methods are told apart, as tables: how many pairs on each measure, and who stands where."""
+"""Which methods are separated, as tables: how many pairs on each measure, and who stands where."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opcd_bench.report.analysis import discrimination
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.layout import Section, of_frame
 
-TITLE = "Which methods are told apart"
+TITLE = "Which methods are separated"
 GAIN, EFFICIENCY = "gain", "efficiency"
 NOTE = (
     "Pairs of methods at their headline rates, controls left out. separated: a difference with a p "
