@@ -19,6 +19,7 @@ COLUMNS = [
     "base", "ceiling", "gap closed", "parsed", "mde", "tokens written", "tokens scored", "seconds",
 ]  # fmt: skip
 POINTS = ["task", "method", "learning_rate", "seeds"]
+USUAL = ("ceiling", "ceiling-larger")
 KEPT = ("before", "after", "change")
 IN_NATS = ("in nats before", "in nats after training", "in nats change")
 
@@ -32,9 +33,10 @@ def headline(results: StoredResults) -> pd.DataFrame:
     seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
     writing and training. Each retention task has ``<name> before``, ``after``, ``change`` and
     ``mde <name>``. ``ceiling``: the method's own teacher, told; where the suite's larger one
-    teaches some methods, ``larger`` says which; where some methods are controls, ``control`` does.
-    ``runs``: the finished runs. A row without a
-    finished cell has no numbers.
+    teaches some methods, ``larger`` says which; where some read something else than the shared
+    context, or are adapted, ``measured against`` names the ceiling; where some methods are
+    controls, ``control`` does. ``runs``: the finished runs. A row without a finished cell has no
+    numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -63,6 +65,8 @@ def headline(results: StoredResults) -> pd.DataFrame:
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
+    if any(row.get("measured against", "ceiling") not in USUAL for row in rows):
+        taught.append("measured against")
     return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
@@ -173,6 +177,7 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
+        "measured against": results.ceiling_name(task, method),
         "control": _is_control(done["description"].iloc[0]),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
@@ -224,6 +229,8 @@ def _is_control(description: Mapping[str, Any]) -> bool:
     """
     loss, teacher = description["loss"], description["teacher"]
     knows_no_more = teacher["reads"] == "nothing" and teacher["weights"] == "initial"
+    # A told rollout policy knows more, and so does a reward.
+    knows_no_more &= description["writer"]["kind"] == "student" and not loss.get("rewarded")
     return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
 
 

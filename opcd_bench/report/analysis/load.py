@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.config.measures import NATS
+from opcd_bench.envs import readings
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -54,8 +55,8 @@ class StoredResults:
     ``evals``: `EVALS`, evals.jsonl of all runs.
     ``samples``: `CELL` and `SAMPLE`, the final scores of the runs that are done; ``split`` is
     "test" or "retention", ``score`` NaN where unscored.
-    ``anchors``: ``reading`` ("base", "ceiling", "ceiling-larger") and `SAMPLE`: the student before
-    training, plain, on test and retention, and the told teacher on test.
+    ``anchors``: ``reading`` ("base", or a name of `readings.ceiling_of`) and `SAMPLE`: the student
+    before training, plain, on test and retention, and told teachers on test.
     ``trains``: `TRAINS` and all that train.jsonl has, one row an optimiser step; the step's own
     rate is ``step_learning_rate``.
     ``steps``: `STEPS`, one row an evaluated step; ``scores`` are those of the items of dev or of a
@@ -99,24 +100,27 @@ class StoredResults:
         return self._anchors.get(key, self.anchors.iloc[:0])
 
     @cached_property
-    def _taught_by_larger(self) -> frozenset[tuple[str, str]]:
-        """(task, method) whose teacher is the suite's larger one."""
-        return frozenset(
-            (str(task), str(method))
+    def _ceilings(self) -> Mapping[tuple[str, str], str]:
+        """(task, method) -> the ceiling that it is measured against."""
+        return {
+            (str(task), str(method)): readings.ceiling_of(described)
             for task, method, described in zip(
                 *(self.cells[name] for name in ("task", "method", "description")), strict=True
             )
-            if described.get("teacher", {}).get("weights") == "larger"
-        )
+            if {"loss", "teacher", "writer"} <= described.keys()
+        }
 
     def larger(self, task: str, method: str) -> bool:
         """Whether the suite's larger teacher teaches a method."""
-        return (task, method) in self._taught_by_larger
+        return self.ceiling_name(task, method).startswith("ceiling-larger")
+
+    def ceiling_name(self, task: str, method: str) -> str:
+        """Which ceiling a method is measured against: that of what its teacher reads."""
+        return self._ceilings.get((task, method), "ceiling")
 
     def ceiling(self, task: str, method: str) -> pd.DataFrame:
         """Rows of anchors on a task's test: the teacher of a method, told; empty if unscored."""
-        reading = "ceiling-larger" if self.larger(task, method) else "ceiling"
-        return self.anchor(reading, task, "test")
+        return self.anchor(self.ceiling_name(task, method), task, "test")
 
 
 def load(root: Path) -> StoredResults:

@@ -82,7 +82,15 @@ def runs_of(suite: Suite) -> list[int]:
 
 def writes_told(method: Method) -> bool:
     """Whether told replies, stored and shared, are among what it trains on."""
-    return method.writer.kind in ("teacher", "mixture")
+    return any(part.writer.kind in ("teacher", "mixture") for part in method.parts)
+
+
+def _shares(method: Method) -> list[tuple[Method, float]]:
+    """The stages of a method, each with its share of the steps."""
+    if method.begins is None:
+        return [(method, 1.0)]
+    first, last = method.parts
+    return [(first, method.begins.share), (last, 1.0 - method.begins.share)]
 
 
 def work(
@@ -104,7 +112,7 @@ def work(
         if paces:
             pace = paces.get(method.name)
             trained = pace.trained if pace else fmean(p.trained for p in paces.values())
-            share = 1.0 - method.writer.teacher_share
+            share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
@@ -185,23 +193,36 @@ def _of_method(
 ) -> Tokens:
     """Of all its cells; ``trained`` and ``written`` are tokens of one step."""
     count = len(runs) * steps
-    own = 0.0 if method.writer.kind in ("teacher", "stored") else written
+    # ``written`` is a step's mean where it is known, and what the student can write at most.
+    sampled = any(part.writer.kind not in ("teacher", "stored") for part in method.parts)
+    own = written if sampled else 0.0
+    scored = sum(share for part, share in _shares(method) if part.needs_teacher)
     return Tokens(
         written=round(count * own),
-        teacher_scored=round(count * trained) if method.needs_teacher else 0,
+        teacher_scored=round(count * trained * scored),
         trained=round(count * trained),
     )
 
 
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
-    """How many runs' worth of told replies are written: one a seed and teacher.
+    """How many runs' worth of told replies are written: one a seed, teacher and thing it reads.
 
     Every round of a chain has a folder of its own, and a student and a context: it shares none.
     """
-    larger = [method.teacher.weights == "larger" for method in methods if writes_told(method)]
+    told = [
+        (
+            part.teacher.weights == "larger",
+            part.teacher.by,
+            part.teacher.by_reads,
+            part.writer.reads,
+        )
+        for method in methods
+        for part in method.parts
+        if writes_told(part)
+    ]
     if suite.chained:
-        return len(larger) * len(runs)
-    return len(set(larger)) * len(set(runs))
+        return len(told) * len(runs)
+    return len(set(told)) * len(set(runs))
 
 
 def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
