@@ -145,6 +145,13 @@ class SuiteModels:
         loading.same_vocabulary(self.initial, loaded)
         return loading.freeze(loaded)
 
+    def entrant(self, source: str) -> LoadedModel:
+        """A model that the suite only scores: of any vocabulary, with its own template."""
+        dtype = str(self.initial.dtype).removeprefix("torch.")
+        loaded = loading.freeze(loading.load(source, dtype=dtype, **self._loading()))
+        scoring.assert_faithful(loaded)
+        return loaded
+
     def engine(self, prompts: PromptFormat) -> Engine:
         """The suite's rollout engine on a model's live weights (a served teacher's own)."""
         return self.engines.of(prompts, larger=prompts is self._larger)

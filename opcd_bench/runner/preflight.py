@@ -51,6 +51,8 @@ def refuse_early(
         for task in tasks.values():
             _refuse_untrainable(suite.for_task(task.name), method, task)
     _refuse_lengths(suite, tasks)
+    for source in suite.entrants.values():  # a folder that is none, before hours of training
+        config_file.on_disk(source, allow_pickle=suite.allow_pickle)
 
 
 def _refuse_missing_packages(suite: Suite) -> None:

@@ -105,7 +105,7 @@ class References:
                     if teacher is not None and adapted
                     else self.models.identity
                 ),
-                "suite": self._scoring(self.suite.for_task(task.name)),
+                "suite": self.scoring(self.suite.for_task(task.name)),
                 "task": describe_task(task),
             }
         )
@@ -118,7 +118,7 @@ class References:
         """Where a retention task's samples before training are shared."""
         depends = {
             "model": self.models.identity,
-            "suite": self._scoring(self.suite),
+            "suite": self.scoring(self.suite),
             "retention": name,
             **self._own_task(name),
         }
@@ -205,7 +205,7 @@ class References:
 
     def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
         """Every retention task of the suite, with the same template and decoding as ever."""
-        return [self._retain(name, loaded, engine) for name in self.suite.retention]
+        return [self.retained(name, loaded, engine) for name in self.suite.retention]
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
@@ -218,7 +218,7 @@ class References:
             if name == measures.DRIFT:
                 return drift.of_base(base, [self._base(other) for other in self._responding()])
             with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
-                score = self._retain(name, base, self.models.engine(base))
+                score = self.retained(name, base, self.models.engine(base))
                 phase.advance(len(score.samples))
                 return score
 
@@ -228,7 +228,8 @@ class References:
         """The retention tasks whose replies by the base drift is measured on."""
         return [name for name in self.suite.retention if not measures.is_measure(name)]
 
-    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+    def retained(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+        """One retention task or measure of a model, not stored."""
         suite = self.suite
         if name == measures.DRIFT:
             return drift.measure(self.models.initial, loaded, self._base(name))
@@ -267,7 +268,7 @@ class References:
             )
         return score
 
-    def _scoring(self, suite: Suite) -> dict[str, Any]:
+    def scoring(self, suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
         return {
             "sampling": task_scores.eval_sampling(suite).__dict__,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.config.measures import NATS
-from opcd_bench.envs import readings
+from opcd_bench.envs import leakage, readings
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -34,6 +34,7 @@ EVALS = [
     *CELL, "run", "measured", "step", "split", "metric", "value", "primary", "n", "n_unscored",
     "protocol_hash", "final",
 ]  # fmt: skip
+LEAK = ["measured", "split", "example_id", "sample", "mentions", "copied"]
 SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome"]
 TRAINS = [*CELL, "run", "step"]
 STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
@@ -64,6 +65,8 @@ class StoredResults:
     ``instructions``: `INSTRUCTIONS`, one row an instruction of a final retention sample that names
     its instructions; ``followed`` strictly or not. The base has no task, method, rate or seed.
     ``external``: `external.frame`.
+    ``leaks``, ``leaks_base``: `LEAK` of test responses without context, as ``samples`` and
+    ``anchors``; empty where the suite has not stored what its teachers were told.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
     """
 
@@ -79,6 +82,8 @@ class StoredResults:
     external: pd.DataFrame
     nats: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
     nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
+    leaks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *LEAK]))
+    leaks_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LEAK))
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -135,7 +140,11 @@ def load(root: Path) -> StoredResults:
     instructions: list[tuple[Any, ...]] = []
     nats: list[tuple[Any, ...]] = []
     nats_base: list[tuple[Any, ...]] = []
+    leaks: list[tuple[Any, ...]] = []
+    leaks_base: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
+    suite = read_object(root / SUITE)
+    told = {name: leakage.Told.from_json(one) for name, one in suite.get("told", {}).items()}
     for config_file in sorted(root.glob(f"*/{CONFIG}")):
         reader = RunReader(config_file.parent)
         row, stored_anchors = _cell(reader)
@@ -155,8 +164,10 @@ def load(root: Path) -> StoredResults:
             elif row["state"] == "done":
                 rows = reader.read(f"samples/{name}")
                 if name.startswith(f"{NATS}-"):
-                    nats += [(*key, *_sample(r, False)) for r in rows]
+                    nats += [(*key, *sample(r, False)) for r in rows]
                     continue
+                if name == "test" and row["task"] in told:
+                    leaks += [(*key, *_leak(r, told[row["task"]])) for r in rows]
                 retention = name.startswith("retention-")
                 samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
@@ -164,26 +175,30 @@ def load(root: Path) -> StoredResults:
     for reading, folder, name in sorted(shared):
         rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
         if folder.startswith(f"{NATS}-"):
-            nats_base += [_sample(r, False) for r in rows]
+            nats_base += [sample(r, False) for r in rows]
             continue
         retention = folder.startswith("retention-")
         anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
+        if reading == "base" and not retention:
+            leaks_base += [_leak(r, told[r["task"]]) for r in rows if r["task"] in told]
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
     return StoredResults(
         root=root,
-        suite=read_object(root / SUITE),
+        suite=suite,
         cells=_frame(cells, CELLS),
         evals=_frame(evals, EVALS),
-        samples=_typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
-        anchors=_typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
+        samples=typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
+        anchors=typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
         trains=_frame(trains, TRAINS),
         steps=pd.DataFrame(steps, columns=STEPS),
-        instructions=_typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
+        instructions=typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
         external=external.frame(root),
-        nats=_typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
-        nats_base=_typed(pd.DataFrame(nats_base, columns=SAMPLE)),
+        nats=typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
+        nats_base=typed(pd.DataFrame(nats_base, columns=SAMPLE)),
+        leaks=pd.DataFrame(leaks, columns=[*CELL, *LEAK]),
+        leaks_base=pd.DataFrame(leaks_base, columns=LEAK),
     )
 
 
@@ -242,18 +257,27 @@ def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
     """A stored sample as `SAMPLE`, and again for each other score that is shown beside its own."""
-    yield _sample(row, retention)
+    yield sample(row, retention)
     for what, score in row.get("beside", {}).items():
         beside = {**row, "task": f"{row['task']}, {what}", "score": score}
-        yield _sample(beside, retention)
+        yield sample(beside, retention)
 
 
-def _sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
+def sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
     """A stored sample without its texts, as `SAMPLE`."""
     split = "retention" if retention else row["split"]
     return (
         row["task"], split, row["example_id"], row.get("sample", 0), row["score"], row["outcome"],
     )  # fmt: skip
+
+
+def _leak(row: Mapping[str, Any], told: leakage.Told) -> tuple[Any, ...]:
+    """What a stored test sample leaks, as `LEAK`; nothing where it was not played."""
+    head = (row["task"], row["split"], row["example_id"], row.get("sample", 0))
+    if not row.get("turns"):
+        return (*head, np.nan, np.nan)
+    found = told.leak(row["turns"])
+    return (*head, float(found.mentions), np.nan if found.copied is None else found.copied)
 
 
 def _followed(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
@@ -271,10 +295,10 @@ def _scores(stored: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float
 def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
     """Rows as a frame with these columns first, whether any row has them or not."""
     more = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in columns]
-    return _typed(pd.DataFrame(rows, columns=[*columns, *more]))
+    return typed(pd.DataFrame(rows, columns=[*columns, *more]))
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns that nothing or only nulls were found for, with the type that they have else."""
     typed = [*FLOATS, *(BOOLS if frame.empty else [])]
     return frame.astype(
