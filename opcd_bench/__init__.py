@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Floor,
         Grade,
         Message,
+        Probe,
         Split,
         Task,
         Turn,
@@ -62,6 +63,7 @@ __all__ = [
     "Method",
     "MissingData",
     "PolicyGradient",
+    "Probe",
     "QuestionEpisode",
     "Results",
     "Split",
@@ -97,7 +99,8 @@ _HOMES = {
     "distillation.method": "STUDENT TOLD_TEACHER Method Stage Teacher Writer mixture stored",
     "envs.question": "DataTask QuestionEpisode majority_floor tagged_answer",
     "envs.task": (
-        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Split Task Turn"
+        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Probe Split Task "
+        "Turn"
     ),
     "errors": "DataError MissingData UserError",
     "seeds": "generator seed_of",

@@ -299,6 +299,13 @@ class Settings(BaseModel):
     )
     dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1, le=COUNT)
     test_items: int = identity(500, help="Test examples, scored once.", ge=1, le=COUNT)
+    probe_items: int | None = later(
+        None,
+        help="Examples of each further test set that a task has, scored once as test is (None: "
+        "all).",
+        ge=1,
+        le=COUNT,
+    )
     eval_samples: int = identity(
         1, help="Responses sampled per example on test, and for base and ceiling.", ge=1, le=REPEATS
     )

@@ -20,6 +20,7 @@ TASK_FIELDS = (
     "micro_batch_size",
     "micro_batch_tokens",
     "num_generations",
+    "probe_items",
     "test_items",
 )
 """What a task may set otherwise than its suite."""

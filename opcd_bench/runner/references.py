@@ -10,7 +10,7 @@ from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Teacher
 from opcd_bench.envs import readings
-from opcd_bench.envs.task import Split, Task, describe_task
+from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
@@ -66,6 +66,28 @@ class References:
             seed=0 if suite.eval_temperature == 0 else seed,
         )
 
+    def probe(
+        self,
+        task: Task,
+        probe: Probe,
+        loaded: PromptFormat,
+        engine: Engine,
+        seed: int,
+        *,
+        told: bool = False,
+    ) -> Score:
+        """Score a model on a further test set of a task; on test day only."""
+        suite = self.suite.for_task(task.name)
+        return task_scores.evaluate_probe(
+            task,
+            probe,
+            told=told,
+            loaded=loaded,
+            engine=engine,
+            suite=suite,
+            seed=0 if suite.eval_temperature == 0 else seed,
+        )
+
     def base(self, task: Task, split: Split, seed: int) -> Score:
         """The student before training, plain: once per task, split and decoding seed."""
         return self._reference("base", task, split, seed)
@@ -78,10 +100,10 @@ class References:
         """
         larger = self.suite.teacher_model is not None
         teacher = Teacher(**described["teacher"])
-        anchors = [(name, task) for name in ("base", "ceiling", *["ceiling-larger"] * larger)]
+        shared = ("base", "ceiling", *["ceiling-larger"] * larger)
+        anchors = [(name, task) for name in shared]
         reads, own = readings.read_by(described), readings.ceiling_of(described)
-        known = own in [name for name, _ in anchors]
-        if not known and not readings.lacking(reads, task, "test"):
+        if own not in shared and not readings.lacking(reads, task, "test"):
             anchors.append((own, readings.telling(task, reads)))
         found = []
         for reading, told in anchors:
@@ -89,6 +111,11 @@ class References:
             self._reference(reading, told, "test", seed, teacher=by)
             name, folder = self._name(reading, "test", seed), self.folder(told, by).path.name
             found.append({"reading": reading, "shared": folder, "name": name})
+        for probe in task.probes():
+            # A told teacher tells nothing new where the model under test is told something too.
+            for reading in shared if probe.reads == "nothing" else ["base"]:
+                name = self._probed(reading, task, probe, seed)
+                found.append({"reading": reading, "shared": folder, "name": name})
         self.base_retention()
         for name in self.suite.retention:
             shared = self.retention_folder(name).path.name
@@ -111,7 +138,7 @@ class References:
         )
         return self.suite_dir.shared(task.name, key)
 
-    def _name(self, reading: str, split: Split, seed: int) -> str:
+    def _name(self, reading: str, split: str, seed: int) -> str:
         return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
 
     def retention_folder(self, name: str) -> SharedDir:
@@ -181,11 +208,9 @@ class References:
         """``teacher``: of an adapted one, whose ceiling it is."""
         name = self._name(reading, split, seed)
         shared = self.folder(task, teacher)
-        loaded: PromptFormat = self.models.initial
+        loaded = self._reader(reading)
         if teacher is not None and teacher.by is not None:
             loaded = self.adapted.of(teacher, task)
-        elif reading.startswith("ceiling-larger"):
-            loaded = self.models.larger()
 
         def compute() -> Score:
             with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
@@ -202,6 +227,26 @@ class References:
                 return score
 
         return self._shared(shared, name, compute)
+
+    def _probed(self, reading: str, task: Task, probe: Probe, seed: int) -> str:
+        """Score a fixed model on a further test set, once; the name of its rows."""
+        name = self._name(reading, f"{PROBE}_{probe.name}", seed)
+
+        def compute() -> Score:
+            loaded, told = self._reader(reading), reading != "base"
+            title = f"{task.name}: {reading} on {probe.name}"
+            with self.console.phase(title, None, "samples") as phase:
+                engine = self.models.engine(loaded)
+                score = self.probe(task, probe, loaded, engine, seed, told=told)
+                phase.advance(len(score.samples))
+                return score
+
+        self._shared(self.folder(task), name, compute)
+        return name
+
+    def _reader(self, reading: str) -> PromptFormat:
+        larger = reading.startswith("ceiling-larger")
+        return self.models.larger() if larger else self.models.initial
 
     def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
         """Every retention task of the suite, with the same template and decoding as ever."""
@@ -281,6 +326,7 @@ class References:
             "max_prompt_length": suite.max_prompt_length,
             "overlong": suite.overlong,
             "teacher_model": self.models.larger_identity,
+            **({} if suite.probe_items is None else {"probe_items": suite.probe_items}),
         }
 
     def _shared(self, shared: SharedDir, name: str, compute: Callable[[], Score]) -> Score:

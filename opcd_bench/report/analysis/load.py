@@ -14,6 +14,7 @@ import pandas as pd
 
 from opcd_bench.config.measures import NATS
 from opcd_bench.envs import leakage, readings
+from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -68,6 +69,7 @@ class StoredResults:
     ``leaks``, ``leaks_base``: `LEAK` of test responses without context, as ``samples`` and
     ``anchors``; empty where the suite has not stored what its teachers were told.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
+    ``probes``, ``probe_anchors``: as ``samples`` and ``anchors``, of the tasks' further test sets.
     """
 
     root: Path
@@ -84,6 +86,10 @@ class StoredResults:
     nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
     leaks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *LEAK]))
     leaks_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LEAK))
+    probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
+    probe_anchors: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["reading", *SAMPLE])
+    )
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -142,6 +148,8 @@ def load(root: Path) -> StoredResults:
     nats_base: list[tuple[Any, ...]] = []
     leaks: list[tuple[Any, ...]] = []
     leaks_base: list[tuple[Any, ...]] = []
+    probes: list[tuple[Any, ...]] = []
+    probe_anchors: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
     suite = read_object(root / SUITE)
     told = {name: leakage.Told.from_json(one) for name, one in suite.get("told", {}).items()}
@@ -168,6 +176,9 @@ def load(root: Path) -> StoredResults:
                     continue
                 if name == "test" and row["task"] in told:
                     leaks += [(*key, *_leak(r, told[row["task"]])) for r in rows]
+                if name.startswith(f"{PROBE}-"):
+                    probes += [(*key, *sample(r, False)) for r in rows]
+                    continue
                 retention = name.startswith("retention-")
                 samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
@@ -176,6 +187,9 @@ def load(root: Path) -> StoredResults:
         rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
         if folder.startswith(f"{NATS}-"):
             nats_base += [sample(r, False) for r in rows]
+            continue
+        if f"-{PROBE}_" in name:
+            probe_anchors += [(reading, *sample(r, False)) for r in rows]
             continue
         retention = folder.startswith("retention-")
         anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
@@ -199,6 +213,8 @@ def load(root: Path) -> StoredResults:
         nats_base=typed(pd.DataFrame(nats_base, columns=SAMPLE)),
         leaks=pd.DataFrame(leaks, columns=[*CELL, *LEAK]),
         leaks_base=pd.DataFrame(leaks_base, columns=LEAK),
+        probes=typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])),
+        probe_anchors=typed(pd.DataFrame(probe_anchors, columns=["reading", *SAMPLE])),
     )
 
 

@@ -48,6 +48,7 @@ class PageContext:
     protocols: pd.DataFrame
     missing: pd.DataFrame
     rounds: str = ""
+    probes: str = ""
     published: str = ""
     external: str = ""
     sample_count: int = 0
@@ -111,6 +112,9 @@ def sections(context: PageContext) -> list[PageSection]:
         else None,
         PageSection("rounds", "Rounds", (), [Block(html=Markup(context.rounds))])
         if context.rounds
+        else None,
+        PageSection("probes", "Further test sets", (), [Block(html=Markup(context.probes))])
+        if context.probes
         else None,
         _drawn_section(
             context, "frontier", "Gain against forgetting over the sweep",

@@ -13,10 +13,11 @@ from opcd_bench.report.analysis import external
 from opcd_bench.report.analysis.comparison import Comparison, compare
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import browser, page, published
 from opcd_bench.report.page.folder import PAGE
-from opcd_bench.report.tables import layout, markup, plain_text, rounds
+from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -44,6 +45,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         missing = missing.iloc[:0]
     protocols = _protocols(results)
     others = _others(papers, outside)
+    beside = further(results)
     blocks = list(others.values())
     frames = {
         **{field.name: getattr(comparison, field.name) for field in dataclasses.fields(Comparison)},
@@ -54,6 +56,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "external": outside,
         "external_instructions": by_instruction,
         "rounds": chained,
+        "probes": beside,
     }
     written = {
         "headline.md": markup.as_markdown(table, blocks),
@@ -71,6 +74,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         command=command,
         headline="" if only_rounds else markup.as_html(table),
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
+        probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,

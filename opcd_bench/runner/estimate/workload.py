@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import Task
+from opcd_bench.errors import MissingData, MissingPackage
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds
@@ -115,6 +118,8 @@ def work(
             share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
+    adapted = _adapted(methods.values()) * own.max_steps
+    bound += Tokens(written=adapted * full, trained=adapted * full)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
     context = _experience(suite, task, len(methods))
     evaluated = _evaluated(suite, task, len(methods), runs) + context.evaluated
@@ -122,8 +127,10 @@ def work(
     shared = shared or [pace.trained for pace in paces.values()]
     if paces:
         like = fmean(pace.trained for pace in paces.values()) / full
+        mean = round(adapted * fmean(pace.trained for pace in paces.values()))
         expected += Tokens(
-            written=round(context.written * like),
+            written=round(context.written * like) + mean,
+            trained=mean,
             told_written=round(told * fmean(shared)),
             evaluated=round(evaluated * like),
         )
@@ -204,6 +211,12 @@ def _of_method(
     )
 
 
+def _adapted(methods: Iterable[Method]) -> int:
+    """How many teachers are adapted, each of which is trained as a run is."""
+    teachers = [part.teacher for method in methods for part in method.parts]
+    return len({(one.by, one.by_reads) for one in teachers if one.by is not None})
+
+
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
     """How many runs' worth of told replies are written: one a seed, teacher and thing it reads.
 
@@ -234,6 +247,7 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
     reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
     dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
+    probed, probed_base = (items * own.eval_samples * reply for items in _probed(own, task))
     if suite.chained:
         bases = cells
     else:
@@ -243,12 +257,25 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
     # Measured on the way to the chosen step, it is not measured again.
     anew = not suite.eval_retention or suite.choose not in ("dev", "last")
     retained = scored * suite.eval_retention + cells * anew + bases * suite.chained
+    # Interpolations of every run, and models from elsewhere, with the retention of each.
+    others = cells * len(suite.interpolate) + len(suite.entrants) * bases
     return (
-        scored * dev
+        others * (test + retention_tokens(suite))
+        + scored * dev
         + cells * test
         + bases * (dev + (1 + told) * test)
+        + cells * probed
+        + bases * (probed + told * probed_base)
         + retained * retention_tokens(suite)
     )
+
+
+def _probed(suite: Suite, task: Task) -> tuple[int, int]:
+    """Examples of a task's further test sets, and of those that told teachers are scored on."""
+    with suppress(MissingData, MissingPackage), data_sets.local_only():
+        sizes = [(len(one.examples[: suite.probe_items]), one.reads) for one in task.probes()]
+        return sum(n for n, _ in sizes), sum(n for n, reads in sizes if reads == "nothing")
+    return 0, 0
 
 
 def _experience(suite: Suite, task: Task, methods: int) -> Tokens:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -62,6 +62,28 @@ def checkers() -> ModuleType:
 
         assert isinstance(utils, ModuleType)
         return utils
+
+
+def followed(instruction: str, arguments: Mapping[str, Any], reply: str) -> bool:
+    """Whether a reply follows one instruction by its id, strictly, as lm-eval's checker has it.
+
+    One reply has one verdict: langdetect, which draws at random, is seeded for it. What has no
+    letter follows nothing, though the checkers let it pass where its language cannot be told.
+    """
+    checkers()
+    import langdetect
+    from lm_eval.tasks.ifeval import instructions_registry
+
+    if not any(sign.isalpha() for sign in reply):
+        return False
+    checker = instructions_registry.INSTRUCTION_DICT[instruction](instruction)
+    checker.build_description(**arguments)
+    factory = langdetect.DetectorFactory
+    kept, factory.seed = factory.seed, 0
+    try:
+        return bool(checker.check_following(reply))
+    finally:
+        factory.seed = kept
 
 
 def has_punkt() -> bool:
