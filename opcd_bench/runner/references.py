@@ -100,10 +100,10 @@ class References:
         """
         larger = self.suite.teacher_model is not None
         teacher = Teacher(**described["teacher"])
-        shared = ("base", "ceiling", *["ceiling-larger"] * larger)
-        anchors = [(name, task) for name in shared]
+        usual = ("base", "ceiling", *["ceiling-larger"] * larger)
+        anchors = [(name, task) for name in usual]
         reads, own = readings.read_by(described), readings.ceiling_of(described)
-        if own not in shared and not readings.lacking(reads, task, "test"):
+        if own not in usual and not readings.lacking(reads, task, "test"):
             anchors.append((own, readings.telling(task, reads)))
         found = []
         for reading, told in anchors:
@@ -113,8 +113,8 @@ class References:
             found.append({"reading": reading, "shared": folder, "name": name})
         for probe in task.probes():
             # A told teacher tells nothing new where the model under test is told something too.
-            for reading in shared if probe.reads == "nothing" else ["base"]:
-                name = self._probed(reading, task, probe, seed)
+            for reading in usual if probe.reads == "nothing" else ["base"]:
+                name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
                 found.append({"reading": reading, "shared": folder, "name": name})
         self.base_retention()
         for name in self.suite.retention:
