@@ -176,5 +176,6 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
         left = suite.seeds - (suite.sweep_seeds or suite.seeds)
         print(
             f"After that, {left * len(suite.methods) * len(suite.tasks)} more: the other {left} "
-            "seeds of each task and method, at the learning rate that was best on dev"
+            "seeds of each task and method, at the learning rate that headline_rule = "
+            f"{suite.headline_rule!r} chooses on dev"
         )

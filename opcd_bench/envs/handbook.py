@@ -44,7 +44,8 @@ class Handbook(Task):
 
     facts = 12
     seed = 1
-    placement: Placement = "system"
+    placement: Placement = "user"
+    """The head of the user message: a chat template's own system prompt stays in both readings."""
 
     def context(self) -> Context:
         """The handbook, a sentence a fact."""

@@ -73,10 +73,10 @@ def _prompt(rng: random.Random, question: str, place: str) -> str:
 def _conversation(
     rng: random.Random, kind: str, context: str | None, question: str, reply: str
 ) -> Conversation:
-    """``context`` in the system message, or (one in four) at the head of the user's."""
+    """``context`` in the system message, or as often at the head of the user's."""
     system: tuple[Message, ...] = ()
     if context is not None:
-        if rng.random() < 0.25:
+        if rng.random() < 0.5:
             question = f"{context}\n\n{question}"
         else:
             system = ({"role": "system", "content": context},)

@@ -23,6 +23,8 @@ from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
 from opcd_bench.store.suite_dir import SHARED, is_suite
 from opcd_bench.store.suite_list import SUITE
 
+TEST = "test"
+"""The split on which gain is measured, and what it is called among the measures."""
 CELL = ["task", "method", "learning_rate", "seed"]
 STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}
 
