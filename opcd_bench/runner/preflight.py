@@ -70,20 +70,20 @@ def _require(package: str, install: str, why: str) -> None:
 
 def _refuse_unread(method: Method, tasks: Iterable[Task]) -> None:
     """A teacher, or a rollout policy, that reads what the train examples do not have."""
-    readers: list[tuple[str, readings.Reads, str]] = [
-        ("rollout policy", method.writer.reads, "writer_reads")
+    readers: list[tuple[str, readings.Reads, str, str]] = [
+        ("rollout policy", method.writer.reads, "writer", "writer_reads")
     ]
     if method.needs_teacher:
-        readers.append(("teacher", method.teacher.reads, "reads"))
+        readers.append(("teacher", method.teacher.reads, "teacher", "reads"))
     for task in tasks:
-        for who, reads, parameter in readers:
+        for who, reads, part, parameter in readers:
             if lacking := readings.lacking(reads, task, "train"):
                 name = method.name.partition("[")[0]
                 raise ConfigError(
                     f"method {method.name!r}: its {who} reads the {reads} of an example, and "
                     f"{len(lacking)} train examples of task {task.name!r} have none (the first: "
-                    f"{lacking[0].id}). Use a task that gives one, or let it read the context: "
-                    f"--methods '{name}[{parameter}=context]'"
+                    f"{lacking[0].id}). Use a task that gives one, or {part}.reads = 'context' "
+                    f"({name}[{parameter}=context])"
                 )
 
 

@@ -18,7 +18,7 @@ def mine(choices: str) -> dict[str, str | bytes]:
 ROWS = [
     Row(
         f"run --methods opcd[reads=hint] {GAMES}",
-        ("its teacher reads the hint", "opcd[reads=context]"),
+        ("its teacher reads the hint", "(opcd[reads=context])"),
     ),
     Row(
         "estimate --methods sft_context[writer_reads=hint] --tasks frozen_lake",
@@ -71,7 +71,7 @@ ROWS = [
     Row("run --suite quick --dry-run --entrant opcd=x", ("no method's name",)),
     Row(
         "run --suite quick --dry-run --entrant mine=./empty",
-        ("./empty",),
+        ("model folder empty has no config.json",),
         {"empty/nothing.txt": "x"},
     ),
     Row("run --suite quick --dry-run --interpolate half", ("write shares between 0 and 1",)),
