@@ -24,8 +24,8 @@ class PageContext:
     told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
     rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``published`` and
     ``external`` are finished HTML, escaped where it is made ("" where there is nothing to show).
-    ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in ``figures/``
-    beside the page. ``several``, ``break_even``: frames of the functions of that name.
+    ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
+    ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``contexts``: task -> what in-context teachers read. ``cells``: Results.cells, for the
     provenance. ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns
     task, learning_rate, method, state (why it is missing). ``sample_count``: items in the sample
