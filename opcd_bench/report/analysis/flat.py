@@ -59,6 +59,8 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     intervals += [
         _snake(f"{name} {when}") for name in headline.in_nats(results) for when in headline.IN_NATS
     ]
+    leaks = [_snake(one) for leak in headline.LEAKS for one in (leak, f"{leak} of base")]
+    intervals += [name for name in leaks if name in table.columns]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
 
 
