@@ -172,7 +172,7 @@ class Results:
         suite's first. Raises StoreError where no finished cell has both, UnknownName for a task.
         """
         from opcd_bench.errors import UnknownName
-        from opcd_bench.report.analysis import forgetting
+        from opcd_bench.report.analysis import forgetting, order
         from opcd_bench.report.figures import style
         from opcd_bench.report.figures.forgetting import figure
 
@@ -187,7 +187,7 @@ class Results:
             task = next((one for one in self.settings.get("tasks", []) if one in tasks), tasks[0])
         if task not in tasks:
             raise UnknownName("task with a finished cell", task, tasks)
-        return figure(points, task, style.palette(self._stored.cells["method"]))
+        return figure(points, task, style.palette(*order.methods(self._stored)))
 
     def side_by_side(
         self, example_id: str | None = None, *, task: str | None = None, method: str | None = None

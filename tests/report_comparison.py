@@ -7,6 +7,8 @@ import math
 import pandas as pd
 
 from opcd_bench.report.analysis import curves, factorial, forgetting, frontier, pairwise
+from opcd_bench.report.analysis import discrimination as apart
+from opcd_bench.report.analysis import groups as grouped
 from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.analysis.statistics import Interval
 
@@ -101,7 +103,62 @@ def comparison(names=NAMES, kept=KEPT, task=TASK, metrics=("dev_accuracy", "dive
         effects=_frame(_effects(task, kept, sorted(names)), base.effects),
         matrix=_frame(pairs, base.matrix),
         instructions=_frame(_instructions(task, kept, names), base.instructions),
+        **separated(sorted(names), kept, task),
     )
+
+
+def measured(kept):
+    """(measured, kind, unit, better) of gain, efficiency and retention."""
+    return [
+        ("test", "gain", "share", "higher"), ("efficiency", "efficiency", "share", "higher"),
+        *((name, "retention", "share", "higher") for name in kept),
+    ]  # fmt: skip
+
+
+def separated(names, kept=KEPT, task=TASK, *, beats=None, values=None, mde=0.03, controls=()):
+    """Fields groups, pairs and discrimination: ``beats``: measure -> pairs (winner, loser).
+
+    By default the last method by name beats all others in gain, and nobody anybody else.
+    ``values``: measure -> method -> value, by default falling from the last name on.
+    """
+    others = [name for name in names if name not in controls]
+    beats = {"test": [(others[-1], name) for name in others[:-1]]} if beats is None else beats
+    groups, pairs, summary = [], [], []
+    for name, kind, unit, better in measured(kept):
+        keys = {"task": task, "measured": name, "kind": kind, "unit": unit, "better": better}
+        of = (values or {}).get(name) or {m: 0.1 * (i + 1) for i, m in enumerate(names)}
+        ranked = sorted(others, key=lambda method: -of[method])
+        won = set(beats.get(name, ()))
+        for method in [*ranked, *controls]:
+            beaten = any((ranked[0], method) == pair for pair in won)
+            groups.append(
+                {**keys, "method": method, "control": method in controls, "learning_rate": 1e-3,
+                 "seeds": (0, 1), "value": interval(of[method]),
+                 "rank": 0 if method in controls else ranked.index(method) + 1,
+                 "letters": "" if method in controls else "b" if beaten else "a",
+                 "best": method not in controls and not beaten}
+            )  # fmt: skip
+        for i, a in enumerate(names):
+            for b in names[i + 1 :]:
+                winner = a if (a, b) in won else b if (b, a) in won else ""
+                pairs.append(
+                    {**keys, "method": a, "other": b, "control": bool({a, b} & set(controls)),
+                     "difference": interval(of[a] - of[b]), "p": 0.01, "p_holm": 0.02,
+                     "separated": bool(winner), "winner": winner, "mde": mde, "margin": 0.02,
+                     "p_equivalent": 0.5, "p_equivalent_holm": 1.0, "equivalent": False, "n": 40,
+                     "seeds": (0, 1)}
+                )  # fmt: skip
+        count = len(others) * (len(others) - 1) // 2
+        summary.append(
+            {**keys, "methods": len(others), "pairs": count, "separated": len(won),
+             "equivalent": 0, "undecided": count - len(won), "between": 0.1, "within": 0.1,
+             "ratio": 1.0, "mde": mde, "margin": 0.02, "seeds": 2}
+        )  # fmt: skip
+    return {
+        "groups": pd.DataFrame(groups, columns=grouped.GROUPS),
+        "pairs": pd.DataFrame(pairs, columns=apart.PAIRS),
+        "discrimination": pd.DataFrame(summary, columns=apart.SUMMARY),
+    }
 
 
 def _effects(task, kept, names):

@@ -16,6 +16,7 @@ from pydantic import (
 from opcd_bench.config import words
 from opcd_bench.config.bounds import COUNT, LENGTH, PROCESSES, RANK, REPEATS, ROUNDS
 from opcd_bench.config.experience import Experience, refuse_no_text
+from opcd_bench.config.headline_rule import Rule
 from opcd_bench.config.urls import ServerUrl
 from opcd_bench.envs.task import Placement
 from opcd_bench.printable import HIDDEN, is_secret, url_without_secrets
@@ -68,7 +69,9 @@ def _as_float(value: Any) -> Any:
 GRID_FIELDS = (
     "context",
     "context_placement",
+    "equivalence_margin",
     "headline_learning_rate",
+    "headline_rule",
     "learning_rate",
     "methods",
     "rounds",
@@ -77,7 +80,7 @@ GRID_FIELDS = (
     "task_settings",
     "tasks",
 )
-"""What a grid is made of: none of it enters the identity of a cell as it stands.
+"""What a grid is made of and judged by: none of it enters the identity of a cell as it stands.
 
 Methods and tasks enter it by their description. So do contexts, in their task's (`context_hash`):
 by content, whatever their files are called; a task without any keeps the identity that it had
@@ -221,7 +224,20 @@ class Settings(BaseModel):
     headline_learning_rate: float | Literal["dev"] | None = identity(
         None,
         help="Learning rate that runs with all seeds: a number, or 'dev' (for each task and "
-        "method, the best of the sweep on dev). None: every learning rate does.",
+        "method, the one that `headline_rule` chooses on dev). None: every learning rate does.",
+    )
+    headline_rule: Rule = later(
+        "one_standard_error",
+        help="Rule by which a method's learning rate is chosen on dev: the smallest within one "
+        "standard error of the best (one_standard_error), or the best. Fixed before the runs: a "
+        "folder with finished runs of a sweep keeps its rule.",
+    )
+    equivalence_margin: float = later(
+        0.05,
+        help="Two methods whose difference is shown to be smaller than this count as alike: a "
+        "share (0.05: 5 points), of accuracy or of the gap. Fixed before the runs.",
+        gt=0,
+        lt=1,
     )
     max_steps: int = identity(50, help="Optimiser steps.", ge=0, le=COUNT)
     batch_size: int = identity(64, help="Examples per optimiser step.", ge=1, le=COUNT)
@@ -425,6 +441,16 @@ class Settings(BaseModel):
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."
     )
+    entrants: dict[str, str] = runtime(
+        {},
+        help="Models trained elsewhere, by a name of yours: folders or Hub ids. They are scored on "
+        "the same tasks and retention tasks, and stand in the tables, set apart.",
+    )
+    interpolate: tuple[float, ...] = runtime(
+        (),
+        help="Shares of the way from the base model to a trained one (0.25,0.5,0.75): the weights "
+        "between them are scored for every finished run, without training.",
+    )
     report_to: Literal["none", "tensorboard", "wandb"] = runtime(
         "none", help="Live tracker beside the stored files."
     )
@@ -514,6 +540,13 @@ class Settings(BaseModel):
         if isinstance(value, tuple) and "" in value:
             raise ValueError("a name is empty; leave it out, or write [] for none")
         return value
+
+    @field_validator("interpolate", mode="before")
+    @classmethod
+    def _shares(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (value,)
+        return tuple(_as_float(v) for v in value) if isinstance(value, (list, tuple)) else value
 
     @field_validator("learning_rate", mode="before")
     @classmethod

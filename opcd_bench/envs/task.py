@@ -248,6 +248,8 @@ class Task(ABC):
     """What a suite tells in place of the task's own context; set by ``telling``."""
     source_hash: str | None = None
     """A hash of its file, where that does not ship with the harness: set by who loads it."""
+    leak_patterns: tuple[str, ...] = ()
+    """Regular expressions of what only a reader of its context would say (`envs.leakage`)."""
     train_graded: bool = True
     """Whether replies to train examples are graded; only a replay's (`experience.replay`) are not.
     """

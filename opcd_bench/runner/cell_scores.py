@@ -83,7 +83,7 @@ class CellScores:
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
         with self._clock(step, "references", final=True):
-            anchors = references.of_cell(self.task, self.cell.seed)
+            anchors = references.of_cell(self.task, self.cell.seed, self.cell.config["method"])
         self.run_dir.drop_samples(WHOLE)
         return anchors, len(test.samples)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from opcd_bench.config import words
+from opcd_bench.config.headline_rule import DevScore, headline_rate
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.envs.task import Task, describe_task
 from opcd_bench.hashing import digest
-from opcd_bench.runner import compatibility
+from opcd_bench.runner import compatibility, registry
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,19 @@ def cells(
 
 
 def headline_rates(
-    suite: Suite, dev: Mapping[tuple[str, str, float], float]
+    suite: Suite, dev: Mapping[tuple[str, str, float], Sequence[DevScore]]
 ) -> dict[tuple[str, str], float]:
-    """The headline rate of each (task, method), by the rule written here before anything ran.
+    """The headline rate of each (task, method), by the suite's rule (`headline_rule`).
 
-    ``dev``: (task, method, rate) -> dev accuracy at the chosen step, averaged over the sweep's
-    seeds. The highest wins; of equals the smallest rate. A pair without any score is left out.
+    ``dev``: (task, method, rate) -> the scores of the sweep's finished runs. A pair without any
+    score is left out.
     """
     found: dict[tuple[str, str], float] = {}
     for task in suite.tasks:
         for method in suite.methods:
-            scored = [(dev[key], -key[2]) for key in dev if key[:2] == (task, method)]
-            if scored:
-                found[task, method] = -max(scored)[1]
+            swept = {rate: runs for (*pair, rate), runs in dev.items() if pair == [task, method]}
+            if any(swept.values()):
+                found[task, method] = headline_rate(suite.headline_rule, swept)
     return found
 
 
@@ -137,5 +138,20 @@ def cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Ce
             "method": dict(method.describe()),
             "learning_rate": rate,
             "seed": seed,
+            **{k: v for part in method.parts for k, v in adaptation(suite, part.teacher).items()},
         },
     )
+
+
+def adaptation(suite: Suite, teacher: Teacher) -> dict[str, Any]:
+    """What adapts a teacher, as a part of what numbers depend on; nothing of any other teacher."""
+    if teacher.by is None:
+        return {}
+    by = registry.method(teacher.by, suite.method_files)
+    return {"adapted": {"method": dict(by.describe()), "learning_rate": adapting_rate(suite)}}
+
+
+def adapting_rate(suite: Suite) -> float:
+    """The learning rate at which teachers are adapted: the headline one, or else the first."""
+    headline = suite.headline_learning_rate
+    return headline if isinstance(headline, float) else suite.learning_rate[0]

@@ -120,7 +120,7 @@ def _told_of_examples(
     task: Task, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling
 ) -> dict[str, Any]:
     """Accuracy with the hint, the answer, and the hint of the example before, as teachers read."""
-    from opcd_bench.distillation.pairs import reference_words
+    from opcd_bench.envs.readings import reference_words
 
     examples = task.examples("test")[:items]
     if any(example.hint is None or example.reference is None for example in examples):

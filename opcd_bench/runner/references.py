@@ -8,6 +8,8 @@ from typing import Any
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Teacher
+from opcd_bench.envs import readings
 from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Score
@@ -17,6 +19,7 @@ from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner import registry, shared_questions
+from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
@@ -25,8 +28,14 @@ class References:
     """Scores models for a suite, and keeps those that its cells share in ``shared/``."""
 
     def __init__(
-        self, suite: Suite, suite_dir: SuiteDir, models: SuiteModels, console: Reporter
+        self,
+        suite: Suite,
+        suite_dir: SuiteDir,
+        models: SuiteModels,
+        console: Reporter,
+        adapted: AdaptedTeachers,
     ) -> None:
+        self.adapted = adapted
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._measured: dict[tuple[str, ...], Score] = {}
 
@@ -83,20 +92,29 @@ class References:
         """The student before training, plain: once per task, split and decoding seed."""
         return self._reference("base", task, split, seed)
 
-    def of_cell(self, task: Task, seed: int) -> list[dict[str, str]]:
-        """Base and ceiling on test and base retention, scored once; where each is stored."""
+    def of_cell(self, task: Task, seed: int, described: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Base and ceilings on test and base retention, scored once; where each is stored.
+
+        Beside the shared context's ceiling that of what the method distils (``described``), where
+        the test examples have it.
+        """
         larger = self.suite.teacher_model is not None
-        readings = ["base", "ceiling", *(["ceiling-larger"] if larger else [])]
-        folder = self.folder(task).path.name
+        teacher = Teacher(**described["teacher"])
+        usual = ("base", "ceiling", *["ceiling-larger"] * larger)
+        anchors = [(name, task) for name in usual]
+        reads, own = readings.read_by(described), readings.ceiling_of(described)
+        if own not in usual and not readings.lacking(reads, task, "test"):
+            anchors.append((own, readings.telling(task, reads)))
         found = []
-        for reading in readings:
-            self._reference(reading, task, "test", seed)
-            name = self._name(reading, "test", seed)
+        for reading, told in anchors:
+            by = teacher if reading == own else None
+            self._reference(reading, told, "test", seed, teacher=by)
+            name, folder = self._name(reading, "test", seed), self.folder(told, by).path.name
             found.append({"reading": reading, "shared": folder, "name": name})
         for probe in task.probes():
             # A told teacher tells nothing new where the model under test is told something too.
-            for reading in readings if probe.reads == "nothing" else ["base"]:
-                name = self._probed(reading, task, probe, seed)
+            for reading in usual if probe.reads == "nothing" else ["base"]:
+                name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
                 found.append({"reading": reading, "shared": folder, "name": name})
         self.base_retention()
         for name in self.suite.retention:
@@ -104,12 +122,17 @@ class References:
             found.append({"reading": "base", "shared": shared, "name": "base"})
         return found
 
-    def folder(self, task: Task) -> SharedDir:
-        """Where a task's base and ceiling samples are shared."""
+    def folder(self, task: Task, teacher: Teacher | None = None) -> SharedDir:
+        """Where a task's base and ceiling samples are shared: of an adapted teacher its own."""
+        adapted = teacher is not None and teacher.by is not None
         key = digest(
             {
-                "model": self.models.identity,
-                "suite": self._scoring(self.suite.for_task(task.name)),
+                "model": (
+                    self.adapted.identity(teacher, task)
+                    if teacher is not None and adapted
+                    else self.models.identity
+                ),
+                "suite": self.scoring(self.suite.for_task(task.name)),
                 "task": describe_task(task),
             }
         )
@@ -122,7 +145,7 @@ class References:
         """Where a retention task's samples before training are shared."""
         depends = {
             "model": self.models.identity,
-            "suite": self._scoring(self.suite),
+            "suite": self.scoring(self.suite),
             "retention": name,
             **self._own_task(name),
         }
@@ -173,10 +196,21 @@ class References:
         for warning in shared_questions.warnings(tasks, every):
             self.console.warn(warning)
 
-    def _reference(self, reading: str, task: Task, split: Split, seed: int) -> Score:
+    def _reference(
+        self,
+        reading: str,
+        task: Task,
+        split: Split,
+        seed: int,
+        *,
+        teacher: Teacher | None = None,
+    ) -> Score:
+        """``teacher``: of an adapted one, whose ceiling it is."""
         name = self._name(reading, split, seed)
-        shared = self.folder(task)
+        shared = self.folder(task, teacher)
         loaded = self._reader(reading)
+        if teacher is not None and teacher.by is not None:
+            loaded = self.adapted.of(teacher, task)
 
         def compute() -> Score:
             with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
@@ -211,11 +245,12 @@ class References:
         return name
 
     def _reader(self, reading: str) -> PromptFormat:
-        return self.models.larger() if reading == "ceiling-larger" else self.models.initial
+        larger = reading.startswith("ceiling-larger")
+        return self.models.larger() if larger else self.models.initial
 
     def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
         """Every retention task of the suite, with the same template and decoding as ever."""
-        return [self._retain(name, loaded, engine) for name in self.suite.retention]
+        return [self.retained(name, loaded, engine) for name in self.suite.retention]
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
@@ -228,7 +263,7 @@ class References:
             if name == measures.DRIFT:
                 return drift.of_base(base, [self._base(other) for other in self._responding()])
             with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
-                score = self._retain(name, base, self.models.engine(base))
+                score = self.retained(name, base, self.models.engine(base))
                 phase.advance(len(score.samples))
                 return score
 
@@ -238,7 +273,8 @@ class References:
         """The retention tasks whose replies by the base drift is measured on."""
         return [name for name in self.suite.retention if not measures.is_measure(name)]
 
-    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+    def retained(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+        """One retention task or measure of a model, not stored."""
         suite = self.suite
         if name == measures.DRIFT:
             return drift.measure(self.models.initial, loaded, self._base(name))
@@ -277,7 +313,7 @@ class References:
             )
         return score
 
-    def _scoring(self, suite: Suite) -> dict[str, Any]:
+    def scoring(self, suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
         return {
             "sampling": task_scores.eval_sampling(suite).__dict__,

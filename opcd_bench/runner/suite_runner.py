@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from opcd_bench.config import measures, rules
+from opcd_bench.config import headline_rule, measures, rules
+from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import leakage
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
@@ -19,8 +21,9 @@ from opcd_bench.evaluation import held_out, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import grid, model_folders, prompt_record, registry
+from opcd_bench.runner import context_record, grid, model_folders, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.entrants import Entrants
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plugins import asked
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -87,6 +90,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     root = Path(suite.output_dir) / suite.name
     suite_dir = SuiteDir(root)
     refuse_other_settings(cells, suite_dir)
+    refuse_other_judgement(suite, suite_dir)
     retention.check_documents(
         registry.foreign_retention(suite), suite.data_dir, suite.retention_items
     )
@@ -95,7 +99,10 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
-    suite_dir.merge({**suite.model_dump(mode="json"), **resources.models.weights(), **prompts})
+    contexts = context_record.record(planned.tasks, resources.models)
+    suite_dir.merge(
+        {**suite.model_dump(mode="json"), **resources.models.weights(), **prompts, **contexts}
+    )
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
@@ -107,7 +114,13 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
         _run_all(more, planned, resources, console)
         cells += more
+    if suite.entrants or suite.interpolate:
+        finished = [cell for cell in cells if sealed(suite_dir.run(cell.name))]
+        with explain_out_of_memory("scoring", suite):
+            Entrants(resources, console).score(planned.tasks, finished)
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
+    told = {name: leakage.Told.of(task).to_json() for name, task in planned.tasks.items()}
+    suite_dir.merge({"told": told})
     if shared := overlaps(planned.tasks):
         suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
@@ -165,6 +178,30 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
             raise mixed(path, f"run of {task}", changed)
 
 
+def refuse_other_judgement(suite: Suite, suite_dir: SuiteDir) -> None:
+    """Raise StoreError where a sweep's finished runs were to be judged by another rule or margin.
+
+    Chosen after the results are seen, either would be chosen by them.
+    """
+    stored = suite_dir.read()
+    if not any(map(sealed, suite_dir.runs())):
+        return
+    fixed = isinstance(stored.get("headline_learning_rate"), float)
+    swept = len(stored.get("learning_rate", [])) > 1 and not fixed
+    before = {
+        "headline_rule": headline_rule.rule_of(stored) if swept else suite.headline_rule,
+        "equivalence_margin": stored.get("equivalence_margin", suite.equivalence_margin),
+    }
+    for name, value in before.items():
+        now = getattr(suite, name)
+        if now != value:
+            raise StoreError(
+                f"{suite_dir.path}: its finished runs are judged by {name} = {value}, which is "
+                f"fixed before the runs; now {now} is asked for. Keep it (--set {name}={value}), "
+                "or give another suite name with --name"
+            )
+
+
 def mixed(path: Path, finished: str, changed: Sequence[str]) -> StoreError:
     """The refusal of settings: ``changed`` are those that what is ``finished`` has otherwise."""
     return StoreError(
@@ -177,9 +214,9 @@ def mixed(path: Path, finished: str, changed: Sequence[str]) -> StoreError:
 
 def dev_scores(
     cells: Sequence[grid.Cell], suite_dir: SuiteDir
-) -> dict[tuple[str, str, float], float]:
-    """(task, method, rate) -> dev accuracy at the chosen step, averaged over the sealed seeds."""
-    found: dict[tuple[str, str, float], list[float]] = {}
+) -> dict[tuple[str, str, float], list[DevScore]]:
+    """(task, method, rate) -> dev accuracy of each sealed run at the step that it chose."""
+    found: dict[tuple[str, str, float], list[DevScore]] = {}
     for cell in cells:
         path = suite_dir.run(cell.name)
         if not sealed(path):
@@ -191,8 +228,9 @@ def dev_scores(
                 continue
             if row["primary"] and row["step"] == chosen:
                 key = (cell.task, cell.method, cell.learning_rate)
-                found.setdefault(key, []).append(row["value"])
-    return {key: sum(values) / len(values) for key, values in found.items()}
+                score = DevScore(row["value"], row["n"] - row["n_unscored"])
+                found.setdefault(key, []).append(score)
+    return found
 
 
 def _run_all(

@@ -37,7 +37,10 @@ SCHEMES = ("light", "dark")
 # --- a suite with games and instructions, one reply of which would like to be markup -------------
 
 
-def game(item: int, score: float, reply: str) -> dict:
+CONTEXT = "You play on ice.\nP is you, G is the goal."
+
+
+def game(item: int, score: float, reply: str, *, reading: str = "plain") -> dict:
     turns = [
         {"messages": [{"role": "user", "content": f"board {item}.{turn}\n P _\n _ G"}],
          "reply": f"{reply} at turn {turn}", "finish": "stop"}
@@ -45,7 +48,8 @@ def game(item: int, score: float, reply: str) -> dict:
     ]  # fmt: skip
     return {"task": "lake", "split": "test", "example_id": f"m{item:02d}", "sample": 0,
             "score": score, "outcome": "correct" if score else "wrong", "answer": "[r] [d]",
-            "why": "won" if score else "fell into a hole", "turns": turns, "tokens": 9}  # fmt: skip
+            "why": "won" if score else "fell into a hole", "turns": turns, "tokens": 9,
+            "reading": reading}  # fmt: skip
 
 
 def text(item: int, followed: list[bool]) -> dict:
@@ -62,10 +66,14 @@ def build(root: Path) -> None:
     suite = SuiteDir(root)
     suite.merge(
         {"name": "lakes", "tasks": ["lake"], "methods": list(METHODS), "model": "micro",
-         "learning_rate": list(RATES), "seeds": 1, "summary": "Two methods on a lake."}
+         "learning_rate": list(RATES), "seeds": 1, "summary": "Two methods on a lake.",
+         "contexts": {"lake": {"h": {"pool": [{"placement": "user", "text": CONTEXT}],
+                                     "prompt_tokens": 20.0, "context_tokens": 12.0}}},
+         "model_shapes": {
+             "student": {"parameters": 1000, "layers": 2, "attention_width": 8}}}
     )  # fmt: skip
     base = [game(i, float(i % 10 == 0), "hm") for i in range(ITEMS)]
-    told = [game(i, 1.0, "told") for i in range(ITEMS)]
+    told = [game(i, 1.0, "told", reading="told") for i in range(ITEMS)]
     plain = [text(i, [i % 5 > 0, True]) for i in range(ITEMS)]
     anchors = []
     for reading, folder, name, rows in (
@@ -89,7 +97,7 @@ def one_run(
             "baseline": 0.0, "importance_weight": False, "missing_ids": "refuse"}  # fmt: skip
     config = {
         "suite": {"max_steps": 20},
-        "task": {"name": "lake", "version": 1},
+        "task": {"name": "lake", "version": 1, "context_hash": "h"},
         "method": {
             "name": method,
             "loss": loss,
@@ -118,7 +126,7 @@ def one_run(
         for step in range(1, 21):
             run.train({"step": step, "divergence": 1 / step, "divergence_kind": direction,
                        "eos_rate": 1.0, "student_tokens_trained": 100 * step, "grad_norm": 0.1,
-                       "tokens": 100})  # fmt: skip
+                       "tokens": 100, "replies": 8})  # fmt: skip
         run.samples("test", [game(i, score, method) for i, score in enumerate(good)])
         run.samples("retention-keep", [text(i, [i % 5 > 0, i % 7 > 0]) for i in range(ITEMS)])
         run.seal(
@@ -167,7 +175,7 @@ def at(site, chromium):
     """Open the page from its file, at a width, in a colour scheme, at a fragment."""
     opened = []
 
-    def open_(width=1600, scheme="light", fragment="", folder=site):
+    def open_(width=1600, scheme="light", fragment="#samples", folder=site):
         one = Opened(chromium, width, scheme)
         opened.append(one.page)
         one.page.goto(f"{(folder / 'index.html').as_uri()}{fragment}")
@@ -226,7 +234,7 @@ def test_nothing_is_wider_than_the_window_but_what_scrolls_in_a_box(at, width):
     )
     assert out == []
     if width == 400:
-        boxes = page.locator("#headline .scroll")
+        boxes = page.locator("#headline details .scroll")
         assert boxes.first.evaluate("(box) => box.scrollWidth > box.clientWidth")
 
 
@@ -238,20 +246,48 @@ def test_figures_follow_the_width_and_the_colours_of_the_page(at):
         (400, "dark", "-narrow-dark.svg"),
     ):  # fmt: skip
         page = at(width, scheme).page
-        assert page.evaluate(source) == f"frontier-lake{suffix}"
+        assert page.evaluate(source) == f"summary{suffix}"
         grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"] * 2
 
 
-def test_curves_switch_between_steps_and_tokens(at):
+FOLDED = {"samples", "forgetting", "curves", "factorial", "pairwise", "instructions", "provenance"}
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_answer_stands_on_the_first_screen_and_details_are_folded(site, chromium, width):
+    page = Opened(chromium, width).page
+    page.goto((site / "index.html").as_uri())
+    verdict = page.locator(".verdict").first.bounding_box()
+    assert verdict["y"] + verdict["height"] < 900
+    closed = page.locator("details.part:not([open])")
+    folded = set(closed.evaluate_all("(parts) => parts.map((part) => part.parentElement.id)"))
+    assert {"samples", "curves", "provenance"} <= folded <= FOLDED
+    words = page.evaluate("document.body.innerText.split(/\\s+/).length")
+    height = page.evaluate("document.documentElement.scrollHeight")
+    assert words < 8_400 / 3 and height < 20_000 / 3
+    page.close()
+
+
+def test_on_a_phone_the_tables_fit_without_scrolling(site, chromium):
+    page = Opened(chromium, 400).page
+    page.goto((site / "index.html").as_uri())
+    boxes = page.locator("#headline > .scroll")
+    assert boxes.count() > 0
+    for box in boxes.all():
+        assert box.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+    heads = boxes.first.locator("thead th:visible").all_inner_texts()
+    assert heads == ["method", "accuracy", "gap closed"]
+    page.close()
+
+
+def test_a_link_opens_what_is_folded(at):
     page = at().page
-    steps, tokens = page.locator("#curves .curves-steps"), page.locator("#curves .curves-tokens")
-    assert (steps.is_visible(), tokens.is_visible()) == (True, False)
-    button = page.get_by_role("button", name="against tokens")
-    button.focus()
-    page.keyboard.press("Enter")
-    assert (steps.is_visible(), tokens.is_visible()) == (False, True)
-    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator("#samples details.part").get_attribute("open") is not None
+    part = page.locator("#curves details.part")
+    assert part.get_attribute("open") is None
+    page.locator("nav a[href='#curves']").click()
+    assert page.locator("#curves figure").is_visible()
 
 
 def test_seeds_link_to_their_runs_and_runs_to_their_settings(at):
@@ -264,10 +300,12 @@ def test_seeds_link_to_their_runs_and_runs_to_their_settings(at):
     assert "max_steps" in page.locator("details:target pre").inner_text()
 
 
-def test_on_paper_both_curves_stand_and_the_browser_is_left_out(at):
+def test_on_paper_every_figure_stands_and_the_browser_is_left_out(at):
     page = at().page
     page.emulate_media(media="print")
-    assert page.locator("#curves .curves-tokens").is_visible()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#curves figure").is_visible()
+    assert not page.locator("#provenance pre").first.is_visible()
     assert not page.locator("#samples").is_visible()
     assert not page.locator("nav").is_visible()
     assert page.locator("#headline table").first.is_visible()
@@ -278,11 +316,30 @@ def test_on_paper_both_curves_stand_and_the_browser_is_left_out(at):
 
 def test_the_same_example_stands_side_by_side(at):
     page = at().page
-    assert titles(page) == ["base", "ceiling", "opcd · 0.001 · seed 0",
-                            "sft_context · 0.001 · seed 0"]  # fmt: skip
+    assert titles(page) == ["base", "in-context teacher", "OPCD · 0.001 · seed 0",
+                            "SFT · 0.001 · seed 0"]  # fmt: skip
     assert found(page) == "30 of 30 examples, 4 columns"
     tops = {round(box["y"]) for box in (c.bounding_box() for c in page.locator(".card").all()[:2])}
     assert len(tops) == 1
+
+
+def test_what_the_teacher_read_is_shown_with_the_context_in_it(at):
+    page = at().page
+    told, student = page.locator(".card").nth(1), page.locator(".card").nth(2)
+    assert told.locator("mark").first.inner_text() == CONTEXT
+    assert told.locator("pre").first.evaluate("(node) => node.textContent") == (
+        f"{CONTEXT}\n\nboard 0.1\n P _\n _ G"
+    )
+    assert "user, with context" in told.inner_text()
+    assert student.locator("mark").count() == 0
+    assert page.locator(".read h4").inner_text() == "What all without context read first"
+    page.locator("#context summary").click()
+    assert page.locator("#context pre").inner_text() == CONTEXT
+
+
+def test_break_even_is_on_the_page(at):
+    table = at().page.locator("#break-even table")
+    assert "with a prefix cache" in table.inner_text() and "OPCD" in table.inner_text()
 
 
 def test_a_game_is_shown_board_by_board(at):
@@ -329,12 +386,12 @@ def test_filters_leave_the_examples_that_they_say(at, choice, value, count):
 
 def test_columns_rates_and_seeds_can_be_chosen(at):
     page = at().page
-    page.get_by_label("opcd", exact=True).uncheck()
+    page.get_by_label("OPCD", exact=True).uncheck()
     page.locator("#choice-seed").select_option("all")
-    assert titles(page) == ["base", "ceiling", "sft_context · 0.001 · seed 0",
-                            "sft_context · 0.001 · seed 1"]  # fmt: skip
+    assert titles(page) == ["base", "in-context teacher", "SFT · 0.001 · seed 0",
+                            "SFT · 0.001 · seed 1"]  # fmt: skip
     page.locator("#choice-rate").select_option("0.003")
-    assert titles(page)[2:] == ["sft_context · 0.003 · seed 0"]
+    assert titles(page)[2:] == ["SFT · 0.003 · seed 0"]
     page.locator("#choice-rate").select_option("all")
     assert len(titles(page)) == 5
 
@@ -427,7 +484,7 @@ def test_a_thousand_examples_of_sixty_columns_are_filtered_at_once(at, site, tmp
     }  # fmt: skip
     index = {"shard": 25, "letters": letters, "sets": [one]}
     (copy / "samples" / "index.js").write_text(f"opcdSamples.index({json.dumps(index)});\n")
-    reply = {"messages": [["user", 0]], "reply": 1, "finish": "stop"}
+    reply = {"messages": [["user", -1, 0]], "reply": 1, "finish": "stop"}
     shard = {
         "name": "lake-lake-0", "texts": ["a question " * 40, "a reply " * 80],
         "records": [{"answer": -1, "why": -1, "turns": [reply]}], "items": [[0] * 60] * 25,

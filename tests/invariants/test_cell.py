@@ -73,13 +73,13 @@ def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(
 ):
     """The same samples, scores and rows as of a run that measures it only at the end."""
     counted: list[str] = []
-    original = References._retain
+    original = References.retained
 
     def retain(self, name, loaded, engine):
         counted.append("student" if loaded is not self.models.initial else "base")
         return original(self, name, loaded, engine)
 
-    monkeypatch.setattr(References, "_retain", retain)
+    monkeypatch.setattr(References, "retained", retain)
     words = {"retention": ["ifeval_micro"], "retention_items": 3,
              "retention_max_completion_length": 8, "choose": "last"}  # fmt: skip
     often = run_toy(toy_suite(tiny_model_folder, tmp_path / "often", **words))

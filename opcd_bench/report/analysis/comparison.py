@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from opcd_bench.report.analysis import curves, factorial, forgetting, frontier, pairwise
+from opcd_bench.report.analysis import (
+    curves,
+    discrimination,
+    efficiency,
+    factorial,
+    forgetting,
+    frontier,
+    groups,
+    pairwise,
+)
 from opcd_bench.report.analysis.load import StoredResults
+
+# Young fields of Comparison, with their columns: one made by hand need not give them.
+_EFFICIENCY = pd.DataFrame(columns=efficiency.AREAS)
+_REACHES = pd.DataFrame(columns=efficiency.REACHES)
+_PAIRS = pd.DataFrame(columns=discrimination.PAIRS)
+_DISCRIMINATION = pd.DataFrame(columns=discrimination.SUMMARY)
+_GROUPS = pd.DataFrame(columns=groups.GROUPS)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What the figures and the page show; each frame is the one of the function of its name.
 
-    ``frontier`` and ``areas``, ``area_differences``: report/frontier.py. ``forgetting`` and
-    ``by_step``: report/forgetting.py. ``curves``: report/curves.py. ``effects``:
-    report/factorial.py. ``matrix`` and ``instructions``: report/pairwise.py.
+    ``frontier`` and ``areas``, ``area_differences``: analysis/frontier.py. ``forgetting`` and
+    ``by_step``: analysis/forgetting.py. ``curves``: analysis/curves.py. ``effects``:
+    analysis/factorial.py. ``matrix`` and ``instructions``: analysis/pairwise.py. ``efficiency`` and
+    ``reaches``: analysis/efficiency.py. ``pairs``, ``discrimination``: analysis/discrimination.py.
+    ``groups``: analysis/groups.py.
     """
 
     frontier: pd.DataFrame
@@ -28,10 +46,16 @@ class Comparison:
     effects: pd.DataFrame
     matrix: pd.DataFrame
     instructions: pd.DataFrame
+    efficiency: pd.DataFrame = field(default_factory=_EFFICIENCY.copy)
+    reaches: pd.DataFrame = field(default_factory=_REACHES.copy)
+    pairs: pd.DataFrame = field(default_factory=_PAIRS.copy)
+    discrimination: pd.DataFrame = field(default_factory=_DISCRIMINATION.copy)
+    groups: pd.DataFrame = field(default_factory=_GROUPS.copy)
 
 
 def compare(results: StoredResults) -> Comparison:
     """All frames of the comparison; StoreError where the cells cannot be compared."""
+    pairs = discrimination.pairs(results)
     areas, area_differences = frontier.dominated(results)
     return Comparison(
         frontier=frontier.points(results),
@@ -41,6 +65,11 @@ def compare(results: StoredResults) -> Comparison:
         by_step=forgetting.by_step(results),
         curves=curves.curves(results),
         effects=factorial.effects(results),
-        matrix=pairwise.matrix(results),
+        matrix=pairwise.accuracies(pairs),
         instructions=pairwise.instructions(results),
+        efficiency=efficiency.areas(results),
+        reaches=efficiency.reaches(results),
+        pairs=pairs,
+        discrimination=discrimination.summary(results, pairs),
+        groups=groups.groups(results, pairs),
     )

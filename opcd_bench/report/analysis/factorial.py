@@ -12,6 +12,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.pairing import by_seed
 from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
 
@@ -60,8 +61,8 @@ def effects(results: StoredResults) -> pd.DataFrame:
     which corners stand behind it, ``note`` what else differs.
 
     ``effect``: a share, paired by (example, seed) at each method's headline rate over the ``seeds``
-    that all corners ran, with an interval over examples; the spread between trainings is not in it,
-    and it is not corrected for the number of effects. A factor's effect is that of the choice with
+    that all corners ran, with an interval over examples and, where these are several, seeds; it is
+    not corrected for the number of effects. A factor's effect is that of the choice with
     its own best rate, where the rates differ; on retention the scores after training are compared.
     """
     described = _described(results)
@@ -77,7 +78,7 @@ def effects(results: StoredResults) -> pd.DataFrame:
                 if not all(name in scored for name in names):
                     continue
                 if names not in pairing:
-                    pairing[names] = statistics.paired(*(scored[name] for name in names))
+                    pairing[names] = by_seed(*(scored[name] for name in names))
                 row = _row(effect, [known[name] for name in names], pairing[names])
                 rows.append({"task": task, "measured": measured, **row})
     return pd.DataFrame(rows, columns=EFFECTS)
@@ -88,7 +89,7 @@ def _row(effect: _Effect, corners: Sequence[Standing], scores: Sequence[Floats])
     return {
         "factor": effect.factor,
         "levels": effect.levels,
-        "effect": statistics.interval_of(np.mean, np.asarray(contrast)),
+        "effect": statistics.mean_over_seeds(np.asarray(contrast)),
         "methods": effect.corners,
         "learning_rates": tuple(corner.learning_rate for corner in corners),
         "seeds": tuple(sorted(set.intersection(*(set(corner.seeds) for corner in corners)))),

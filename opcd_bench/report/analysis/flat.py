@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from opcd_bench.report.analysis import headline
+from opcd_bench.report.analysis import headline, learning
 from opcd_bench.report.analysis.headline import TEST
 from opcd_bench.report.analysis.load import CELL, SAMPLE, StoredResults
+from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import Interval
 
 RENAMED: Mapping[str, str] = {
@@ -39,7 +40,8 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     Shares in [0, 1]. ``n``: the test examples. ``chosen_steps`` and ``runs`` are tuples. Each
     retention task has ``<task>_before``, ``_after``, ``_change`` and ``_minimum_detectable_effect``
     behind the rest, each measure in nats ``<name>_in_nats_before``, ``_after_training``,
-    ``_change``.
+    ``_change``. Before them `learning.columns`: ``area_under_curve``, ``steps_to_50`` and so on,
+    infinite where it was not reached.
     """
     table = headline.headline(results)
     table.insert(0, "n", [_examples(value) for value in table["plain"]])
@@ -47,15 +49,18 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     kept = [name.removesuffix(" after") for name in names if name.endswith(" after")]
     renamed = {**RENAMED, **{f"mde {name}": f"{name}_minimum_detectable_effect" for name in kept}}
     table = table.rename(columns={name: renamed.get(name, _snake(name)) for name in names})
+    learnt = [_snake(name) for name in learning.COLUMNS]
     for name in ("chosen_steps", "runs"):
         table[name] = [tuple(v) if isinstance(v, list) else () for v in table[name]]
     for name in {"larger_teacher", "control"} & set(table.columns):
         table[name] = [value is True for value in table[name]]
-    intervals = ["accuracy", "base", "ceiling", "gap_closed"]
+    intervals = ["accuracy", "base", "ceiling", "gap_closed", *learnt]
     intervals += [f"{name}_{when}" for name in kept for when in headline.KEPT]
     intervals += [
         _snake(f"{name} {when}") for name in headline.in_nats(results) for when in headline.IN_NATS
     ]
+    leaks = [_snake(one) for leak in headline.LEAKS for one in (leak, f"{leak} of base")]
+    intervals += [name for name in leaks if name in table.columns]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
 
 
@@ -134,11 +139,11 @@ def spread(table: pd.DataFrame, intervals: Sequence[str]) -> pd.DataFrame:
 
 
 def _snake(name: str) -> str:
-    return name.replace(" ", "_")
+    return name.replace(" ", "_").removesuffix("%")
 
 
 def _part(value: object, field: str) -> float:
-    return float(getattr(value, field)) if isinstance(value, Interval) else math.nan
+    return float(getattr(value, field)) if isinstance(value, Interval | Reached) else math.nan
 
 
 def _examples(value: object) -> int:

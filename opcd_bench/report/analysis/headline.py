@@ -8,17 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis import planned, statistics
+from opcd_bench.config import headline_rule
+from opcd_bench.config.headline_rule import DevScore
+from opcd_bench.report.analysis import controls, planned, statistics
+from opcd_bench.report.analysis import learning as learnt
 from opcd_bench.report.analysis.comparable import assert_comparable
+from opcd_bench.report.analysis.detectable import detectable
+from opcd_bench.report.analysis.load import TEST as TEST
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.planned import Key
 
-TEST = "test"
 COLUMNS = [
     "task", "learning_rate", "method", "seeds", "state", "headline", "steps", "plain", "floor",
     "base", "ceiling", "gap closed", "parsed", "mde", "tokens written", "tokens scored", "seconds",
+    *learnt.COLUMNS,
 ]  # fmt: skip
 POINTS = ["task", "method", "learning_rate", "seeds"]
+LEAKS = {"mentions context": "mentions", "copies context": "copied"}
+USUAL = ("ceiling", "ceiling-larger")
 KEPT = ("before", "after", "change")
 IN_NATS = ("in nats before", "in nats after training", "in nats change")
 
@@ -30,11 +37,15 @@ def headline(results: StoredResults) -> pd.DataFrame:
     ``state``: "done", or what is missing and why; ``headline``: whether this is the rate of
     `points`; ``floor``: the best policy that reads nothing; ``mde``: `detectable`. Tokens and
     seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
-    writing and training. Each retention task has ``<name> before``, ``after``, ``change`` and
-    ``mde <name>``. ``ceiling``: the method's own teacher, told; where the suite's larger one
-    teaches some methods, ``larger`` says which; where some methods are controls, ``control`` does.
-    ``runs``: the finished runs. A row without a
-    finished cell has no numbers.
+    writing and training. `learning.COLUMNS`: how it learnt, on dev. Each retention task has
+    ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the method's own
+    teacher, told; where the suite's larger one teaches some methods, ``larger`` says which; where
+    some read something else than the shared context, or are adapted, ``measured against`` names the
+    ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
+    teachers were told, ``<leak>`` and ``<leak> of base`` for the two of `LEAKS`, on test responses
+    without context: the share that speak of a context, and the share of their words' 4-grams that
+    stand in it and not in the prompt. ``runs``: the finished runs. A row without a finished cell
+    has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -63,67 +74,33 @@ def headline(results: StoredResults) -> pd.DataFrame:
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
+    if not results.leaks.empty:
+        taught += [name for leak in LEAKS for name in (leak, f"{leak} of base")]
+    if any(row.get("measured against", "ceiling") not in USUAL for row in rows):
+        taught.append("measured against")
     return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
 def points(results: StoredResults) -> pd.DataFrame:
     """The one rate at which each (task, method) is compared, and its finished seeds.
 
-    The rate with the most finished seeds; of several, the one with the highest dev accuracy at the
-    chosen steps, averaged over its seeds; of equals the smallest. After a sweep that is the rule of
-    ``grid.headline_rates``. It never reads test. By task and method; a pair without a finished cell
-    has no row.
+    `headline_rule.headline_rate` chooses it, by the rule that the suite was run with: of the rates
+    with the most finished seeds, by dev accuracy at the chosen steps. It never reads test. By task
+    and method; a pair without a finished cell has no row.
     """
     done = results.cells[results.cells["state"] == "done"]
-    dev = _dev(results)
-    best: dict[tuple[str, str], tuple[tuple[int, float, float], tuple[int, ...]]] = {}
-    for (task, method, rate), cells in done.groupby(["task", "method", "learning_rate"]):
-        score = _mean(dev[run] for run in cells["run"] if run in dev)
-        seeds = tuple(sorted({int(seed) for seed in cells["seed"]}))
-        rank = (len(seeds), -math.inf if math.isnan(score) else score, -float(rate))
-        if (task, method) not in best or rank > best[task, method][0]:
-            best[task, method] = rank, seeds
-    rows = [(*key, -rank[2], seeds) for key, (rank, seeds) in sorted(best.items())]
+    dev, rule = _dev(results), headline_rule.rule_of(results.suite)
+    rows = []
+    for (task, method), swept in done.groupby(["task", "method"], sort=True):
+        cells = dict(iter(swept.groupby("learning_rate")))
+        scored = {
+            float(rate): [dev.get(run, UNSCORED) for run in of_rate["run"]]
+            for rate, of_rate in cells.items()
+        }
+        rate = headline_rule.headline_rate(rule, scored)
+        seeds = tuple(sorted({int(seed) for seed in cells[rate]["seed"]}))
+        rows.append((task, method, rate, seeds))
     return pd.DataFrame(rows, columns=POINTS).astype({"learning_rate": float})
-
-
-def detectable(
-    results: StoredResults, task: str, rate: float, method: str, measured: str = TEST
-) -> float:
-    """The minimum detectable effect of a method at a rate, the largest over the methods beside it.
-
-    ``measured``: the task's "test" or a retention task. Only for the rates that ran with the most
-    seeds of the task: the comparison is drawn there. The others stand at the same rate, or each at
-    its own headline rate where the suite chose that on dev. Paired by example and seed; against the
-    base where no method stands beside it. NaN where nothing can be paired.
-    """
-    of_task = {
-        key: scores[TEST]["seed"].nunique()
-        for key, scores in results.finals.items()
-        if key[0] == task and TEST in scores
-    }
-    full = {key for key, seeds in of_task.items() if seeds == max(of_task.values())}
-    mine = (task, method, rate)
-    if mine not in full or measured not in results.finals[mine]:
-        return math.nan
-    scores = results.finals[mine][measured]
-    found = [
-        statistics.minimum_detectable_effect(scores, results.finals[other][measured])
-        for other in sorted(full)
-        if other[1] != method
-        and (other[2] == rate or _chosen_on_dev(results, other[1], full))
-        and measured in results.finals[other]
-    ]
-    if not found:
-        base = results.anchor("base", task, measured)
-        found = [statistics.minimum_detectable_effect(scores, base)]
-    return max((value for value in found if not math.isnan(value)), default=math.nan)
-
-
-def _chosen_on_dev(results: StoredResults, method: str, full: set[Key]) -> bool:
-    """Whether a method stands at one rate of its own, by the suite's rule."""
-    rates = [key for key in full if key[1] == method]
-    return results.suite.get("headline_learning_rate") == "dev" and len(rates) == 1
 
 
 def _columns_of(name: str) -> list[str]:
@@ -173,13 +150,15 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
-        "control": _is_control(done["description"].iloc[0]),
+        "measured against": results.ceiling_name(task, method),
+        "control": controls.is_control(done["description"].iloc[0]),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
-        "mde": detectable(results, task, rate, method),
+        "mde": detectable(results, key),
         "tokens written": _written(done),
         "tokens scored": float(done["teacher_tokens_scored"].mean()),
         "seconds": float(done["seconds"].mean()),
+        **learnt.columns(results, key, tuple(done["seed"])),
     }
     for name in sorted(scores.keys() - {TEST}):
         before = results.anchor("base", task, name)
@@ -187,10 +166,10 @@ def _row(
             statistics.mean(before),
             statistics.mean(scores[name]),
             statistics.difference(scores[name], before),
-            detectable(results, task, rate, method, name),
+            detectable(results, key, name),
         )
         row |= dict(zip(_columns_of(name), values, strict=True))
-    return row | _nats(results, key)
+    return row | _nats(results, key) | _leaked(results, key)
 
 
 def in_nats(results: StoredResults) -> list[str]:
@@ -208,35 +187,49 @@ def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
     for name, after in own.groupby("measured", sort=True):
         before = results.nats_base[results.nats_base["measured"] == name]
         values = (
-            statistics.mean(before),
-            statistics.mean(after),
-            statistics.difference(after, before),
+            statistics.mean(before, shares=False),
+            statistics.mean(after, shares=False),
+            statistics.difference(after, before, shares=False),
         )
         row |= dict(zip((f"{name} {when}" for when in IN_NATS), values, strict=True))
     return row
 
 
-def _is_control(description: Mapping[str, Any]) -> bool:
-    """Whether a method cannot work by construction, so that it only shows that the harness does.
+def _leaked(results: StoredResults, key: Key) -> dict[str, Any]:
+    """What a method's responses without context leak of it, and what the base's did before."""
+    leaks, base = results.leaks, results.leaks_base
+    own = leaks[
+        (leaks["task"] == key[0]) & (leaks["method"] == key[1]) & (leaks["learning_rate"] == key[2])
+    ]
+    before = base[base["measured"] == key[0]]
+    found: dict[str, Any] = {}
+    for name, column in LEAKS.items():
+        if not own.empty:
+            found[name] = statistics.mean(_scores(own, column))
+            found[f"{name} of base"] = statistics.mean(_scores(before, column))
+    return found
 
-    That is: a loss without a teacher in its gradient, a teacher that knows what the student knows,
-    or its distributions at the wrong positions.
-    """
-    loss, teacher = description["loss"], description["teacher"]
-    knows_no_more = teacher["reads"] == "nothing" and teacher["weights"] == "initial"
-    return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
+
+def _scores(leaks: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One number of each sample, as statistics read it."""
+    outcome = leaks[column].notna().map({True: "correct", False: "failed"})
+    return leaks.assign(score=leaks[column].astype(float), outcome=outcome)
 
 
-def _dev(results: StoredResults) -> dict[str, float]:
+UNSCORED = DevScore(math.nan, 0)
+
+
+def _dev(results: StoredResults) -> dict[str, DevScore]:
     """Run -> accuracy on its task's dev split at its chosen step; runs that are done."""
     done = results.cells[results.cells["state"] == "done"]
     chosen = dict(zip(done["run"], done["chosen_step"], strict=True))
     evals = results.evals
     evals = evals[(evals["split"] == "dev") & (evals["measured"] == evals["task"])]
     evals = evals[evals["primary"].astype(bool) & evals["value"].notna()]
+    columns = (evals[name] for name in ("run", "step", "value", "n", "n_unscored"))
     return {
-        str(run): float(value)
-        for run, step, value in zip(evals["run"], evals["step"], evals["value"], strict=True)
+        str(run): DevScore(float(value), int(count - unscored))
+        for run, step, value, count, unscored in zip(*columns, strict=True)
         if chosen.get(run) == step
     }
 

@@ -26,6 +26,15 @@ def paired(*frames: pd.DataFrame) -> tuple[Floats, ...]:
     frames scored an example with count for it. Frames without one (base, ceiling) pair with every
     seed.
     """
+    return tuple(over_seeds(scores_SE) for scores_SE in by_seed(*frames))
+
+
+def by_seed(*frames: pd.DataFrame) -> tuple[Floats, ...]:
+    """As `paired`, before the mean over seeds: arrays of one shape (seeds, examples).
+
+    NaN where a frame with seeds lacks an (example, seed). A frame without seeds has the same scores
+    for every seed; where no frame has any, there is one row.
+    """
     scored = [_scored(frame) for frame in frames]
     codes, ids = pd.factorize(pd.concat([frame["example_id"] for frame in scored]), sort=True)
     ends = np.cumsum([len(frame) for frame in scored])
@@ -37,12 +46,14 @@ def paired(*frames: pd.DataFrame) -> tuple[Floats, ...]:
     ]
     seeded = [means for means, frame in zip(means_SE, scored, strict=True) if "seed" in frame]
     lacking_SE = np.isnan(seeded).any(axis=0) if seeded else np.zeros((1, len(ids)), bool)
-    means_E = [
-        _over_seeds(np.where(lacking_SE, math.nan, means)) if "seed" in frame else means[0]
+    every_SE = [
+        np.where(lacking_SE, math.nan, means)
+        if "seed" in frame
+        else np.broadcast_to(means, lacking_SE.shape)
         for means, frame in zip(means_SE, scored, strict=True)
     ]
-    everywhere = ~np.isnan(means_E).any(axis=0)
-    return tuple(means[everywhere] for means in means_E)
+    everywhere = np.all([~np.isnan(means).all(axis=0) for means in every_SE], axis=0)
+    return tuple(means[:, everywhere] for means in every_SE)
 
 
 def _scored(samples: pd.DataFrame) -> pd.DataFrame:
@@ -70,7 +81,8 @@ def _means(
     return ratio(total, number)
 
 
-def _over_seeds(means_SE: Floats) -> Floats:
+def over_seeds(means_SE: Floats) -> Floats:
+    """The mean of each example over the seeds that scored it."""
     known = ~np.isnan(means_SE)
     return ratio(np.where(known, means_SE, 0.0).sum(axis=0), known.sum(axis=0))
 

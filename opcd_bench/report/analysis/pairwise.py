@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis import discrimination, headline, statistics
 from opcd_bench.report.analysis.load import StoredResults
-from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
 
 MATRIX = ["task", "measured", "method", "other", "difference", "p", "p_holm", "n", "seeds"]
@@ -22,46 +18,19 @@ INSTRUCTIONS = [
 def matrix(results: StoredResults) -> pd.DataFrame:
     """One row a pair of methods of a task (``method`` before ``other`` by name), each at its rate.
 
-    ``difference``: method minus other on ``measured`` ("test" or a retention task, where the
-    difference of the scores after training is that of the changes), paired by example over the
-    ``seeds`` that both ran, with an interval that holds for one pair alone. ``p``: two-sided sign
-    flips of the ``n`` per-example differences; ``p_holm``: corrected by Holm over the pairs of that
-    task and measure, so that a table without any true difference has a p_holm of 0.05 or less in
-    at most one of twenty such tables. It is not corrected over measures and tasks. Where only a
-    handful of examples differ the interval is too narrow (a bootstrap draws no outcome that did not
-    occur) and the flips are exact: trust p where the two disagree.
-
-    Examples are what is drawn anew; seeds are averaged first. A small p says that these trainings
-    differ on such examples, not that the methods would differ with other seeds.
+    `discrimination.pairs` of the accuracies alone. ``difference``: method minus other on
+    ``measured`` ("test" or a retention task, where the difference of the scores after training is
+    that of the changes), paired by example over the ``seeds`` that both ran, with an interval that
+    holds for one pair alone. ``p``, ``p_holm``: of all pairs, measures and tasks; trust them where
+    the interval disagrees.
     """
-    rows: list[dict[str, Any]] = []
-    for task, methods in standings(results).items():
-        for measured in measures(methods):
-            scored = [method for method in methods if measured in method.scores]
-            pairs = [
-                {"task": task, "measured": measured, **_pair(a, b, measured)}
-                for a, b in combinations(scored, 2)
-            ]
-            known = [row for row in pairs if row["n"] > 0]
-            corrected = statistics.holm([row["p"] for row in known])
-            for row, p in zip(known, corrected, strict=True):
-                row["p_holm"] = p
-            rows += pairs
-    return pd.DataFrame(rows, columns=MATRIX)
+    return accuracies(discrimination.pairs(results))
 
 
-def _pair(a: Standing, b: Standing, measured: str) -> dict[str, Any]:
-    x, y = a.scores[measured], b.scores[measured]
-    difference = statistics.difference(x, y)
-    return {
-        "method": a.method,
-        "other": b.method,
-        "difference": difference,
-        "p": statistics.permutation_p(x, y) if difference.n else float("nan"),
-        "p_holm": float("nan"),
-        "n": difference.n,
-        "seeds": tuple(sorted(set(a.seeds) & set(b.seeds))),
-    }
+def accuracies(pairs: pd.DataFrame) -> pd.DataFrame:
+    """`matrix`, of pairs that are known."""
+    of_scores = (pairs["unit"] == "share") & (pairs["kind"] != "efficiency")
+    return pairs.loc[of_scores, MATRIX].reset_index(drop=True)
 
 
 def instructions(results: StoredResults) -> pd.DataFrame:

@@ -9,18 +9,28 @@ import pandas as pd
 
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.comparable import assert_comparable
+from opcd_bench.report.analysis.controls import controls
 from opcd_bench.report.analysis.headline import TEST
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.planned import Key
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples."""
+    """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples.
+
+    ``control``: it cannot work by construction (`controls.is_control`).
+    """
 
     method: str
     learning_rate: float
     seeds: tuple[int, ...]
     scores: Mapping[str, pd.DataFrame]
+    control: bool = False
+
+    def key(self, task: str) -> Key:
+        """Where it stands."""
+        return task, self.method, self.learning_rate
 
 
 def standings(results: StoredResults) -> dict[str, list[Standing]]:
@@ -31,10 +41,12 @@ def standings(results: StoredResults) -> dict[str, list[Standing]]:
     if not results.cells.empty:
         assert_comparable(results)
     found: dict[str, list[Standing]] = {}
+    aside = controls(results)
     for point in headline.points(results).itertuples():
         scores = results.finals.get((point.task, point.method, point.learning_rate))
         if scores is not None:
-            stands = Standing(point.method, point.learning_rate, point.seeds, scores)
+            control = (point.task, point.method) in aside
+            stands = Standing(point.method, point.learning_rate, point.seeds, scores, control)
             found.setdefault(point.task, []).append(stands)
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from opcd_bench.errors import StoreError
-from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis import significance, statistics
 from opcd_bench.store.run_reader import RunReader
 
 COLUMNS = ["measured", "split", "first", "second", "difference", "p", "n"]
@@ -42,7 +42,7 @@ def compare(first: Path, second: Path) -> pd.DataFrame:
                 "first": statistics.mean(a),
                 "second": statistics.mean(b),
                 "difference": difference,
-                "p": statistics.permutation_p(a, b),
+                "p": significance.permutation_p(a, b),
                 "n": difference.n,
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -15,29 +15,33 @@ from opcd_bench.report.figures import (
     instructions,
     pairwise,
     steps,
-    style,
+    summary,
 )
 from opcd_bench.report.figures.files import DrawnFigure
+from opcd_bench.report.figures.style import Marks
 
 
-def draw(comparison: Comparison) -> list[DrawnFigure]:
-    """Every figure that the comparison has data for, by task and then in the order of the page."""
-    c, marks = comparison, style.palette(methods_of(comparison))
+def draw(
+    comparison: Comparison, marks: Marks, tasks: Sequence[str], gaps: Mapping[str, float]
+) -> list[DrawnFigure]:
+    """Every figure that the comparison has data for: the summary, then by task as on the page.
+
+    ``marks``: of all methods, in their order; ``tasks``: all of them, in theirs; ``gaps``: task ->
+    what the in-context teacher has over the base on test.
+    """
+    c = comparison
     kinds: list[tuple[pd.DataFrame, Callable[[str], DrawnFigure]]] = [
         (c.frontier, lambda task: frontier.drawn(c.frontier, c.areas, task, marks)),
         (c.forgetting, lambda task: forgetting.drawn(c.forgetting, task, marks)),
         (c.by_step, lambda task: steps.drawn(c.by_step, task, marks)),
-        (_headline(c), lambda task: curves.drawn(c.curves, task, "steps", marks)),
-        (_headline(c), lambda task: curves.drawn(c.curves, task, "tokens", marks)),
-        (c.effects, lambda task: factorial.drawn(c.effects, task)),
-        (c.matrix, lambda task: pairwise.drawn(c.matrix, task)),
-        (c.instructions, lambda task: instructions.drawn(c.instructions, task)),
+        (_headline(c), lambda task: curves.drawn(c.curves, task, marks)),
+        (c.effects, lambda task: factorial.drawn(c.effects, task, marks)),
+        (c.matrix, lambda task: pairwise.drawn(c.matrix, task, marks)),
+        (c.instructions, lambda task: instructions.drawn(c.instructions, task, marks)),
     ]
-    return [
-        make(task)
-        for task in tasks_of(comparison)
-        for frame, make in kinds
-        if (frame["task"] == task).any()
+    first = [] if c.groups.empty else [summary.drawn(c.groups, gaps, marks, tasks)]
+    return first + [
+        make(task) for task in tasks for frame, make in kinds if (frame["task"] == task).any()
     ]
 
 
@@ -48,20 +52,6 @@ def render_all(drawn: Sequence[DrawnFigure]) -> dict[str, bytes]:
     }
 
 
-def methods_of(comparison: Comparison) -> list[str]:
-    """Every method of the comparison, by name: all figures give each the same mark."""
-    return sorted({str(name) for frame in _frames(comparison) for name in frame.get("method", ())})
-
-
-def tasks_of(comparison: Comparison) -> list[str]:
-    """Every task that something is drawn of, by name."""
-    return sorted({str(name) for frame in _frames(comparison) for name in frame["task"]})
-
-
 def _headline(comparison: Comparison) -> pd.DataFrame:
     frame = comparison.curves
     return frame[frame["headline"].astype(bool)]
-
-
-def _frames(comparison: Comparison) -> Iterable[pd.DataFrame]:
-    return vars(comparison).values()

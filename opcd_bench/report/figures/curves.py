@@ -1,25 +1,23 @@
-"""Training curves: a panel a metric, against steps or against reply tokens trained on."""
+"""Training curves: a panel a metric, against training steps."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from opcd_bench.report.analysis.curves import METRICS
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.steps import lines
-from opcd_bench.report.figures.style import Mark
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import AT_RATE, lines_words, listed, seeds_words
 
-Against = Literal["steps", "tokens"]
 DATA = ["metric", "kind", "method", "learning_rate", "seed", "step", "tokens", "value"]
 LOGARITHMIC = {"divergence", "reverse_kl", "grad_norm", "leak"}
 """Metrics that fall by orders of magnitude: on a log axis where all that is drawn is positive."""
@@ -48,51 +46,50 @@ def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
     return both[DATA]
 
 
-def drawn(
-    curves: pd.DataFrame, task: str, against: Against, marks: Mapping[str, Mark]
-) -> DrawnFigure:
+def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(curves, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     shown = [metric for metric in METRICS if metric in set(flat["metric"])]
     kinds = flat[flat["metric"] == "divergence"].groupby("method")["kind"].first()
-    named = "; ".join(f"{method} {kind.replace('_', ' ')}" for method, kind in kinds.items())
-    what = "training step" if against == "steps" else "response tokens trained on"
+    named = "; ".join(
+        f"{marks[method].label} {kinds[method].replace('_', ' ')}"
+        for method in look.ordered(marks, kinds.index)
+    )
     caption = (
-        f"What was logged during training, against {what}, {AT_RATE}. {lines_words(seeds)} No "
-        f"interval is drawn. {seeds_words(seeds)}"
+        f"What was logged during training, against training step, {AT_RATE}. {lines_words(seeds)} "
+        f"No interval is drawn. {seeds_words(seeds)}"
     )
     if named:
         caption += f" Divergence, of each method's own kind: {named}."
     alt = (
-        f"{task}: {listed([METRICS[m].label for m in shown])} against {what} for "
-        f"{listed(sorted(set(flat['method'])))}; the CSV beside it has the numbers."
+        f"{task}: {listed([METRICS[m].label for m in shown])} against training step for "
+        f"{listed(look.labels(marks, flat['method']))}; the CSV beside it has the numbers."
     )
     return made(
-        task, f"curves-{against}", caption, alt, flat,
-        lambda narrow: _draw(flat, shown, against, marks, narrow=narrow),
+        task, "curves", caption, alt, flat,
+        lambda narrow: _draw(flat, shown, marks, narrow=narrow),
     )  # fmt: skip
 
 
 def _draw(
     flat: pd.DataFrame,
     shown: list[str],
-    against: Against,
-    marks: Mapping[str, Mark],
+    marks: Marks,
     *,
     narrow: bool,
 ) -> Figure:
     across = min(2 if narrow else 3, len(shown))
-    handles = [look.handle(marks[method], method) for method in sorted(set(flat["method"]))]
+    handles = look.handles(marks, flat["method"])
     figure, axes = _grid(len(shown), across, handles, narrow=narrow)
     for panel, metric in zip(axes, shown, strict=True):
         part = flat[flat["metric"] == metric]
-        part = part.assign(x=part["step" if against == "steps" else "tokens"])
+        part = part.rename(columns={"step": "x"})
         few = part.groupby(["method", "seed"], dropna=False).size().max() <= MANY_STEPS
         lines(panel, part, marks, markers=bool(few))
-        _axes(panel, metric, part, against, narrow=narrow)
+        _axes(panel, metric, part, narrow=narrow)
     for panel in axes[-across:]:
-        panel.set_xlabel("training step" if against == "steps" else "tokens")
+        panel.set_xlabel("training step")
     look.legend(figure, handles)
     return figure
 
@@ -129,7 +126,7 @@ def _window(shares: pd.Series) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _axes(panel: Axes, metric: str, part: pd.DataFrame, against: Against, *, narrow: bool) -> None:
+def _axes(panel: Axes, metric: str, part: pd.DataFrame, *, narrow: bool) -> None:
     label = METRICS[metric].label
     panel.set_title(textwrap.fill(label, 19 if narrow else 34), fontsize=7 if narrow else 7.5)
     if metric in LOGARITHMIC and (part["value"] > 0).all():
@@ -142,5 +139,3 @@ def _axes(panel: Axes, metric: str, part: pd.DataFrame, against: Against, *, nar
         panel.yaxis.set_major_locator(MaxNLocator(5, steps=look.STEPS_OF_NUMBERS))
         panel.ticklabel_format(axis="y", style="plain", useOffset=False)
     panel.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
-    if against == "tokens":
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))

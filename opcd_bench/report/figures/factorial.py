@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import (
     AT_RATE,
     factor_words,
@@ -41,7 +43,7 @@ def data(effects: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(effects: pd.DataFrame, task: str) -> DrawnFigure:
+def drawn(effects: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(effects, task)
     mine = effects[effects["task"] == task]
@@ -49,22 +51,28 @@ def drawn(effects: pd.DataFrame, task: str) -> DrawnFigure:
     notes = [note for note in dict.fromkeys(mine["note"]) if note]
     caption = (
         "Effect of one choice on accuracy on test and on retention after training, in points, with "
-        f"{interval_words()}, paired by example and seed, {AT_RATE}. "
+        f"{interval_words(seeds=seeds)}, paired by example and seed, {AT_RATE}. "
         "Below each effect: the methods that it is computed from. An interaction is 0 where two "
-        f"effects add up. Not corrected for the number of effects. {seeds_words(seeds)}"
+        "effects add up. Not corrected for the number of effects. "
+        f"{seeds_words(seeds, included=True)}"
     )
     if notes:
         caption += " Note: " + "; ".join(notes) + "."
     said = " ".join(
         f"{factor_words(row.factor)} ({levels_words(row.factor, row.levels)}) on {row.measured}: "
-        f"{look.points(row.effect, signed=True, decimals=1)}."
+        f"{look.change(row.effect)}."
         for row in flat.itertuples()
     )
     alt = f"{task}: effects of the methods' choices. {said}"
-    return made(task, "factorial", caption, alt, flat, lambda narrow: _draw(flat, narrow=narrow))
+    named = {", ".join(names): ", ".join(look.labels(marks, names)) for names in mine["methods"]}
+    return made(
+        task, "factorial", caption, alt, flat, lambda narrow: _draw(flat, named, narrow=narrow)
+    )
 
 
-def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
+def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figure:
+    """``named``: the methods of an effect as they are stored -> as readers know them."""
+    flat = flat.assign(methods=flat["methods"].map(named))
     names = measures(flat["measured"])
     rows = int(flat["row"].max()) + 1
     across = 1 if narrow else min(len(names), 3)

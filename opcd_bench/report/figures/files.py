@@ -1,4 +1,4 @@
-"""A figure's files from one drawing: SVG for light and dark pages, wide and narrow, PNG, CSV."""
+"""A figure's files from one drawing: SVG for light and dark pages and for phones, PDF, PNG, CSV."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PIXELS = 96
 class DrawnFigure:
     """A figure of one task: what is drawn, in words and numbers, and its files.
 
-    ``kind``: frontier, forgetting, retention-steps, curves-steps, curves-tokens, factorial,
-    pairwise or instructions. ``name``: the files' stem. ``caption``: what is drawn, which interval,
-    how many seeds. ``alt``: for those who do not see it. ``data``: exactly what is drawn, a number
-    a column. ``files``: suffix (".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".png",
-    ".csv") -> bytes. ``wide`` and ``narrow``: (width, height) of the SVGs in CSS pixels.
+    ``task``: "" for a figure of all tasks. ``kind``: which figure it is. ``name``: the files' stem.
+    ``caption``: what is drawn, which interval, how many seeds. ``alt``: for those who do not see
+    it. ``data``: exactly what is drawn, a number a column. ``files``: suffix (".svg", "-dark.svg",
+    "-narrow.svg", "-narrow-dark.svg", ".pdf", ".png", ".csv") -> bytes. ``wide`` and ``narrow``:
+    (width, height) of the SVGs in CSS pixels.
     """
 
     task: str
@@ -55,9 +55,8 @@ def made(
     with style.style():
         wide, narrow = draw(False), draw(True)
         light, slim = _svg(wide), _svg(narrow)
-        png = _png(wide)
-    first, _, rest = kind.partition("-")
-    stem = f"{first}-{task}-{rest}" if first == "curves" else f"{kind}-{task}"
+        png, pdf = _png(wide), _pdf(wide)
+    stem = f"{kind}-{task}" if task else kind
     return DrawnFigure(
         task=task,
         kind=kind,
@@ -70,6 +69,7 @@ def made(
             "-dark.svg": dark(light),
             "-narrow.svg": slim,
             "-narrow-dark.svg": dark(slim),
+            ".pdf": pdf,
             ".png": png,
             ".csv": csv(data),
         },
@@ -120,6 +120,14 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(
         buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
     )
+    return buffer.getvalue()
+
+
+def _pdf(figure: Figure) -> bytes:
+    """For papers: vector graphics, letters as outlines of their fonts, no date and no maker."""
+    buffer = BytesIO()
+    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    figure.savefig(buffer, format="pdf", metadata=nothing)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import SCREEN_DPI, DrawnFigure, made
 from opcd_bench.report.figures.plane import compared, faint, plane
-from opcd_bench.report.figures.style import Mark
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import (
     AT_RATE,
     counted,
@@ -42,7 +42,7 @@ def data(points: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFigure:
+def drawn(points: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(points, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
@@ -54,12 +54,12 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFi
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
         f"{AT_RATE} and at the step chosen on dev. Solid: all seeds together, with "
-        f"{interval_words(over)}.{faint_words(seeds)} Ring: on the Pareto front, by the values "
-        f"and not by the intervals. {seeds_words(seeds)}"
+        f"{interval_words(over, seeds)}.{faint_words(seeds)} Ring: on the Pareto front, by the "
+        f"values and not by the intervals. {seeds_words(seeds, included=True)}"
     )
     said = " ".join(
-        f"{row.method}: {look.points(row.gain, signed=True, decimals=1)} points gained, "
-        f"{row.measured} {look.points(row.change, signed=True, decimals=1)}."
+        f"{marks[row.method].label}: {look.change(row.gain)} points gained, "
+        f"{row.measured} {look.change(row.change)}."
         for row in whole.itertuples()
     )
     measured = sorted(set(flat["measured"]))
@@ -69,7 +69,7 @@ def drawn(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFi
     )
 
 
-def figure(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Figure:
+def figure(points: pd.DataFrame, task: str, marks: Marks) -> Figure:
     """The figure of a task by itself: on white, to be shown in a notebook or saved."""
     with look.style():
         drawing = _draw(data(points, task), marks, narrow=False)
@@ -78,13 +78,12 @@ def figure(points: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> Figure
     return drawing
 
 
-def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
-    methods = sorted(set(flat["method"]))
+def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     together = flat["seed"].isna()
 
     def draw(panel: Axes, part: pd.DataFrame) -> None:
         whole, seeds = part[part["seed"].isna()], part[part["seed"].notna()]
-        for method in sorted(set(part["method"])):
+        for method in look.ordered(marks, part["method"]):
             mine = seeds[seeds["method"] == method]
             if mine["seed"].nunique() > 1:
                 faint(panel, mine, marks[method])
@@ -92,6 +91,6 @@ def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Fig
         front = whole[whole["pareto"]]
         panel.plot(front["gain"], front["change"], **RING, markersize=11, zorder=3)
 
-    handles = [look.handle(marks[method], method, line=False) for method in methods]
+    handles = look.handles(marks, flat["method"], line=False)
     handles.append(Line2D([], [], **RING, markersize=8, label="on the Pareto front"))
     return plane(flat, together, handles, draw, "gain on test (points)", narrow=narrow)

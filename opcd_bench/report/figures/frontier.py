@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.plane import compared, faint, plane
-from opcd_bench.report.figures.style import Mark
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import counted, interval_words, listed, seeds_words
 
 DATA = [
@@ -62,9 +60,7 @@ def staircase(part: pd.DataFrame) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def drawn(
-    points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Mapping[str, Mark]
-) -> DrawnFigure:
+def drawn(points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(points, areas, task)
     mine = points[points["task"] == task]
@@ -80,34 +76,32 @@ def drawn(
         f"method is compared, with {interval_words(over)}. Learning rate and step were chosen on "
         "dev, so the gains of these points are too high by selection."
     )
-    methods = sorted(set(flat["method"]))
+    methods = look.labels(marks, flat["method"])
     alt = (
         f"{task}: gain on dev against change in {listed(sorted(set(flat['measured'])))} for "
-        f"{listed(methods)}. {_said(flat)}"
+        f"{listed(methods)}. {_said(flat, marks)}"
     )
     return made(
         task, "frontier", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
     )
 
 
-def _said(flat: pd.DataFrame) -> str:
+def _said(flat: pd.DataFrame, marks: Marks) -> str:
     chosen = flat[flat["chosen"]]
     return " ".join(
-        f"{row.method} at its chosen point: {look.points(row.gain, signed=True, decimals=1)} "
-        f"points gained, {row.measured} {look.points(row.change, signed=True, decimals=1)}."
+        f"{marks[row.method].label} at its chosen point: {look.change(row.gain)} "
+        f"points gained, {row.measured} {look.change(row.change)}."
         for row in chosen.itertuples()
     )
 
 
-def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
-    methods = sorted(set(flat["method"]))
-
+def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     def draw(panel: Axes, part: pd.DataFrame) -> None:
-        for method in sorted(set(part["method"])):
+        for method in look.ordered(marks, part["method"]):
             mine, mark = part[part["method"] == method], marks[method]
             faint(panel, mine[mine["step"] > 0], mark)
             panel.plot(*staircase(mine), color=mark.colour, alpha=0.5, linewidth=2.2, zorder=3)
             compared(panel, mine[mine["chosen"]], mark)
 
-    handles = [look.handle(marks[method], method) for method in methods]
+    handles = look.handles(marks, flat["method"])
     return plane(flat, flat["chosen"], handles, draw, "gain on dev (points)", narrow=narrow)

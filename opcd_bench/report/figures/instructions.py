@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
 from opcd_bench.report.figures.words import AT_RATE, measures, seeds_words
 
@@ -17,6 +18,9 @@ DATA = [
     "measured", "instruction", "method", "before", "after", "change", "change_low", "change_high",
     "n",
 ]  # fmt: skip
+
+FEW = 30
+"""Types that fewer prompts hold are not painted, whatever their change."""
 
 
 def data(instructions: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -31,7 +35,7 @@ def data(instructions: pd.DataFrame, task: str) -> pd.DataFrame:
     return flat[DATA]
 
 
-def drawn(instructions: pd.DataFrame, task: str) -> DrawnFigure:
+def drawn(instructions: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The instruction types of a task."""
     flat = data(instructions, task)
     mine = instructions[instructions["task"] == task]
@@ -39,28 +43,31 @@ def drawn(instructions: pd.DataFrame, task: str) -> DrawnFigure:
     caption = (
         "Share of the instructions of a type that were followed (strict): before training in %, "
         f"then the change in points, {AT_RATE}. The types that lost most are listed first, with "
-        f"the number of prompts. {seeds_words(seeds)} With so few prompts per type, this shows "
-        "where to look and proves nothing; the table has intervals."
+        f"the number of prompts. {seeds_words(seeds)} Painted: at least {FEW} prompts hold "
+        "the type and the interval of its change excludes 0. All else is grey: it shows where to "
+        "look and proves nothing. The table has the intervals."
     )
     worst = flat.sort_values("change", kind="stable").head(5)
     said = " ".join(
-        f"{row.method} on {row.instruction}: {look.points(row.change, signed=True, decimals=1)}."
+        f"{marks[row.method].label} on {row.instruction}: {look.change(row.change)}."
         for row in worst.itertuples()
     )
     alt = f"{task}: change by instruction type; the largest losses: {said}"
-    return made(task, "instructions", caption, alt, flat, lambda narrow: _draw(flat, narrow=narrow))
+    return made(
+        task, "instructions", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
+    )
 
 
-def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
+def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     names = measures(flat["measured"])
-    methods = sorted(set(flat["method"]))
+    methods = look.ordered(marks, flat["method"])
     kinds = {name: list(dict.fromkeys(_of(flat, name)["instruction"])) for name in names}
     labels = {name: _type_labels(_of(flat, name), kinds[name]) for name in names}
     full = look.COLUMN if narrow else look.PAGE
     longest = max(len(text) for found in labels.values() for text in found)
     label = (0.05 if narrow else LABEL_IN_PER_LETTER) * longest + 0.2
     tile = min(0.6, (full - label) / (len(methods) + 1))
-    columns = ["before", *methods]
+    columns = ["before", *(marks[method].label for method in methods)]
     above = LABEL_IN_PER_LETTER * max(map(len, columns)) + 0.3
     heights = [0.2 * len(kinds[name]) + above for name in names]
     figure = Figure(figsize=(min(full, label + tile * len(columns)), sum(heights)),
@@ -74,15 +81,22 @@ def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
             tiles[i, 0] = Tile(np.nan, look.points(before, decimals=0), plain=True)
             for j, method in enumerate(methods, 1):
                 found = (kind, method) in part.index
-                change = float(part.loc[(kind, method), "change"]) if found else np.nan
-                text = "·" if np.isnan(change) else look.points(change, signed=True, decimals=0)
-                tiles[i, j] = Tile(change, text)
+                tiles[i, j] = tile_of(part.loc[(kind, method)]) if found else Tile(np.nan, "·")
         draw_tiles(panel, tiles, labels[name], columns, tile)
         if narrow:
             panel.tick_params(axis="y", labelsize=6)
         if len(names) > 1:
             panel.set_title(name)
     return figure
+
+
+def tile_of(row: pd.Series) -> Tile:
+    """The tile of a type and a method; a dot where nothing was scored."""
+    change, low, high = (float(row[name]) for name in ("change", "change_low", "change_high"))
+    if np.isnan(change):
+        return Tile(np.nan, "·")
+    sure = row["n"] >= FEW and (low > 0 or high < 0)
+    return Tile(change, look.points(change, signed=True, decimals=0), sure=bool(sure))
 
 
 def _of(flat: pd.DataFrame, name: str) -> pd.DataFrame:

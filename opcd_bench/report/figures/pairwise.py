@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
 from opcd_bench.report.figures.words import AT_RATE, listed, measures, seeds_words
 
 DATA = ["measured", "row", "column", "difference", "difference_low", "difference_high", "p_holm"]
 SURE = 0.05
-"""A difference whose corrected p is at most this is printed in bold."""
+"""A difference whose corrected p is at most this is painted; all others are grey."""
 WIDEST_TILE, SLIMMEST_TILE = 0.44, 0.27
 
 
@@ -31,7 +32,7 @@ def data(matrix: pd.DataFrame, task: str) -> pd.DataFrame:
     return both.sort_values(["measured", "row", "column"], ignore_index=True)
 
 
-def drawn(matrix: pd.DataFrame, task: str) -> DrawnFigure:
+def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The pairwise matrix of a task."""
     flat = data(matrix, task)
     mine = matrix[matrix["task"] == task]
@@ -39,27 +40,30 @@ def drawn(matrix: pd.DataFrame, task: str) -> DrawnFigure:
     names = measures(flat["measured"])
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
-        f"Bold: p at most {SURE:g} in a paired permutation test after Holm's correction over the "
-        f"pairs of its panel. Dot: nothing to compare. {seeds_words(seeds)}"
+        f"Painted: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
+        f"measures and tasks. Dot: nothing to compare. {seeds_words(seeds, included=True)}"
     )
     sure = mine[mine["p_holm"] <= SURE]
     said = " ".join(
-        f"{row.method} minus {row.other} on {row.measured}: "
-        f"{look.points(row.difference.value, signed=True, decimals=1)}."
+        f"{marks[row.method].label} minus {marks[row.other].label} on {row.measured}: "
+        f"{look.change(row.difference.value)}."
         for row in sure.itertuples()
     )
     alt = (
         f"{task}: differences between every two methods on {listed(names)}. "
         f"{said or 'No difference is significant after correction.'}"
     )
-    return made(task, "pairwise", caption, alt, flat, lambda narrow: _draw(flat, narrow=narrow))
+    return made(
+        task, "pairwise", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
+    )
 
 
-def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
+def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     names = measures(flat["measured"])
-    methods = sorted({*flat["row"], *flat["column"]})
+    methods = look.ordered(marks, {*flat["row"], *flat["column"]})
+    names_of = [marks[method].label for method in methods]
     full = look.COLUMN if narrow else look.PAGE
-    label = LABEL_IN_PER_LETTER * max(map(len, methods)) + 0.15
+    label = LABEL_IN_PER_LETTER * max(map(len, names_of)) + 0.15
     across = 1
     if not narrow:
         fitting = int((full - label) / (SLIMMEST_TILE * len(methods) + 0.1))
@@ -77,8 +81,8 @@ def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
             for j, b in enumerate(methods)
             if a != b
         }
-        rows = methods if number % across == 0 else [""] * len(methods)
-        draw_tiles(panel, tiles, rows, methods, tile)
+        rows = names_of if number % across == 0 else [""] * len(methods)
+        draw_tiles(panel, tiles, rows, names_of, tile)
         panel.set_title(name)
     return figure
 
@@ -91,4 +95,4 @@ def tile_of(part: pd.DataFrame, a: str, b: str, decimals: int) -> Tile:
     if np.isnan(found["difference"]):
         return Tile(np.nan, "·")
     text = look.points(found["difference"], signed=True, decimals=decimals)
-    return Tile(float(found["difference"]), text, bold=bool(found["p_holm"] <= SURE))
+    return Tile(float(found["difference"]), text, sure=bool(found["p_holm"] <= SURE))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
-from opcd_bench.report.figures.style import Mark
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import AT_RATE, lines_words, listed, seeds_words
 
 DATA = ["measured", "method", "learning_rate", "seed", "step", "value", "change"]
@@ -36,7 +34,7 @@ def data(by_step: pd.DataFrame, task: str) -> pd.DataFrame:
     return both[DATA]
 
 
-def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnFigure:
+def drawn(by_step: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(by_step, task)
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
@@ -47,7 +45,7 @@ def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnF
     )
     last = flat[flat["seed"].isna()].groupby(["measured", "method"]).tail(1)
     said = " ".join(
-        f"{row.method} on {row.measured}: {look.points(row.change, signed=True, decimals=1)} "
+        f"{marks[row.method].label} on {row.measured}: {look.change(row.change)} "
         f"points by step {row.step}."
         for row in last.itertuples()
     )
@@ -59,9 +57,9 @@ def drawn(by_step: pd.DataFrame, task: str, marks: Mapping[str, Mark]) -> DrawnF
     )  # fmt: skip
 
 
-def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Figure:
+def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     measured = sorted(set(flat["measured"]))
-    handles = [look.handle(marks[method], method) for method in sorted(set(flat["method"]))]
+    handles = look.handles(marks, flat["method"])
     across = 1 if narrow or len(measured) == 1 else 2
     width = look.COLUMN if across == 1 else look.PAGE
     height = 2.3 * look.rows_of(len(measured), across) + look.legend_height(handles, width)
@@ -84,19 +82,18 @@ def _draw(flat: pd.DataFrame, marks: Mapping[str, Mark], *, narrow: bool) -> Fig
     return figure
 
 
-def lines(
-    panel: Axes, part: pd.DataFrame, marks: Mapping[str, Mark], *, markers: bool = True
-) -> None:
+def lines(panel: Axes, part: pd.DataFrame, marks: Marks, *, markers: bool = True) -> None:
     """``value`` against ``x``: solid where ``seed`` is empty (the mean), faint for each seed."""
-    for method in sorted(set(part["method"])):
+    for method in look.ordered(marks, part["method"]):
         mark = marks[method]
         mine = part[part["method"] == method]
         single = mine[mine["seed"].notna()]
         if single["seed"].nunique() > 1:
             for _, one in single.groupby("seed", sort=True):
-                panel.plot(one["x"], one["value"], color=mark.colour, alpha=0.3, linewidth=0.7)
+                panel.plot(one["x"], one["value"], color=mark.colour, alpha=0.3, linewidth=0.7,
+                           linestyle=mark.line)  # fmt: skip
         mean = mine[mine["seed"].isna()]
         panel.plot(
             mean["x"], mean["value"], color=mark.colour, marker=mark.marker if markers else "",
-            markersize=4,
+            markersize=4, linestyle=mark.line,
         )  # fmt: skip

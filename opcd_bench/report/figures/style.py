@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -15,6 +15,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from opcd_bench.report.tables.shown_methods import CONTROL, shown
+
 INK, MUTED, RULE, GRID = "#1f2328", "#57606a", "#8c959f", "#e1e5e9"
 COLOURS = (
     "#0072b2", "#b34700", "#00936c", "#c8699f", "#c48700",
@@ -22,7 +24,6 @@ COLOURS = (
 )  # fmt: skip
 """Okabe and Ito's set without its yellow, then Tol's muted wine, indigo and olive; some darkened
 to stand out from white by 3:1."""
-MARKERS = "os^DvPX<>ph*d"
 LOSSES = ("#a85306", "#e08f3c", "#f6c992", "#fbe9d3")
 GAINS = ("#e0edf7", "#b0d2ea", "#6aaed6", "#1f6aa5")
 LEVEL = "#f3f4f6"
@@ -85,27 +86,51 @@ STYLE: Mapping[str, object] = {
     "lines.markersize": 5,
     "svg.fonttype": "path",
     "svg.hashsalt": "opcd-bench",
+    "pdf.fonttype": 42,
     "path.simplify": False,
 }
 
 
 class Mark(NamedTuple):
-    """A method's colour and marker."""
+    """A method's colour, marker and name for readers; lines of a control are dashed."""
 
     colour: str
     marker: str
+    label: str
+    control: bool = False
+
+    @property
+    def line(self) -> Literal["-", "--"]:
+        """The style of its lines."""
+        return "--" if self.control else "-"
 
 
-def palette(methods: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each method by its sorted position: give all methods of a report, every time.
+Marks = Mapping[str, Mark]
+"""Method -> its mark, in the order in which methods stand everywhere."""
 
-    Colours repeat after ten methods and markers after thirteen, so that pairs stay apart.
-    """
-    names = sorted(set(methods))
+
+def palette(methods: Iterable[str], controls: Collection[str] = ()) -> dict[str, Mark]:
+    """A mark for each method, the same in every report; in the order given, ``controls`` last."""
     return {
-        name: Mark(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(names)
+        name: Mark(
+            MUTED if one.colour == CONTROL else COLOURS[one.colour],
+            one.marker,
+            one.label,
+            one.colour == CONTROL,
+        )
+        for name, one in shown(methods, controls).items()
     }
+
+
+def ordered(marks: Marks, present: Iterable[str]) -> list[str]:
+    """The methods that are ``present``, in the order of ``marks``."""
+    there = set(present)
+    return [name for name in marks if name in there]
+
+
+def labels(marks: Marks, present: Iterable[str]) -> list[str]:
+    """Their names for readers."""
+    return [marks[name].label for name in ordered(marks, present)]
 
 
 @contextmanager
@@ -158,6 +183,11 @@ def points(share: float, *, signed: bool = False, decimals: int | None = None) -
     return f"+{text}" if signed and value > 0 else text
 
 
+def change(share: float) -> str:
+    """A difference of shares as words have it: +1.3."""
+    return points(share, signed=True, decimals=1)
+
+
 def spread(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Columns ``<column>``, ``<column>_low`` and ``<column>_high`` of a column of Intervals."""
     found = list(frame[column])
@@ -171,11 +201,16 @@ def spread(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     )
 
 
-def handle(mark: Mark, label: str, *, line: bool = True) -> Line2D:
-    """A method's entry in a legend."""
-    return Line2D(
-        [], [], color=mark.colour, marker=mark.marker, label=label, linestyle="-" if line else ""
-    )
+def handles(marks: Marks, present: Iterable[str], *, line: bool = True) -> list[Line2D]:
+    """The legend's entries of the methods that are ``present``."""
+    found = [marks[name] for name in ordered(marks, present)]
+    return [
+        Line2D(
+            [], [], color=mark.colour, marker=mark.marker, label=mark.label,
+            linestyle=mark.line if line else "",
+        )
+        for mark in found
+    ]  # fmt: skip
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:

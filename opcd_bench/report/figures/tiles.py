@@ -1,4 +1,4 @@
-"""Tables of tiles: a number in each, tinted by its size."""
+"""Tables of tiles: a number in each, tinted by its size where it is sure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EMS = {"+": 0.84, look.MINUS: 0.84, ".": 0.38, "·": 0.38}
 
 
 class Tile(NamedTuple):
-    """A share and how it is written; ``plain``: without a tint."""
+    """A share and how it is written; ``sure``: painted by its size; ``plain``: no ground at all."""
 
     value: float
     text: str
-    bold: bool = False
+    sure: bool = False
     plain: bool = False
 
 
@@ -49,14 +49,14 @@ def draw_tiles(
     panel.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90)
     panel.set_yticks(np.arange(len(rows)) + 0.5, rows)
     for (i, j), tile in sorted(tiles.items()):
-        fill, ink = tint(tile.value)
+        fill, ink = tint(tile.value) if tile.sure else (look.LEVEL, look.MUTED)
         if not tile.plain:
             panel.add_patch(
                 Rectangle((j + 0.02, i + 0.04), 0.96, 0.92, facecolor=fill, edgecolor="none")
             )
         panel.text(
             j + 0.5, i + 0.52, tile.text, ha="center", va="center", fontsize=size,
-            color=ink, fontweight="bold" if tile.bold else "normal",
+            color=ink, fontweight="bold" if tile.sure else "normal",
         )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from opcd_bench.report.analysis import statistics
 AT_RATE = "each method at the learning rate at which it is compared"
 
 
-def interval_words(over: str = "examples") -> str:
-    """Which interval is drawn, and what it resamples."""
-    return f"{statistics.CONFIDENCE:.0%} intervals (percentile bootstrap over {over})"
+def interval_words(over: str = "examples", seeds: Sequence[int] = ()) -> str:
+    """Which interval is drawn, and over what; ``seeds``: those that it includes."""
+    how = f"over seeds and {over}" if len(seeds) > 1 else f"percentile bootstrap over {over}"
+    return f"{statistics.CONFIDENCE:.0%} intervals ({how})"
 
 
 FACTORS = {"writer": "rollout policy", "reads": "teacher reads", "rows": "teacher rows"}
@@ -31,13 +32,22 @@ def levels_words(factor: str, levels: str) -> str:
     return levels.replace(" - ", " \N{MINUS SIGN} ").replace("_", " ")
 
 
-def seeds_words(seeds: Sequence[int]) -> str:
-    """How many seeds stand behind it, as a sentence."""
+def seeds_words(seeds: Sequence[int], *, included: bool = False) -> str:
+    """How many seeds stand behind it, as a sentence; ``included``: in the intervals."""
     if not seeds:
         return "No seed is finished."
     if len(seeds) == 1:
         return "One seed: seed variance is not known."
-    return f"{len(seeds)} seeds: the intervals do not include seed variance."
+    do = "include" if included else "do not include"
+    return f"{len(seeds)} seeds: the intervals {do} seed variance."
+
+
+def summed_seeds(counts: Sequence[int]) -> str:
+    """How many seeds stand behind the methods of a figure, as a sentence."""
+    few, many = min(counts, default=0), max(counts, default=0)
+    if many <= 1:
+        return "One seed: the intervals say nothing about other trainings."
+    return f"{few} to {many} seeds." if few < many else f"{many} seeds."
 
 
 def faint_words(seeds: Sequence[int]) -> str:

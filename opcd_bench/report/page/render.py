@@ -9,15 +9,23 @@ import pandas as pd
 
 from opcd_bench.envs.overlap import Overlap
 from opcd_bench.hashing import canonical
-from opcd_bench.report.analysis import external
+from opcd_bench.report.analysis import (
+    break_even,
+    contexts,
+    external,
+    order,
+    several_samples,
+    stored_samples,
+)
 from opcd_bench.report.analysis.comparison import Comparison, compare
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
-from opcd_bench.report.figures import catalogue
-from opcd_bench.report.page import browser, page, published
+from opcd_bench.report.figures import catalogue, style
+from opcd_bench.report.page import browser, page, published, verdict
 from opcd_bench.report.page.folder import PAGE
-from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds
+from opcd_bench.report.page.page_context import PageContext
+from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -34,10 +42,19 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     """
     table = headline(results)
     comparison = compare(results)
-    drawn = catalogue.draw(comparison)
-    samples = browser.shards(results.root)
+    marks = style.palette(*order.methods(results))
+    tasks = order.tasks(results)
+    drawn = catalogue.draw(comparison, marks, tasks, _gaps(table))
+    told = contexts.of(results)
+    sets = stored_samples.sample_sets(
+        results.root, {task: one.contexts for task, one in told.items()}, list(marks)
+    )
+    samples = browser.shards(sets)
+    counted = several_samples.several(sets, page.stands(comparison))
+    paid = break_even.break_even(results)
     papers, outside = _published(results), results.external
     chained = rounds.read(results.root)
+    beside = further(results)
     only_rounds = results.cells.empty and not chained.empty
     by_instruction = external.instructions(results.root)
     missing = table.loc[table["state"] != "done", MISSING].reset_index(drop=True)
@@ -45,8 +62,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         missing = missing.iloc[:0]
     protocols = _protocols(results)
     others = _others(papers, outside)
-    beside = further(results)
-    blocks = list(others.values())
+    apart = separation.sections(comparison.discrimination, comparison.groups)
+    blocks = [*apart, *others.values()]
     frames = {
         **{field.name: getattr(comparison, field.name) for field in dataclasses.fields(Comparison)},
         "cells": _flat(results.cells),
@@ -57,6 +74,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "external_instructions": by_instruction,
         "rounds": chained,
         "probes": beside,
+        "several_samples": counted,
+        "break_even": paid,
     }
     written = {
         "headline.md": markup.as_markdown(table, blocks),
@@ -68,11 +87,20 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
             if len(rows)
         },
     }
-    context = page.PageContext(
+    context = PageContext(
         name=str(results.suite.get("name", results.root.name)),
         summary=str(results.suite.get("summary", "")),
         command=command,
-        headline="" if only_rounds else markup.as_html(table),
+        marks=marks,
+        tasks=tasks,
+        verdicts=verdict.verdicts(
+            comparison.groups, comparison.pairs, comparison.discrimination, marks, tasks
+        ),
+        apart=markup.sections_html(apart),
+        **({} if only_rounds else _tables(table)),
+        several=counted,
+        break_even=paid,
+        contexts=told,
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         comparison=comparison,
@@ -92,6 +120,25 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         **{name: text.encode() for name, text in written.items()},
         **catalogue.render_all(drawn),
         **samples,
+    }
+
+
+def _tables(table: pd.DataFrame) -> dict[str, str]:
+    """The headline table as the page has it: where methods are compared, everywhere, and words."""
+    compared = table[table["headline"] | (table["seeds"] == 0)]
+    return {
+        "headline": markup.sections_html(layout.sections(compared)),
+        "all_rates": markup.sections_html(layout.sections(table)),
+        "words": markup.caption_html(table),
+    }
+
+
+def _gaps(table: pd.DataFrame) -> dict[str, float]:
+    """Task -> what the in-context teacher has over the base on test."""
+    done = table[table["seeds"] > 0]
+    first = done.groupby("task", sort=False).first()
+    return {
+        str(task): float(row["ceiling"].value - row["base"].value) for task, row in first.iterrows()
     }
 
 

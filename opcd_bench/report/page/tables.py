@@ -6,22 +6,31 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from opcd_bench.report.analysis.statistics import Interval
+from opcd_bench.report.figures import style as look
+from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import factor_words, levels_words, listed, measures
 from opcd_bench.report.tables.layout import Section, of_frame
+
+READINGS = {
+    "base": "base", "ceiling": "in-context teacher", "ceiling-larger": "larger in-context teacher",
+}  # fmt: skip
+"""What stands beside the methods."""
 
 ByTask = Mapping[str, list[Section]]
 """Task -> its tables."""
 
 
-def areas(frame: pd.DataFrame) -> ByTask:
+def areas(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """frontier.areas: methods down, retention tasks across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
-        shown = pd.DataFrame({"method": sorted(set(rows["method"]))})
+        methods = look.ordered(marks, rows["method"])
+        shown = pd.DataFrame({"method": look.labels(marks, methods)})
         for name in measures(rows["measured"]):
             part = rows[rows["measured"] == name].set_index("method")
-            shown[f"{name}: hypervolume (%)"] = [part["area"].get(m) for m in shown["method"]]
-            shown[f"{name}: bias"] = [_points(part["bias"].get(m)) for m in shown["method"]]
+            shown[f"{name}: hypervolume (%)"] = [part["area"].get(m) for m in methods]
+            shown[f"{name}: bias"] = [_points(part["bias"].get(m)) for m in methods]
         rates = listed([f"{rate:g}" for rate in rows["rates"].iloc[0]])
         return [of_frame(f"{task}: hypervolume of each method's points", shown, (
             "Hypervolume: the area that all points of a method dominate together, in % of "
@@ -34,15 +43,15 @@ def areas(frame: pd.DataFrame) -> ByTask:
     return _by_task(frame, table)
 
 
-def differences(frame: pd.DataFrame) -> ByTask:
+def differences(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """frontier.area_differences: pairs down, retention tasks across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
-        pairs = rows[["method", "other"]].drop_duplicates().sort_values(["method", "other"])
-        shown = pairs.reset_index(drop=True)
+        rows = _in_order(rows, marks)
+        keys = list(dict.fromkeys(zip(rows["method"], rows["other"], strict=True)))
+        shown = _pair_labels(pd.DataFrame(keys, columns=["method", "other"]), marks)
         for name in measures(rows["measured"]):
             part = rows[rows["measured"] == name].set_index(["method", "other"])["difference"]
-            keys = zip(shown["method"], shown["other"], strict=True)
             shown[f"{name}: difference (points)"] = [part.get(key) for key in keys]
         return [of_frame(f"{task}: hypervolume of method minus hypervolume of other", shown, (
             "Both use the same resamples, so what they share cancels. Not corrected for the "
@@ -52,12 +61,12 @@ def differences(frame: pd.DataFrame) -> ByTask:
     return _by_task(frame, table)
 
 
-def effects(frame: pd.DataFrame) -> ByTask:
+def effects(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """factorial.effects: effects down, measures across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
         rows = rows.assign(
-            methods=[", ".join(methods) for methods in rows["methods"]],
+            methods=[", ".join(marks[name].label for name in names) for names in rows["methods"]],
             levels=list(map(levels_words, rows["factor"], rows["levels"])),
             factor=list(map(factor_words, rows["factor"])),
         )
@@ -74,10 +83,11 @@ def effects(frame: pd.DataFrame) -> ByTask:
     return _by_task(frame, table)
 
 
-def pairs(frame: pd.DataFrame) -> ByTask:
+def pairs(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """pairwise.matrix: a table a measure."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
+        rows = _pair_labels(_in_order(rows, marks), marks)
         return [
             of_frame(
                 f"{task}, {name}: method minus other",
@@ -100,27 +110,110 @@ def pairs(frame: pd.DataFrame) -> ByTask:
     return _by_task(frame, table)
 
 
-def instructions(frame: pd.DataFrame) -> ByTask:
+def instructions(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """pairwise.instructions: types down, methods across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
-        return [_instructions(f"{task}, {name}", part) for name, part in rows.groupby("measured")]
+        return [
+            _instructions(f"{task}, {name}", part, marks) for name, part in rows.groupby("measured")
+        ]
 
     return _by_task(frame, table)
 
 
-def _instructions(title: str, rows: pd.DataFrame) -> Section:
+def _instructions(title: str, rows: pd.DataFrame, marks: Marks) -> Section:
     first = rows.drop_duplicates("instruction").set_index("instruction")
     shown = pd.DataFrame({"instruction": sorted(first.index)})
     shown["prompts"] = [f"{first.loc[kind, 'n']:d}" for kind in shown["instruction"]]
     shown["before (%)"] = [f"{100 * first.loc[k, 'before']:.1f}" for k in shown["instruction"]]
-    for method in sorted(set(rows["method"])):
+    for method in look.ordered(marks, rows["method"]):
         part = rows[rows["method"] == method].set_index("instruction")["change"]
-        shown[f"{method} (points)"] = [part.get(kind) for kind in shown["instruction"]]
+        shown[f"{marks[method].label} (points)"] = [part.get(kind) for kind in shown["instruction"]]
     return of_frame(f"{title}: change by instruction type", shown, (
         "Each type has its own interval over prompts. With so few prompts per type the intervals "
         "are too narrow, and they are not corrected for the number of types."
     ))  # fmt: skip
+
+
+def several(frame: pd.DataFrame, marks: Marks) -> ByTask:
+    """several_samples.several: base and in-context teacher, then the methods."""
+
+    def table(task: str, rows: pd.DataFrame) -> list[Section]:
+        by_name = rows.set_index("method")
+        anchors = [name for name in READINGS if name in by_name.index]
+        names = [*anchors, *look.ordered(marks, by_name.index)]
+        n = int(rows["samples"].iloc[0])
+        mine = by_name.loc[names]
+        shown = pd.DataFrame(
+            {
+                "method": [READINGS.get(name) or marks[name].label for name in names],
+                "pass@1 (%)": list(mine["pass at 1"]),
+                f"pass@{n} (%)": list(mine["pass at all"]),
+                f"distinct answers of {n}": [_count(one) for one in mine["distinct"]],
+            }
+        )
+        title = f"{task}: {n} samples of a prompt ({mine['prompts'].max():d} prompts)"
+        return [of_frame(title, shown, (
+            f"pass@{n}: at least one of {n} samples is correct. Distinct answers: how many "
+            "different answers the samples of a prompt give, on average. A method that seeks modes "
+            f"may raise pass@1 and lower pass@{n} and the number of answers."
+        ))]  # fmt: skip
+
+    return _by_task(frame, table)
+
+
+def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
+    """break_even.break_even: what training costs, and when the context saved has paid for it."""
+
+    def table(task: str, rows: pd.DataFrame) -> list[Section]:
+        mine = rows.set_index("method").loc[look.ordered(marks, rows["method"])]
+        shown = pd.DataFrame(
+            {
+                "method": look.labels(marks, mine.index),
+                "training (TFLOP)": [_rounded(one / 1e12) for one in mine["training"]],
+                "queries to break even": [f"{one:,.0f}" for one in mine["queries"]],
+                "with a prefix cache": [f"{one:,.0f}" for one in mine["queries beside a cache"]],
+            }
+        )
+        first = mine.iloc[0]
+        return [of_frame(f"{task}: break-even", shown, (
+            f"The context has {first['context tokens']:,.0f} tokens, a prompt "
+            f"{first['prompt tokens']:,.0f}, a response {first['response tokens']:,.0f}. A query "
+            "without context saves reading it; with a prefix cache only attending to it is saved. "
+            "Counted in arithmetic (2 FLOPs a parameter and token forward, 6 in training), for one "
+            "training run: the sweep for the learning rate is left out, and so are memory and time."
+        ))]  # fmt: skip
+
+    return _by_task(frame, table)
+
+
+def _in_order(rows: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """Pairs by the places of their methods."""
+    place = {name: number for number, name in enumerate(marks)}
+    return rows.sort_values(
+        ["method", "other"], kind="stable", ignore_index=True, key=lambda names: names.map(place)
+    )
+
+
+def _pair_labels(rows: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """Pairs with both methods under their names for readers."""
+    return rows.assign(
+        **{name: [marks[one].label for one in rows[name]] for name in ("method", "other")}
+    )
+
+
+def _count(one: Interval) -> str:
+    """A mean number with its interval, as text."""
+    if one.low != one.low:
+        return f"{one.value:.2f}"
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _rounded(number: float) -> str:
+    """Two or three digits, without an exponent where it can be helped."""
+    if number >= 100:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 
 def _by_task(

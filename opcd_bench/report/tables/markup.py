@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -10,6 +11,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.layout import KEYS, Group, Runs, Section, Value, caption, sections
+from opcd_bench.report.tables.shown_methods import label
 
 LATEX = str.maketrans(
     {
@@ -19,10 +21,31 @@ LATEX = str.maketrans(
         "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "\n": " ",
     }
 )  # fmt: skip
+COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
+BOUNDS = re.compile(r" \[[^\[\]=]*, [^\[\]=]*\]$")
+"""An interval at the end of a text."""
 MARKDOWN = str.maketrans(
     {**{mark: f"\\{mark}" for mark in r"\`*_[]#|~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;",
      "\n": " "}
 )  # fmt: skip
+
+
+def labelled(section: Section) -> Section:
+    """The section with its methods under their names for readers."""
+    named = [name in ("method", "other") for name in section.columns]
+    groups = tuple(
+        group._replace(
+            rows=tuple(
+                tuple(
+                    label(value) if is_name and isinstance(value, str) else value
+                    for value, is_name in zip(row, named, strict=True)
+                )
+                for row in group.rows
+            )
+        )
+        for group in section.groups
+    )
+    return replace(section, groups=groups)
 
 
 # --- Markdown ---------------------------------------------------------------------------------
@@ -31,7 +54,7 @@ MARKDOWN = str.maketrans(
 def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as GitHub's Markdown: a heading and a table a section, then the caption.
 
-    ``others``: sections of rows that were not measured here, after the caption.
+    ``others``: further sections after the caption, as those of `plain_text.as_text`.
     """
     blocks = [section_markdown(section) for section in sections(table)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
@@ -40,6 +63,7 @@ def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
 def section_markdown(section: Section) -> str:
     """One section as GitHub's Markdown, without an end of line."""
+    section = labelled(section)
     lines = [f"### {section.title.translate(MARKDOWN)}", ""]
     if section.columns:
         lines.append(_line([name.translate(MARKDOWN) for name in section.columns]))
@@ -67,7 +91,7 @@ def _line(cells: Sequence[str]) -> str:
 def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table for a paper: a ``table*`` a section; needs the package booktabs.
 
-    ``others``: sections of rows that were not measured here.
+    ``others``: further sections, as those of `plain_text.as_text`.
     """
     measured = [section for section in sections(table) if section.columns]
     first, later = " ".join(caption(table)), "Numbers as in the table before."
@@ -78,6 +102,7 @@ def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
 
 def _latex(section: Section, words: str) -> str:
+    section = labelled(section)
     said = " ".join(filter(None, [f"{section.title}.", words, *section.notes]))
     count = len(section.columns)
     body = []
@@ -124,15 +149,9 @@ def _signed(numbers: str) -> str:
 # --- HTML -------------------------------------------------------------------------------------
 
 
-def as_html(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
-    """The headline table as HTML: a table a section, then the caption as paragraphs.
-
-    The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
-    class ``scroll``. ``others``: sections of rows that were not measured here.
-    """
-    words = "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
-    said = f'<div class="caption">\n{words}</div>\n'
-    return sections_html(sections(table)) + said + sections_html(others)
+def caption_html(table: pd.DataFrame) -> str:
+    """What the numbers of the headline table are, as paragraphs."""
+    return "".join(f"<p>{escape(sentence)}</p>\n" for sentence in caption(table))
 
 
 def unlinked(section: Section) -> Section:
@@ -148,17 +167,27 @@ def unlinked(section: Section) -> Section:
 
 
 def sections_html(shown: Sequence[Section]) -> str:
-    """Sections as HTML tables with caption and header cells, all text escaped."""
+    """Sections as HTML tables with caption and header cells, all text escaped.
+
+    The seeds of a row link to ``#run-<run id>``. Each table scrolls inside a box of its own, of
+    class ``scroll``; cells that a phone can do without have the class ``more``, those that a first
+    look can do without ``rest``.
+    """
     return "".join(map(_html, shown))
 
 
 def _html(section: Section) -> str:
+    section = labelled(section)
     title = escape(section.title)
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in section.notes)
     if not section.columns:
         return f'<p class="note"><strong>{title}</strong></p>\n{notes}'
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.columns)
-    bodies = "".join(_body(group, len(section.columns)) for group in section.groups)
+    marks = _classes(section.columns)
+    head = "".join(
+        f'<th scope="col"{mark}>{escape(name)}</th>'
+        for name, mark in zip(section.columns, marks, strict=True)
+    )
+    bodies = "".join(_body(group, marks) for group in section.groups)
     return (
         f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">\n<table>\n'
         f"<caption>{title}</caption>\n<thead>\n<tr>{head}</tr>\n</thead>\n{bodies}</table>\n</div>\n"
@@ -166,11 +195,31 @@ def _html(section: Section) -> str:
     )
 
 
-def _body(group: Group, columns: int) -> str:
-    label = f'<tr><th scope="rowgroup" colspan="{columns}">{escape(group.label)}</th></tr>\n'
+def _classes(columns: Sequence[str]) -> list[str]:
+    """Of each column the attribute of its cells: what a change stands beside is ``more``, costs."""
+    changed = {
+        name
+        for name in columns
+        for unit in ("", " (nats)")
+        if name.endswith(unit) and f"{name.removesuffix(unit)} change{unit}" in columns
+    }
+    more = changed | COSTS
+    rest = {name for name in columns if name.startswith("tokens to ")}
+    return [
+        ' class="rest"' if name in rest else ' class="more"' if name in more else ""
+        for name in columns
+    ]
+
+
+def _body(group: Group, marks: Sequence[str]) -> str:
+    count = len(marks)
+    label = f'<tr><th scope="rowgroup" colspan="{count}">{escape(group.label)}</th></tr>\n'
     rows = "".join(
         f'<tr><th scope="row">{_entry(row[0])}</th>'
-        + "".join(f"<td>{_entry(value)}</td>" for value in row[1:])
+        + "".join(
+            f"<td{mark}>{_entry(value)}</td>"
+            for value, mark in zip(row[1:], marks[1:], strict=True)
+        )
         + "</tr>\n"
         for row in group.rows
     )
@@ -187,4 +236,7 @@ def _entry(value: Value) -> str:
             for number, run in enumerate(value.names, 1)
         )
         return f"{value} <small>({links})</small>"
-    return escape(value)
+    bounds = BOUNDS.search(value)
+    if bounds is None:
+        return escape(value)
+    return f"{escape(value[: bounds.start()])} <small>{escape(bounds[0].strip())}</small>"

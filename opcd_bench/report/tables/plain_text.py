@@ -13,9 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from opcd_bench.printable import csv_text
+from opcd_bench.report.analysis import discrimination, groups
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import Interval
+from opcd_bench.report.tables import separation
 from opcd_bench.report.tables.layout import KEYS, Section, Value, caption, sections
 
 WIDTH = 160
@@ -24,14 +27,21 @@ NUMBER = re.compile(r"[-–]?[\d,]*\.?\d*")
 
 
 def headline_text(root: Path) -> str:
-    """The headline table of stored results, as text."""
-    return as_text(headline(load(root)))
+    """The headline table of stored results, as text, and which methods it tells apart."""
+    results = load(root)
+    table = headline(results)
+    pairs = discrimination.pairs(results)
+    apart = separation.sections(
+        discrimination.summary(results, pairs), groups.groups(results, pairs)
+    )
+    return as_text(table, apart)
 
 
 def as_text(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table for a terminal: gains, then retention, a block a task; and its caption.
 
-    ``others``: sections of rows that were not measured here (`of_frame`), after the caption.
+    ``others``: further sections after the caption: which methods are separated (`separation`),
+    and rows that were not measured here (`of_frame`).
     """
     if table.empty:
         return "no cell has run yet"
@@ -94,7 +104,8 @@ def _wrapped(sentence: str) -> str:
 def as_csv(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table as CSV: plain numbers, shares for accuracies, nothing for what is missing.
 
-    A column of intervals becomes three: ``<name>``, ``<name> low`` and ``<name> high``. Entries
+    A column of intervals becomes three: ``<name>``, ``<name> low`` and ``<name> high``; steps and
+    tokens that were not enough are ``inf``. Entries
     with several values are separated by spaces. Text that a spreadsheet would take for a formula
     has an apostrophe in front (`csv_text` says when; take it off to have the text). ``others`` stay
     out: rows that were not measured here have other columns, and a reader of the file would take
@@ -104,9 +115,9 @@ def as_csv(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     columns: list[list[str]] = []
     for name in table.columns:
         values = table[name].tolist()
-        if any(isinstance(value, Interval) for value in values):
+        if any(isinstance(value, Interval | Reached) for value in values):
             header += [csv_text(f"{name}{bound}") for bound in ("", " low", " high")]
-            whole = [v if isinstance(v, Interval) else MISSING for v in values]
+            whole = [v if isinstance(v, Interval | Reached) else MISSING for v in values]
             columns += [[_plain(v.value) for v in whole], [_plain(v.low) for v in whole]]
             columns += [[_plain(v.high) for v in whole]]
         else:

@@ -55,8 +55,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
     note = (
         "In %, on test. teacher with context: the in-context teacher before training. student "
         "without context: the students trained on it. (none): the student before training. "
-        f"tokens: generated in training, mean over seeds. Intervals: {statistics.METHOD}; they "
-        "hold for the seeds that ran."
+        f"tokens: generated in training, mean over seeds. Intervals: {statistics.METHOD}."
     )
     return [
         of_frame(

@@ -30,7 +30,7 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.runner import grid, prompt_record, suite_runner
+from opcd_bench.runner import context_record, grid, prompt_record, suite_runner
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.resources import Resources
@@ -215,6 +215,7 @@ class Round:
                 **planned.suite.model_dump(mode="json"),
                 **resources.models.weights(),
                 **prompts,
+                **context_record.record(planned.tasks, resources.models),
                 **self._floors(),
             }
         )

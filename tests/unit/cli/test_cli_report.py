@@ -29,7 +29,7 @@ REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "micro"
 @pytest.fixture
 def opcd(opcd, monkeypatch):
     """The same without drawing."""
-    monkeypatch.setattr(catalogue, "draw", lambda comparison: [])
+    monkeypatch.setattr(catalogue, "draw", lambda *of: [])
     return opcd
 
 

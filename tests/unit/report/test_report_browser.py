@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from opcd_bench.envs.task import Context, Contexts
+from opcd_bench.report.analysis import stored_samples
 from opcd_bench.report.page import browser
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.suite_dir import SuiteDir
@@ -60,6 +62,10 @@ def suite(tmp_path):
     return folder
 
 
+def shards(suite, contexts=None, methods=()):
+    return browser.shards(stored_samples.sample_sets(suite.path, contexts, methods))
+
+
 def parsed(data):
     """What a file hands to the page."""
     text = data.decode("ascii")
@@ -83,8 +89,8 @@ def shown(files, set_number, item, column):
         "answer": texts[record["answer"]] if record["answer"] >= 0 else None,
         "why": texts[record["why"]] if record["why"] >= 0 else None,
         "turns": [
-            ([(role, texts[text]) for role, text in one["messages"]], texts[one["reply"]],
-             one["finish"])
+            ([(role, "\n\n".join(texts[part] for part in parts))
+              for role, _, *parts in one["messages"]], texts[one["reply"]], one["finish"])
             for one in record["turns"]
         ],
     }  # fmt: skip
@@ -96,7 +102,7 @@ def test_the_same_example_stands_under_base_ceiling_and_every_run(suite):
     finished(suite, "good", [sample("a", "7!")], anchors=[base, told])
     finished(suite, "good", [sample("a", "8", "wrong")], rate=3e-3, anchors=[base, told])
     finished(suite, "bad", [sample("a", "", "unparsable", answer=None)], seed=1, anchors=[base])
-    files = browser.shards(suite.path)
+    files = shards(suite)
     (one,) = index(files)["sets"]
     assert [(c["reading"], c["method"], c["rate"], c["seed"]) for c in one["columns"]] == [
         ("base", "", 0.0, 0), ("ceiling", "", 0.0, 0), ("method", "bad", 1e-3, 1),
@@ -113,7 +119,7 @@ def test_the_same_example_stands_under_base_ceiling_and_every_run(suite):
 def test_every_outcome_has_a_letter_of_its_own(suite):
     kinds = ["correct", "wrong", "unparsable", "truncated", "failed", "skipped"]
     finished(suite, "good", [sample(kind, "x", kind) for kind in kinds])
-    found = index(browser.shards(suite.path))
+    found = index(shards(suite))
     assert found["sets"][0]["outcomes"] == ["cwutfs"]
     assert [found["letters"][letter] for letter in "cwutfs"] == kinds
 
@@ -121,14 +127,14 @@ def test_every_outcome_has_a_letter_of_its_own(suite):
 def test_what_a_column_lacks_is_a_gap_and_not_an_outcome(suite):
     finished(suite, "good", [sample("a", "x"), sample("b", "x")])
     finished(suite, "late", [sample("b", "x", "wrong")])
-    files = browser.shards(suite.path)
+    files = shards(suite)
     assert index(files)["sets"][0]["outcomes"] == ["cc", "-w"]
     assert shown(files, 0, 0, 1) is None
 
 
 def test_samples_of_one_example_are_items_of_their_own(suite):
     finished(suite, "good", [sample("a", "x"), sample("a", "y", "wrong", number=1)])
-    files = browser.shards(suite.path)
+    files = shards(suite)
     assert index(files)["sets"][0]["items"] == [["a", 0], ["a", 1]]
     assert shown(files, 0, 1, 0)["turns"][0][1] == "y"
     assert browser.count(files) == 2
@@ -137,7 +143,7 @@ def test_samples_of_one_example_are_items_of_their_own(suite):
 def test_a_game_keeps_every_turn_with_what_was_read(suite):
     turns = [turn("board 1", "right"), turn("board 2", "down", "length")]
     finished(suite, "good", [sample("a", "", turns=turns)])
-    assert shown(browser.shards(suite.path), 0, 0, 0)["turns"] == [
+    assert shown(shards(suite), 0, 0, 0)["turns"] == [
         ([("user", "board 1")], "right", "stop"), ([("user", "board 2")], "down", "length"),
     ]  # fmt: skip
 
@@ -145,7 +151,7 @@ def test_a_game_keeps_every_turn_with_what_was_read(suite):
 def test_a_sample_of_lm_eval_shows_its_prompt_and_which_instructions_were_followed(suite):
     base = anchor(suite, "base", "retention-keep", "base", [kept("p", [True, True])])
     finished(suite, "good", [sample("a", "x")], [kept("p", [True, False])], anchors=[base])
-    files = browser.shards(suite.path)
+    files = shards(suite)
     test, retention = index(files)["sets"]
     assert (test["measured"], test["split"]) == ("toy", "test")
     assert (retention["measured"], retention["split"]) == ("keep", "retention")
@@ -159,14 +165,14 @@ def test_runs_that_are_not_sealed_are_left_out(suite):
     finished(suite, "good", [sample("a", "x")])
     with begin(suite, "late") as run:
         run.samples("test", [sample("a", "y")])
-    (one,) = index(browser.shards(suite.path))["sets"]
+    (one,) = index(shards(suite))["sets"]
     assert [column["method"] for column in one["columns"]] == ["good"]
 
 
 def test_tasks_do_not_share_their_samples(suite):
     finished(suite, "good", [sample("a", "x")], [kept("p", [True, True])])
     finished(suite, "good", [sample("b", "x")], [kept("p", [False, True])], task="other")
-    stems = [one["stem"] for one in index(browser.shards(suite.path))["sets"]]
+    stems = [one["stem"] for one in index(shards(suite))["sets"]]
     assert stems == ["other-other", "other-keep", "toy-toy", "toy-keep"]
 
 
@@ -174,9 +180,9 @@ def test_items_are_split_into_files_of_25_and_equal_texts_are_stored_once(suite)
     rows = [sample(f"e{i:02d}", "the same reply") for i in range(60)]
     for seed in range(3):
         finished(suite, "good", rows, seed=seed)
-    files = browser.shards(suite.path)
-    shards = {name for name in files if name != "samples/index.js"}
-    assert shards == {f"samples/toy-toy-{n}.js" for n in range(3)}
+    files = shards(suite)
+    names = {name for name in files if name != "samples/index.js"}
+    assert names == {f"samples/toy-toy-{n}.js" for n in range(3)}
     assert files["samples/toy-toy-0.js"].count(b"the same reply") == 1
     last = parsed(files["samples/toy-toy-2.js"])
     assert len(last["items"]) == 10
@@ -185,7 +191,7 @@ def test_items_are_split_into_files_of_25_and_equal_texts_are_stored_once(suite)
 
 def test_a_reply_stays_the_text_that_it_was_and_cannot_leave_its_file(suite):
     finished(suite, "good", [sample("a", EVIL, answer=EVIL)])
-    files = browser.shards(suite.path)
+    files = shards(suite)
     assert shown(files, 0, 0, 0)["turns"][0][1] == EVIL
     data = files["samples/toy-toy-0.js"]
     assert data.isascii()
@@ -196,16 +202,77 @@ def test_anchors_of_several_seeds_are_columns_of_their_own(suite):
     anchors = [anchor(suite, "base", "toy", f"base-test-s{n}", [sample("a", f"r{n}")])
                for n in (0, 1)]  # fmt: skip
     finished(suite, "good", [sample("a", "x")], anchors=anchors)
-    (one,) = index(browser.shards(suite.path))["sets"]
+    (one,) = index(shards(suite))["sets"]
     assert [(c["reading"], c["seed"]) for c in one["columns"][:2]] == [("base", 0), ("base", 1)]
 
 
 def test_the_same_samples_give_the_same_bytes(suite):
     finished(suite, "good", [sample("a", "x"), sample("b", "y")], [kept("p", [True, True])])
-    assert browser.shards(suite.path) == browser.shards(suite.path)
+    assert shards(suite) == shards(suite)
 
 
 def test_a_suite_without_samples_has_an_index_of_nothing(suite):
-    files = browser.shards(suite.path)
+    files = shards(suite)
     assert index(files)["sets"] == []
     assert browser.count(files) == 0
+
+
+# --- with the context -------------------------------------------------------------------------
+
+
+def told(example, prompt, **more):
+    return {**sample(example, "seven", turns=[turn(prompt, "seven")]), "reading": "told", **more}
+
+
+def first_message(files, column, item=0):
+    """(role, parts, which part is the context) of what stands first under a column."""
+    shard = parsed(files["samples/toy-toy-0.js"])
+    record = shard["records"][shard["items"][item][column]]
+    role, at, *parts = record["turns"][0]["messages"][0]
+    return role, [shard["texts"][part] for part in parts], at
+
+
+@pytest.mark.parametrize(
+    ("placement", "wanted"),
+    [
+        ("system", ("system", ["The rule."], 0)),
+        ("user", ("user", ["The rule.", "You play.\n\nMove."], 0)),
+        ("inside", ("user", ["You play.", "The rule.", "Move."], 1)),
+    ],
+)
+def test_what_the_teacher_read_is_shown_with_the_context_where_it_stood(suite, placement, wanted):
+    rows = [told("a", "You play.\n\nMove.")]
+    anchored = anchor(suite, "ceiling", "toy", "ceiling-test-s0", rows)
+    finished(suite, "good", [sample("a", "7", turns=[turn("You play.\n\nMove.", "7")])],
+             anchors=[anchored])  # fmt: skip
+    contexts = {"toy": Contexts((Context("The rule.", placement),))}
+    files = shards(suite, contexts)
+    assert first_message(files, 0) == wanted
+    assert first_message(files, 1) == ("user", ["You play.\n\nMove."], -1)
+    assert first_message(shards(suite), 0) == ("user", ["You play.\n\nMove."], -1)
+
+
+def test_of_a_pool_each_example_is_shown_with_the_context_that_it_was_told(suite):
+    pool = Contexts((Context("One.", "user"), Context("Two.", "user")))
+    rows = [told(f"e{i}", f"ask {i}") for i in range(8)]
+    anchored = anchor(suite, "ceiling", "toy", "ceiling-test-s3", rows)
+    finished(suite, "good", [sample(f"e{i}", "x") for i in range(8)], anchors=[anchored])
+    files = shards(suite, {"toy": pool})
+    shown = [first_message(files, 0, item)[1][0] for item in range(8)]
+    assert shown == [pool.of("toy", 3, f"e{i}").text for i in range(8)]
+    assert set(shown) == {"One.", "Two."}
+
+
+def test_a_context_is_stored_once_a_file(suite):
+    rows = [told(f"e{i}", f"ask {i}") for i in range(8)]
+    anchored = anchor(suite, "ceiling", "toy", "ceiling-test-s0", rows)
+    finished(suite, "good", [sample(f"e{i}", "x") for i in range(8)], anchors=[anchored])
+    files = shards(suite, {"toy": Contexts((Context("A long rule.", "user"),))})
+    assert files["samples/toy-toy-0.js"].count(b"A long rule.") == 1
+
+
+def test_runs_stand_in_the_order_of_the_suite(suite):
+    for method in ("a", "b", "c"):
+        finished(suite, method, [sample("a", "x")])
+    (one,) = index(shards(suite, methods=["c", "a"]))["sets"]
+    assert [column["method"] for column in one["columns"]] == ["c", "a", "b"]

@@ -8,12 +8,13 @@ from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from report_comparison import NAMES, TASK, comparison, empty, interval
+from report_comparison import NAMES, TASK, comparison, empty, interval, separated
 
 from opcd_bench.report.analysis.curves import METRICS
 from opcd_bench.report.figures import (
@@ -28,27 +29,78 @@ from opcd_bench.report.figures import (
     plane,
     steps,
     style,
+    summary,
     tiles,
 )
 
+TWO = ("forward_kl", "opcd")
 MANY = tuple(f"method_with_a_long_name_{i:02d}" for i in range(12))
 KINDS = (
-    "frontier", "forgetting", "retention-steps", "curves-steps", "curves-tokens", "factorial",
-    "pairwise", "instructions",
+    "summary", "frontier", "forgetting", "retention-steps", "curves", "factorial", "pairwise",
+    "instructions",
 )  # fmt: skip
-SUFFIXES = {".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".png", ".csv"}
+SUFFIXES = {".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".pdf", ".png", ".csv"}
+GAPS = {TASK: 0.9}
+
+
+def draw(frames):
+    return catalogue.draw(frames, style.palette(NAMES), [TASK], GAPS)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return {one.kind: one for one in catalogue.draw(comparison())}
+    return {one.kind: one for one in draw(comparison())}
 
 
 # --- marks and numbers --------------------------------------------------------------------------
 
 
-def test_a_method_has_the_same_mark_whatever_the_order():
+def test_a_method_has_the_same_mark_whatever_the_order_and_stands_in_the_order_given():
     assert style.palette(["b", "a"]) == style.palette(("a", "b", "a"))
+    assert list(style.palette(["b", "a", "c"], controls={"b"})) == ["a", "c", "b"]
+
+
+def test_a_method_has_the_same_mark_whoever_stands_beside_it():
+    alone = style.palette(["opcd"])["opcd"]
+    assert style.palette(["forward_kl", "aaa", "opcd", "zzz"])["opcd"] == alone
+    mine = style.palette(["my_method"])["my_method"]
+    assert style.palette(["forward_kl", "my_method", "opcd"])["my_method"] == mine
+
+
+def test_the_marks_of_the_methods_that_ship_are_these_for_ever():
+    wanted = {
+        "sft_context": ("#1a1a1a", "s", "SFT"), "forward_kl": ("#0072b2", "o", "Forward KL"),
+        "forward_kl_on_policy": ("#3a9bdb", "^", "Forward KL (on-policy)"),
+        "reverse_kl_off_policy": ("#c48700", "v", "Reverse KL (off-policy)"),
+        "opcd": ("#b34700", "D", "OPCD"),
+        "opcd_stop_gradient": ("#00936c", "P", "OPCD (stop-gradient)"),
+        "jsd": ("#c8699f", "X", "Jensen–Shannon"),
+    }  # fmt: skip
+    marks = style.palette(wanted)
+    assert {name: marks[name][:3] for name in marks} == wanted
+
+
+def test_every_method_that_ships_has_a_name_for_readers_and_a_mark_of_its_own():
+    files = (Path(__file__).parents[3] / "baselines").glob("[!_]*.py")
+    names = sorted(file.stem for file in files)
+    marks = style.palette(names)
+    assert len(names) > 15
+    assert all(mark.label != name for name, mark in marks.items())
+    assert len({mark.label for mark in marks.values()}) == len(names)
+    assert len({mark[:2] for mark in marks.values()}) == len(names)
+    controls = {name for name, mark in marks.items() if mark.control}
+    assert controls == {name for name in names if name.startswith("control_")}
+
+
+def test_a_control_is_grey_and_dashed_also_where_it_does_not_ship():
+    mine = style.palette(["mine", "opcd"], controls={"mine"})["mine"]
+    assert (mine.colour, mine.line, mine.label) == (style.MUTED, "--", "mine")
+
+
+def test_a_method_with_parameters_keeps_its_name_and_has_a_mark_of_its_own():
+    marks = style.palette(["opcd", "opcd[k=4]"])
+    assert marks["opcd[k=4]"].label == "OPCD [k=4]"
+    assert marks["opcd[k=4]"][:2] != marks["opcd"][:2]
 
 
 def test_no_two_of_many_methods_share_colour_and_marker():
@@ -191,7 +243,7 @@ def test_curves_are_of_the_compared_rates_with_their_means_first():
 
 
 def test_the_kinds_of_divergence_are_named_below_the_curves(drawn):
-    assert "opcd opcd kind" in drawn["curves-steps"].caption
+    assert "OPCD opcd kind" in drawn["curves"].caption
 
 
 def test_effects_keep_their_place_over_the_panels():
@@ -218,12 +270,28 @@ def test_the_matrix_is_row_minus_column_both_ways_round():
     assert len(flat) == 3 * 6
 
 
-def test_only_differences_that_survive_the_correction_are_bold(drawn):
+def test_only_differences_that_survive_the_correction_are_painted(drawn):
     part = drawn["pairwise"].data
     part = part[part["measured"] == "test"].set_index(["row", "column"])
-    assert pairwise.tile_of(part, "forward_kl", "sft_context", 1).bold
-    assert not pairwise.tile_of(part, "forward_kl", "opcd", 1).bold
-    assert "forward_kl minus sft_context on test: −20.0." in drawn["pairwise"].alt
+    assert pairwise.tile_of(part, "forward_kl", "sft_context", 1).sure
+    assert not pairwise.tile_of(part, "forward_kl", "opcd", 1).sure
+    assert "Forward KL minus SFT on test: −20.0." in drawn["pairwise"].alt
+
+
+@pytest.mark.parametrize(
+    ("change", "n", "painted"),
+    [((-0.3, -0.4, -0.2), 30, True), ((-0.3, -0.4, -0.2), 29, False),
+     ((-0.3, -0.7, 0.1), 200, False), ((-0.3, np.nan, np.nan), 200, False)],
+    ids=["many", "few", "unsure", "no interval"],
+)  # fmt: skip
+def test_an_effect_on_few_prompts_is_not_painted_as_a_finding(change, n, painted):
+    row = pd.Series(dict(zip(("change", "change_low", "change_high"), change, strict=True), n=n))
+    tile = instructions.tile_of(row)
+    assert (tile.sure, tile.text) == (painted, "−30")
+    panel = Figure().subplots()
+    tiles.draw_tiles(panel, {(0, 0): tile}, ["a"], ["b"], 0.5)
+    ground = matplotlib.colors.to_hex(panel.patches[0].get_facecolor())
+    assert (ground != style.LEVEL) == painted
 
 
 def test_the_most_forgotten_instruction_stands_first():
@@ -254,9 +322,12 @@ def test_one_seed_says_one_seed():
 
 
 def figure_of(kind, names=NAMES, kept=("keep", "obey"), *, narrow=False):
-    """The figure itself, as `figures.draw` would make it."""
+    """The figure itself, as `catalogue.draw` would make it."""
     frames, marks = comparison(names, kept), style.palette(names)
     with style.style():
+        if kind == "summary":
+            flat = summary.data(frames.groups, GAPS, marks, [TASK])
+            return summary._draw(flat, marks, narrow=narrow)
         if kind == "frontier":
             flat = frontier.data(frames.frontier, frames.areas, TASK)
             return frontier._draw(flat, marks, narrow=narrow)
@@ -266,26 +337,26 @@ def figure_of(kind, names=NAMES, kept=("keep", "obey"), *, narrow=False):
         if kind == "retention-steps":
             flat = steps.data(frames.by_step, TASK)
             return steps._draw(flat, marks, narrow=narrow)
-        if kind.startswith("curves"):
+        if kind == "curves":
             flat = curves.data(frames.curves, TASK)
-            shown, against = list(dict.fromkeys(flat["metric"])), kind.removeprefix("curves-")
-            return curves._draw(flat, shown, against, marks, narrow=narrow)
+            return curves._draw(flat, list(dict.fromkeys(flat["metric"])), marks, narrow=narrow)
         if kind == "factorial":
             flat = factorial.data(frames.effects, TASK)
-            return factorial._draw(flat, narrow=narrow)
+            named = {text: text for text in flat["methods"]}
+            return factorial._draw(flat, named, narrow=narrow)
         if kind == "pairwise":
             flat = pairwise.data(frames.matrix, TASK)
-            return pairwise._draw(flat, narrow=narrow)
+            return pairwise._draw(flat, marks, narrow=narrow)
         flat = instructions.data(frames.instructions, TASK)
-        return instructions._draw(flat, narrow=narrow)
+        return instructions._draw(flat, marks, narrow=narrow)
 
 
 def test_the_frontier_draws_every_point_and_a_stepped_line_of_each_method():
-    figure = figure_of("frontier", ("a", "b"))
+    figure = figure_of("frontier", TWO)
     assert [panel.get_title(loc="left") for panel in figure.axes] == [
         "keep", "keep, close up", "obey", "obey, close up",
     ]  # fmt: skip
-    colour = style.palette(("a", "b"))["b"].colour
+    colour = style.palette(TWO)["opcd"].colour
     lines = [line for line in figure.axes[0].lines if line.get_color() == colour]
     every = next(line for line in lines if line.get_alpha() == 0.4)
     assert sorted(every.get_xdata()) == pytest.approx([0.35, 0.35, 0.6, 0.6])
@@ -296,8 +367,8 @@ def test_the_frontier_draws_every_point_and_a_stepped_line_of_each_method():
 
 
 def test_the_forgetting_plot_draws_both_intervals_of_each_method():
-    figure = figure_of("forgetting", ("a", "b"))
-    colour = style.palette(("a", "b"))["b"].colour
+    figure = figure_of("forgetting", TWO)
+    colour = style.palette(TWO)["opcd"].colour
     bars = [
         (*line.get_xdata(), *line.get_ydata())
         for line in figure.axes[0].lines
@@ -365,7 +436,7 @@ def test_titles_of_the_curves_overlap_no_other_panel(narrow):
     flat = curves.data(comparison(metrics=METRICS).curves, TASK)
     marks = style.palette(NAMES)
     with style.style():
-        figure = curves._draw(flat, list(METRICS), "steps", marks, narrow=narrow)
+        figure = curves._draw(flat, list(METRICS), marks, narrow=narrow)
         figure.draw_without_rendering()
         titles = [panel._left_title.get_window_extent() for panel in figure.axes]
         for a, b in combinations(titles, 2):
@@ -393,7 +464,8 @@ def test_labels_of_effects_do_not_overlap(narrow):
     effects = comparison().effects
     effects = effects.assign(methods=[MANY[:4]] * len(effects))
     with style.style():
-        figure = factorial._draw(factorial.data(effects, TASK), narrow=narrow)
+        flat = factorial.data(effects, TASK)
+        figure = factorial._draw(flat, {text: text for text in flat["methods"]}, narrow=narrow)
         figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) == 6
@@ -406,14 +478,59 @@ def test_figures_have_the_width_of_a_page_or_of_a_column(drawn):
     assert all(one.wide[0] <= 662 for one in drawn.values())
 
 
+# --- the summary --------------------------------------------------------------------------------
+
+
+def test_the_summary_has_a_panel_a_measure_and_a_line_a_method_in_the_order_of_the_marks():
+    marks = style.palette(("sft_context", "opcd", "control_null"), {"control_null"})
+    fields = separated(("control_null", "opcd", "sft_context"), controls=("control_null",))
+    flat = summary.data(fields["groups"], GAPS, marks, [TASK])
+    with style.style():
+        figure = summary._draw(flat, marks, narrow=False)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == [
+        "gain on test", "efficiency", "keep", "obey",
+    ]  # fmt: skip
+    first = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert first == ["SFT", "OPCD", "", "Null control"]
+    point = next(x for x in figure.axes[0].lines if x.get_color() == marks["opcd"].colour)
+    assert sorted(point.get_xdata()) == pytest.approx([0.18, 0.22])
+
+
+def test_letters_stand_only_where_they_tell_methods_apart():
+    names = ("a", "b")
+    marks = style.palette(names)
+    flat = summary.data(separated(names)["groups"], GAPS, marks, [TASK])
+    with style.style():
+        figure = summary._draw(flat, marks, narrow=False)
+    said = [[text.get_text() for text in panel.texts] for panel in figure.axes]
+    assert said == [["b", "a"], ["", ""], ["", ""], ["", ""]]
+
+
+def test_the_summary_marks_where_the_in_context_teacher_stands(drawn):
+    data = drawn["summary"].data
+    assert set(data.loc[data["kind"] == "gain", "gap"]) == {0.9}
+    assert data.loc[data["kind"] != "gain", "gap"].isna().all()
+    assert "SFT +30.0 (a)" in drawn["summary"].alt
+
+
+def test_measures_in_nats_have_an_axis_in_nats():
+    names = ("a", "b")
+    groups = separated(names, ("drift",))["groups"]
+    groups = groups.assign(unit=["nats" if m == "drift" else "share" for m in groups["measured"]])
+    marks = style.palette(names)
+    with style.style():
+        figure = summary._draw(summary.data(groups, {}, marks, [TASK]), marks, narrow=True)
+    assert figure.axes[2].get_xlabel() == "change (nats)"
+
+
 # --- files --------------------------------------------------------------------------------------
 
 
 def test_every_figure_has_all_its_files(drawn):
     assert tuple(drawn) == KINDS
     names = [one.name for one in drawn.values()]
-    assert names == ["frontier-toy", "forgetting-toy", "retention-steps-toy", "curves-toy-steps",
-                     "curves-toy-tokens", "factorial-toy", "pairwise-toy",
+    assert names == ["summary", "frontier-toy", "forgetting-toy", "retention-steps-toy",
+                     "curves-toy", "factorial-toy", "pairwise-toy",
                      "instructions-toy"]  # fmt: skip
     rendered = catalogue.render_all(list(drawn.values()))
     assert set(rendered) == {f"figures/{name}{suffix}" for name in names for suffix in SUFFIXES}
@@ -430,18 +547,14 @@ def test_the_csv_is_the_data_drawn(drawn):
 
 def test_the_same_data_give_the_same_bytes(drawn):
     frames = comparison()
-    again = frontier.drawn(
-        frames.frontier, frames.areas, TASK, style.palette(catalogue.methods_of(frames))
-    )
+    again = frontier.drawn(frames.frontier, frames.areas, TASK, style.palette(NAMES))
     assert again.files == drawn["frontier"].files
 
 
 def test_a_matplotlibrc_changes_nothing(drawn):
-    import matplotlib
-
     frames = comparison()
     with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "none"}):
-        again = factorial.drawn(frames.effects, TASK)
+        again = factorial.drawn(frames.effects, TASK, style.palette(NAMES))
     assert again.files == drawn["factorial"].files
 
 
@@ -469,20 +582,21 @@ def test_a_colour_without_a_dark_one_is_an_error():
 
 
 def test_nothing_to_draw_gives_no_figure():
-    assert catalogue.draw(empty()) == []
+    assert draw(empty()) == []
 
 
 def test_a_task_gets_only_the_figures_that_it_has_data_for():
     full, none = comparison(), empty()
     only = type(full)(**{**vars(none), "matrix": full.matrix})
-    assert [one.kind for one in catalogue.draw(only)] == ["pairwise"]
+    assert [one.kind for one in draw(only)] == ["pairwise"]
 
 
 def test_drawing_leaves_pyplot_alone(tmp_path):
     code = (
         "import sys; from report_comparison import comparison\n"
-        "from opcd_bench.report.figures import factorial\n"
-        "factorial.drawn(comparison().effects, 'toy')\n"
+        "from opcd_bench.report.figures import factorial, style\n"
+        "marks = style.palette(['opcd', 'forward_kl', 'sft_context'])\n"
+        "factorial.drawn(comparison().effects, 'toy', marks)\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
     here = str(Path(__file__).parents[2])
@@ -494,8 +608,6 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
 
 
 def test_control_codes_in_names_reach_no_drawing():
-    import matplotlib
-
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure = Figure()
         figure.text(0.5, 0.5, "a\x1b[2Jb\u202e", gid="x\x07y")

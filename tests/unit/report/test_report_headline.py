@@ -15,11 +15,16 @@ from report_store import (
     finished,
     sample_rows,
 )
+from scipy import stats
 
-from opcd_bench.report.analysis.headline import detectable, headline, points
+from opcd_bench.report.analysis.detectable import detectable
+from opcd_bench.report.analysis.headline import headline, points
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables.layout import sections
 from opcd_bench.store.suite_dir import SuiteDir
+
+T_OF_FOUR = stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)
+"""Standard errors that four examples must differ by to be found: 3.1824 + 0.9785."""
 
 
 @pytest.fixture
@@ -137,8 +142,8 @@ def test_retention_has_a_smallest_difference_of_its_own(suite):
     finished(suite, cell("good"), GOOD, RETAINED)
     finished(suite, cell("also"), GOOD, {**RETAINED, "r0": 0.0, "r2": 1.0})
     results = load(suite.path)
-    expected = 2.801585 * math.sqrt(2 / 3) / 2
-    assert detectable(results, "toy", 1e-3, "good", "keep") == pytest.approx(expected, rel=1e-5)
+    expected = T_OF_FOUR * math.sqrt(2 / 3) / 2
+    assert detectable(results, ("toy", "good", 1e-3), "keep") == pytest.approx(expected, rel=1e-5)
     table = headline(results).set_index(["method", "learning_rate"])
     assert table.loc[("also", 1e-3), "mde keep"] == pytest.approx(expected, rel=1e-5)
     assert table.loc[("also", 1e-3), "mde"] == 0.0

@@ -10,10 +10,19 @@ import pandas as pd
 import pytest
 from report_comparison import NAMES, TASK, comparison, empty, interval
 
-from opcd_bench.report.figures import catalogue
+from opcd_bench.envs.task import Context, Contexts
+from opcd_bench.report.analysis import break_even, several_samples
+from opcd_bench.report.analysis.contexts import StoredContexts
+from opcd_bench.report.figures import catalogue, style
 from opcd_bench.report.page import page, tables
+from opcd_bench.report.page.page_context import PageContext
+from opcd_bench.report.page.sections import sections
+from opcd_bench.report.page.verdict import Verdict
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+MARKS = style.palette(NAMES)
+NOTHING = {"several": pd.DataFrame(columns=several_samples.COLUMNS),
+           "break_even": pd.DataFrame(columns=break_even.COLUMNS)}  # fmt: skip
 VOID = {"meta", "link", "img", "source", "input", "br", "hr"}
 
 
@@ -68,10 +77,14 @@ def context(**changes):
         *((f"toy--{name}--s0", name, "done", "") for name in NAMES),
         ("toy--cold--s0", "cold", "failed", "the reactor is cold"),
     )
-    made = page.PageContext(
+    made = PageContext(
         name="toys",
         summary="Two toys.",
         command="opcd-bench report results/toys",
+        marks=MARKS,
+        tasks=[TASK],
+        verdicts=[Verdict(TASK, "OPCD gains more than SFT.")],
+        **NOTHING,
         headline='<div class="scroll" role="region" aria-label="toy" tabindex="0"><table>'
         '<tr><th scope="row">opcd</th><td><a href="#run-toy--opcd--s0">1</a></td></tr>'
         "</table></div>",
@@ -94,7 +107,7 @@ def context(**changes):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return catalogue.draw(comparison())
+    return catalogue.draw(comparison(), MARKS, [TASK], {TASK: 0.9})
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +116,45 @@ def whole(drawn):
 
 
 def test_sections_stand_in_the_order_of_the_comparison(whole):
-    sections = [attributes["id"] for attributes in whole.all("section")]
-    assert sections == ["headline", "frontier", "forgetting", "curves", "factorial", "pairwise",
-                        "instructions", "samples", "provenance"]  # fmt: skip
+    found = [attributes["id"] for attributes in whole.all("section")]
+    assert found == ["verdict", "headline", "frontier", "samples", "forgetting", "curves",
+                     "factorial", "pairwise", "instructions", "provenance"]  # fmt: skip
     links = [attributes["href"] for attributes in whole.all("a")]
-    assert links[1:10] == [f"#{section}" for section in sections]
+    assert links[1:11] == [f"#{section}" for section in found]
+
+
+def test_the_answer_stands_first_and_details_are_folded(whole, drawn):
+    made = sections(context(drawn=drawn))
+    assert [one.id for one in made if not one.folded] == ["verdict", "headline", "frontier"]
+    text = whole.text
+    assert text.index("OPCD gains more than SFT.") < text.index("Comparison", 200)
+    figures = [one["id"] for one in whole.all("figure")]
+    assert figures[0] == "figure-summary"
+    parts = [one for one in whole.all("details") if one.get("class") == "part"]
+    assert len(parts) == sum(one.folded for one in made)
+    assert not any("open" in one for one in parts)
 
 
 def test_published_and_external_rows_get_sections_of_their_own():
-    made = page.sections(context(published="<p>theirs</p>", external="<p>others</p>"))
-    assert [one.id for one in made][-4:] == ["published", "external", "samples", "provenance"]
+    made = sections(context(published="<p>theirs</p>", external="<p>others</p>"))
+    assert [one.id for one in made][-3:] == ["published", "external", "provenance"]
+
+
+def test_the_contexts_stand_on_the_page_word_for_word():
+    pool = (Context(f"Rule one.\n\n{EVIL}", "user"), Context("Rule two."))
+    told = {
+        TASK: StoredContexts(Contexts(pool), 20.0, 7.0),
+        "other": StoredContexts(Contexts(pool[1:]), 20.0, 1234.4),
+    }
+    found = Page(page.render(context(contexts=told, tasks=[TASK, "other"])))
+    assert "Rule one." in found.text and EVIL in found.text
+    assert len(found.all("script")) == 2
+    assert "toy: at the head of the user message (hash" in found.text
+    assert "other: in a system message, 1,234 tokens (hash" in found.text
+
+
+def test_a_suite_without_stored_contexts_has_no_section_of_them():
+    assert "context" not in [one.id for one in sections(context())]
 
 
 def test_every_link_within_the_page_has_its_target_and_no_id_is_there_twice(whole):
@@ -127,6 +169,7 @@ def test_every_file_that_is_linked_is_rendered(whole, drawn):
     sources = [one["srcset"] for one in whole.all("source")] + [i["src"] for i in whole.all("img")]
     links = [one["href"] for one in whole.all("a") if not one["href"].startswith("#")]
     assert len(sources) == 4 * len(drawn)
+    assert {f"figures/{one.name}.pdf" for one in drawn} <= set(links)
     assert {*sources, *links} <= there
 
 
@@ -143,7 +186,7 @@ def test_each_figure_has_its_words_for_those_who_do_not_see_it(whole, drawn):
 
 
 def test_a_section_without_anything_to_show_is_left_out():
-    made = page.sections(context(comparison=empty(), sample_count=0))
+    made = sections(context(comparison=empty(), sample_count=0, verdicts=()))
     assert [one.id for one in made] == ["headline", "provenance"]
 
 
@@ -151,16 +194,18 @@ def test_a_page_of_nothing_is_still_a_page():
     nothing = context(
         comparison=empty(), headline="", cells=cells(), protocols=pd.DataFrame(),
         missing=pd.DataFrame(columns=["task", "learning_rate", "method", "state"]),
-        sample_count=0, downloads={}, notes=(), summary="",
+        sample_count=0, downloads={}, notes=(), summary="", verdicts=(), marks={}, tasks=(),
     )  # fmt: skip
     assert "No cell of the suite is missing." in Page(page.render(nothing)).text
 
 
 def test_names_reasons_and_replies_stay_text(drawn):
-    evil = [replace(one, caption=EVIL, alt=EVIL, task=EVIL) for one in drawn]
+    evil = [replace(one, caption=EVIL, alt=EVIL, task=one.task and EVIL) for one in drawn]
     frames = comparison(("a", EVIL), task=EVIL)
     made = context(
-        name=EVIL, summary=EVIL, command=EVIL, notes=[EVIL], drawn=evil, comparison=frames,
+        marks=style.palette(("a", EVIL)), tasks=[EVIL], verdicts=[Verdict(EVIL, EVIL)],
+        name=EVIL, summary=EVIL, command=EVIL, notes=[EVIL], drawn=evil,
+        comparison=frames,
         cells=cells((EVIL, EVIL, "failed", EVIL)), downloads={EVIL: EVIL},
         protocols=pd.DataFrame(
             [{"task": EVIL, "measured": EVIL, "split": EVIL, "protocol_hash": EVIL}]
@@ -186,8 +231,11 @@ def test_the_scripts_write_no_markup(name):
 
 def test_the_rates_where_methods_are_compared_are_told_to_the_browser(whole):
     text = page.render(context()).decode()
-    found = re.search(r'<script type="application/json" id="stands">(.*?)</script>', text)
-    assert json.loads(found.group(1)) == {TASK: dict.fromkeys(NAMES, 1e-3)}
+    found = re.search(r'<script type="application/json" id="told">(.*?)</script>', text)
+    assert json.loads(found.group(1)) == {
+        "stands": {TASK: dict.fromkeys(NAMES, 1e-3)},
+        "labels": {"opcd": "OPCD", "forward_kl": "Forward KL", "sft_context": "SFT"},
+    }
 
 
 def test_what_is_missing_is_said_once_a_reason(whole):
@@ -215,33 +263,35 @@ def only(by_task):
 
 
 def test_areas_stand_beside_their_bias():
-    (table,) = only(tables.areas(comparison().areas))
+    (table,) = only(tables.areas(comparison().areas, MARKS))
     assert table.columns == (
         "method", "keep: hypervolume (%)", "keep: bias", "obey: hypervolume (%)", "obey: bias",
     )  # fmt: skip
-    assert table.groups[0].rows[0][:3] == ("forward_kl", interval(0.8), "1.0")
+    assert [row[0] for row in table.groups[0].rows] == ["OPCD", "Forward KL", "SFT"]
+    assert table.groups[0].rows[0][:3] == ("OPCD", interval(0.8), "1.0")
     assert "Learning rates that all methods finished: 0.001." in table.notes[0]
 
 
 def test_a_method_without_an_area_has_an_empty_place():
     frame = comparison().areas
     frame = frame[~((frame["method"] == "opcd") & (frame["measured"] == "obey"))]
-    (table,) = only(tables.areas(frame))
-    assert table.groups[0].rows[1] == ("opcd", interval(0.8), "1.0", "", "")
+    (table,) = only(tables.areas(frame, MARKS))
+    assert table.groups[0].rows[0] == ("OPCD", interval(0.8), "1.0", "", "")
 
 
 def test_area_differences_stand_pair_by_pair():
-    (table,) = only(tables.differences(comparison().area_differences))
-    assert table.groups[0].rows[0] == (
-        "forward_kl", "opcd", interval(-0.1), interval(-0.1),
-    )  # fmt: skip
+    (table,) = only(tables.differences(comparison().area_differences, MARKS))
+    assert [row[:2] for row in table.groups[0].rows] == [
+        ("OPCD", "SFT"), ("Forward KL", "OPCD"), ("Forward KL", "SFT"),
+    ]  # fmt: skip
+    assert table.groups[0].rows[1][2:] == (interval(-0.1), interval(-0.1))
 
 
 def test_effects_stand_over_all_measures_with_their_note():
-    (table,) = only(tables.effects(comparison().effects))
+    (table,) = only(tables.effects(comparison().effects, MARKS))
     assert table.columns[3:] == ("test (points)", "keep (points)", "obey (points)")
     assert table.groups[0].rows[0][:4] == (
-        "rollout policy", "student − in-context teacher", "forward_kl, opcd", interval(0.04),
+        "rollout policy", "student − in-context teacher", "Forward KL, OPCD", interval(0.04),
     )  # fmt: skip
     assert table.notes == ("Note: mind the gap.",)
 
@@ -249,15 +299,38 @@ def test_effects_stand_over_all_measures_with_their_note():
 def test_pairs_have_a_table_a_measure_and_no_p_of_zero():
     frame = comparison().matrix
     frame = frame.assign(p=1e-5)
-    shown = only(tables.pairs(frame))
+    shown = only(tables.pairs(frame, MARKS))
     assert [table.title for table in shown] == [
         f"toy, {name}: method minus other" for name in ("test", "keep", "obey")
     ]
     assert shown[0].groups[0].rows[0][3:5] == ("<0.001", "0.500")
 
 
+def test_several_samples_stand_with_base_and_teacher_first():
+    frame = pd.DataFrame(
+        [(TASK, name, 8, interval(0.5), interval(0.9), interval(3.0, 0.25), 40, 2)
+         for name in ("ceiling", "sft_context", "opcd", "base")],
+        columns=several_samples.COLUMNS,
+    )  # fmt: skip
+    (table,) = only(tables.several(frame, MARKS))
+    assert table.title == "toy: 8 samples of a prompt (40 prompts)"
+    assert table.columns == ("method", "pass@1 (%)", "pass@8 (%)", "distinct answers of 8")
+    assert [row[0] for row in table.groups[0].rows] == ["base", "in-context teacher", "OPCD", "SFT"]
+    assert table.groups[0].rows[0][1:] == (interval(0.5), interval(0.9), "3.00 [2.75, 3.25]")
+
+
+def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
+    frame = pd.DataFrame(
+        [(TASK, "opcd", 1e-3, (0, 1), 500.0, 60.0, 80.0, 2e15, 1e12, 2e10, 2000.4, 1e5)],
+        columns=break_even.COLUMNS,
+    )
+    (table,) = only(tables.break_even(frame, MARKS))
+    assert table.groups[0].rows == (("OPCD", "2,000", "2,000", "100,000"),)
+    assert "The context has 500 tokens" in table.notes[0]
+
+
 def test_instruction_types_have_a_column_a_method():
-    (table,) = only(tables.instructions(comparison().instructions))
+    (table,) = only(tables.instructions(comparison().instructions, MARKS))
     assert table.columns[:3] == ("instruction", "prompts", "before (%)")
     assert table.groups[0].rows[0][:4] == ("keywords:existence", "12", "75.0", interval(-0.3))
 

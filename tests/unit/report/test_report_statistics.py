@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis import significance, statistics
 
 
 def samples(scores, *, first: int = 0, seed: int = 0) -> pd.DataFrame:
@@ -53,12 +53,13 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     assert 930 <= hits <= 970
 
 
-def test_seeds_of_one_example_are_no_further_evidence():
-    """Clustering: three copies of every score leave the interval as it was."""
+def test_seeds_that_score_alike_are_no_further_evidence():
+    """Three copies of every score have the interval of one: t over 40 examples."""
     scores = bernoulli(0.5, 40, 0)
-    one = samples(scores)
     three = pd.concat([samples(scores, seed=s) for s in range(3)])
-    assert statistics.mean(three) == statistics.mean(one)
+    found, half = statistics.mean(three), stats.t.ppf(0.975, 39) * stats.sem(scores)
+    assert (found.low, found.high) == pytest.approx((scores.mean() - half, scores.mean() + half))
+    assert found.n == 40
 
 
 def test_pairing_takes_out_what_both_methods_share():
@@ -117,10 +118,10 @@ def test_a_gap_that_some_resamples_do_not_have_bounds_nothing():
 
 
 def test_the_detectable_effect_is_the_closed_form():
-    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so 2.8016 * 0.1 / 10."""
+    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so (1.9842 + 0.8453) / 100."""
     a = samples([1.0] + [0.0] * 99)
     b = samples([0.0] * 100)
-    assert statistics.minimum_detectable_effect(a, b) == pytest.approx(0.028016, abs=1e-6)
+    assert significance.minimum_detectable_effect(a, b) == pytest.approx(0.028295, abs=1e-6)
 
 
 def test_the_detectable_effect_is_found_about_as_often_as_it_says():
@@ -129,7 +130,7 @@ def test_the_detectable_effect_is_found_about_as_often_as_it_says():
     sd = 0.5
     d = draw.standard_normal(n)
     d = (d - d.mean()) / d.std(ddof=1) * sd
-    effect = statistics.minimum_detectable_effect(samples(d), samples(np.zeros(n)))
+    effect = significance.minimum_detectable_effect(samples(d), samples(np.zeros(n)))
     drawn = effect + sd * draw.standard_normal((1000, n))
     z = drawn.mean(1) / (drawn.std(1, ddof=1) / math.sqrt(n))
     assert 0.76 <= (np.abs(z) > 1.96).mean() <= 0.84
@@ -138,7 +139,7 @@ def test_the_detectable_effect_is_found_about_as_often_as_it_says():
 def test_one_example_has_a_value_and_no_interval():
     found = statistics.mean(samples([1.0]))
     assert found.value == 1.0 and math.isnan(found.low) and found.points() == "100.0"
-    assert math.isnan(statistics.minimum_detectable_effect(samples([1.0]), samples([0.0])))
+    assert math.isnan(significance.minimum_detectable_effect(samples([1.0]), samples([0.0])))
 
 
 def test_no_example_has_no_value():
@@ -151,10 +152,46 @@ def test_no_example_has_no_value():
         assert math.isnan(found.value) and found.n == 0 and found.points() == "–"
 
 
-def test_examples_that_are_all_alike_give_no_interval_of_width_zero():
+def test_all_right_and_all_wrong_have_wilson_s_interval():
+    """Wilson 1927: 20 of 20 are at least 20 / (20 + 1.96²) = 83.9 %."""
     found = statistics.mean(samples([1.0] * 20))
-    assert found.value == 1.0 and math.isnan(found.low)
-    assert found.points() == "100.0"
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(20 / (20 + 1.959964**2))
+    assert statistics.mean(samples([0.0] * 20)).high == pytest.approx(1 - found.low)
+    assert found.points() == "100.0 [83.9, 100.0]"
+
+
+def test_one_wrong_of_many_is_no_surer_than_none():
+    """499 of 500 by resampling would be above 99.4 %, which is more than 500 of 500 can say."""
+    all_right = statistics.mean(samples([1.0] * 500))
+    but_one = statistics.mean(samples([1.0] * 499 + [0.0]))
+    assert but_one.low < all_right.low < 0.993
+    assert statistics.mean(samples([0.5] * 20)).points() == "50.0"
+
+
+def test_a_measure_in_nats_has_no_bounds_of_shares():
+    found = statistics.mean(samples([0.0] * 20), shares=False)
+    assert found.value == 0 and math.isnan(found.low)
+    assert math.isnan(
+        statistics.difference(samples([2.0] * 9), samples([2.0] * 9), shares=False).low
+    )
+    assert statistics.mean(samples([7.0, 9.0]), shares=False).high > 1
+
+
+def test_methods_that_never_differ_have_the_exact_bound_of_what_may():
+    """Clopper and Pearson: none of 100 differ, so at most 1 - 0.025 ** (1 / 100) = 3.6 % do."""
+    found = statistics.difference(samples([1.0] * 100), samples([1.0] * 100))
+    assert (found.low, found.high) == pytest.approx((-0.036217, 0.036217), abs=1e-5)
+    whole = statistics.difference(samples([1.0] * 100), samples([0.0] * 100))
+    assert (whole.low, whole.high) == pytest.approx((1 - 0.036217, 1.0), abs=1e-5)
+
+
+def test_a_method_that_is_the_ceiling_everywhere_closes_the_gap_within_that_bound():
+    base, ceiling = samples([0.0] * 50 + [1.0] * 50), samples([1.0] * 100)
+    found = statistics.gap_closed(ceiling, base, ceiling)
+    assert found.value == 1.0
+    assert (found.low, found.high) == pytest.approx((1 - 2 * 0.036217, 1 + 2 * 0.036217), abs=1e-4)
+    assert statistics.gap_closed(base, base, ceiling).low == pytest.approx(-2 * 0.036217, abs=1e-4)
 
 
 def test_points_are_percent_with_their_interval():
@@ -182,7 +219,7 @@ def test_only_seeds_that_both_ran_are_compared():
 def test_runs_without_a_common_seed_have_no_difference():
     a, b = seeds([1.0, 0.0]), seeds(None, [1.0, 0.0])
     assert statistics.difference(a, b).n == 0
-    assert math.isnan(statistics.permutation_p(a, b))
+    assert math.isnan(significance.permutation_p(a, b))
 
 
 def test_a_frame_without_seeds_pairs_with_every_seed():
@@ -250,8 +287,8 @@ def test_few_differences_are_flipped_in_all_ways():
     """Differences 1, 1, 1, 0.5, -0.5: 3 of 32 sign patterns sum to 3 or more, 3 to -3 or less."""
     a = samples([1.0, 1.0, 1.0, 0.5, 0.0, 0.0])
     b = samples([0.0, 0.0, 0.0, 0.0, 0.5, 0.0])
-    assert statistics.permutation_p(a, b) == pytest.approx(6 / 32)
-    assert statistics.permutation_p(b, a) == pytest.approx(6 / 32)
+    assert significance.permutation_p(a, b) == pytest.approx(6 / 32)
+    assert significance.permutation_p(b, a) == pytest.approx(6 / 32)
 
 
 def test_many_differences_agree_with_scipys_own_flips():
@@ -262,7 +299,7 @@ def test_many_differences_agree_with_scipys_own_flips():
     ).pvalue
     assert 0.02 < reference < 0.9, "a p that says something"
     noise = math.sqrt(reference * (1 - reference) * (1 / 9999 + 1 / 20_000))
-    found = statistics.permutation_p(samples(a), samples(b))
+    found = significance.permutation_p(samples(a), samples(b))
     assert found == pytest.approx(reference, abs=6 * noise)
 
 
@@ -271,18 +308,18 @@ def test_many_equal_differences_agree_with_the_binomial():
     a = samples([1.0] * 38 + [0.0] * 22 + [1.0] * 40)
     b = samples([0.0] * 38 + [1.0] * 22 + [1.0] * 40)
     exact = stats.binomtest(38, 60).pvalue
-    assert statistics.permutation_p(a, b) == pytest.approx(exact, abs=0.01)
+    assert significance.permutation_p(a, b) == pytest.approx(exact, abs=0.01)
 
 
 def test_methods_that_never_differ_have_a_p_of_1():
     same = samples(bernoulli(0.5, 30, 0))
-    assert statistics.permutation_p(same, same) == 1.0
+    assert significance.permutation_p(same, same) == 1.0
 
 
 def test_a_single_difference_proves_nothing():
     """Both of its signs are equally far from 0."""
     a, b = samples([1.0, 1.0, 0.0]), samples([0.0, 1.0, 0.0])
-    assert statistics.permutation_p(a, b) == 1.0
+    assert significance.permutation_p(a, b) == 1.0
 
 
 def test_the_test_finds_what_is_not_there_as_often_as_it_says():
@@ -293,22 +330,22 @@ def test_the_test_finds_what_is_not_there_as_often_as_it_says():
     for _ in range(500):
         hard = draw.random(50)
         a, b = (np.where(draw.random(50) < 0.5, hard, draw.random(50)) < 0.5 for _ in range(2))
-        p = statistics.permutation_p(ids.assign(score=a * 1.0), ids.assign(score=b * 1.0))
+        p = significance.permutation_p(ids.assign(score=a * 1.0), ids.assign(score=b * 1.0))
         found += p <= 0.05
     assert 5 <= found <= 35
 
 
 def test_holm_is_the_step_down_rule():
     """Holm 1979 by hand: 4 x 0.005, then 3 x 0.01, then 2 x 0.03 and never less, then 0.04."""
-    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert statistics.holm([]) == []
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([]) == []
 
 
 def test_holm_keeps_the_family_wise_rate():
     """2,000 families of ten true nulls: the rate is at most 5 % but for binomial noise (0.5)."""
     draw = np.random.default_rng(1)
-    wrong = sum(min(statistics.holm(list(draw.random(10)))) <= 0.05 for _ in range(2000))
+    wrong = sum(min(significance.holm(list(draw.random(10)))) <= 0.05 for _ in range(2000))
     assert 0.035 <= wrong / 2000 <= 0.065
 
 

@@ -9,13 +9,18 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, finished
+from scipy import stats
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis.detectable import detectable
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import files
 from opcd_bench.report.tables import layout, markup, plain_text
 from opcd_bench.store.suite_dir import SuiteDir
+
+T_OF_FOUR = stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)
+"""Standard errors that four examples must differ by to be found: 3.1824 + 0.9785."""
 
 
 @pytest.fixture
@@ -145,8 +150,8 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
     finished(suite, cell("other", rate=1e-2), BASE)
     results = load(suite.path)
     # differences 1, -1, 0, 0: standard deviation sqrt(2/3), over four examples
-    expected = 2.801585 * math.sqrt(2 / 3) / 2
-    assert headline.detectable(results, "toy", 1e-3, "good") == pytest.approx(expected, rel=1e-5)
+    expected = T_OF_FOUR * math.sqrt(2 / 3) / 2
+    assert detectable(results, ("toy", "good", 1e-3)) == pytest.approx(expected, rel=1e-5)
     text = plain_text.headline_text(suite.path)
     assert "between two methods that would be found with 80 % power" in text
     assert f"toy {100 * expected:.1f} points" in text
@@ -154,7 +159,7 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
 
 def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
     finished(suite, cell("good"), GOOD)
-    expected = 2.801585 * 0.5 / 2  # differences 1, 0, 0, 0
+    expected = T_OF_FOUR * 0.5 / 2  # differences 1, 0, 0, 0
     assert only_row(suite)["mde"] == pytest.approx(expected, rel=1e-5)
     assert "the smallest difference to the base" in plain_text.headline_text(suite.path)
 
@@ -166,8 +171,8 @@ def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
             finished(suite, cell(method, seed=seed), scores)
         finished(suite, cell(method, rate=1e-2), BASE if method == "good" else CEILING)
     results = load(suite.path)
-    assert headline.detectable(results, "toy", 1e-3, "good") == 0.0
-    assert math.isnan(headline.detectable(results, "toy", 1e-2, "good"))
+    assert detectable(results, ("toy", "good", 1e-3)) == 0.0
+    assert math.isnan(detectable(results, ("toy", "good", 1e-2)))
 
 
 @pytest.mark.parametrize("rule", ["dev", None])
@@ -175,9 +180,9 @@ def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on
     suite.merge({"headline_learning_rate": rule})
     finished(suite, cell("good", rate=1e-3), GOOD)
     finished(suite, cell("far", rate=1e-2), CEILING)
-    differs = 2.801585 * 0.5 / 2  # one of four, to the other method as to the base
-    alone = headline.detectable(load(suite.path), "toy", 1e-2, "far")
-    to_base = 2.801585 * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
+    differs = T_OF_FOUR * 0.5 / 2  # one of four, to the other method as to the base
+    alone = detectable(load(suite.path), ("toy", "far", 1e-2))
+    to_base = T_OF_FOUR * math.sqrt(1 / 3) / 2  # the ceiling is above the base on two of four
     assert alone == pytest.approx(differs if rule == "dev" else to_base, rel=1e-5)
 
 
@@ -187,7 +192,7 @@ def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
     finished(suite, cell("good", seed=1), BASE)
     finished(suite, cell("far", seed=0), GOOD)
     finished(suite, cell("far", seed=2), CEILING)
-    assert headline.detectable(load(suite.path), "toy", 1e-3, "far") == 0.0
+    assert detectable(load(suite.path), ("toy", "far", 1e-3)) == 0.0
 
 
 # --- one frame in five forms ------------------------------------------------------------------
@@ -227,7 +232,7 @@ def shown(**changed):
 def test_the_text_is_this():
     words = [line for line in plain_text.as_text(shown()).splitlines()[:15]]
     assert "\n".join(words) == (
-        "toy\n"
+        "toy (40 test examples)\n"
         "method             learning rate  seeds     accuracy            gap closed         parsed"
         "  tokens generated  tokens scored  seconds\n"
         "floor                                        25.0\n"
@@ -241,7 +246,7 @@ def test_the_text_is_this():
         "opcd               0.001          one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
         "  61,234            0              90\n"
         "\n"
-        "toy: retention\n"
+        "toy: retention (items: keep 40)\n"
         "method             learning rate  seeds     keep               keep change\n"
         "base                                        80.0 [70.0, 90.0]\n"
         "opcd               0.0003         2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
@@ -252,7 +257,7 @@ def test_the_text_is_this():
 def test_the_markdown_is_this():
     lines = markup.as_markdown(shown()).splitlines()
     assert lines[:10] == [
-        "### toy",
+        "### toy (40 test examples)",
         "",
         "| method | learning rate | seeds | accuracy | gap closed | parsed | tokens generated "
         "| tokens scored | seconds |",
@@ -285,20 +290,28 @@ def test_the_csv_is_this():
     assert len(rest) == 2
 
 
+def as_html(table, others=()):
+    """The tables and the words of the page."""
+    shown = markup.sections_html(layout.sections(table))
+    return shown + markup.caption_html(table) + markup.sections_html(others)
+
+
 def test_the_html_is_this():
-    page = markup.as_html(shown())
+    page = as_html(shown())
     assert page.startswith(
-        '<div class="scroll" role="region" aria-label="toy" tabindex="0">\n<table>\n'
-        "<caption>toy</caption>\n<thead>\n"
-        '<tr><th scope="col">method</th><th scope="col">learning rate</th>'
-        '<th scope="col">seeds</th><th scope="col">accuracy</th><th scope="col">gap closed</th>'
-        '<th scope="col">parsed</th>'
-        '<th scope="col">tokens generated</th><th scope="col">tokens scored</th>'
-        '<th scope="col">seconds</th></tr>\n</thead>\n<tbody>\n'
-        '<tr><th scope="row">floor</th><td></td><td></td><td>25.0</td>'
+        '<div class="scroll" role="region" aria-label="toy (40 test examples)" tabindex="0">\n'
+        "<table>\n<caption>toy (40 test examples)</caption>\n<thead>\n"
+        '<tr><th scope="col">method</th><th scope="col" class="more">learning rate</th>'
+        '<th scope="col" class="more">seeds</th><th scope="col">accuracy</th>'
+        '<th scope="col">gap closed</th><th scope="col" class="more">parsed</th>'
+        '<th scope="col" class="more">tokens generated</th>'
+        '<th scope="col" class="more">tokens scored</th>'
+        '<th scope="col" class="more">seconds</th></tr>\n</thead>\n<tbody>\n'
+        '<tr><th scope="row">floor</th><td class="more"></td><td class="more"></td><td>25.0</td>'
     )
     assert (
-        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td>0.0003</td><td>2 <small>('
+        '<tr><th scope="row">a_b|&lt;script&gt;&amp;100%</th><td class="more">0.0003</td>'
+        '<td class="more">2 <small>('
         '<a href="#run-a_b|&lt;script&gt;&amp;100%-s0" '
         'aria-label="run a_b|&lt;script&gt;&amp;100%-s0">1</a> '
     ) in page
@@ -310,8 +323,35 @@ def test_the_html_is_this():
     assert "<script>" not in page
 
 
+def test_pages_and_papers_have_methods_under_their_names_for_readers_and_terminals_as_typed():
+    for form in (as_html, markup.as_markdown, markup.as_latex):
+        text = form(shown())
+        assert "OPCD" in text and "opcd " not in text
+    assert "\nopcd " in plain_text.as_text(shown())
+    assert "opcd" in plain_text.as_csv(shown())
+
+
+def test_a_change_stands_for_its_value_where_there_is_little_room():
+    frame = pd.DataFrame({"method": ["opcd"], "keep": ["80"], "keep change": ["-2"],
+                          "drift (nats)": ["0.10"], "steps to 50%": ["11 [7, > 20]"],
+                          "tokens to 50%": ["1,125 [750, 1,556]"]})  # fmt: skip
+    page = markup.sections_html([layout.of_frame("toy", frame)])
+    classes = re.findall(r'<th scope="col"( class="\w+")?>([^<]*)<', page)
+    assert [(name, mark.strip()) for mark, name in classes] == [
+        ("method", ""), ("keep", 'class="more"'), ("keep change", ""), ("drift (nats)", ""),
+        ("steps to 50%", ""), ("tokens to 50%", 'class="rest"'),
+    ]  # fmt: skip
+    assert "<td>11 <small>[7, &gt; 20]</small></td>" in page
+
+
+def test_parameters_in_brackets_are_no_interval():
+    frame = pd.DataFrame({"method": ["opcd[k=4,a=b]"], "n": ["x [k=4, a=b]"]})
+    page = markup.sections_html([layout.of_frame("toy", frame)])
+    assert '<th scope="row">OPCD [k=4,a=b]</th><td>x [k=4, a=b]</td>' in page
+
+
 def test_the_html_is_well_formed_and_every_row_is_full():
-    page = ElementTree.fromstring(f"<main>{markup.as_html(shown())}</main>")
+    page = ElementTree.fromstring(f"<main>{as_html(shown())}</main>")
     for found in page.iter("table"):
         width = len(found.findall("thead/tr/th"))
         for line in found.findall("tbody/tr"):
@@ -348,7 +388,7 @@ def test_what_is_missing_stands_below_the_table_with_its_reason():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(table)
@@ -374,7 +414,7 @@ def test_rows_of_others_stand_apart_and_after_the_measured_ones():
     for form in (
         plain_text.as_text,
         markup.as_markdown,
-        markup.as_html,
+        as_html,
         markup.as_latex,
     ):
         text = form(shown(), [other])
@@ -429,7 +469,7 @@ def test_many_retention_tasks_stay_within_the_terminal():
 def test_the_forms_of_a_stored_suite_are_the_same_bytes_twice(suite):
     finished(suite, cell("good"), GOOD)
     for form in (plain_text.as_text, markup.as_markdown, plain_text.as_csv, markup.as_latex,
-                 markup.as_html):  # fmt: skip
+                 as_html):  # fmt: skip
         once, again = (form(headline.headline(load(suite.path))) for _ in range(2))
         assert once == again
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from opcd_bench.config.fields import GRID_FIELDS
+from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher
@@ -117,6 +118,7 @@ CHANGES = {
     "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
+    "probe_items": 10,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
@@ -125,7 +127,7 @@ UNCHANGING = {
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
-    "allow_pickle": True,
+    "allow_pickle": True, "entrants": {"mine": "./mine"}, "interpolate": [0.5],
 }  # fmt: skip
 OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 PAIRED = {"consolidate", "begin_weights", "begin_folder", "vllm_url", "teacher_url", "lora_alpha",
@@ -222,8 +224,9 @@ def test_a_loss_that_needs_the_students_whole_distribution_refuses_a_filtered_wr
 
 def test_the_headline_rate_is_the_best_on_dev_and_the_smallest_of_equals():
     chosen = suite(
-        learning_rate=[1e-4, 1e-3, 1e-2], seeds=3, sweep_seeds=1, headline_learning_rate="dev"
-    )
+        learning_rate=[1e-4, 1e-3, 1e-2], seeds=3, sweep_seeds=1, headline_learning_rate="dev",
+        headline_rule="best",
+    )  # fmt: skip
     assert len(cells(chosen, METHODS, TASKS)) == 3 * 2 * 2
     dev = {
         ("math", "a", 1e-4): 0.5,
@@ -231,12 +234,25 @@ def test_the_headline_rate_is_the_best_on_dev_and_the_smallest_of_equals():
         ("math", "a", 1e-2): 0.7,
         ("math", "b", 1e-4): 0.2,
     }
-    rates = headline_rates(chosen, dev)
+    scores = {key: [DevScore(value, 100)] for key, value in dev.items()}
+    rates = headline_rates(chosen, scores)
     assert rates == {("math", "a"): 1e-3, ("math", "b"): 1e-4}
     more = headline_cells(chosen, METHODS, TASKS, rates)
     assert [(c.method, c.learning_rate, c.seed) for c in more] == [
         ("a", 1e-3, 1), ("b", 1e-4, 1), ("a", 1e-3, 2), ("b", 1e-4, 2),
     ]  # fmt: skip
+
+
+def test_a_new_suite_takes_the_smallest_rate_within_a_standard_error_and_names_no_cell_by_it():
+    sweep = {"learning_rate": [1e-3, 1e-2], "seeds": 2, "sweep_seeds": 1}
+    new = suite(**sweep, headline_learning_rate="dev")
+    dev = {("math", "a", 1e-3): [DevScore(0.7, 100)], ("math", "a", 1e-2): [DevScore(0.73, 100)]}
+    assert headline_rates(new, dev) == {("math", "a"): 1e-3}
+    old = suite(**sweep, headline_learning_rate="dev", headline_rule="best")
+    assert headline_rates(old, dev) == {("math", "a"): 1e-2}
+    assert [c.name for c in cells(new, METHODS, TASKS)] == [
+        c.name for c in cells(old, METHODS, TASKS)
+    ]
 
 
 def test_sweep_and_headline_cells_keep_their_names_when_the_grid_around_them_changes():

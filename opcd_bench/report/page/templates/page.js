@@ -2,31 +2,24 @@
 (() => {
   const byId = (id) => document.getElementById(id);
 
-  // A link into something folded unfolds it.
+  // A link into something folded unfolds it; so does one to a folded section, or to a sample.
   const unfold = () => {
-    const target = byId(decodeURIComponent(location.hash.slice(1)));
+    const asked = decodeURIComponent(location.hash.slice(1));
+    const target = byId(asked.startsWith("example/") ? "samples" : asked);
+    const part = target?.querySelector(":scope > details.part");
+    if (part) part.open = true;
     for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) {
       fold.open = true;
     }
+    if (part) target.scrollIntoView();
   };
   window.addEventListener("hashchange", unfold);
   unfold();
 
-  // Curves against steps or tokens -----------------------------------------------------------
-
-  const curves = document.querySelector("#curves .switch");
-  if (curves) {
-    const buttons = [...curves.querySelectorAll("button")];
-    const show = (against) => {
-      for (const button of buttons) {
-        button.setAttribute("aria-pressed", String(button.dataset.curves === against));
-      }
-      for (const figure of document.querySelectorAll("#curves figure")) {
-        figure.hidden = !figure.classList.contains(`curves-${against}`);
-      }
-    };
-    for (const button of buttons) button.addEventListener("click", () => show(button.dataset.curves));
-    curves.hidden = false;
-    show("steps");
-  }
+  // On paper every figure stands, and neither the samples nor the runs.
+  window.addEventListener("beforeprint", () => {
+    for (const part of document.querySelectorAll("details.part")) {
+      if (!part.closest("#samples, #provenance")) part.open = true;
+    }
+  });
 })();

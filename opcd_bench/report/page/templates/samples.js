@@ -17,7 +17,10 @@
 
   const browser = byId("browser");
   if (!browser) return;
-  const stands = JSON.parse(byId("stands").textContent);
+  const { stands, labels } = JSON.parse(byId("told").textContent);
+  const READINGS = {
+    base: "base", ceiling: "in-context teacher", "ceiling-larger": "larger in-context teacher",
+  };
   const SIGNS = { c: "✓", w: "✗", u: "?", t: "…", f: "!", s: "–", "-": "" };
   const MANY = 25; // examples a page: one file
   const choice = {
@@ -52,10 +55,12 @@
   const labelOf = (column) => {
     if (column.reading !== "method") {
       const alike = state.set.columns.filter((other) => other.reading === column.reading);
-      return alike.length > 1 ? `${column.reading} (seed ${column.seed})` : column.reading;
+      const name = nameOf(column.reading);
+      return alike.length > 1 ? `${name} (seed ${column.seed})` : name;
     }
-    return `${column.method} · ${column.rate} · seed ${column.seed}`;
+    return `${nameOf(column.method)} · ${column.rate} · seed ${column.seed}`;
   };
+  const nameOf = (owner) => labels[owner] || READINGS[owner] || owner;
   const ownerOf = (column) => column.method || column.reading;
 
   const options = (select, pairs) => {
@@ -79,7 +84,7 @@
     useSet();
     if (number >= 0) {
       const place = state.found.indexOf(Number(asked[2]));
-      if (place >= 0) { turnTo(place); byId("example").scrollIntoView(); }
+      if (place >= 0) { turnTo(place); bringExample(); }
     }
   }
 
@@ -100,7 +105,7 @@
           if (event.target.checked) state.off.delete(owner); else state.off.add(owner);
           filter();
         },
-      }), owner)));
+      }), nameOf(owner))));
     filter();
   }
 
@@ -167,7 +172,7 @@
     const rows = state.found.slice(first, first + MANY).map((item, offset) => {
       const current = first + offset === state.at;
       const button = make("button", {
-        type: "button", text: nameOf(items[item]), "aria-pressed": String(current),
+        type: "button", text: titleOf(items[item]), "aria-pressed": String(current),
         onclick: () => { turnTo(first + offset); bringExample(); },
       });
       return make("tr", { "aria-current": current ? "true" : undefined },
@@ -189,7 +194,7 @@
     byId("example-after").disabled = state.at >= state.found.length - 1;
   }
 
-  const nameOf = ([id, sample]) => (sample ? `${id} (${sample})` : id);
+  const titleOf = ([id, sample]) => (sample ? `${id} (${sample})` : id);
 
   function drawExample() {
     const body = byId("example-body");
@@ -200,7 +205,7 @@
     const { items, columns, outcomes, stem } = state.set;
     const item = state.found[state.at];
     byId("example-title").textContent =
-      `Example ${nameOf(items[item])}, ${state.at + 1} of ${state.found.length}`;
+      `Example ${titleOf(items[item])}, ${state.at + 1} of ${state.found.length}`;
     history.replaceState(null, "", `#example/${encodeURIComponent(stem)}/${item}`);
     const set = state.set;
     load(`${stem}-${Math.floor(item / state.index.shard)}`, (shard) => {
@@ -211,13 +216,18 @@
         outcome: state.index.letters[outcomes[number][item]], record: shard.records[row[number]],
       }));
       const merged = choice.merge.checked ? merge(cards) : cards;
-      const opening = new Set(cards.map(({ record }) =>
-        record.turns.length ? JSON.stringify(record.turns[0].messages) : ""));
-      const alike = opening.size === 1 && cards[0].record.turns.length > 0;
+      // What those without context read first stands above all, once where it is the same.
+      const first = (record) => (record.turns.length ? JSON.stringify(record.turns[0].messages) : "");
+      const without = cards.filter(({ record }) => !told(record));
+      const opening = new Set(without.map(({ record }) => first(record)));
+      const alike = opening.size === 1 ? [...opening][0] : null;
       body.replaceChildren(
-        ...(alike ? [make("div", { class: "read" }, make("h4", { text: "What all of these read first" }),
-          ...messages(shard, cards[0].record.turns[0]))] : []),
-        make("div", { class: "cards" }, ...merged.map((card) => drawCard(shard, card, alike))));
+        ...(alike ? [make("div", { class: "read" },
+          make("h4", { text: without.length < cards.length
+            ? "What all without context read first" : "What all of these read first" }),
+          ...messages(shard, without[0].record.turns[0]))] : []),
+        make("div", { class: "cards" }, ...merged.map((card) =>
+          drawCard(shard, card, Boolean(alike) && first(card.record) === alike))));
     });
   }
 
@@ -230,8 +240,15 @@
     return [...byRecord.values()];
   }
 
-  const messages = (shard, turn) => turn.messages.flatMap(([role, text]) => [
-    make("p", { class: "said", text: role }), make("pre", { text: shard.texts[text] })]);
+  // Whether some prompt of a record holds the context.
+  const told = (record) => record.turns.some((turn) => turn.messages.some(([, at]) => at >= 0));
+
+  // Parts of a message stand with an empty line between them; the context among them is marked.
+  const messages = (shard, turn) => turn.messages.flatMap(([role, at, ...parts]) => [
+    make("p", { class: "said", text: at >= 0 ? `${role}, with context` : role }),
+    make("pre", {}, ...parts.flatMap((text, number) => [
+      ...(number > 0 ? ["\n\n"] : []),
+      number === at ? make("mark", { text: shard.texts[text] }) : shard.texts[text]]))]);
 
   function drawCard(shard, { labels, outcome, record }, alike) {
     const text = (number) => (number < 0 ? null : shard.texts[number]);

@@ -1,0 +1,180 @@
+"""The verdict: what the statistics say of each task, in one or two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from opcd_bench.report.figures import style as look
+from opcd_bench.report.figures.style import Marks
+from opcd_bench.report.figures.words import listed
+
+MOST = 4
+"""Names that a sentence lists; of more it says how many."""
+BETTER = {"gain": "gains more", "efficiency": "learns faster"}
+MEASURES = {"gain": "gain", "efficiency": "efficiency"}
+NOBODY = "no two methods can be told apart"
+
+
+class Verdict(NamedTuple):
+    """What a task's statistics say."""
+
+    task: str
+    text: str
+
+
+def verdicts(
+    groups: pd.DataFrame,
+    pairs: pd.DataFrame,
+    discrimination: pd.DataFrame,
+    marks: Marks,
+    tasks: Sequence[str],
+) -> list[Verdict]:
+    """A verdict a task, in the order of ``tasks``; none where nothing was scored.
+
+    ``groups``, ``pairs``, ``discrimination``: of the comparison. Only differences that hold after
+    correction are called differences; controls take no part.
+    """
+    found = []
+    for task in tasks:
+        mine = groups[(groups["task"] == task) & ~groups["control"].astype(bool)]
+        if mine.empty:
+            continue
+        told = pairs[(pairs["task"] == task) & ~pairs["control"].astype(bool)]
+        smallest = discrimination[discrimination["task"] == task].set_index("measured")["mde"]
+        found.append(Verdict(str(task), _verdict(mine, told, smallest, marks)))
+    return found
+
+
+def _verdict(groups: pd.DataFrame, pairs: pd.DataFrame, smallest: pd.Series, marks: Marks) -> str:
+    """What was found, in a sentence; and where nothing was, in another."""
+    if groups["method"].nunique() == 1:
+        return _alone(groups, marks)
+    clauses, nothing = [], []
+    for measured, rows in groups.groupby("measured", sort=False):
+        clause = _clause(rows, pairs[pairs["measured"] == measured], marks)
+        if clause:
+            clauses.append(clause)
+        else:
+            nothing.append(rows)
+    found = [f"{'; '.join(clauses)}."] if clauses else []
+    if nothing:
+        found.append(_undecided(nothing, pairs, smallest))
+    return " ".join(found)
+
+
+def _alone(groups: pd.DataFrame, marks: Marks) -> str:
+    """Of a single method: what it gained and lost."""
+    parts = [
+        f"{_measure(row.measured, row.kind)} {_number(row.value.value, row.kind, row.unit)} "
+        f"{_unit(row.kind, row.unit)}"
+        for row in groups.itertuples()
+    ]
+    label = marks[groups["method"].iloc[0]].label
+    return f"only {label} has finished ({', '.join(parts)}): there is nothing to compare it with."
+
+
+def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
+    """``A gains more than B (+4.2 against +3.0 points), and cannot be told apart from C``; or "".
+
+    A is the best of those that beat anybody, so nobody beats A.
+    """
+    sure = pairs[pairs["separated"].astype(bool)]
+    if sure.empty:
+        return ""
+    ranks = dict(zip(rows["method"], rows["rank"], strict=True))
+    leader = min(set(sure["winner"]), key=lambda name: (ranks.get(name, len(ranks)), name))
+    beaten = _beaten(sure, leader)
+    others = [name for name in look.ordered(marks, ranks) if name != leader]
+    kind, unit, measured = (str(rows[name].iloc[0]) for name in ("kind", "unit", "measured"))
+    values = {row.method: _number(row.value.value, kind, unit) for row in rows.itertuples()}
+    text = f"{marks[leader].label} {_better(kind, unit, measured)} than "
+    losers = [name for name in others if name in beaten]
+    text += _named(losers, others, values, values[leader], _unit(kind, unit), marks)
+    left = [name for name in others if name not in beaten]
+    if left:
+        text += f", and cannot be told apart from {_some(left, marks)}"
+    return text
+
+
+def _beaten(sure: pd.DataFrame, leader: str) -> set[str]:
+    won = sure[sure["winner"] == leader]
+    return {*won["method"], *won["other"]} - {leader}
+
+
+def _named(
+    losers: Sequence[str],
+    others: Sequence[str],
+    values: Mapping[str, str],
+    own: str,
+    unit: str,
+    marks: Marks,
+) -> str:
+    """Whom a method beats, with the numbers."""
+    if len(losers) <= MOST:
+        against = listed([values[name] for name in losers])
+        return f"{_some(losers, marks)} ({own} against {against} {unit})"
+    all_of_them = len(losers) == len(others)
+    who = "all others" if all_of_them else f"{len(losers)} of the {len(others)} others"
+    return f"{who} ({own} {unit})"
+
+
+def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
+    """That nobody can be told apart on these measures, and what would have shown."""
+    names, shown, alike = [], [], []
+    for rows in measures:
+        measured, kind, unit = (str(rows[name].iloc[0]) for name in ("measured", "kind", "unit"))
+        name = _measure(measured, kind)
+        told = pairs[pairs["measured"] == measured]
+        if len(told) and told["equivalent"].astype(bool).all():
+            alike.append(f"{name} within ±{_size(float(told['margin'].max()), kind, unit)}")
+            continue
+        names.append(name)
+        least = float(smallest.get(measured, float("nan")))
+        shown.append(_size(least, kind, unit) if least > 0 else "not known")
+    found = []
+    if names:
+        many = "s" if len(names) > 1 else ""
+        verb = "are" if many else "is"
+        found.append(
+            f"In {listed(names)} {NOBODY}: the smallest difference{many} that would show {verb} "
+            f"{listed(shown)}"
+        )
+    if alike:
+        found.append(f"all methods are alike in {listed(alike)}")
+    return f"{'; '.join(found)}."
+
+
+def _better(kind: str, unit: str, measured: str) -> str:
+    if kind in BETTER:
+        return BETTER[kind]
+    return f"has less {measured}" if unit == "nats" else f"forgets less of {measured}"
+
+
+def _measure(measured: str, kind: str) -> str:
+    return MEASURES.get(kind, measured)
+
+
+def _some(names: Sequence[str], marks: Marks) -> str:
+    if len(names) > MOST:
+        return f"{len(names)} others"
+    return listed([marks[name].label for name in names])
+
+
+def _number(value: float, kind: str, unit: str) -> str:
+    if unit == "nats":
+        return f"{value:.3f}"
+    return f"{100 * value:.0f}" if kind == "efficiency" else look.change(value)
+
+
+def _unit(kind: str, unit: str) -> str:
+    if unit == "nats":
+        return unit
+    return "% of the gap" if kind == "efficiency" else "points"
+
+
+def _size(value: float, kind: str, unit: str) -> str:
+    number = f"{value:.3f}" if unit == "nats" else f"{100 * value:.1f}"
+    return f"{number} {_unit(kind, unit)}"

@@ -1,0 +1,74 @@
+"""How a method is shown wherever it stands: its name for readers, its colour and its marker."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from importlib import resources
+from itertools import product
+from typing import Any, NamedTuple
+
+from opcd_bench.hashing import digest
+
+COLOURS = 10
+"""How many there are to choose from."""
+MARKERS = "os^DvPX<>ph*d"
+CONTROL = -1
+"""The colour of every control."""
+
+
+class ShownMethod(NamedTuple):
+    """A method for readers; ``colour`` is a number of a colour, or `CONTROL`."""
+
+    label: str
+    colour: int
+    marker: str
+
+
+def shown(methods: Iterable[str], controls: Collection[str] = ()) -> dict[str, ShownMethod]:
+    """Each method once, in the order given, those that are ``controls`` last.
+
+    A method that ships has the look of methods.toml. Colour and marker of another follow from its
+    name; of two that would look alike the later one by name gets the next look that is free.
+    """
+    names = list(dict.fromkeys(methods))
+    known = _known()
+    looks = {(one.get("colour", CONTROL), one["marker"]) for one in known.values()}
+    taken: set[tuple[int, str]] = set()
+    found: dict[str, ShownMethod] = {}
+    for name in sorted(names):
+        look = _look(name, name in controls, looks, taken)
+        taken.add(look)
+        found[name] = ShownMethod(label(name), *look)
+    return {name: found[name] for name in sorted(names, key=lambda name: name in controls)}
+
+
+def label(name: str) -> str:
+    """A method's name for readers: ``OPCD``, ``OPCD [k=4]``, or the name itself."""
+    base, bracket, rest = name.partition("[")
+    one = _known().get(base)
+    if one is None:
+        return name
+    return f"{one['label']} {bracket}{rest}" if bracket else str(one["label"])
+
+
+def _look(
+    name: str, control: bool, known: Collection[tuple[int, str]], taken: Collection[tuple[int, str]]
+) -> tuple[int, str]:
+    """A colour and a marker; `known` are those of the methods that ship."""
+    own = _known().get(name)
+    if own is not None:
+        return own.get("colour", CONTROL), own["marker"]
+    colours = [CONTROL] if control else list(range(COLOURS))
+    free = [look for look in product(colours, MARKERS) if look not in known]
+    first = int(digest({"method": name}), 16) % len(free)
+    turned = [*free[first:], *free[:first]]
+    return next((look for look in turned if look not in taken), turned[0])
+
+
+@cache
+def _known() -> Mapping[str, Any]:
+    """methods.toml."""
+    text = resources.files("opcd_bench.report.tables").joinpath("methods.toml").read_text("utf-8")
+    return tomllib.loads(text)

@@ -1,0 +1,112 @@
+"""The verdict says what the statistics say, and nothing more."""
+
+import pytest
+from report_comparison import TASK, separated
+
+from opcd_bench.report.figures import style
+from opcd_bench.report.page import verdict
+
+NAMES = ("forward_kl", "jsd", "opcd", "sft_context")
+MARKS = style.palette(("sft_context", "forward_kl", "opcd", "jsd"))
+VALUES = {
+    "forward_kl": 0.3, "jsd": 0.25, "opcd": 0.42, "sft_context": 0.1, "control_null": 0.0,
+}  # fmt: skip
+
+
+def text(beats, names=NAMES, kept=("keep",), marks=MARKS, **more):
+    values = {"test": VALUES, "efficiency": VALUES, **{name: VALUES for name in kept}}
+    found = separated(names, kept, beats=beats, values=values, **more)
+    (one,) = verdict.verdicts(*found.values(), marks, [TASK])
+    assert one.task == TASK
+    return one.text
+
+
+def test_the_best_stands_against_those_it_beats_and_those_it_does_not():
+    said = text({"test": [("opcd", "sft_context"), ("opcd", "jsd")]})
+    assert said == (
+        "OPCD gains more than SFT and Jensen–Shannon (+42.0 against +10.0 and +25.0 points), and "
+        "cannot be told apart from Forward KL. In efficiency and keep no two methods can be told "
+        "apart: the smallest differences that would show are 3.0 % of the gap and 3.0 points."
+    )
+
+
+def test_what_is_found_on_several_measures_is_one_sentence():
+    beats = {
+        "test": [("opcd", "sft_context")],
+        "efficiency": [("opcd", name) for name in NAMES if name != "opcd"],
+        "keep": [("opcd", "sft_context")],
+    }
+    said = text(beats)
+    assert said.count(". ") == 0
+    assert "; OPCD learns faster than SFT, Forward KL and Jensen–Shannon (42 against" in said
+    assert "; OPCD forgets less of keep than SFT (+42.0 against +10.0 points)" in said
+
+
+def test_where_nobody_can_be_told_apart_it_says_what_would_have_shown():
+    assert text({}) == (
+        "In gain, efficiency and keep no two methods can be told apart: the smallest differences "
+        "that would show are 3.0 points, 3.0 % of the gap and 3.0 points."
+    )
+
+
+@pytest.mark.parametrize("mde", [float("nan"), 0.0])
+def test_a_smallest_difference_that_is_not_known_is_called_so(mde):
+    assert "would show are not known, not known and not known." in text({}, mde=mde)
+
+
+def test_nobody_is_said_to_be_beaten_by_one_that_is_beaten_itself():
+    """Forward KL beats SFT, but OPCD stands above it: the best of those that beat anybody leads."""
+    said = text({"test": [("forward_kl", "sft_context"), ("opcd", "forward_kl")]})
+    assert said.startswith("OPCD gains more than Forward KL (+42.0 against +30.0 points), and")
+    assert "cannot be told apart from SFT and Jensen–Shannon" in said
+
+
+def test_methods_that_are_shown_to_be_alike_are_said_to_be_alike():
+    found = separated(NAMES, (), beats={"test": [("opcd", "jsd")]}, values={"test": VALUES})
+    pairs = found["pairs"]
+    pairs["equivalent"] = pairs["measured"] == "efficiency"
+    (one,) = verdict.verdicts(found["groups"], pairs, found["discrimination"], MARKS, [TASK])
+    assert one.text.endswith("all methods are alike in efficiency within ±2.0 % of the gap.")
+
+
+def test_controls_take_no_part():
+    names = (*NAMES, "control_null")
+    marks = style.palette(names, {"control_null"})
+    beats = {"test": [("opcd", "jsd"), ("opcd", "control_null")]}
+    said = text(beats, names, marks=marks, controls=("control_null",))
+    assert said.startswith("OPCD gains more than Jensen–Shannon (+42.0 against +25.0 points), and")
+    assert "control" not in said.lower()
+
+
+def test_many_methods_are_counted_and_not_listed():
+    names = tuple(f"m{i}" for i in range(9))
+    values = {name: i / 10 for i, name in enumerate(names)}
+    found = separated(names, (), beats={"test": [("m8", name) for name in names[:8]]},
+                      values={"test": values, "efficiency": values})  # fmt: skip
+    marks = style.palette(names)
+    (one,) = verdict.verdicts(*found.values(), marks, [TASK])
+    assert one.text.startswith("m8 gains more than all others (+80.0 points).")
+
+
+def test_a_measure_in_nats_is_said_in_nats():
+    found = separated(("jsd", "opcd"), ("drift",), beats={"drift": [("jsd", "opcd")]},
+                      values={"drift": {"jsd": 0.11, "opcd": 0.42}})  # fmt: skip
+    for frame in found.values():
+        frame.loc[frame["measured"] == "drift", "unit"] = "nats"
+    groups = found["groups"]
+    drift = groups["measured"] == "drift"
+    groups.loc[drift, "rank"] = groups.loc[drift, "method"].map({"jsd": 1, "opcd": 2})
+    (one,) = verdict.verdicts(*found.values(), MARKS, [TASK])
+    assert one.text.startswith("Jensen–Shannon has less drift than OPCD (0.110 against 0.420 nats)")
+
+
+def test_a_single_method_is_compared_with_nobody():
+    said = text({}, ("opcd",))
+    assert said.startswith("only OPCD has finished (gain +42.0 points, efficiency 42 % of the gap")
+
+
+def test_a_task_without_a_score_has_no_verdict():
+    found = separated(NAMES)
+    assert verdict.verdicts(*found.values(), MARKS, ["another"]) == []
+    nothing = [frame.iloc[:0] for frame in found.values()]
+    assert verdict.verdicts(*nothing, MARKS, [TASK]) == []
