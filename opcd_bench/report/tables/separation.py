@@ -13,8 +13,8 @@ from opcd_bench.report.tables.layout import Section, of_frame
 TITLE = "Which methods are separated"
 GAIN, EFFICIENCY = "gain", "efficiency"
 NOTE = (
-    "Pairs of methods at their headline rates, controls left out. separated: a difference with a p "
-    "of at most 0.05 after Holm's correction over all pairs, measures and tasks. alike: shown to "
+    "Pairs of methods at their headline learning rates, controls left out. separated: a difference "
+    "with a p of at most 0.05 after Holm's correction over all pairs, measures and tasks. alike: shown to "
     "differ by less than the margin (two one-sided tests, corrected likewise). undecided: neither. "
     "between / within: the variance between methods by that between the seeds of one; below 1 the "
     "seed of a training matters more than its method. MDE: the smallest difference that a single "
