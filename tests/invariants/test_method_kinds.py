@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from toy import Hinted, Toy, toy_suite
 
+from opcd_bench.distillation import text_health
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.scheduled import Taid
@@ -20,8 +21,11 @@ from opcd_bench.distillation.method import (
     Teacher,
     Writer,
 )
+from opcd_bench.distillation.text_health import Collapse
+from opcd_bench.envs import leakage
 from opcd_bench.errors import ConfigError
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
 from opcd_bench.runner import grid, preflight, suite_runner
@@ -210,3 +214,38 @@ def test_rewards_need_grades(tiny_model_folder, tmp_path):
         preflight.refuse_early(
             suite, {"rewarded": METHODS["rewarded"]}, {"toy": Ungraded()}, planned=True
         )
+
+
+def test_collapsed_responses_are_warned_of_once_and_stored(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    def newest(rows):
+        return Collapse(3, "the share of repeated 4-grams", 0.1, 0.9) if len(rows) == 3 else None
+
+    monkeypatch.setattr(text_health, "newest", newest)
+    console = QuietReporter()
+    suite = suite_of(tiny_model_folder, tmp_path, "plain")
+    planned = suite_runner.Plan(suite, {"plain": METHODS["plain"]}, {"toy": Toy()})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, console)
+    suite_dir.merge(suite.model_dump(mode="json"))
+    (cell,) = grid.cells(suite, planned.methods, planned.tasks)
+    suite_runner.run_cell(cell, planned, resources, console)
+    (warning,) = [one for one in console.warnings if "collapsed" in one]
+    assert "from 0.10 to 0.90 by step 3" in warning and cell.name not in warning
+    reader = RunReader(suite_dir.run(cell.name))
+    assert reader.summary["collapsed"]["step"] == 3
+    assert [e["step"] for e in reader.read("events") if e["kind"] == "collapsed"] == [3]
+    assert all("repeated_4grams" in row and "distinct_1" in row for row in reader.read("train"))
+
+
+def test_the_headline_has_what_responses_leak_of_the_context(tiny_model_folder, tmp_path):
+    (path,) = run(suite_of(tiny_model_folder, tmp_path, "plain"))
+    root = path.parent
+    assert "mentions context" not in headline(load(root)).columns, "nothing stored says what"
+    SuiteDir(root).merge({"told": {"toy": leakage.Told.of(Toy()).to_json()}})
+    table = headline(load(root)).set_index("method")
+    assert table.loc["plain", "mentions context"].n == table.loc["plain", "plain"].n
+    assert table.loc["plain", "mentions context of base"].value == 0.0
+    flat = of_headline(load(root))
+    assert {"mentions_context", "mentions_context_low", "copies_context_of_base"} <= set(flat)
