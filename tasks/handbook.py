@@ -7,7 +7,7 @@ from opcd_bench.envs.handbook import Handbook
 
 
 class Handbook12(Handbook):
-    """12 facts, at the head of the user message."""
+    """12 facts, in the system message."""
 
     name = "handbook"
     version = 1

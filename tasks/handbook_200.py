@@ -7,7 +7,7 @@ from opcd_bench.envs.handbook import Handbook
 
 
 class Handbook200(Handbook):
-    """200 facts, at the head of the user message."""
+    """200 facts, in the system message."""
 
     name = "handbook_200"
     version = 1

@@ -7,7 +7,7 @@ from opcd_bench.envs.handbook import Handbook
 
 
 class Handbook24(Handbook):
-    """24 facts, at the head of the user message."""
+    """24 facts, in the system message."""
 
     name = "handbook_24"
     version = 1

@@ -7,7 +7,7 @@ from opcd_bench.envs.handbook import Handbook
 
 
 class Handbook48(Handbook):
-    """48 facts, at the head of the user message."""
+    """48 facts, in the system message."""
 
     name = "handbook_48"
     version = 1

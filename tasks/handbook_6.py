@@ -7,7 +7,7 @@ from opcd_bench.envs.handbook import Handbook
 
 
 class Handbook6(Handbook):
-    """6 facts, at the head of the user message."""
+    """6 facts, in the system message."""
 
     name = "handbook_6"
     version = 1

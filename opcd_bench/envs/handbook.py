@@ -44,8 +44,7 @@ class Handbook(Task):
 
     facts = 12
     seed = 1
-    placement: Placement = "user"
-    """The head of the user message: a chat template's own system prompt stays in both readings."""
+    placement: Placement = "system"
 
     def context(self) -> Context:
         """The handbook, a sentence a fact."""

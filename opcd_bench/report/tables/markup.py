@@ -236,7 +236,7 @@ def _entry(value: Value) -> str:
             for number, run in enumerate(value.names, 1)
         )
         return f"{value} <small>({links})</small>"
-    bounds = BOUNDS.search(value)
-    if bounds is None:
+    found = BOUNDS.search(value)
+    if found is None:
         return escape(value)
-    return f"{escape(value[: bounds.start()])} <small>{escape(bounds[0].strip())}</small>"
+    return f"{escape(value[: found.start()])} <small>{escape(found[0].strip())}</small>"
