@@ -75,11 +75,7 @@ def run(
     After an interruption, the same command continues: finished cells are kept, and the others
     resume from their last checkpoint.
     """
-    own = {
-        "context": contexts or None,
-        "entrants": settings.entrants(entrant) if entrant else None,
-        "interpolate": None if interpolate is None else settings.shares(interpolate),
-    }
+    own = {"context": contexts or None, "entrant": entrant, "interpolate": interpolate}
     made = settings.make(suite, {**words, **own}, assignments, size=size)
     say_shared(suite)
     if dry_run:

@@ -54,6 +54,10 @@ def make(
             given[key] = names(given[key])
     if isinstance(given.get("learning_rate"), str):
         given["learning_rate"] = rates(given["learning_rate"])
+    if isinstance(given.get("interpolate"), str):
+        given["interpolate"] = shares(given["interpolate"])
+    if entered := given.pop("entrant", None):  # the option; the setting is a table
+        given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):
         raise ConfigError(
             f"nothing to run; name a suite (--suite {SHARED_SETTINGS}; list: opcd-bench suites) or "

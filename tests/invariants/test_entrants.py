@@ -8,6 +8,7 @@ import pytest
 import torch
 from toy import Toy, toy_suite
 
+from opcd_bench.api import load_results
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import TOLD_TEACHER, Method
@@ -74,6 +75,8 @@ def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monke
     assert list(table["kind"]) == ["checkpoint", "interpolation"]
     assert table.loc["mine", "plain"] == table.loc["mine", "base"], "the base by another name"
     assert table.loc["mine", "gain"].value == 0 and table.loc["sft at 0.5", "share"] == 0.5
+    own = load_results(resources.suite_dir.path).entrants
+    assert {"accuracy", "accuracy_low", "gain", "share"} <= set(own) and len(own) == 2
     text = stored.text_of(resources.suite_dir.path, chained=False)
     above, below = text.split("Scored and not trained here")
     assert "sft at 0.5" in below and "mine" in below and "sft at 0.5" not in above

@@ -81,5 +81,7 @@ ROWS = [
         "run --suite quick --dry-run --interpolate 0.5 --set keep_checkpoints=none",
         ("keep_checkpoints = 'chosen'",),
     ),
+    Row("estimate --suite quick --interpolate 1", ("interpolate: 1 is no share",)),
+    Row("estimate --suite quick --entrant mine", ("--entrant NAME=FOLDER_OR_ID",)),
     Row("audit --methods grpo", ("reads rewards", "taid")),
 ]

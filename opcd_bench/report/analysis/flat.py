@@ -64,6 +64,13 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
 
 
+def of_entrants(table: pd.DataFrame) -> pd.DataFrame:
+    """`entrants.frame` with a number a column, in the words of users."""
+    intervals = [n for n in table.columns if len(table) and isinstance(table[n].iloc[0], Interval)]
+    renamed = {name: _snake("accuracy" if name == "plain" else str(name)) for name in table.columns}
+    return spread(table.rename(columns=renamed), [renamed[name] for name in intervals])
+
+
 def of_samples(results: StoredResults) -> pd.DataFrame:
     """Every final score: one row a sample; base and ceiling as methods of these names.
 
