@@ -246,7 +246,7 @@ def test_the_text_is_this():
         "opcd               0.001          one seed   95.0 [90.0, 99.0]  95.0 [90.0, 99.0]  99.5  "
         "  61,234            0              90\n"
         "\n"
-        "toy: retention (items: keep 40)\n"
+        "toy: retention (items: keep 20)\n"
         "method             learning rate  seeds     keep               keep change\n"
         "base                                        80.0 [70.0, 90.0]\n"
         "opcd               0.0003         2         67.5 [60.0, 85.0]  -12.5 [-22.5, -10.5]\n"
@@ -265,7 +265,7 @@ def test_the_markdown_is_this():
         "| floor |  |  | 25.0 |  |  |  |  |  |",
         "| base |  |  | 30.0 [20.0, 40.0] |  |  |  |  |  |",
         "| ceiling |  |  | 100.0 |  |  |  |  |  |",
-        "| opcd | 0.0003 | 2 | 90.0 [85.0, 94.0] | 90.0 [85.0, 94.0] | 99.5 | 61,234 | 0 | 90 |",
+        "| OPCD | 0.0003 | 2 | 90.0 [85.0, 94.0] | 90.0 [85.0, 94.0] | 99.5 | 61,234 | 0 | 90 |",
         "| a\\_b\\|&lt;script&gt;&amp;100% | 0.0003 | 2 | 50.0 [45.0, 54.0] | 50.0 [45.0, 54.0] "
         "| 99.5 | 61,234 | 0 | 90 |",
         "| *at other learning rates of the sweep* |  |  |  |  |  |  |  |  |",
