@@ -484,7 +484,7 @@ def test_a_thousand_examples_of_sixty_columns_are_filtered_at_once(at, site, tmp
     }  # fmt: skip
     index = {"shard": 25, "letters": letters, "sets": [one]}
     (copy / "samples" / "index.js").write_text(f"opcdSamples.index({json.dumps(index)});\n")
-    reply = {"messages": [["user", -1, 0]], "reply": 1, "finish": "stop"}
+    reply = {"messages": [["user", 0]], "reply": 1, "finish": "stop"}
     shard = {
         "name": "lake-lake-0", "texts": ["a question " * 40, "a reply " * 80],
         "records": [{"answer": -1, "why": -1, "turns": [reply]}], "items": [[0] * 60] * 25,

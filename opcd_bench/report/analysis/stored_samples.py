@@ -86,16 +86,12 @@ class SampleSet:
         return list(dict.fromkeys(item for column in self.columns.values() for item in column))
 
 
-def sample_sets(
-    root: Path, contexts: Mapping[str, Contexts] | None = None, methods: Sequence[str] = ()
-) -> list[SampleSet]:
+def sample_sets(root: Path, contexts: Mapping[str, Contexts] | None = None) -> list[SampleSet]:
     """The sets of a suite, by task, the task's own test set first.
 
-    Only sealed runs count. Anchors come first, then runs by method (in the order of ``methods``,
-    then by name), rate and seed. ``contexts``: task -> what was told, which then stands in the
-    prompts that were read with it.
+    Only sealed runs count. Anchors come first, then runs by method, rate and seed. ``contexts``:
+    task -> what was told, which then stands in the prompts that were read with it.
     """
-    place = {name: number for number, name in enumerate(methods)}
     sets: dict[tuple[str, str, str], SampleSet] = {}
     anchors: dict[tuple[str, str, str], set[tuple[str, str, str]]] = {}
     runs: list[tuple[tuple[str, str, str], Column, RunReader, str]] = []
@@ -127,8 +123,7 @@ def sample_sets(
             column = Column.anchor(reading, name)
             told = Told((contexts or {}).get(one.task), one.task, column.seed)
             one.columns[column] = dict(_records(rows, texts, told))
-    runs.sort(key=lambda run: (run[0], place.get(run[1].method, len(place)), run[1]))
-    for key, column, reader, name in runs:
+    for key, column, reader, name in sorted(runs, key=lambda run: run[:2]):
         rows = reader.read(f"samples/{name}")
         sets[key].columns[column] = dict(_records(rows, texts, Told(None, key[0], column.seed)))
     return list(sets.values())

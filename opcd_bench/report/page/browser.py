@@ -65,7 +65,8 @@ def _index(one: SampleSet) -> dict[str, Any]:
 def _shard(one: SampleSet, items: Sequence[Item]) -> dict[str, Any]:
     """``texts``; ``records`` that point into them; per item and column a record's number or -1.
 
-    A message: its role, which of its parts is the context (-1: none), and its parts' texts.
+    A message: its role and its text; or, with the context in it, a list of which part that is and
+    of the parts' texts.
     """
     texts: dict[str, int] = {}
     records: dict[Record, int] = {}
@@ -73,8 +74,9 @@ def _shard(one: SampleSet, items: Sequence[Item]) -> dict[str, Any]:
     def number(text: str | None) -> int:
         return -1 if text is None else texts.setdefault(text, len(texts))
 
-    def message(one: ShownMessage) -> list[str | int]:
-        return [one.role, one.context, *map(number, one.parts)]
+    def message(one: ShownMessage) -> list[Any]:
+        parts = [number(part) for part in one.parts]
+        return [one.role, parts[0] if one.context < 0 else [one.context, *parts]]
 
     table = [
         [

@@ -46,9 +46,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     tasks = order.tasks(results)
     drawn = catalogue.draw(comparison, marks, tasks, _gaps(table))
     told = contexts.of(results)
-    sets = stored_samples.sample_sets(
-        results.root, {task: one.contexts for task, one in told.items()}, list(marks)
-    )
+    pools = {task: one.contexts for task, one in told.items()}
+    sets = stored_samples.sample_sets(results.root, pools)
     samples = browser.shards(sets)
     counted = several_samples.several(sets, page.stands(comparison))
     paid = break_even.break_even(results)

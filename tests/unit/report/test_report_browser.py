@@ -62,8 +62,15 @@ def suite(tmp_path):
     return folder
 
 
-def shards(suite, contexts=None, methods=()):
-    return browser.shards(stored_samples.sample_sets(suite.path, contexts, methods))
+def shards(suite, contexts=None):
+    return browser.shards(stored_samples.sample_sets(suite.path, contexts))
+
+
+def read(shard, message):
+    """(role, parts, which part is the context) of a stored message."""
+    role, said = message
+    at, *parts = said if isinstance(said, list) else [-1, said]
+    return role, [shard["texts"][part] for part in parts], at
 
 
 def parsed(data):
@@ -89,8 +96,9 @@ def shown(files, set_number, item, column):
         "answer": texts[record["answer"]] if record["answer"] >= 0 else None,
         "why": texts[record["why"]] if record["why"] >= 0 else None,
         "turns": [
-            ([(role, "\n\n".join(texts[part] for part in parts))
-              for role, _, *parts in one["messages"]], texts[one["reply"]], one["finish"])
+            ([(role, "\n\n".join(parts))
+              for role, parts, _ in (read(shard, each) for each in one["messages"])],
+             texts[one["reply"]], one["finish"])
             for one in record["turns"]
         ],
     }  # fmt: skip
@@ -228,8 +236,7 @@ def first_message(files, column, item=0):
     """(role, parts, which part is the context) of what stands first under a column."""
     shard = parsed(files["samples/toy-toy-0.js"])
     record = shard["records"][shard["items"][item][column]]
-    role, at, *parts = record["turns"][0]["messages"][0]
-    return role, [shard["texts"][part] for part in parts], at
+    return read(shard, record["turns"][0]["messages"][0])
 
 
 @pytest.mark.parametrize(
@@ -269,10 +276,3 @@ def test_a_context_is_stored_once_a_file(suite):
     finished(suite, "good", [sample(f"e{i}", "x") for i in range(8)], anchors=[anchored])
     files = shards(suite, {"toy": Contexts((Context("A long rule.", "user"),))})
     assert files["samples/toy-toy-0.js"].count(b"A long rule.") == 1
-
-
-def test_runs_stand_in_the_order_of_the_suite(suite):
-    for method in ("a", "b", "c"):
-        finished(suite, method, [sample("a", "x")])
-    (one,) = index(shards(suite, methods=["c", "a"]))["sets"]
-    assert [column["method"] for column in one["columns"]] == ["c", "a", "b"]

@@ -96,7 +96,8 @@
       ...sorted(runs.map((column) => column.rate)).map((rate) => [String(rate), String(rate)])]);
     const seeds = sorted(runs.map((column) => column.seed));
     options(choice.seed, [...seeds.map((seed) => [String(seed), String(seed)]), ["all", "all seeds"]]);
-    const owners = [...new Set(set.columns.map(ownerOf))];
+    const owners = [...new Set(inOrder(set.columns.map((_, number) => number))
+      .map((number) => ownerOf(set.columns[number])))];
     const fieldset = byId("choice-methods");
     fieldset.replaceChildren(fieldset.querySelector("legend"), ...owners.map((owner) =>
       make("label", {}, make("input", {
@@ -109,10 +110,16 @@
     filter();
   }
 
-  // Numbers of the columns shown: anchors first, as stored.
+  // Numbers of the columns shown: anchors first, then methods in the order of the page.
+  const places = new Map(Object.keys(labels).map((name, place) => [name, place]));
+  const placeOf = (column) => (column.reading === "method" ? places.get(column.method) ?? Infinity : -1);
+  const inOrder = (numbers) => {
+    const { columns } = state.set;
+    return numbers.sort((a, b) => placeOf(columns[a]) - placeOf(columns[b]) || a - b);
+  };
   function shown() {
     const compared = stands[state.set.task] || {};
-    return state.set.columns.flatMap((column, number) => {
+    return inOrder(state.set.columns.flatMap((column, number) => {
       if (state.off.has(ownerOf(column))) return [];
       if (column.reading !== "method") return [number];
       const rate = choice.rate.value;
@@ -120,7 +127,7 @@
       if (rate !== "" && rate !== "all" && column.rate !== Number(rate)) return [];
       if (choice.seed.value !== "all" && column.seed !== Number(choice.seed.value)) return [];
       return [number];
-    });
+    }));
   }
 
   function filter() {
@@ -241,14 +248,17 @@
   }
 
   // Whether some prompt of a record holds the context.
-  const told = (record) => record.turns.some((turn) => turn.messages.some(([, at]) => at >= 0));
+  const told = (record) => record.turns.some((turn) => turn.messages.some(([, said]) => Array.isArray(said)));
 
   // Parts of a message stand with an empty line between them; the context among them is marked.
-  const messages = (shard, turn) => turn.messages.flatMap(([role, at, ...parts]) => [
-    make("p", { class: "said", text: at >= 0 ? `${role}, with context` : role }),
-    make("pre", {}, ...parts.flatMap((text, number) => [
-      ...(number > 0 ? ["\n\n"] : []),
-      number === at ? make("mark", { text: shard.texts[text] }) : shard.texts[text]]))]);
+  const messages = (shard, turn) => turn.messages.flatMap(([role, said]) => {
+    const [at, ...parts] = Array.isArray(said) ? said : [-1, said];
+    return [
+      make("p", { class: "said", text: at >= 0 ? `${role}, with context` : role }),
+      make("pre", {}, ...parts.flatMap((text, number) => [
+        ...(number > 0 ? ["\n\n"] : []),
+        number === at ? make("mark", { text: shard.texts[text] }) : shard.texts[text]]))];
+  });
 
   function drawCard(shard, { labels, outcome, record }, alike) {
     const text = (number) => (number < 0 ? null : shard.texts[number]);
