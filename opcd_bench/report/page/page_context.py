@@ -41,7 +41,6 @@ class PageContext:
     command: str
     marks: Marks
     tasks: Sequence[str]
-    headline: str
     comparison: Comparison
     drawn: Sequence[DrawnFigure]
     cells: pd.DataFrame
@@ -49,6 +48,7 @@ class PageContext:
     missing: pd.DataFrame
     verdicts: Sequence[Verdict] = ()
     apart: str = ""
+    headline: str = ""
     all_rates: str = ""
     words: str = ""
     several: pd.DataFrame = field(default_factory=pd.DataFrame)
