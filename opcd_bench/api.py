@@ -68,6 +68,10 @@ class Results:
         teaches some methods), ``floor`` (the best policy that does not read the question),
         ``gap_closed`` ((accuracy - base) / (ceiling - base)), ``parsed`` (share of the responses
         that contain an answer), ``minimum_detectable_effect`` (between two methods, power 80 %).
+        Where a teacher reads something else than the shared context, ``measured_against`` names its
+        ceiling. ``mentions_context`` and ``copies_context`` (and ``…_of_base``, before training):
+        the share of the responses without context that speak of one, and of their words' 4-grams
+        that stand in it alone; for suites that store what teachers read.
 
         Cost, as means over the seeds: ``tokens_generated`` (by the rollout policy),
         ``tokens_scored`` (by the teacher), ``seconds`` (of training, without evaluations).
@@ -127,6 +131,18 @@ class Results:
         from opcd_bench.report.tables import rounds
 
         return flat.of_rounds(rounds.read(self.path))
+
+    @cached_property
+    def entrants(self) -> pd.DataFrame:
+        """Models that were scored and not trained here: entrants and interpolations; or empty.
+
+        ``kind``: "checkpoint" or "interpolation" (of ``method``, ``share`` of the way from the base
+        to the trained model). ``accuracy``, ``base`` and ``gain`` on test; a retention task adds
+        ``<task>_after`` and ``<task>_change``.
+        """
+        from opcd_bench.report.analysis import entrants, flat
+
+        return flat.of_entrants(entrants.frame(self._stored))
 
     @cached_property
     def failed(self) -> tuple[FailedCell, ...]:

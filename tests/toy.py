@@ -82,3 +82,13 @@ def toy_suite(model: Path, output: Path, **values: Any) -> Suite:
         "threads": 1,
     }
     return make_suite({**base, **values}, "toy")
+
+
+class Hinted(Toy):
+    """Examples with a hint and a reference answer of their own."""
+
+    def examples(self, split: Split) -> Sequence[Example]:
+        return [
+            Example(one.content, reference=f"ref {one.content['word']}", hint=f"hint {one.id}")
+            for one in super().examples(split)
+        ]

@@ -10,6 +10,7 @@ import typer
 from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.scheduled import Taid
 from opcd_bench.errors import ConfigError
 from opcd_bench.progress import reporter
 from opcd_bench.runner import registry
@@ -55,21 +56,23 @@ def audit(
     suite = settings.make(None, words)
     methods = list(registry.methods_of(suite).values())
     for one in methods:
-        if not isinstance(one.loss, Divergence):
+        if not isinstance(one.loss, Divergence | Taid):
             raise ConfigError(
-                f"audit: the loss of {one.name!r} is a custom function, so its support and its "
-                "expectation are not known; audit methods whose loss is a Divergence"
+                f"audit: the loss of {one.name!r} is a custom function or reads rewards, so its "
+                "support and its expectation are not known; audit methods whose loss is a "
+                "Divergence, or changes from one to another (taid)"
             )
     from opcd_bench.runner import audit_batch
 
-    rows = [dataclasses.asdict(row) for row in audit_batch.rows(suite, methods, items, reporter())]
+    found = audit_batch.rows(suite, methods, items, reporter())
+    rows = [{"method": name, **dataclasses.asdict(row)} for name, row in found]
     if json:
         print_json({"task": suite.tasks[0], "items": items, "rows": rows})
         return
     columns = ["method", "loss", "expectation", *HEADINGS.values()]
     table = [
-        [name, row["id"], row["averaged"], *(_rounded(row[field]) for field in HEADINGS)]
-        for name, row in zip(suite.methods, rows, strict=True)
+        [row["method"], row["id"], row["averaged"], *(_rounded(row[field]) for field in HEADINGS)]
+        for row in rows
     ]
     print(text_table(columns, table))
     positions = rows[0]["positions"] if rows else 0

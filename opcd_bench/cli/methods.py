@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,8 @@ import typer
 from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_table
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Taid
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.parameters import values
 from opcd_bench.runner import registry
@@ -61,16 +64,13 @@ def methods(
 
 
 def _row(method: Method, origin: Origin) -> dict[str, Any]:
-    loss = method.loss
-    known = isinstance(loss, Divergence)
-    described = method.describe()["loss"]
     return {
         "name": method.name,
         "summary": method.summary,
-        "writer": _writer(method),
-        "loss": described["id"] if known else described["callable"],
-        "support": _support(loss) if isinstance(loss, Divergence) else "its own",
-        "teacher": _teacher(method),
+        "writer": _stages(method, _writer),
+        "loss": _stages(method, _loss),
+        "support": _support(method.loss),
+        "teacher": _stages(method, _teacher),
         "source": method.source,
         "control": method.control,
         "parameters": values(method),
@@ -80,17 +80,34 @@ def _row(method: Method, origin: Origin) -> dict[str, Any]:
     }
 
 
+def _stages(method: Method, told: Callable[[Method], str]) -> str:
+    """What a method says of each of its stages, once where all say the same."""
+    return ", then ".join(dict.fromkeys(told(part) for part in method.parts))
+
+
+def _loss(method: Method) -> str:
+    described = method.describe()["loss"]
+    return str(described["id"] if "id" in described else described["callable"])
+
+
 def _writer(method: Method) -> str:
     writer = method.writer
+    reads = "" if writer.reads == "context" else f", reads the {writer.reads}"
     return {
         "student": "student",
-        "teacher": "in-context teacher",
-        "mixture": f"in-context teacher {writer.teacher_share:.0%}, else student",
+        "teacher": f"in-context teacher{reads}",
+        "mixture": f"in-context teacher {writer.teacher_share:.0%}{reads}, else student",
         "stored": f"stored: {writer.path}",
     }[writer.kind]
 
 
-def _support(loss: Divergence) -> str:
+def _support(loss: Any) -> str:
+    if isinstance(loss, PolicyGradient):
+        return "the sampled token"
+    if isinstance(loss, Taid):
+        return "full vocabulary"
+    if not isinstance(loss, Divergence):
+        return "its own"
     if loss.support in ("full", "sampled"):
         return {"full": "full vocabulary", "sampled": "the sampled token"}[loss.support]
     return f"{loss.support.replace('_', ' ')} = {loss.k}, outside: {loss.outside}"
@@ -98,6 +115,11 @@ def _support(loss: Divergence) -> str:
 
 def _teacher(method: Method) -> str:
     teacher = method.teacher
+    if not method.needs_teacher and method.writer.on_policy:
+        return "none"
     rate = f"({teacher.rate})" if teacher.rate is not None else ""
+    if teacher.by is not None:
+        told = ", told the context" if teacher.by_reads == "context" else ""
+        rate = f"(by {teacher.by}{told})"
     shuffled = ", rows shuffled" if teacher.rows == "shuffled" else ""
     return f"{teacher.weights}{rate}, reads {teacher.reads}{shuffled}"

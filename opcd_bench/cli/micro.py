@@ -18,22 +18,39 @@ app = typer.Typer(
 )
 
 
-@app.command("path")
-def path() -> None:
-    """Print the folder of the built-in model."""
-    from opcd_bench.models import micro
+Size = Annotated[
+    str, typer.Option(help="Which size: micro (4 million parameters) or micro-small (1).")
+]
 
-    print(micro.path())
+
+def _checked(size: str) -> str:
+    from opcd_bench.models.micro.recipe import SIZES
+
+    if size not in SIZES:
+        raise ModelError(f"--size {size} does not exist; use one of {', '.join(SIZES)}")
+    return size
+
+
+@app.command("path")
+def path(size: Size = "micro") -> None:
+    """Print the folder of the built-in model."""
+    from opcd_bench.models.source import source_of
+
+    print(source_of(_checked(size)))
 
 
 @app.command("pretrain")
 def pretrain(
     context: typer.Context,
+    size: Size = "micro",
     out: Annotated[
-        Path, typer.Option(help="Folder for the weights, the checkpoint and the log.")
-    ] = Path("scratch/micro"),
+        Path | None,
+        typer.Option(help="Folder for weights, checkpoint and log (default: scratch/SIZE)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and tokenizer.")] = 0,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens to train on.")] = 40_000_000,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens to train on (default: the recipe's).")
+    ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda …")] = "auto",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start from the beginning instead of resuming.")
@@ -41,13 +58,23 @@ def pretrain(
 ) -> None:
     """Pre-train the built-in model from its seed; the same command resumes."""
     from opcd_bench.models import loading
-    from opcd_bench.models.micro import pretrain as recipe
+    from opcd_bench.models.micro import pretrain as pretraining
+    from opcd_bench.models.micro.recipe import SIZES, TOKENS
 
-    recipe.refuse_foreign(out)
+    recipe = SIZES[_checked(size)]
+    out = out or Path("scratch") / size
+    pretraining.refuse_foreign(out)
     loading.device_of(device)
     print(f"pre-training into {out}; progress is logged in {out / 'log.jsonl'}", file=sys.stderr)
     with interruptible(context, "The last checkpoint stays", without=["--fresh"]):
-        model = recipe.pretrain(out, seed=seed, tokens=tokens, resume=not fresh, device=device)
+        model = pretraining.pretrain(
+            out,
+            seed=seed,
+            tokens=tokens or TOKENS[size],
+            resume=not fresh,
+            device=device,
+            recipe=recipe,
+        )
     print(model)
 
 
@@ -56,6 +83,7 @@ def card(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of a model (default: the built-in one).")
     ] = None,
+    size: Size = "micro",
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure again, and write the card into the folder.")
     ] = False,
@@ -68,13 +96,13 @@ def card(
     json: Json = False,
 ) -> None:
     """Print what the built-in model can do, as measured; or measure it."""
-    from opcd_bench.models import micro
+    from opcd_bench.models.source import source_of
 
-    place = folder or micro.path()
+    place = folder or Path(source_of(_checked(size)))
     if measure:
         from opcd_bench.runner import micro_card as cards
 
-        cards.measure(place, items=items, device=device, pretraining=pretraining)
+        cards.measure(place, name=size, items=items, device=device, pretraining=pretraining)
     file = place / ("card.json" if json else "CARD.md")
     if not file.is_file():
         raise ModelError(

@@ -41,6 +41,22 @@ def run(
             "pool, of which each example draws one. none: the task's own.",
         ),
     ] = None,
+    entrant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER_OR_ID",
+            help="A model trained elsewhere, to be scored on the same tasks and retention tasks "
+            "(repeatable).",
+        ),
+    ] = None,
+    interpolate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE,SHARE",
+            help="Score the weights between the base and every trained model too, at these shares "
+            "of the way: 0.25,0.5,0.75.",
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a suite (repeatable)."),
@@ -59,7 +75,8 @@ def run(
     After an interruption, the same command continues: finished cells are kept, and the others
     resume from their last checkpoint.
     """
-    made = settings.make(suite, {**words, "context": contexts or None}, assignments, size=size)
+    own = {"context": contexts or None, "entrant": entrant, "interpolate": interpolate}
+    made = settings.make(suite, {**words, **own}, assignments, size=size)
     say_shared(suite)
     if dry_run:
         if made.chained:

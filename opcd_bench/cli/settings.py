@@ -23,6 +23,9 @@ OPTIONS = (
 )  # fmt: skip
 """The settings of a suite that `run` has as options of their own; all others: ``--set``."""
 
+OWN = ("context", "interpolate")
+"""Settings that are options of `run` and are not typed there as they are in a suite."""
+
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as `run` takes it (repeatable)."),
@@ -51,6 +54,10 @@ def make(
             given[key] = names(given[key])
     if isinstance(given.get("learning_rate"), str):
         given["learning_rate"] = rates(given["learning_rate"])
+    if isinstance(given.get("interpolate"), str):
+        given["interpolate"] = shares(given["interpolate"])
+    if entered := given.pop("entrant", None):  # the option; the setting is a table
+        given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):
         raise ConfigError(
             f"nothing to run; name a suite (--suite {SHARED_SETTINGS}; list: opcd-bench suites) or "
@@ -88,6 +95,32 @@ def rates(text: str) -> list[float]:
     return found
 
 
+def entrants(texts: Sequence[str]) -> dict[str, str]:
+    """``name=folder`` texts by name; ConfigError for one that is none, or a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, source = (part.strip() for part in text.partition("="))
+        if not (name and equals and source):
+            raise ConfigError(
+                f"command line: --entrant {text!r}: write --entrant NAME=FOLDER_OR_ID"
+            )
+        if name in found:
+            raise ConfigError(f"command line: --entrant {name} is given twice; name each once")
+        found[name] = source
+    return found
+
+
+def shares(text: str) -> list[float]:
+    """``0.25,0.5`` as numbers; ConfigError names the one that is none."""
+    try:
+        return [float(part) for part in text.split(",")] if text != "none" else []
+    except ValueError:
+        raise ConfigError(
+            f"command line: --interpolate {text!r}: write shares between 0 and 1: "
+            "--interpolate 0.25,0.5,0.75"
+        ) from None
+
+
 def refuse_options_of_set(words: Sequence[str]) -> None:
     """Raise ConfigError for a setting of a suite that is typed as an option and is none."""
     if words[:1] not in (("run",), ("estimate",)):
@@ -95,7 +128,8 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
     for word in words[1:]:
         name, equals, value = word.removeprefix("--").partition("=")
         key = name.replace("-", "_")
-        if word.startswith("--") and key in Suite.model_fields and key not in (*OPTIONS, "context"):
+        known = key in (*OPTIONS, *OWN)
+        if word.startswith("--") and key in Suite.model_fields and not known:
             raise ConfigError(
                 f"--{name} is no option of {words[0]}: write --set {key}="
                 f"{value if equals else 'VALUE'}"

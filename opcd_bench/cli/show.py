@@ -64,7 +64,8 @@ def _show_run(path: Path, json: bool) -> None:
 
 def _show_suite(path: Path, json: bool) -> None:
     from opcd_bench.report.analysis import headline, load
-    from opcd_bench.report.tables import plain_text, rounds
+    from opcd_bench.report.analysis import probes as further
+    from opcd_bench.report.tables import plain_text, probes, rounds
 
     cells = [_cell(folder) for folder in SuiteDir(path).runs()]
     chained = rounds.read(path)
@@ -75,6 +76,7 @@ def _show_suite(path: Path, json: bool) -> None:
             {
                 **told,
                 "table": records(headline.headline(load.load(path))),
+                "probes": records(further.probes(load.load(path))),
                 "rounds": records(chained),
             }
         )
@@ -86,6 +88,8 @@ def _show_suite(path: Path, json: bool) -> None:
             if cell["reason"]:
                 say(f"{cell['name']} failed: {cell['reason']}")
         say(f"\n{plain_text.headline_text(path)}")
+        if beside := probes.as_text(path):
+            say(f"\n{beside}")
     if not chained.empty:
         say(f"\n{rounds.as_text(chained)}")
 

@@ -315,6 +315,13 @@ class Settings(BaseModel):
     )
     dev_items: int = identity(200, help="Dev examples scored at every evaluation.", ge=1, le=COUNT)
     test_items: int = identity(500, help="Test examples, scored once.", ge=1, le=COUNT)
+    probe_items: int | None = later(
+        None,
+        help="Examples of each further test set that a task has, scored once as test is (None: "
+        "all).",
+        ge=1,
+        le=COUNT,
+    )
     eval_samples: int = identity(
         1, help="Responses sampled per example on test, and for base and ceiling.", ge=1, le=REPEATS
     )
@@ -434,6 +441,16 @@ class Settings(BaseModel):
     keep_checkpoints: Literal["chosen", "all", "none"] = runtime(
         "chosen", help="Which checkpoints a finished run keeps."
     )
+    entrants: dict[str, str] = runtime(
+        {},
+        help="Models trained elsewhere, by a name of yours: folders or Hub ids. They are scored on "
+        "the same tasks and retention tasks, and stand in the tables, set apart.",
+    )
+    interpolate: tuple[float, ...] = runtime(
+        (),
+        help="Shares of the way from the base model to a trained one (0.25,0.5,0.75): the weights "
+        "between them are scored for every finished run, without training.",
+    )
     report_to: Literal["none", "tensorboard", "wandb"] = runtime(
         "none", help="Live tracker beside the stored files."
     )
@@ -523,6 +540,13 @@ class Settings(BaseModel):
         if isinstance(value, tuple) and "" in value:
             raise ValueError("a name is empty; leave it out, or write [] for none")
         return value
+
+    @field_validator("interpolate", mode="before")
+    @classmethod
+    def _shares(cls, value: Any) -> Any:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (value,)
+        return tuple(_as_float(v) for v in value) if isinstance(value, (list, tuple)) else value
 
     @field_validator("learning_rate", mode="before")
     @classmethod

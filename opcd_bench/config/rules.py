@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import ValidationError
 
 from opcd_bench.config import bounds, measures, validated
@@ -18,6 +20,7 @@ TASK_FIELDS = (
     "micro_batch_size",
     "micro_batch_tokens",
     "num_generations",
+    "probe_items",
     "test_items",
 )
 """What a task may set otherwise than its suite."""
@@ -46,6 +49,7 @@ def refuse_inconsistent(suite: Settings) -> None:
     _refuse_task_settings(suite)
     _refuse_choice(suite)
     _refuse_rounds(suite)
+    _refuse_entrants(suite)
     if trained := set(suite.tasks) & set(suite.retention):
         raise ValueError(
             f"{', '.join(sorted(trained))} cannot be trained on and be a retention task of the "
@@ -101,6 +105,35 @@ def _refuse_task_settings(suite: Settings) -> None:
             told = validated.says(problem, key, type(suite))
             where = ".".join(filter(None, ["task_settings", task, key]))
             raise ValueError(f"{where}: {told}") from None
+
+
+def _refuse_entrants(suite: Settings) -> None:
+    for name in suite.entrants:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or name in suite.methods:
+            raise ValueError(
+                f"entrants: {name!r} is no name for an entrant: use letters, digits, '_', '.' and "
+                "'-', and no method's name"
+            )
+    for share in suite.interpolate:
+        if not 0.0 < share < 1.0:
+            raise ValueError(
+                f"interpolate: {share:g} is no share between the base (0) and the trained model "
+                "(1), which are scored anyway; write for example interpolate = [0.25, 0.5, 0.75]"
+            )
+    if len(set(suite.interpolate)) < len(suite.interpolate):
+        raise ValueError(f"interpolate: {list(suite.interpolate)} has a share twice")
+    if suite.interpolate and suite.keep_checkpoints == "none":
+        raise ValueError(
+            "interpolate reads the checkpoints of finished runs, and keep_checkpoints = 'none' "
+            "removes them; set keep_checkpoints = 'chosen'"
+        )
+    if suite.entrants and suite.engine == "vllm":
+        raise ValueError("entrants are answered by transformers; set engine = 'hf'")
+    if (suite.entrants or suite.interpolate) and suite.chained:
+        raise ValueError(
+            "entrants and interpolate are for suites of one round; leave them out, or set "
+            "rounds = 1"
+        )
 
 
 def _refuse_choice(suite: Settings) -> None:

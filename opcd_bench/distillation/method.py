@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Scheduled, Taid
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.hashing import bytes_digest, text_digest
 
@@ -24,19 +27,31 @@ WriterKind = Literal["student", "teacher", "mixture", "stored"]
 class Writer:
     """Who writes the replies that are trained on.
 
-    ``student`` writes plain, with its current weights; ``teacher`` is told the task's shared
-    context (whatever the method's teacher reads, and with the weights before training, or the
-    larger model's), and its trajectories are stored once and shared by every method that reads
-    them; ``mixture`` draws the writer of each example, the told teacher with probability
-    ``teacher_share``; ``stored`` reads a JSONL file of trajectories (``path``), such as a
-    ``shared/told-…/step_000001.jsonl`` of another run.
+    ``student`` writes plain, with its current weights; ``teacher`` is told what it ``reads``: the
+    task's shared context, or the example's own hint or reference (whatever the method's teacher
+    reads; with the weights before training, the larger model's or the adapted ones), and its
+    trajectories are stored once and shared by every method that reads them; ``mixture`` draws the
+    writer of each example, the told teacher with probability ``teacher_share``; ``stored`` reads a
+    JSONL file of trajectories (``path``), such as a ``shared/told-…/step_000001.jsonl`` of another
+    run.
     """
 
     kind: WriterKind
     teacher_share: float = 0.0
     path: str | None = None
+    reads: Literal["context", "hint", "reference"] = "context"
 
     def __post_init__(self) -> None:
+        if self.reads not in ("context", "hint", "reference"):
+            raise InvalidLoss(
+                f"writer.reads is {self.reads!r}; use one of context, hint, reference. A rollout "
+                "policy that reads nothing is STUDENT"
+            )
+        if self.reads != "context" and self.kind not in ("teacher", "mixture"):
+            raise InvalidLoss(
+                f"writer {self.kind!r} is told nothing, so it has no reads = {self.reads!r}; "
+                "use the told teacher, or a mixture"
+            )
         if self.kind not in ("student", "teacher", "mixture", "stored"):
             raise InvalidLoss(
                 f"writer {self.kind!r} does not exist; use student, teacher, mixture or stored"
@@ -55,6 +70,19 @@ class Writer:
         if (self.kind == "stored") != (self.path is not None):
             raise InvalidLoss("a stored writer, and no other, names its file: stored('path.jsonl')")
 
+    def describe(self) -> dict[str, Any]:
+        """Every choice as JSON values; what is read only where it is not the context."""
+        found: dict[str, Any] = {
+            "kind": self.kind,
+            "teacher_share": self.teacher_share,
+            "path": self.path,
+        }
+        if self.reads != "context":
+            found["reads"] = self.reads
+        if self.path is not None:
+            found["sha256"] = _file_hash(Path(self.path))
+        return found
+
     @property
     def on_policy(self) -> bool:
         """Whether every reply is the current plain student's own."""
@@ -65,9 +93,11 @@ STUDENT = Writer("student")
 TOLD_TEACHER = Writer("teacher", 1.0)
 
 
-def mixture(teacher_share: float) -> Writer:
+def mixture(
+    teacher_share: float, reads: Literal["context", "hint", "reference"] = "context"
+) -> Writer:
     """Each example's reply is the told teacher's with this probability, else the student's."""
-    return Writer("mixture", teacher_share)
+    return Writer("mixture", teacher_share, reads=reads)
 
 
 def stored(path: str) -> Writer:
@@ -81,22 +111,28 @@ class Teacher:
 
     ``weights``: ``initial`` is the student before training, frozen; ``larger`` is the suite's
     ``teacher_model``, frozen; ``ema`` follows the student, ``t <- rate t + (1 - rate) s`` after
-    every step; ``live`` is the student itself, without gradient.
+    every step; ``live`` is the student itself, without gradient; ``adapted`` is the student before
+    training, trained on the task ``by`` a method (grpo), once for all methods of a suite that say
+    so, frozen. ``by_reads``: what it was told of the task as it was adapted, ``nothing`` or the
+    ``context``.
     ``reads``: the task's shared ``context``; the example's own ``hint``; the ``reference`` answer;
     or ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among
     the reply positions of each micro-batch: the control that must not help.
     """
 
-    weights: Literal["initial", "larger", "ema", "live"] = "initial"
+    weights: Literal["initial", "larger", "ema", "live", "adapted"] = "initial"
     reads: Literal["context", "hint", "reference", "nothing"] = "context"
     rate: float | None = None
     rows: Literal["aligned", "shuffled"] = "aligned"
+    by: str | None = None
+    by_reads: Literal["nothing", "context"] = "nothing"
 
     def __post_init__(self) -> None:
         for value, allowed, field in (
-            (self.weights, ("initial", "larger", "ema", "live"), "weights"),
+            (self.weights, ("initial", "larger", "ema", "live", "adapted"), "weights"),
             (self.reads, ("context", "hint", "reference", "nothing"), "reads"),
             (self.rows, ("aligned", "shuffled"), "rows"),
+            (self.by_reads, ("nothing", "context"), "by_reads"),
         ):
             if value not in allowed:
                 raise InvalidLoss(f"teacher.{field} is {value!r}; use one of {', '.join(allowed)}")
@@ -108,16 +144,60 @@ class Teacher:
                 )
         elif self.rate is not None:
             raise InvalidLoss(f"rate belongs to weights='ema', not to {self.weights!r}")
+        if (self.weights == "adapted") != (self.by is not None):
+            raise InvalidLoss(
+                "an adapted teacher, and no other, names the method that adapts it: "
+                "Teacher(weights='adapted', by='grpo')"
+            )
+        if self.by is None and self.by_reads != "nothing":
+            raise InvalidLoss(f"by_reads belongs to weights='adapted', not to {self.weights!r}")
         if self.weights == "live" and self.reads == "nothing":
             raise InvalidLoss(
                 "a live teacher that reads nothing is the student itself: the loss is 0 "
                 "everywhere; use weights='initial' for the null control"
             )
 
+    def describe(self) -> dict[str, Any]:
+        """Every choice as JSON values; what adapts it only where something does."""
+        adapted = {} if self.by is None else {"by": self.by, "by_reads": self.by_reads}
+        return {
+            "weights": self.weights,
+            "reads": self.reads,
+            "rate": self.rate,
+            "rows": self.rows,
+            **adapted,
+        }
 
-Loss = Divergence | Callable[..., Any]
-"""A Divergence, or a contributor's callable
+
+StepLoss = Divergence | PolicyGradient | Callable[..., Any]
+"""A Divergence; a policy gradient of rewards; or a contributor's callable
 ``(student_logits, teacher_logits, reply_ids) -> TokenLoss`` with the same two per-token outputs."""
+
+Loss = StepLoss | Scheduled
+"""Or a loss that changes with training, and is one of those at each step."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How a method begins: other choices for a ``share`` of its optimiser steps, to whole steps.
+
+    The optimiser and the learning rate's schedule go on from one stage to the next.
+    """
+
+    share: float
+    writer: Writer
+    loss: Loss
+    teacher: Teacher = Teacher()
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share < 1.0:
+            raise InvalidLoss(
+                f"a stage's share of the steps lies strictly between 0 and 1, not at {self.share}"
+            )
+
+    def steps(self, max_steps: int) -> int:
+        """How many of a run's optimiser steps it takes."""
+        return round(self.share * max_steps)
 
 
 @dataclass(frozen=True)
@@ -133,6 +213,9 @@ class Method:
     writer: Writer
     loss: Loss
     teacher: Teacher = Teacher()
+    begins: Stage | None = None
+    """What comes before, of the same steps in all; None: the method is the same from first to last.
+    """
     control: bool = False
     """A control shows that the harness tells working from broken; reports set it apart."""
     source_hash: str | None = None
@@ -146,49 +229,67 @@ class Method:
         for field in ("summary", "source"):
             if not getattr(self, field).strip():
                 raise InvalidLoss(f"method {self.name!r}: {field} is empty; say it in one line")
-        if not (isinstance(self.loss, Divergence) or callable(self.loss)):
+        if not (isinstance(self.loss, _KINDS) or callable(self.loss)):
             raise InvalidLoss(f"method {self.name!r}: the loss is not callable: {self.loss!r}")
-        if (
-            isinstance(self.loss, Divergence)
-            and self.loss.on_policy_only
-            and not self.writer.on_policy
-        ):
+        sampled = isinstance(self.loss, Divergence | PolicyGradient) and self.loss.on_policy_only
+        if sampled and not self.writer.on_policy:
             raise InvalidLoss(
-                f"method {self.name!r}: {self.loss.id} estimates its gradient from replies that "
+                f"method {self.name!r}: {_id(self.loss)} estimates its gradient from replies that "
                 "the current student wrote; use writer=STUDENT, or a loss that sums over its "
                 "support"
             )
+        if self.begins is not None:
+            _ = self.parts  # the first stage is a method too, and refused as one
 
     @property
     def needs_teacher(self) -> bool:
         """Whether the loss reads a teacher at all."""
-        return not (isinstance(self.loss, Divergence) and self.loss.teacher_needs == "none")
+        return getattr(self.loss, "teacher_needs", "F") != "none"
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether the loss reads grades of several replies to an example."""
+        return isinstance(self.loss, PolicyGradient) and self.loss.rewarded
+
+    @property
+    def parts(self) -> tuple[Method, ...]:
+        """The stages in order, each as a method of one stage; of most methods itself alone."""
+        if self.begins is None:
+            return (self,)
+        first = dataclasses.replace(
+            self,
+            writer=self.begins.writer,
+            loss=self.begins.loss,
+            teacher=self.begins.teacher,
+            begins=None,
+        )
+        return (first, dataclasses.replace(self, begins=None))
 
     def describe(self) -> Mapping[str, Any]:
         """All that makes the method what it is, as JSON values: it enters the run's identity."""
-        if isinstance(self.loss, Divergence):
-            loss: Mapping[str, Any] = self.loss.describe()
-        else:
-            loss = _described(self.loss)
-        writer = {
-            "kind": self.writer.kind,
-            "teacher_share": self.writer.teacher_share,
-            "path": self.writer.path,
-        }
-        if self.writer.path is not None:
-            writer["sha256"] = _file_hash(Path(self.writer.path))
-        return {
-            "name": self.name,
-            "writer": writer,
-            "loss": loss,
-            "teacher": {
-                "weights": self.teacher.weights,
-                "reads": self.teacher.reads,
-                "rate": self.teacher.rate,
-                "rows": self.teacher.rows,
-            },
-            **({} if self.source_hash is None else {"source_hash": self.source_hash}),
-        }
+        found: dict[str, Any] = {"name": self.name, **_choices(self)}
+        if self.begins is not None:
+            found["begins"] = {"share": self.begins.share, **_choices(self.begins)}
+        if self.source_hash is not None:
+            found["source_hash"] = self.source_hash
+        return found
+
+
+def _choices(part: Method | Stage) -> dict[str, Any]:
+    """Rollout policy, loss and teacher as JSON values."""
+    known = isinstance(part.loss, Divergence | PolicyGradient | Taid)
+    return {
+        "writer": part.writer.describe(),
+        "loss": part.loss.describe() if known else _described(part.loss),  # type: ignore[union-attr]
+        "teacher": part.teacher.describe(),
+    }
+
+
+_KINDS = (Divergence, PolicyGradient, Scheduled)
+
+
+def _id(loss: Loss) -> str:
+    return str(getattr(loss, "id", loss))
 
 
 def _file_hash(path: Path) -> str | None:
@@ -196,7 +297,7 @@ def _file_hash(path: Path) -> str | None:
     return bytes_digest(path.read_bytes(), 10) if path.is_file() else None
 
 
-def _described(loss: Callable[..., Any]) -> dict[str, Any]:
+def _described(loss: Any) -> dict[str, Any]:
     """A loss of a contributor's own: its qualified name, and a hash of the source that it is.
 
     Neither the module's name nor byte code, which differs between Python versions, is part of it.
@@ -213,7 +314,5 @@ def _described(loss: Callable[..., Any]) -> dict[str, Any]:
             f"the source of the loss {loss!r} cannot be read, so an edited one would pass for the "
             "same method; define it with def or class in the method's own file"
         ) from None
-    return {
-        "callable": code.__qualname__,
-        "source_hash": text_digest(source),
-    }
+    values = {"values": repr(loss)} if isinstance(loss, Scheduled) else {}
+    return {"callable": code.__qualname__, "source_hash": text_digest(source), **values}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Teacher
-from opcd_bench.envs.task import Context, Example, Task
+from opcd_bench.envs import readings
+from opcd_bench.envs.task import Example, Task
 from opcd_bench.errors import DataError
 from opcd_bench.models import prompts
 from opcd_bench.models.loaded import PromptFormat
@@ -21,7 +22,8 @@ class Pair:
     ``reply_ids`` are the written tokens up to and including the first end of sequence; they are
     appended unchanged to ``plain_ids`` and to ``told_ids``. Prompts carry no loss.
     ``written_logprobs`` are the writer's own, at ``written_temperature`` (None: the suite's), or
-    None where the plain student did not write.
+    None where the plain student did not write. ``advantage``: what the reply was worth beside the
+    others of its example, for losses of rewards.
     """
 
     example_id: str
@@ -31,6 +33,7 @@ class Pair:
     reply_ids: tuple[int, ...]
     written_logprobs: tuple[float, ...] | None = None
     written_temperature: float | None = None
+    advantage: float | None = None
 
     def __post_init__(self) -> None:
         if not self.reply_ids:
@@ -63,23 +66,6 @@ def end_at_first_eos(reply_ids: Sequence[int], eos_ids: Sequence[int]) -> tuple[
     return tuple(reply_ids[: ends[0] + 1] if ends else reply_ids)
 
 
-def context_for(teacher: Teacher, task: Task, example: Example, seed: int) -> Context | None:
-    """What the teacher is told before this example's prompt; ``seed`` is the run's."""
-    if teacher.reads == "nothing":
-        return None
-    context = task.contexts().of(task.name, seed, example.id)
-    if teacher.reads == "context":
-        return context
-    text = example.hint if teacher.reads == "hint" else example.reference
-    if text is None:
-        raise DataError(
-            f"task {task.name!r}: example {example.id} has no {teacher.reads}, which the method's "
-            "teacher reads; use a task that gives one, or teacher.reads = 'context'"
-        )
-    text = text if teacher.reads == "hint" else f"The answer is {text}."
-    return Context(text, context.placement)
-
-
 @dataclass(frozen=True)
 class PairBatch:
     """The pairs of an optimiser step, and how many replies were left out, by reason."""
@@ -100,26 +86,30 @@ def pairs_of(
     seed: int,
     told_by: PromptFormat,
     on_policy: Sequence[bool],
+    advantages: Sequence[float] | None = None,
 ) -> PairBatch:
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
 
     The reply's ids go into both unchanged; ``seed`` is the run's; ``told_by`` is the teacher, whose
     own chat template renders its prompts. A pair whose told prompt is over the limit (the suite's,
     or what leaves the teacher room for a reply) is refused or skipped and counted, as the suite
-    says; no prompt is ever cut.
+    says; no prompt is ever cut. ``advantages``: one a trajectory, each of whose turns has it.
     """
     room = told_by.max_length - suite.max_completion_length
     limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
     pairs: list[Pair] = []
     overlong = failed = 0
-    for trajectory, example, own in zip(trajectories, examples, on_policy, strict=True):
+    worth: Sequence[float | None] = advantages or [None] * len(trajectories)
+    for trajectory, example, own, advantage in zip(
+        trajectories, examples, on_policy, worth, strict=True
+    ):
         if isinstance(trajectory, Skipped):
             overlong += 1
             continue
         if trajectory.outcome == "failed":
             failed += 1
             continue
-        context = context_for(teacher, task, example, seed)
+        context = readings.told(teacher.reads, task, example, seed)
         for number, turn in enumerate(trajectory.turns):
             if context is None:
                 told_ids = prompts.prompt_ids(told_by, turn.messages)
@@ -146,6 +136,7 @@ def pairs_of(
                     reply_ids=reply_ids,
                     written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,
                     written_temperature=turn.reply.logprob_temperature,
+                    advantage=advantage,
                 )
             )
     return PairBatch(tuple(pairs), overlong, failed)

@@ -13,42 +13,51 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from opcd_bench.config.words import bracketed
 from opcd_bench.distillation.losses.coordinates import Coordinates
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Taid
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture
 from opcd_bench.errors import InvalidLoss, UnknownName
 
-Part = Literal["writer", "loss", "teacher"]
+Part = Literal["writer", "loss", "teacher", "begins"]
 
 
 class Parameter(NamedTuple):
-    """A field of a method that can stand in its brackets: whose it is, and what it may be."""
+    """A field of a method that can stand in its brackets: whose, what it may be, its own name."""
 
     part: Part
     type: Any
+    field: str
 
 
 def parameters(method: Method) -> dict[str, Parameter]:
     """What the brackets of a method may hold, by name.
 
-    ``teacher_share`` is the writer's: 0 is the student, 1 the told teacher, between them a mixture.
-    The loss's coordinates and the teacher's fields have their own names. A stored writer has no
-    share, and a loss that is a function of its own no coordinates.
+    ``teacher_share`` is the writer's: 0 is the student, 1 the told teacher, between them a mixture;
+    ``writer_reads`` is what the told teacher reads as it writes. The loss's coordinates and the
+    teacher's fields have their own names. A stored writer has no share, and a loss that is a
+    function of its own no coordinates. ``begins_share`` is the share of the steps of a method's
+    first stage; all others are the last stage's.
     """
     found: dict[str, Parameter] = {}
     if method.writer.kind != "stored":
-        found["teacher_share"] = Parameter("writer", float)
-    if isinstance(method.loss, Divergence):
-        for name, kind in get_type_hints(Coordinates).items():
+        found["teacher_share"] = Parameter("writer", float, "teacher_share")
+        found["writer_reads"] = Parameter("writer", get_type_hints(Writer)["reads"], "reads")
+    if isinstance(method.loss, Divergence | PolicyGradient | Taid):
+        of = Coordinates if isinstance(method.loss, Divergence) else type(method.loss)
+        for name, kind in get_type_hints(of).items():
             if name != "allow_broken":
-                found[name] = Parameter("loss", kind)
+                found[name] = Parameter("loss", kind, name)
+    if method.begins is not None:
+        found["begins_share"] = Parameter("begins", float, "share")
     for name, kind in get_type_hints(Teacher).items():
-        found[name] = Parameter("teacher", kind)
+        found[name] = Parameter("teacher", kind, name)
     return dict(sorted(found.items()))
 
 
 def values(method: Method) -> dict[str, Any]:
     """The value that a method has of every parameter that it takes."""
     return {
-        name: getattr(getattr(method, parameter.part), name)
+        name: getattr(getattr(method, parameter.part), parameter.field)
         for name, parameter in parameters(method).items()
     }
 
@@ -69,9 +78,9 @@ def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
     if not changed:
         return method
     name = bracketed(method.name, {key: text_of(value) for key, value in changed.items()})
-    parts: dict[Part, dict[str, Any]] = {"writer": {}, "loss": {}, "teacher": {}}
+    parts: dict[Part, dict[str, Any]] = {"writer": {}, "loss": {}, "teacher": {}, "begins": {}}
     for key, value in changed.items():
-        parts[takes[key].part][key] = value
+        parts[takes[key].part][takes[key].field] = value
     try:
         return dataclasses.replace(
             method,
@@ -80,6 +89,7 @@ def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
             writer=_writer(method.writer, **parts["writer"]),
             loss=_with(method.loss, parts["loss"]),
             teacher=_with(method.teacher, parts["teacher"]),
+            begins=_with(method.begins, parts["begins"]),
         )
     except InvalidLoss as error:
         stand = {key: value for key, value in {**own, **changed}.items() if value is not None}
@@ -105,16 +115,21 @@ def _with(part: Any, changed: Mapping[str, Any]) -> Any:
     return dataclasses.replace(part, **changed) if changed else part
 
 
-def _writer(writer: Writer, teacher_share: float | None = None) -> Writer:
-    """The writer with another share of the told teacher's replies; None changes nothing."""
-    if teacher_share is None:
+def _writer(writer: Writer, teacher_share: float | None = None, reads: Any = None) -> Writer:
+    """The writer with another share of told replies, or told something else; None changes nothing.
+
+    Raises InvalidLoss for a student that reads.
+    """
+    if teacher_share is None and reads is None:
         return writer
-    return {0.0: STUDENT, 1.0: TOLD_TEACHER}.get(teacher_share) or mixture(teacher_share)
+    share = writer.teacher_share if teacher_share is None else teacher_share
+    made = {0.0: STUDENT, 1.0: TOLD_TEACHER}.get(share) or mixture(share)
+    return dataclasses.replace(made, reads=reads or (writer.reads if share else "context"))
 
 
 def _why(method: Method) -> str:
     """Why a method takes fewer parameters than others; nothing where it takes them all."""
-    if isinstance(method.loss, Divergence):
+    if isinstance(method.loss, Divergence | PolicyGradient | Taid):
         return ""
     return "Its loss is a function of its own, which has no coordinates."
 
@@ -160,6 +175,10 @@ def _read(option: Any, text: str) -> Any:
         if not re.fullmatch(r"[+-]?\d+", text, flags=re.ASCII):
             raise ValueError(text)
         return int(text)
+    if option is str:
+        if text == "none" or not re.fullmatch(r"[a-z_][a-z0-9_]*", text):
+            raise ValueError(text)
+        return text
     assert option is float, option
     if "_" in text or not math.isfinite(number := float(text)):
         raise ValueError(text)
@@ -174,4 +193,4 @@ def _said(option: Any) -> str:
     """What a type allows, in words."""
     if words := _words(option):
         return " or ".join(words) if len(words) < 3 else f"one of {', '.join(words)}"
-    return "a whole number" if option is int else "a number"
+    return {int: "a whole number", str: "a name"}.get(option, "a number")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.method import Method, Writer
+from opcd_bench.distillation.method import Method, Teacher, Writer
 from opcd_bench.distillation.sampling import Slot, reply_sampling, sample_replies, schedule
+from opcd_bench.envs import readings
+from opcd_bench.envs.readings import Reads
 from opcd_bench.envs.task import Task, describe_task
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.hashing import digest
@@ -95,16 +97,16 @@ class StepReplies:
 class ToldReplies:
     """The told teacher's replies: each step's are sampled once and stored for every method.
 
-    ``model`` gives the weights before training, or the larger teacher (``larger``); ``identity``
-    what stored replies are known by.
+    ``model`` gives the weights that write for a teacher on a task (those before training, the
+    larger ones, adapted ones); ``identity`` what stored replies are known by.
     """
 
     def __init__(
         self,
         suite: Suite,
         suite_dir: SuiteDir,
-        model: Callable[[bool], PromptFormat],
-        identity: Callable[[bool], Mapping[str, Any] | None],
+        model: Callable[[Teacher, Task], PromptFormat],
+        identity: Callable[[Teacher, Task], Mapping[str, Any] | None],
         engine: Callable[[PromptFormat], Engine],
     ) -> None:
         self.suite, self.suite_dir = suite, suite_dir
@@ -112,13 +114,17 @@ class ToldReplies:
         self._held: dict[str, list[list[Trajectory | Skipped]]] = {}
 
     def of_step(
-        self, task: Task, seed: int, step: int, *, larger: bool
+        self, task: Task, seed: int, step: int, *, teacher: Teacher, reads: Reads = "context"
     ) -> list[Trajectory | Skipped]:
-        """The replies of one optimiser step, with those of the steps before it where not stored."""
-        suite = self.suite.for_task(task.name)
+        """The replies of one optimiser step, with those of the steps before it where not stored.
+
+        They are known by what was read before they were written, too.
+        """
+        suite, whole = self.suite.for_task(task.name), task
+        task = readings.telling(task, reads)
         key = digest(
             {
-                "model": self.identity(larger),
+                "model": self.identity(teacher, whole),
                 "task": describe_task(task),
                 "sampling": reply_sampling(suite).__dict__,
                 "seed": seed,
@@ -131,15 +137,22 @@ class ToldReplies:
             self._held = {key: []}  # one seed's at a time: they can be large
         steps = self._held[key]
         while len(steps) <= step:
-            steps.append(self._stored(suite, shared, task, seed, len(steps), larger))
+            writer = partial(self.model, teacher, whole)
+            steps.append(self._stored(suite, shared, task, seed, len(steps), writer))
         return steps[step]
 
     def _stored(
-        self, suite: Suite, shared: SharedDir, task: Task, seed: int, step: int, larger: bool
+        self,
+        suite: Suite,
+        shared: SharedDir,
+        task: Task,
+        seed: int,
+        step: int,
+        writer: Callable[[], PromptFormat],
     ) -> list[Trajectory | Skipped]:
         name = f"step_{step + 1:06d}"
         if not shared.has(name):
-            model = self.model(larger)
+            model = writer()
             sampled = sample_replies(
                 schedule(task, suite, seed, step),
                 task,
@@ -200,8 +213,10 @@ class ReplySampler:
             return dict(enumerate(self._from_file(slots)))
         if not any(by_teacher):
             return {}
-        larger = self.method.teacher.weights == "larger"
-        stored = self.told.of_step(self.task, self.seed, step, larger=larger)
+        method = self.method
+        stored = self.told.of_step(
+            self.task, self.seed, step, teacher=method.teacher, reads=method.writer.reads
+        )
         return {place: stored[place] for place, told in enumerate(by_teacher) if told}
 
     @cached_property

@@ -15,7 +15,9 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import masters, scoring
 from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.losses.logits import likeliest, log_prob_of
-from opcd_bench.distillation.method import Loss
+from opcd_bench.distillation.losses.policy import Beside
+from opcd_bench.distillation.losses.scheduled import Scheduled, State
+from opcd_bench.distillation.method import Loss, StepLoss
 from opcd_bench.distillation.optimiser import optimiser
 from opcd_bench.distillation.pairs import Pair, micro_batches
 from opcd_bench.distillation.stopwatch import Stopwatch
@@ -106,6 +108,8 @@ class TrainingCore:
         self.step_count = 0
         self.skipped = 0
         self.skipped_in_a_row = 0
+        self.loss_state: State | None = None
+        self.stage = (0, suite.max_steps)
         self.clock = Stopwatch(student.device)
         model: Any = student.model
         disable_dropout(model)
@@ -118,10 +122,17 @@ class TrainingCore:
         self.parameters = self.masters.parameters if self.masters else moved
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
+    def in_stage(self, first: int, last: int) -> None:
+        """The next step is of a stage of steps ``first`` to ``last``, whose loss begins anew."""
+        self.stage = (first, last)
+        if self.step_count == first:
+            self.loss_state = None
+
     def step(self, pairs: Sequence[Pair], loss: Loss, teacher: RuntimeTeacher) -> StepReport:
         """One optimiser step on ``pairs``.
 
-        Raises NonFiniteGradients after five steps in a row without a finite gradient.
+        A loss that changes with training is here what it is at this step. Raises
+        NonFiniteGradients after five steps in a row without a finite gradient.
         """
         if not pairs:
             raise ValueError("an optimiser step needs at least one response")
@@ -132,11 +143,12 @@ class TrainingCore:
         self.optimiser.zero_grad(set_to_none=True)
         weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
+        now = self._loss_now(loss)
         teacher.prepare(pairs)
         for part in micro_batches(pairs, self.suite):
             beat(training=f"{part.start}/{len(pairs)} responses")
             with cpu.quick_products():
-                self._accumulate(pairs[part], weights[part], loss, teacher, total)
+                self._accumulate(pairs[part], weights[part], now, teacher, total)
         rate = rate_at(self.step_count, self.peak, self.suite)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -156,6 +168,7 @@ class TrainingCore:
             self.skipped_in_a_row += 1
         self.optimiser.zero_grad(set_to_none=True)
         self.step_count += 1
+        shown = self._loss_after(loss, total.objective) if finite else {}
         self.clock.lap("optimiser")
         model.eval()
         if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
@@ -173,15 +186,34 @@ class TrainingCore:
             skipped=not finite,
             tokens=sum(len(pair.reply_ids) for pair in pairs),
             replies=len(pairs),
-            metrics=means,
+            metrics={**means, **shown},
             seconds=dict(self.clock.seconds),
         )
+
+    def _loss_now(self, loss: Loss) -> StepLoss:
+        """The loss of this step."""
+        if not isinstance(loss, Scheduled):
+            return loss
+        if self.loss_state is None:
+            self.loss_state = loss.begin()
+        first, last = self.stage
+        now: StepLoss = loss.at(self.loss_state, (self.step_count - first) / (last - first))
+        return now
+
+    def _loss_after(self, loss: Loss, value: float) -> dict[str, float]:
+        """Move the state of a loss that changes on; what it was in this step, for the log."""
+        if not isinstance(loss, Scheduled):
+            return {}
+        assert self.loss_state is not None, "a step has a loss before it is over"
+        before, (first, last) = dict(self.loss_state), self.stage
+        self.loss_state = loss.after(before, (self.step_count - first) / (last - first), value)
+        return {f"loss_{name}": number for name, number in before.items() if math.isfinite(number)}
 
     def _accumulate(
         self,
         pairs: Sequence[Pair],
         weights: Sequence[float],
-        loss: Loss,
+        loss: StepLoss,
         teacher: RuntimeTeacher,
         total: _Means,
     ) -> None:
@@ -195,12 +227,15 @@ class TrainingCore:
         weight_N = torch.tensor(weights, dtype=torch.float64).to(plain.reply_N.device)[
             plain.reply_N
         ]
-        written_N = _written(pairs, plain.target_N.device)
+        beside = Beside(
+            _written(pairs, plain.target_N.device), _advantages(pairs, plain.target_N.device)
+        )
         # The head's graph lives for one chunk only: gradients gather in a leaf, then go on down.
         leaf_NH = plain.states_NH.detach().requires_grad_(True)
         for part in scoring.chunks(self.student, len(plain.target_N)):
-            written_X = None if written_N is None else written_N[part]
-            chunk = _Chunk(part, leaf_NH[part], plain.target_N[part], weight_N[part], written_X)
+            chunk = _Chunk(
+                part, leaf_NH[part], plain.target_N[part], weight_N[part], beside.part(part)
+            )
             self._accumulate_chunk(chunk, pairs[0].written_temperature, loss, output, total)
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
         self._gather()
@@ -210,23 +245,26 @@ class TrainingCore:
         self,
         chunk: _Chunk,
         written_temperature: float | None,
-        loss: Loss,
+        loss: StepLoss,
         output: TeacherOutput,
         total: _Means,
     ) -> None:
         """Loss and backward of the positions that pass the head at a time; its logits end here."""
         temperature = self.suite.temperature
         student_XV = scoring.logits(self.student, chunk.states_XH, temperature)
-        out = output.loss(loss, student_XV, chunk.reply_X, chunk.part, chunk.written_X)
+        out = output.loss(loss, student_XV, chunk.reply_X, chunk.part, chunk.beside)
         total.add(out.metrics, divergence=out.loss.divergence)
-        if chunk.written_X is not None:
+        written_X = chunk.beside.sampler_logp
+        if written_X is not None:
             own_X, at = out.reply_logp, written_temperature
             if at is not None and at != temperature:  # the writer's own
                 own_X = log_prob_of(student_XV, chunk.reply_X, temperature / at)
-            total.add(sampler_trainer_gap=(own_X - chunk.written_X).abs())
+            total.add(sampler_trainer_gap=(own_X - written_X).abs())
         del student_XV
         surrogate_X = out.loss.surrogate
-        torch.autograd.backward((surrogate_X * chunk.weight_X.to(surrogate_X)).sum())
+        objective = (surrogate_X * chunk.weight_X.to(surrogate_X)).sum()
+        total.objective += float(objective.detach())
+        torch.autograd.backward(objective)
         self._gather()
 
     def _gather(self) -> None:
@@ -240,6 +278,7 @@ class TrainingCore:
             "step_count": self.step_count,
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
+            **({} if self.loss_state is None else {"loss_state": dict(self.loss_state)}),
             **(self.masters.state() if self.masters else {}),
         }
 
@@ -251,6 +290,7 @@ class TrainingCore:
         self.step_count = state["step_count"]
         self.skipped = state["skipped"]
         self.skipped_in_a_row = state["skipped_in_a_row"]
+        self.loss_state = state.get("loss_state")
 
 
 class _MicroBatch:
@@ -292,13 +332,14 @@ class _Chunk(NamedTuple):
     states_XH: Tensor
     reply_X: Tensor
     weight_X: Tensor
-    written_X: Tensor | None
+    beside: Beside
 
 
 class _Means:
-    """Running sums over reply tokens."""
+    """Running sums over reply tokens; ``objective`` is what the step differentiates, summed."""
 
     def __init__(self) -> None:
+        self.objective = 0.0
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 
@@ -318,4 +359,14 @@ def _written(pairs: Sequence[Pair], device: torch.device) -> Tensor | None:
         if pair.written_logprobs is None:
             return None
         packed.extend(pair.written_logprobs)
+    return torch.tensor(packed, device=device)
+
+
+def _advantages(pairs: Sequence[Pair], device: torch.device) -> Tensor | None:
+    """The advantages of the reply tokens, packed; None unless every reply has one."""
+    packed: list[float] = []
+    for pair in pairs:
+        if pair.advantage is None:
+            return None
+        packed.extend([pair.advantage] * len(pair.reply_ids))
     return torch.tensor(packed, device=device)

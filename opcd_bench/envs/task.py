@@ -205,6 +205,32 @@ class BestPossible:
     how: str
 
 
+PROBE = "probe"
+"""In place of a split, where samples of a task's further test sets are stored."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A further test set of a task, reported apart: it asks what the test split does not.
+
+    ``reads`` is what the model under test reads with its prompts: nothing; the context, as the
+    task's teachers are told it; or another context. Its examples open and are graded as the task's
+    others. ``name`` is lower-case letters, digits and underscores; ``summary`` is one line.
+    """
+
+    name: str
+    summary: str
+    examples: Sequence[Example]
+    floors: Sequence[Floor]
+    reads: Literal["nothing", "context"] | Context = "nothing"
+
+    def told(self, task: Task) -> Contexts | None:
+        """What the model under test reads with the prompts of ``task``; None for nothing."""
+        if self.reads == "nothing":
+            return None
+        return task.contexts() if self.reads == "context" else Contexts((self.reads,))
+
+
 class Task(ABC):
     """A set of examples with a context that helps on them.
 
@@ -222,6 +248,8 @@ class Task(ABC):
     """What a suite tells in place of the task's own context; set by ``telling``."""
     source_hash: str | None = None
     """A hash of its file, where that does not ship with the harness: set by who loads it."""
+    leak_patterns: tuple[str, ...] = ()
+    """Regular expressions of what only a reader of its context would say (`envs.leakage`)."""
     train_graded: bool = True
     """Whether replies to train examples are graded; only a replay's (`experience.replay`) are not.
     """
@@ -267,6 +295,10 @@ class Task(ABC):
     @abstractmethod
     def best_possible(self, split: Split) -> BestPossible:
         """What a perfect policy scores on the split."""
+
+    def probes(self) -> Sequence[Probe]:
+        """Further test sets, scored once as test is; none unless the task has some."""
+        return ()
 
 
 def assert_disjoint(task: Task) -> None:

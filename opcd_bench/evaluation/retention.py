@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opcd_bench.envs import ifeval
 from opcd_bench.envs.data_files import located
 from opcd_bench.errors import MissingPackage
-from opcd_bench.evaluation import ifeval
 from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_guard import nltk_data, quiet, untouched
 from opcd_bench.evaluation.retention_tasks import index_with, instruction_ids, load, task_hash

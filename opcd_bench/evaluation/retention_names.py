@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from opcd_bench.envs import ifeval
 from opcd_bench.errors import DataWarning, MissingPackage, UnknownName
-from opcd_bench.evaluation import ifeval
 from opcd_bench.evaluation.retention_guard import nltk_data
 
 OURS = Path(__file__).with_name("lm_eval_tasks")

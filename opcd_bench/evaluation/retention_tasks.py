@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from opcd_bench.config import measures
-from opcd_bench.envs import data_files
+from opcd_bench.envs import data_files, ifeval
 from opcd_bench.errors import DataError, UnknownName
-from opcd_bench.evaluation import ifeval
 from opcd_bench.evaluation.retention_names import OURS
 from opcd_bench.hashing import text_digest
 from opcd_bench.seeds import seed_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs.task import Contexts, Example, Split, Task
+from opcd_bench.envs.task import PROBE, Contexts, Example, Probe, Split, Task
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation.scores import SCORED, UNSCORED, Score, score_of
 from opcd_bench.hashing import digest, text_digest
@@ -43,7 +43,7 @@ def retention_sampling(suite: Suite) -> Sampling:
 
 def protocol(
     task: Task,
-    split: Split,
+    split: str,
     examples: Sequence[Example],
     suite: Suite,
     samples: int,
@@ -103,9 +103,57 @@ def evaluate(
     per (example, sample), the last per example; greedy decoding leaves the last two to it.
     """
     examples = first_examples(task, split, items)
+    contexts = task.contexts() if told else None
+    return _scored(task, task.name, split, examples, samples, contexts, loaded, engine, suite, seed)
+
+
+def evaluate_probe(
+    task: Task,
+    probe: Probe,
+    *,
+    told: bool,
+    loaded: PromptFormat,
+    engine: Engine,
+    suite: Suite,
+    seed: int,
+) -> Score:
+    """Score a further test set of ``task`` as `evaluate` scores test, under `probe_name`.
+
+    ``told``: with the task's context, where the set itself has nothing read with its prompts.
+    """
+    examples = probe.examples[: suite.probe_items]
+    contexts = task.contexts() if told else probe.told(task)
+    fixed = probe.told(task)
+    reads = {"probe": probe.name, "reads": None if fixed is None else fixed.hash}
+    return _scored(
+        task, probe_name(task, probe), PROBE, examples, suite.eval_samples, contexts, loaded,
+        engine, suite, seed, reads,
+    )  # fmt: skip
+
+
+def probe_name(task: Task, probe: Probe) -> str:
+    """The name under which a further test set's score is stored."""
+    return f"{task.name}.{probe.name}"
+
+
+def _scored(
+    task: Task,
+    name: str,
+    split: str,
+    examples: Sequence[Example],
+    samples: int,
+    contexts: Contexts | None,
+    loaded: PromptFormat,
+    engine: Engine,
+    suite: Suite,
+    seed: int,
+    reads: Mapping[str, Any] | None = None,
+) -> Score:
+    """Graded samples of ``examples`` under a name; ``reads`` is more that the protocol holds."""
+    told = contexts is not None
     chosen = [example for example in examples for _ in range(samples)]
     index = [sample for _ in examples for sample in range(samples)]
-    names = [(task.name, split, seed, e.id, i) for e, i in zip(chosen, index, strict=True)]
+    names = [(name, split, seed, e.id, i) for e, i in zip(chosen, index, strict=True)]
     results = play(
         task,
         chosen,
@@ -114,28 +162,30 @@ def evaluate(
         eval_sampling(suite),
         seeds=[seed_of("eval", *name) for name in names],
         env_seeds=[seed_of("environment", *name) for name in names],
-        context=[task.contexts().of(task.name, seed, e.id) for e in chosen] if told else None,
+        context=None if contexts is None else [contexts.of(task.name, seed, e.id) for e in chosen],
         max_prompt_length=suite.max_prompt_length,
         overlong=suite.overlong,
     )
     rows = tuple(
-        sample_row(task, split, told, sample, result)
+        {**sample_row(task, split, told, sample, result), "task": name}
         for sample, result in zip(index, results, strict=True)
     )
     return Score(
-        task=task.name,
+        task=name,
         split=split,
         primary="accuracy",
         metrics=_metrics(rows),
         n=len(rows),
         n_unscored=sum(row["outcome"] in UNSCORED for row in rows),
-        protocol_hash=digest(protocol(task, split, examples, suite, samples, loaded)),
+        protocol_hash=digest(
+            {**protocol(task, split, examples, suite, samples, loaded), **(reads or {})}
+        ),
         samples=tuple({**row, "score": score_of(row)} for row in rows),
     )
 
 
 def sample_row(
-    task: Task, split: Split, told: bool, sample: int, result: Trajectory | Skipped
+    task: Task, split: str, told: bool, sample: int, result: Trajectory | Skipped
 ) -> dict[str, Any]:
     """What is kept of one graded sample, as JSON values."""
     head = {

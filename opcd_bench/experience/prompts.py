@@ -10,6 +10,7 @@ from opcd_bench.envs.task import Context, Message, Placement, Task
 from opcd_bench.envs.worlds.reflection import ITEM, reflection_messages
 from opcd_bench.experience.trace import Trace, TraceTurn
 from opcd_bench.hashing import digest
+from opcd_bench.models.model_dir import BUILT_IN
 
 MOST = 5
 """Most lessons that one attempt is asked for."""
@@ -197,7 +198,7 @@ def prompts_for(task: Task, model: str, wanted: str = "auto", *, cite: bool = Fa
     A game (a task of several turns) is told inside its first user message, where that has a second
     paragraph, and at its head where not.
     """
-    if wanted == "micro" or (wanted == "auto" and model == "micro"):
+    if wanted == "micro" or (wanted == "auto" and model in BUILT_IN):
         return MicroPrompts()
     game = task.max_turns > 1
     first = task.open(task.examples("train")[0], 0).messages

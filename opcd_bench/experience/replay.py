@@ -14,6 +14,7 @@ from opcd_bench.envs.task import (
     Floor,
     Grade,
     Message,
+    Probe,
     Split,
     Task,
     Turn,
@@ -89,6 +90,10 @@ class Replay(Task):
     def floors(self, split: Split) -> Sequence[Floor]:
         """The task's."""
         return self.task.floors(split)
+
+    def probes(self) -> Sequence[Probe]:
+        """The task's own."""
+        return self.task.probes()
 
     def best_possible(self, split: Split) -> BestPossible:
         """The task's."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench.config.measures import NATS
-from opcd_bench.models.source import MICRO
+from opcd_bench.models.model_dir import BUILT_IN
 from opcd_bench.version import __version__
 
 CARD = "README.md"
@@ -52,7 +52,7 @@ def card(config: Mapping[str, Any], evals: Sequence[Mapping[str, Any]], step: in
 
 def _front_matter(model: str) -> list[str]:
     """Metadata that the Hub reads; a base model only where it has a name there."""
-    on_hub = model != MICRO and not Path(model).exists()
+    on_hub = model not in BUILT_IN and not Path(model).exists()
     base = [f"base_model: {json.dumps(model)}"] if on_hub else []
     return [
         "---",

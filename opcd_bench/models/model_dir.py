@@ -12,8 +12,8 @@ from opcd_bench.errors import ModelError
 VARIABLE = "OPCD_BENCH_MODEL_DIR"
 """The environment variable that stands for --model-dir where it is not given."""
 
-BUILT_IN = "micro"
-"""The name of the model that the package carries: it never comes from elsewhere."""
+BUILT_IN = ("micro", "micro-small")
+"""The names of the model that the package carries, a size each: they never come from elsewhere."""
 
 RECORD = "opcd-bench-source.json"
 """The file in which a folder of ours says what it was made of."""
@@ -29,7 +29,7 @@ def mapped(name: str, model_dir: str | Path | None) -> Path | None:
 
     Raises ModelError where ``model_dir`` is no folder.
     """
-    if model_dir is None or name == BUILT_IN:
+    if model_dir is None or name in BUILT_IN:
         return None
     base = Path(model_dir).expanduser()
     if not base.is_dir():

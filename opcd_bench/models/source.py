@@ -14,7 +14,6 @@ from opcd_bench.models.model_dir import BUILT_IN, is_path, mapped
 if TYPE_CHECKING:
     import torch
 
-MICRO = BUILT_IN
 FLASH = "flash_attention_2"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
@@ -25,10 +24,15 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
     A Hub name that ``model_dir`` has a folder for is that folder. A folder without safetensors is
     refused, unless its pickles may be opened (``allow_pickle``).
     """
-    if name == MICRO:
+    if name in BUILT_IN:
         from opcd_bench.models import micro
 
-        folder = Path(micro.path())
+        folder = micro.path(name)
+        if not folder.exists():
+            raise ModelError(
+                f"the built-in model {name} does not come with this version. Use micro, or make "
+                f"it: opcd-bench micro pretrain --size {name}, and give the folder that it prints"
+            )
     else:
         folder = mapped(name, model_dir) or Path(name).expanduser()
         if not folder.exists():
@@ -83,7 +87,7 @@ def unreachable(name: str, source: str, error: Exception) -> ModelError:
             "attn_implementation = 'auto', or 'eager'"
         )
     if Path(source).is_dir():
-        at = "" if source == name or name == MICRO else f" (in {source})"
+        at = "" if source == name or name in BUILT_IN else f" (in {source})"
         return ModelError(f"model {name!r}{at} cannot be opened: {first_line(error)}")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         return ModelError(

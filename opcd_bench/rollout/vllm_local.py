@@ -30,6 +30,9 @@ SHARE_OF_GPU = 0.4
 """Of the GPU's memory for vLLM's weights and cache, unless the options say otherwise: the trainer
 lives beside it."""
 
+WHOLE_PROMPTS = {"enable_chunked_prefill": False}
+"""On a CPU a prompt is read at once: vLLM 0.32 fails there where a seeded request's is cut."""
+
 
 class LocalVLLM:
     """One ``vllm.LLM`` in this process.
@@ -59,7 +62,7 @@ class LocalVLLM:
             "logprobs_mode": "raw_logprobs",
             "enforce_eager": not on_gpu,
             "disable_log_stats": True,
-            **({"gpu_memory_utilization": SHARE_OF_GPU} if on_gpu else {}),
+            **({"gpu_memory_utilization": SHARE_OF_GPU} if on_gpu else WHOLE_PROMPTS),
             **(options or {}),
         }
         with _random_state():

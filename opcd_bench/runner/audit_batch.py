@@ -11,6 +11,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import pairs, replies, sampling, scoring
 from opcd_bench.distillation.losses import audit
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.scheduled import Scheduled, forms
 from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import DataError
@@ -26,8 +27,10 @@ FOLDER = "audit"
 
 def rows(
     suite: Suite, methods: Sequence[Method], items: int, console: Reporter
-) -> list[audit.AuditRow]:
-    """One row a method: its loss's logit gradient against the full reverse KL's.
+) -> list[tuple[str, audit.AuditRow]]:
+    """A row a method, with its name: its loss's logit gradient against the full reverse KL's.
+
+    A loss that changes with training has two: as it begins, and as its schedule ends.
 
     The plain student writes replies to the first ``items`` train examples of the suite's first
     task, once: they are stored under ``results/audit/shared/`` and read from there ever after. The
@@ -80,6 +83,16 @@ def rows(
         )
         student_NV = scoring.logits(loaded, plain.states_NH) / suite.temperature
         teacher_NV = scoring.logits(loaded, told.states_NH) / suite.temperature
-    losses = [method.loss for method in methods]
-    assert all(isinstance(loss, Divergence) for loss in losses), "the command line has checked"
-    return audit.rows(losses, student_NV, teacher_NV, plain.target_N)  # type: ignore[arg-type]
+    named = [one for method in methods for one in _audited(method)]
+    losses = [loss for _, loss in named]
+    found = audit.rows(losses, student_NV, teacher_NV, plain.target_N)
+    return [(name, row) for (name, _), row in zip(named, found, strict=True)]
+
+
+def _audited(method: Method) -> list[tuple[str, Divergence]]:
+    """The Divergences that a method's loss is, each with its name in the table."""
+    if isinstance(method.loss, Scheduled):
+        first, last = forms(method.loss)
+        return [(f"{method.name}, first step", first), (f"{method.name}, last step", last)]
+    assert isinstance(method.loss, Divergence), "the command line has checked"
+    return [(method.name, method.loss)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs.task import Task
+from opcd_bench.envs.task import PROBE, Task
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.merged import as_published
@@ -76,15 +76,24 @@ class CellScores:
                 )
             self._record(step, test, final=True)
             self.run_dir.samples("test", test.samples)
+            self._probes(step, loaded, engine)
             with self._clock(step, "retention", final=True):
                 retained = self._retention_at(step, loaded, engine)
         for measured in retained:
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
         with self._clock(step, "references", final=True):
-            anchors = references.of_cell(self.task, self.cell.seed)
+            anchors = references.of_cell(self.task, self.cell.seed, self.cell.config["method"])
         self.run_dir.drop_samples(WHOLE)
         return anchors, len(test.samples)
+
+    def _probes(self, step: int, loaded: LoadedModel, engine: Engine) -> None:
+        """The task's further test sets, each stored as test is."""
+        for probe in self.task.probes():
+            with self._clock(step, PROBE, final=True):
+                found = self.references.probe(self.task, probe, loaded, engine, self.cell.seed)
+            self._record(step, found, final=True)
+            self.run_dir.samples(f"{PROBE}-{probe.name}", found.samples)
 
     def evaluated(self, step: int) -> bool:
         """Whether the step has been scored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.method import Method
 from opcd_bench.errors import ConfigError, InvalidLoss
 from opcd_bench.rollout.engine import RAW_TEMPERATURE
@@ -12,23 +13,25 @@ from opcd_bench.rollout.engine import RAW_TEMPERATURE
 def refuse_unservable(suite: Suite, method: Method) -> None:
     """Raise ConfigError or InvalidLoss for a method that needs what the suite does not have.
 
-    What depends on a model that is not loaded yet is `refuse_for_model`'s.
+    What depends on a model that is not loaded yet is `refuse_for_model`'s; on a task, preflight's.
     """
-    _refuse_larger_teacher(suite, method)
-    _refuse_filtered_samples(suite, method)
-    _refuse_vllm_samples(suite, method)
-    if suite.teacher_engine == "vllm":
-        _refuse_vllm_teacher(method)
+    for part in method.parts:
+        _refuse_larger_teacher(suite, part)
+        _refuse_filtered_samples(suite, part)
+        _refuse_vllm_samples(suite, part)
+        if suite.teacher_engine == "vllm":
+            _refuse_vllm_teacher(part)
 
 
 def refuse_for_model(suite: Suite, method: Method, vocabulary: int) -> None:
     """Raise InvalidLoss where the loss's k exceeds the vocabulary, in tokens."""
-    k = method.loss.k if isinstance(method.loss, Divergence) else None
-    if k is not None and k > vocabulary:
-        raise InvalidLoss(
-            f"method {method.name!r}: k = {k} is above the vocabulary of {suite.model} "
-            f"({vocabulary} tokens); lower k, or use the full vocabulary: named('rkl_full')"
-        )
+    for part in method.parts:
+        k = part.loss.k if isinstance(part.loss, Divergence) else None
+        if k is not None and k > vocabulary:
+            raise InvalidLoss(
+                f"method {method.name!r}: k = {k} is above the vocabulary of {suite.model} "
+                f"({vocabulary} tokens); lower k, or use the full vocabulary: named('rkl_full')"
+            )
 
 
 def _refuse_larger_teacher(suite: Suite, method: Method) -> None:
@@ -41,7 +44,9 @@ def _refuse_larger_teacher(suite: Suite, method: Method) -> None:
 
 def _refuse_filtered_samples(suite: Suite, method: Method) -> None:
     filtered = suite.top_p < 1.0 or suite.top_k > 0
-    if isinstance(method.loss, Divergence) and method.loss.on_policy_only and filtered:
+    if isinstance(method.loss, Divergence | PolicyGradient) and (
+        method.loss.on_policy_only and filtered
+    ):
         raise InvalidLoss(
             f"method {method.name!r}: {method.loss.id} needs responses sampled from the "
             f"student's whole distribution, but the suite filters them (top_p = {suite.top_p}, "
@@ -51,7 +56,9 @@ def _refuse_filtered_samples(suite: Suite, method: Method) -> None:
 
 
 def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
-    weighted = isinstance(method.loss, Divergence) and method.loss.importance_weight
+    weighted = (
+        isinstance(method.loss, Divergence | PolicyGradient) and method.loss.importance_weight
+    )
     if suite.engine == "vllm" and suite.temperature != RAW_TEMPERATURE and weighted:
         raise InvalidLoss(
             f"method {method.name!r}: its importance weight needs the rollout policy's "
@@ -63,14 +70,16 @@ def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
 def _refuse_vllm_teacher(method: Method) -> None:
     """A teacher that vLLM cannot be: one that moves, whose rows do, or whose logits are read."""
     loss, teacher = method.loss, method.teacher
+    if isinstance(loss, PolicyGradient) and not method.needs_teacher:
+        return
     if not isinstance(loss, Divergence):
         raise InvalidLoss(
-            f"method {method.name!r}: its own loss function reads the teacher's logits, which vLLM "
-            "does not give. Use teacher_engine = 'hf'"
+            f"method {method.name!r}: its loss reads the teacher's logits, which vLLM does not "
+            "give. Use teacher_engine = 'hf'"
         )
     if not method.needs_teacher:
         return
-    if teacher.weights in ("ema", "live") or teacher.rows == "shuffled":
+    if teacher.weights in ("ema", "live", "adapted") or teacher.rows == "shuffled":
         what = f"weights = {teacher.weights!r}" if teacher.rows == "aligned" else "shuffled rows"
         raise InvalidLoss(
             f"method {method.name!r}: a teacher with {what} is read in this process; use "

@@ -16,14 +16,14 @@ CONTEXTS, SHAPES = "contexts", "model_shapes"
 """Keys of suite.json."""
 
 MEASURED = 16
-"""Train prompts whose lengths are averaged; test is opened for its score alone."""
+"""Dev prompts whose lengths are averaged: test is opened for its score, train for training."""
 
 
 def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
     """Of each task its contexts, by the hash that its runs have; and the shapes of the models.
 
     ``contexts``: task -> hash -> ``pool`` (placement and text of each), and in tokens of the
-    student, means over the first `MEASURED` train prompts, ``prompt_tokens`` without context and
+    student, means over the first `MEASURED` dev prompts, ``prompt_tokens`` without context and
     ``context_tokens`` that it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
     and the width of all attention heads; nothing for a model in another process.
     """
@@ -51,7 +51,7 @@ def _of_task(task: Task, reader: PromptFormat) -> dict[str, Any]:
 def _lengths(task: Task, contexts: Contexts, reader: PromptFormat) -> list[tuple[int, int]]:
     """(tokens without context, tokens that the context adds) of first prompts."""
     found = []
-    for example in task.examples("train")[:MEASURED]:
+    for example in task.examples("dev")[:MEASURED]:
         try:
             messages = [dict(message) for message in task.open(example, 0).messages]
         except UserError:

@@ -10,10 +10,10 @@ from typing import Any
 from opcd_bench.config import words
 from opcd_bench.config.headline_rule import DevScore, headline_rate
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.envs.task import Task, describe_task
 from opcd_bench.hashing import digest
-from opcd_bench.runner import compatibility
+from opcd_bench.runner import compatibility, registry
 
 
 @dataclass(frozen=True)
@@ -138,5 +138,20 @@ def cell(suite: Suite, method: Method, task: Task, rate: float, seed: int) -> Ce
             "method": dict(method.describe()),
             "learning_rate": rate,
             "seed": seed,
+            **{k: v for part in method.parts for k, v in adaptation(suite, part.teacher).items()},
         },
     )
+
+
+def adaptation(suite: Suite, teacher: Teacher) -> dict[str, Any]:
+    """What adapts a teacher, as a part of what numbers depend on; nothing of any other teacher."""
+    if teacher.by is None:
+        return {}
+    by = registry.method(teacher.by, suite.method_files)
+    return {"adapted": {"method": dict(by.describe()), "learning_rate": adapting_rate(suite)}}
+
+
+def adapting_rate(suite: Suite) -> float:
+    """The learning rate at which teachers are adapted: the headline one, or else the first."""
+    headline = suite.headline_learning_rate
+    return headline if isinstance(headline, float) else suite.learning_rate[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError, StoreError
-from opcd_bench.models.micro import leak, mixture
+from opcd_bench.models.micro import leak
 from opcd_bench.runner import registry
 from opcd_bench.seeds import seed_of
 from opcd_bench.store.jsonl import read_object, read_rows
@@ -29,15 +29,25 @@ LIMIT = 160
 ATTEMPTS = 40
 """Attempts that are reflected on."""
 
-HISTORY = f"""\
-Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/` decides the text
-and its order. The run was watched, and two things were changed at chunk boundaries that the recipe
-keeps (`mixture.py`): the shares at chunks {mixture.LATER_CHUNK} and {mixture.FINAL_CHUNK}, the
-wording of controls at chunks {mixture.BRACKET_CHUNK} and {mixture.LETTER_CHUNK} (a letter one or
-two tokens away from its direction was never found in 24 M tokens, right behind it within 2 M). A
-rebuild meets the same text in the same order; its weights agree to rounding, not to the byte: the
-first 3 M tokens were computed before micro-batches were halved for two threads."""
-"""What a reader of the recipe should know of the run that the shipped weights came from."""
+CURVE: Mapping[str, str] = {
+    "rules_12_length_1": "12 rules, one operator",
+    "rules_12_length_4": "12 rules, four",
+    "nothing_length_2": "nothing told",
+    "hint_length_3": "hint",
+    "answer_length_3": "answer",
+    "other_hint_length_3": "another's hint",
+    "choice_rules": "choice with rules",
+    "choice_nothing": "choice without",
+    "handbook_12": "12 facts",
+}
+"""Columns of the card's learning curve: skills of `quick.SKILLS`, and their headings."""
+
+TELLS: Mapping[str, str] = {
+    "hint": "its own worked solution",
+    "answer": "its own answer",
+    "other_hint": "another example's worked solution",
+}
+"""What a teacher may be told of an example beside the shared context."""
 
 
 def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -63,13 +73,12 @@ def _played(
     loaded: LoadedModel,
     engine: Engine,
     sampling: Sampling,
-    context: Context | None,
-    skip: int = 0,
+    context: Context | Sequence[Context] | None,
 ) -> list[Trajectory]:
     from opcd_bench.rollout.episodes import play
     from opcd_bench.rollout.trajectory import Skipped
 
-    examples = task.examples(split)[skip : skip + items]  # type: ignore[arg-type]
+    examples = task.examples(split)[:items]  # type: ignore[arg-type]
     seeds = [seed_of("card", task.name, example.id) for example in examples]
     played = play(
         task, examples, engine, loaded, sampling, seeds=seeds, env_seeds=seeds, context=context
@@ -102,8 +111,30 @@ def _task(name: str, items: int, loaded: LoadedModel, engine: Engine, sampling: 
     }
     if context.text:
         row["told"] = _won(_played(task, "test", items, loaded, engine, sampling, context))
+    row |= _told_of_examples(task, items, loaded, engine, sampling)
     row["plain"] = _won(_played(task, "test", items, loaded, engine, sampling, None))
     return row
+
+
+def _told_of_examples(
+    task: Task, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling
+) -> dict[str, Any]:
+    """Accuracy with the hint, the answer, and the hint of the example before, as teachers read."""
+    from opcd_bench.envs.readings import reference_words
+
+    examples = task.examples("test")[:items]
+    if any(example.hint is None or example.reference is None for example in examples):
+        return {}
+    hints, answers = [str(e.hint) for e in examples], [str(e.reference) for e in examples]
+    texts = {
+        "hint": hints,
+        "answer": [reference_words(answer) for answer in answers],
+        "other_hint": [hints[-1], *hints[:-1]],
+    }
+    return {
+        name: _won(_played(task, "test", items, loaded, engine, sampling, list(map(Context, told))))
+        for name, told in texts.items()
+    }
 
 
 def _reflection(
@@ -144,6 +175,7 @@ def _reflection(
 def measure(
     folder: Path,
     *,
+    name: str = "micro",
     items: int = 500,
     device: str = "auto",
     pretraining: Path | None = None,
@@ -165,7 +197,7 @@ def measure(
     engine = HFEngine(loaded, batch_size=128)
     sampling = Sampling(temperature=0.0, max_completion_length=LIMIT)
     parameters = sum(p.numel() for p in loaded.model.parameters())
-    card: dict[str, Any] = {"parameters": parameters, **made}
+    card: dict[str, Any] = {"name": name, "parameters": parameters, **made}
     card["tasks"] = {name: _task(name, items, loaded, engine, sampling) for name in tasks}
     (result,) = retention.measure(
         loaded.model, loaded.tokenizer, ["ifeval_micro"], decoding=sampling, engine=engine
@@ -180,7 +212,10 @@ def measure(
     card["reflection"] = {
         name: _reflection(name, ATTEMPTS, loaded, engine, sampling) for name in reflection
     }
-    card["leak"] = {"rule_math": asdict(leak.of_rule_math())}
+    card["leak"] = {
+        "rule_math": asdict(leak.of_chains()),
+        "rule_choice": asdict(leak.of_choices()),
+    }
     card["seconds"] = time.perf_counter() - began
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     (folder / "CARD.md").write_text(render(card), encoding="utf-8")
@@ -193,7 +228,7 @@ def _pretraining(out: Path) -> dict[str, Any]:
     if not steps:
         raise StoreError(f"{out / 'log.jsonl'}: no step is logged yet; let micro pretrain go on")
     # A run that was killed and resumed wrote the rows after its checkpoint twice: the last count.
-    curve = {round(row["seen"] / 1e6): row for row in rows if "rule_math_plain" in row}
+    curve = {round(row["seen"] / 1e6): row for row in rows if next(iter(CURVE)) in row}
     last = steps[-1]
     return {
         "recipe": recipe,
@@ -211,14 +246,30 @@ def _percent(figure: Mapping[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} % [{low:.1f}, {high:.1f}] (n = {figure['n']})"
 
 
+def _told_of_examples_lines(card: Mapping[str, Any]) -> list[str]:
+    """What the model makes of what a teacher may be told of an example alone."""
+    rows = {name: row for name, row in card["tasks"].items() if set(TELLS) <= row.keys()}
+    if not rows:
+        return []
+    return [
+        "",
+        f"| told of the example alone | {' | '.join(TELLS.values())} |",
+        f"|---|{'---|' * len(TELLS)}",
+        *(
+            f"| {name} | {' | '.join(_percent(row[key]) for key in TELLS)} |"
+            for name, row in rows.items()
+        ),
+    ]
+
+
 def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     lines = [
-        "# The built-in model `micro`",
+        f"# The built-in model `{card.get('name', 'micro')}`",
         "",
         "A Qwen3 of "
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
-        "`opcd-bench micro pretrain`",
+        f"`opcd-bench micro pretrain --size {card.get('name', 'micro')}`",
         "on text drawn by `opcd_bench/envs/worlds/`. Greedy decoding unless said otherwise;",
         "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
         "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
@@ -232,6 +283,7 @@ def render(card: Mapping[str, Any]) -> str:
         floors = ", ".join(f"{k} {100 * v:.1f} %" for k, v in row["floors"].items())
         ceiling = f"{100 * row['ceiling']:.0f} %"
         lines.append(f"| {name} | {told} | {_percent(row['plain'])} | {floors} | {ceiling} |")
+    lines += _told_of_examples_lines(card)
     lines += ["", f"`ifeval_micro`, prompt-level strict: {_percent(card['ifeval_micro'])}.", ""]
     for name, row in card["reflection"].items():
         lines.append(
@@ -260,7 +312,8 @@ def render(card: Mapping[str, Any]) -> str:
             f"and {made['seconds'] / 60:.0f} minutes on two CPU cores "
             f"({made['tokens_per_second']:.0f} tokens a second).",
             "",
-            *HISTORY.splitlines(),
+            "Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/`",
+            "decides the text and its order.",
             "",
             "Recipe:",
             "",
@@ -268,11 +321,10 @@ def render(card: Mapping[str, Any]) -> str:
             json.dumps(made["recipe"], indent=1),
             "```",
             "",
-            "| tokens (M) | with context, one operator | with context, two | without context |",
-            "|---|---|---|---|",
+            f"| tokens (M) | {' | '.join(CURVE.values())} |",
+            f"|---|{'---|' * len(CURVE)}",
             *(
-                f"| {row['seen'] / 1e6:.1f} | {row['rule_math_told_1']:.2f} | "
-                f"{row['rule_math_told_2']:.2f} | {row['rule_math_plain']:.2f} |"
+                f"| {row['seen'] / 1e6:.1f} | {' | '.join(f'{row[key]:.2f}' for key in CURVE)} |"
                 for row in made["curve"]
             ),
         ]

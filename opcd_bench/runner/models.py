@@ -138,17 +138,23 @@ class SuiteModels:
             **self.computed(),
         }
 
+    def frozen(self, folder: str) -> LoadedModel:
+        """A model of a folder as the suite computes: a teacher, or one that is only scored."""
+        dtype = str(self.initial.dtype).removeprefix("torch.")
+        loaded = loading.load(folder, dtype=dtype, **self._loading(by_name=False))
+        loading.same_vocabulary(self.initial, loaded)
+        return loading.freeze(loaded)
+
+    def entrant(self, source: str) -> LoadedModel:
+        """A model that the suite only scores: of any vocabulary, with its own template."""
+        dtype = str(self.initial.dtype).removeprefix("torch.")
+        loaded = loading.freeze(loading.load(source, dtype=dtype, **self._loading()))
+        scoring.assert_faithful(loaded)
+        return loaded
+
     def engine(self, prompts: PromptFormat) -> Engine:
         """The suite's rollout engine on a model's live weights (a served teacher's own)."""
         return self.engines.of(prompts, larger=prompts is self._larger)
-
-    def told_by(self, larger: bool) -> PromptFormat:
-        """Who writes as the told teacher: the larger one, or the student before training."""
-        return self.larger() if larger else self.initial
-
-    def identity_of(self, larger: bool) -> dict[str, Any] | None:
-        """What the replies of `told_by` depend on."""
-        return self.larger_identity if larger else self.identity
 
     def weights(self) -> dict[str, str]:
         """The hashes of the weights that a suite's runs begin from and are taught by."""

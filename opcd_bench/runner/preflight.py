@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import readings
 from opcd_bench.envs.data_files import located
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import ConfigError, MissingPackage
@@ -45,8 +46,13 @@ def refuse_early(
         foreign, located(suite.data_dir), suite.retention_items, planned=planned
     )
     for method in methods.values():
-        _refuse_unread(method, tasks.values())
+        for part in method.parts:
+            _refuse_unread(part, tasks.values())
+        for task in tasks.values():
+            _refuse_untrainable(suite.for_task(task.name), method, task)
     _refuse_lengths(suite, tasks)
+    for source in suite.entrants.values():  # a folder that is none, before hours of training
+        config_file.on_disk(source, allow_pickle=suite.allow_pickle)
 
 
 def _refuse_missing_packages(suite: Suite) -> None:
@@ -63,17 +69,58 @@ def _require(package: str, install: str, why: str) -> None:
 
 
 def _refuse_unread(method: Method, tasks: Iterable[Task]) -> None:
-    """A teacher that reads a hint or a reference that the examples do not have."""
-    reads = method.teacher.reads
-    if not method.needs_teacher or reads not in ("hint", "reference"):
-        return
+    """A teacher, or a rollout policy, that reads what the train examples do not have."""
+    readers: list[tuple[str, readings.Reads, str, str]] = [
+        ("rollout policy", method.writer.reads, "writer", "writer_reads")
+    ]
+    if method.needs_teacher:
+        readers.append(("teacher", method.teacher.reads, "teacher", "reads"))
     for task in tasks:
-        lacking = [one for one in task.examples("train") if getattr(one, reads) is None]
-        if lacking:
+        for who, reads, part, parameter in readers:
+            if lacking := readings.lacking(reads, task, "train"):
+                name = method.name.partition("[")[0]
+                raise ConfigError(
+                    f"method {method.name!r}: its {who} reads the {reads} of an example, and "
+                    f"{len(lacking)} train examples of task {task.name!r} have none (the first: "
+                    f"{lacking[0].id}). Use a task that gives one, or {part}.reads = 'context' "
+                    f"({name}[{parameter}=context])"
+                )
+
+
+def _refuse_untrainable(suite: Suite, method: Method, task: Task) -> None:
+    """Rewards without grades or without a group, and stages without a step of their own."""
+    for part in method.parts:
+        if part.teacher.by is not None:
+            by = registry.method(part.teacher.by, suite.method_files)
+            if any(one.teacher.by is not None for one in by.parts):
+                raise ConfigError(
+                    f"method {method.name!r}: its teacher is adapted by {by.name!r}, whose own "
+                    "teacher is adapted; name a method that needs none, such as by='grpo'"
+                )
+            compatibility.refuse_unservable(suite, by)
+            _refuse_untrainable(suite, by, task)
+    if any(part.rewarded for part in method.parts):
+        if suite.num_generations < 2:
             raise ConfigError(
-                f"method {method.name!r}: its teacher reads the {reads} of an example, and "
-                f"{len(lacking)} train examples of task {task.name!r} have none (the first: "
-                f"{lacking[0].id}). Use a task that gives one, or teacher.reads = 'context'"
+                f"method {method.name!r}: its reward is relative to the other responses to the "
+                f"same example, and num_generations = {suite.num_generations} on task "
+                f"{task.name!r}; add --set num_generations=4"
+            )
+        if not task.train_graded or (suite.chained and suite.consolidate == "replay"):
+            raise ConfigError(
+                f"method {method.name!r}: its reward is the task's grade, and responses to the "
+                f"train examples of {task.name!r} are not graded"
+                + (" (consolidate = 'replay')" if task.train_graded else "")
+                + "; leave the method out"
+            )
+    if method.begins is not None:
+        first = method.begins.steps(suite.max_steps)
+        if not 0 < first < suite.max_steps:
+            raise ConfigError(
+                f"method {method.name!r}: its first stage takes {method.begins.share:g} of the "
+                f"max_steps = {suite.max_steps} on task {task.name!r}, which leaves "
+                f"{'it' if first == 0 else 'the other stage'} no step; raise max_steps, or give "
+                f"it another share: '{method.name.partition('[')[0]}[begins_share=0.5]'"
             )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs.task import Split, Task, describe_task
+from opcd_bench.distillation.method import Teacher
+from opcd_bench.envs import readings
+from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
@@ -17,6 +19,7 @@ from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner import registry, shared_questions
+from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
@@ -25,8 +28,14 @@ class References:
     """Scores models for a suite, and keeps those that its cells share in ``shared/``."""
 
     def __init__(
-        self, suite: Suite, suite_dir: SuiteDir, models: SuiteModels, console: Reporter
+        self,
+        suite: Suite,
+        suite_dir: SuiteDir,
+        models: SuiteModels,
+        console: Reporter,
+        adapted: AdaptedTeachers,
     ) -> None:
+        self.adapted = adapted
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._measured: dict[tuple[str, ...], Score] = {}
 
@@ -57,45 +66,86 @@ class References:
             seed=0 if suite.eval_temperature == 0 else seed,
         )
 
+    def probe(
+        self,
+        task: Task,
+        probe: Probe,
+        loaded: PromptFormat,
+        engine: Engine,
+        seed: int,
+        *,
+        told: bool = False,
+    ) -> Score:
+        """Score a model on a further test set of a task; on test day only."""
+        suite = self.suite.for_task(task.name)
+        return task_scores.evaluate_probe(
+            task,
+            probe,
+            told=told,
+            loaded=loaded,
+            engine=engine,
+            suite=suite,
+            seed=0 if suite.eval_temperature == 0 else seed,
+        )
+
     def base(self, task: Task, split: Split, seed: int) -> Score:
         """The student before training, plain: once per task, split and decoding seed."""
         return self._reference("base", task, split, seed)
 
-    def of_cell(self, task: Task, seed: int) -> list[dict[str, str]]:
-        """Base and ceiling on test and base retention, scored once; where each is stored."""
+    def of_cell(self, task: Task, seed: int, described: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Base and ceilings on test and base retention, scored once; where each is stored.
+
+        Beside the shared context's ceiling that of what the method distils (``described``), where
+        the test examples have it.
+        """
         larger = self.suite.teacher_model is not None
-        readings = ["base", "ceiling", *(["ceiling-larger"] if larger else [])]
-        folder = self.folder(task).path.name
+        teacher = Teacher(**described["teacher"])
+        usual = ("base", "ceiling", *["ceiling-larger"] * larger)
+        anchors = [(name, task) for name in usual]
+        reads, own = readings.read_by(described), readings.ceiling_of(described)
+        if own not in usual and not readings.lacking(reads, task, "test"):
+            anchors.append((own, readings.telling(task, reads)))
         found = []
-        for reading in readings:
-            self._reference(reading, task, "test", seed)
-            name = self._name(reading, "test", seed)
+        for reading, told in anchors:
+            by = teacher if reading == own else None
+            self._reference(reading, told, "test", seed, teacher=by)
+            name, folder = self._name(reading, "test", seed), self.folder(told, by).path.name
             found.append({"reading": reading, "shared": folder, "name": name})
+        for probe in task.probes():
+            # A told teacher tells nothing new where the model under test is told something too.
+            for reading in usual if probe.reads == "nothing" else ["base"]:
+                name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
+                found.append({"reading": reading, "shared": folder, "name": name})
         self.base_retention()
         for name in self.suite.retention:
             shared = self.retention_folder(name).path.name
             found.append({"reading": "base", "shared": shared, "name": "base"})
         return found
 
-    def folder(self, task: Task) -> SharedDir:
-        """Where a task's base and ceiling samples are shared."""
+    def folder(self, task: Task, teacher: Teacher | None = None) -> SharedDir:
+        """Where a task's base and ceiling samples are shared: of an adapted teacher its own."""
+        adapted = teacher is not None and teacher.by is not None
         key = digest(
             {
-                "model": self.models.identity,
-                "suite": self._scoring(self.suite.for_task(task.name)),
+                "model": (
+                    self.adapted.identity(teacher, task)
+                    if teacher is not None and adapted
+                    else self.models.identity
+                ),
+                "suite": self.scoring(self.suite.for_task(task.name)),
                 "task": describe_task(task),
             }
         )
         return self.suite_dir.shared(task.name, key)
 
-    def _name(self, reading: str, split: Split, seed: int) -> str:
+    def _name(self, reading: str, split: str, seed: int) -> str:
         return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
 
     def retention_folder(self, name: str) -> SharedDir:
         """Where a retention task's samples before training are shared."""
         depends = {
             "model": self.models.identity,
-            "suite": self._scoring(self.suite),
+            "suite": self.scoring(self.suite),
             "retention": name,
             **self._own_task(name),
         }
@@ -146,10 +196,21 @@ class References:
         for warning in shared_questions.warnings(tasks, every):
             self.console.warn(warning)
 
-    def _reference(self, reading: str, task: Task, split: Split, seed: int) -> Score:
+    def _reference(
+        self,
+        reading: str,
+        task: Task,
+        split: Split,
+        seed: int,
+        *,
+        teacher: Teacher | None = None,
+    ) -> Score:
+        """``teacher``: of an adapted one, whose ceiling it is."""
         name = self._name(reading, split, seed)
-        shared = self.folder(task)
-        loaded = self.models.larger() if reading == "ceiling-larger" else self.models.initial
+        shared = self.folder(task, teacher)
+        loaded = self._reader(reading)
+        if teacher is not None and teacher.by is not None:
+            loaded = self.adapted.of(teacher, task)
 
         def compute() -> Score:
             with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
@@ -167,9 +228,29 @@ class References:
 
         return self._shared(shared, name, compute)
 
+    def _probed(self, reading: str, task: Task, probe: Probe, seed: int) -> str:
+        """Score a fixed model on a further test set, once; the name of its rows."""
+        name = self._name(reading, f"{PROBE}_{probe.name}", seed)
+
+        def compute() -> Score:
+            loaded, told = self._reader(reading), reading != "base"
+            title = f"{task.name}: {reading} on {probe.name}"
+            with self.console.phase(title, None, "samples") as phase:
+                engine = self.models.engine(loaded)
+                score = self.probe(task, probe, loaded, engine, seed, told=told)
+                phase.advance(len(score.samples))
+                return score
+
+        self._shared(self.folder(task), name, compute)
+        return name
+
+    def _reader(self, reading: str) -> PromptFormat:
+        larger = reading.startswith("ceiling-larger")
+        return self.models.larger() if larger else self.models.initial
+
     def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
         """Every retention task of the suite, with the same template and decoding as ever."""
-        return [self._retain(name, loaded, engine) for name in self.suite.retention]
+        return [self.retained(name, loaded, engine) for name in self.suite.retention]
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
@@ -182,7 +263,7 @@ class References:
             if name == measures.DRIFT:
                 return drift.of_base(base, [self._base(other) for other in self._responding()])
             with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
-                score = self._retain(name, base, self.models.engine(base))
+                score = self.retained(name, base, self.models.engine(base))
                 phase.advance(len(score.samples))
                 return score
 
@@ -192,7 +273,8 @@ class References:
         """The retention tasks whose replies by the base drift is measured on."""
         return [name for name in self.suite.retention if not measures.is_measure(name)]
 
-    def _retain(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+    def retained(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
+        """One retention task or measure of a model, not stored."""
         suite = self.suite
         if name == measures.DRIFT:
             return drift.measure(self.models.initial, loaded, self._base(name))
@@ -231,7 +313,7 @@ class References:
             )
         return score
 
-    def _scoring(self, suite: Suite) -> dict[str, Any]:
+    def scoring(self, suite: Suite) -> dict[str, Any]:
         """The settings that scores of a fixed model depend on."""
         return {
             "sampling": task_scores.eval_sampling(suite).__dict__,
@@ -244,6 +326,7 @@ class References:
             "max_prompt_length": suite.max_prompt_length,
             "overlong": suite.overlong,
             "teacher_model": self.models.larger_identity,
+            **({} if suite.probe_items is None else {"probe_items": suite.probe_items}),
         }
 
     def _shared(self, shared: SharedDir, name: str, compute: Callable[[], Score]) -> Score:

@@ -10,13 +10,16 @@ import torch
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.distillation.optimiser import require_eight_bit
 from opcd_bench.distillation.replies import ToldReplies
 from opcd_bench.distillation.teachers.build import Teachers
+from opcd_bench.envs.task import Task
 from opcd_bench.models import adapters, cpu
+from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import compatibility, prompt_record
+from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.references import References
 from opcd_bench.store.suite_dir import SuiteDir
@@ -39,11 +42,32 @@ class Resources:
             adapters.require_peft()
         self.suite, self.suite_dir, self.console = suite, suite_dir, console
         self.models = models = SuiteModels(suite, date or prompt_record.date_of(suite_dir))
-        self.teachers = Teachers(suite, models.initial, models.larger, models.engines)
-        self.references = References(suite, suite_dir, models, console)
+        self.adapted = adapted = AdaptedTeachers(suite, suite_dir, models, console)
+        self.teachers = Teachers(suite, models.initial, models.larger, models.engines, adapted.of)
+        self.references = References(suite, suite_dir, models, console, adapted)
         self.told_replies = ToldReplies(
-            suite, suite_dir, models.told_by, models.identity_of, models.engine
+            suite, suite_dir, self.told_by, self._identity_of, models.engine
         )
+
+    def prepare(self, method: Method, task: Task) -> None:
+        """Train what a method needs on a task and the suite trains once; before a cell begins."""
+        self.adapted.prepare(method, task, self)
+
+    def told_by(self, teacher: Teacher, task: Task) -> PromptFormat:
+        """Who writes as a told teacher: the adapted or larger one, or the student before training.
+
+        A teacher that moves with the student writes with the weights before training.
+        """
+        if teacher.by is not None:
+            return self.adapted.of(teacher, task)
+        return self.models.larger() if teacher.weights == "larger" else self.models.initial
+
+    def _identity_of(self, teacher: Teacher, task: Task) -> dict[str, Any] | None:
+        """What the replies of `told_by` depend on."""
+        if teacher.by is not None:
+            return self.adapted.identity(teacher, task)
+        larger = teacher.weights == "larger"
+        return self.models.larger_identity if larger else self.models.identity
 
     def check(self, methods: Sequence[Method]) -> None:
         """Start what is served, and refuse before any step what only a loaded model can tell.
@@ -54,14 +78,14 @@ class Resources:
         for method in methods:
             compatibility.refuse_unservable(self.suite, method)
         self.models.engines.start()
-        for method in methods:
-            compatibility.refuse_for_model(self.suite, method, self.models.initial.vocab_size)
-            if method.teacher.weights == "larger":
+        for part in [part for method in methods for part in method.parts]:
+            compatibility.refuse_for_model(self.suite, part, self.models.initial.vocab_size)
+            if part.teacher.weights == "larger":
                 self.models.larger()
-            loss = self.teachers.loss_of(method)
-            if self.suite.teacher_engine == "vllm" and method.needs_teacher:
+            loss = self.teachers.loss_of(part)
+            if self.suite.teacher_engine == "vllm" and part.needs_teacher:
                 assert isinstance(loss, Divergence), "compatibility refuses other losses"
-                self.teachers.top_k(method).assert_lists(loss)
+                self.teachers.top_k(part).assert_lists(loss)
 
     def remarks(self) -> Iterator[str]:
         """What a person should know of the pace, before the first step."""

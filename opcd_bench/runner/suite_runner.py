@@ -13,6 +13,7 @@ from opcd_bench.config import headline_rule, measures, rules
 from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import leakage
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
 from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
@@ -22,6 +23,7 @@ from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.runner import context_record, grid, model_folders, prompt_record, registry
 from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.entrants import Entrants
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plugins import asked
 from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
@@ -112,7 +114,13 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
         _run_all(more, planned, resources, console)
         cells += more
+    if suite.entrants or suite.interpolate:
+        finished = [cell for cell in cells if sealed(suite_dir.run(cell.name))]
+        with explain_out_of_memory("scoring", suite):
+            Entrants(resources, console).score(planned.tasks, finished)
     suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
+    told = {name: leakage.Told.of(task).to_json() for name, task in planned.tasks.items()}
+    suite_dir.merge({"told": told})
     if shared := overlaps(planned.tasks):
         suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)

@@ -26,7 +26,7 @@ from opcd_bench.store.names import checked_name
 from opcd_bench.store.run_reader import CONFIG, DONE
 from opcd_bench.store.suite_list import SEALED, SUITE
 
-SHARED, EXTERNAL, TOLD = "shared", "external", "told-"
+SHARED, EXTERNAL, ADAPTED, TOLD = "shared", "external", "adapted", "told-"
 """Folders of a suite besides its runs', and what those of shared/ begin with that only train."""
 
 

@@ -17,10 +17,20 @@ from opcd_bench.store.files import (
 )
 from opcd_bench.store.jsonl import read_object
 from opcd_bench.store.run_reader import CHECKPOINTS, CONFIG, DONE, FAILED
-from opcd_bench.store.suite_dir import EXTERNAL, SHARED, SharedDir, SuiteDir, is_ours, is_suite
+from opcd_bench.store.suite_dir import (
+    ADAPTED,
+    EXTERNAL,
+    SHARED,
+    SharedDir,
+    SuiteDir,
+    is_ours,
+    is_suite,
+)
 from opcd_bench.store.suite_list import SEALED, SUITE
 
-OURS = (SUITE, SEALED, SHARED, EXTERNAL, chain_dir.ROUNDS, chain_dir.EXPERIENCE, "trackers")
+OURS = (
+    SUITE, SEALED, SHARED, EXTERNAL, ADAPTED, chain_dir.ROUNDS, chain_dir.EXPERIENCE, "trackers",
+)  # fmt: skip
 """What a suite's folder holds besides runs."""
 
 
@@ -70,7 +80,8 @@ def _suite_problems(suite: SuiteDir) -> list[Problem]:
     except StoreError:
         what = "changed: it can no longer be read"
         wrong.append(Problem(suite.path / SUITE, "changed", what, damage=True))
-    for run in _runs(suite):
+    adapted = sorted(path for path in (suite.path / ADAPTED).glob("*") if is_run(path))
+    for run in [*_runs(suite), *adapted]:
         wrong += _run_problems(run)
     for shared in suite.all_shared():
         wrong += shared.problems()

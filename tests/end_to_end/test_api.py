@@ -58,7 +58,7 @@ def test_a_failed_cell_is_a_warning_and_stands_in_the_results(small, monkeypatch
     trained = CellRun.run
 
     def run(cell):
-        if cell.method.name == "jsd":
+        if cell.cell.method == "jsd":
             raise CellFailed("a reason that the record keeps")
         trained(cell)
 

@@ -46,6 +46,7 @@ pytestmark = [
     ),
 ]
 
+SMOLLM2 = Path(__file__).parents[2] / "models" / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
 GREEDY = Sampling(temperature=0.0, max_completion_length=48)
 
 
@@ -168,6 +169,14 @@ def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, cach
     WeightSync(engine).refresh(micro)
     engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
     assert order_gap(engine, micro) < 1e-3
+
+
+@pytest.mark.skipif(not SMOLLM2.is_dir(), reason="type: make smollm2")
+def test_vllm_opens_real_weights_and_gives_the_log_probs_of_the_model_in_memory():
+    loaded = loading.load(str(SMOLLM2), device="cpu", dtype="float32")
+    backend = LocalVLLM(loaded, str(SMOLLM2), most_ids=8)
+    WeightSync(backend).refresh(loaded)
+    assert probe_gap(backend, loaded) < 1e-2
 
 
 def test_the_vllm_of_a_teacher_has_no_prefix_cache(micro):

@@ -28,6 +28,7 @@ from opcd_bench.runner.cell import CellRun, choose_step
 from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.time_shares import time_shares
+from opcd_bench.runner.training import Training
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -73,13 +74,13 @@ def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(
 ):
     """The same samples, scores and rows as of a run that measures it only at the end."""
     counted: list[str] = []
-    original = References._retain
+    original = References.retained
 
     def retain(self, name, loaded, engine):
         counted.append("student" if loaded is not self.models.initial else "base")
         return original(self, name, loaded, engine)
 
-    monkeypatch.setattr(References, "_retain", retain)
+    monkeypatch.setattr(References, "retained", retain)
     words = {"retention": ["ifeval_micro"], "retention_items": 3,
              "retention_max_completion_length": 8, "choose": "last"}  # fmt: skip
     often = run_toy(toy_suite(tiny_model_folder, tmp_path / "often", **words))
@@ -256,7 +257,7 @@ def test_told_replies_are_stored_once_and_shared(tiny_model_folder, tmp_path):
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):
     suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
-    original = CellRun._train
+    original = Training.step
 
     def train(self, step):
         if self.method.name == "opcd_full" and step == 3:
@@ -264,7 +265,7 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_p
         return original(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CellRun, "_train", train)
+        patch.setattr(Training, "step", train)
         run_toy(suite)
     states = {
         RunReader(path).config["method"]["name"]: RunReader(path)

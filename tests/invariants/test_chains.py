@@ -23,6 +23,7 @@ from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.round import Round
+from opcd_bench.runner.training import Training
 from opcd_bench.store.chain_dir import ChainDir
 from opcd_bench.store.checkpoints import MODEL, Checkpoint
 from opcd_bench.store.files import remove_folder
@@ -357,7 +358,7 @@ def test_a_chain_that_fails_is_recorded_the_others_go_on_and_it_is_taken_up_agai
 def test_a_cell_that_fails_ends_its_chain_with_its_reason(tiny_model_folder, tmp_path, monkeypatch):
     suite = suite_of(tiny_model_folder, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(CellRun, "_train", lambda *_: (_ for _ in ()).throw(CellFailed("too cold")))
+        patch.setattr(Training, "step", lambda *_: (_ for _ in ()).throw(CellFailed("too cold")))
         summary, _ = run(patch, suite)
     assert (summary.done, summary.failed) == (0, 2)
     assert "failed: too cold" in table_of(summary) and "not run" in text_of(
@@ -380,7 +381,7 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
         if split == "train" and training_now[0]:
             raise AssertionError("an episode was opened in training")
 
-    original = CellRun._train
+    original = Training.step
 
     def train(self, step):
         training_now[0] = True
@@ -389,7 +390,7 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
         finally:
             training_now[0] = False
 
-    monkeypatch.setattr(CellRun, "_train", train)
+    monkeypatch.setattr(Training, "step", train)
     suite = suite_of(tiny_model_folder, tmp_path, consolidate="replay")
     summary, (folder,) = run(monkeypatch, suite, Toy(guarded))
     assert (summary.done, summary.failed) == (2, 0), table_of(summary)

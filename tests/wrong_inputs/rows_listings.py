@@ -3,7 +3,7 @@
 from row import Row
 
 ROWS = [
-    Row("methods opdc", ("unknown method 'opdc'", "Did you mean 'opcd'", "opcd-bench methods")),
+    Row("methods opdc", ("unknown method 'opdc'", "'opsd' or 'opcd'", "opcd-bench methods")),
     Row("methods opcd[k=4", ("a bracket has no partner", "opcd[k=4]")),
     Row("methods opcd[]", ("brackets hold name=value",)),
     Row("methods opcd[k=four]", ("k", "four")),
@@ -26,7 +26,7 @@ ROWS = [
     Row("doctor --outputdir x", ("No such option", "--output-dir")),
     Row("doctor -v", ("No such option",)),
     Row("audit", ("Missing option", "--methods")),
-    Row("audit --methods opdc", ("unknown method 'opdc'", "Did you mean 'opcd'")),
+    Row("audit --methods opdc", ("unknown method 'opdc'", "Did you mean 'opsd' or 'opcd'")),
     Row("audit --method opdc", ("unknown method 'opdc'",)),
     Row("audit --methods opcd --tasks rule_maths", ("unknown task", "Did you mean 'rule_math'")),
     Row("audit --methods opcd --items 0", ("--items", "greater")),

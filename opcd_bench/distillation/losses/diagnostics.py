@@ -11,6 +11,8 @@ from torch import Tensor
 from opcd_bench.distillation.losses import functional, whole
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.functional import Evaluated, TokenLoss
+from opcd_bench.distillation.losses.policy import Beside
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.sources import FromList, FromLogits, LogProbSource
 from opcd_bench.distillation.losses.supports import SupportLogProbs, log_probs_on_support
 from opcd_bench.distillation.losses.whole import Whole
@@ -19,6 +21,7 @@ _OVERLAP_K = 20
 _ROUNDING = 1e-6  # nats: a sum nearer to 0 is as good as 0
 
 Metrics = dict[str, Tensor]
+NOTHING = Beside()
 
 
 class SupportMetrics(NamedTuple):
@@ -57,12 +60,11 @@ class Measured(NamedTuple):
 
 
 def measured(
-    loss: Divergence | Callable[..., TokenLoss],
+    loss: Divergence | PolicyGradient | Callable[..., TokenLoss],
     student_logits: Tensor,
     teacher_logits: Tensor,
     reply_ids: Tensor,
-    *,
-    sampler_logp: Tensor | None = None,
+    beside: Beside = NOTHING,
 ) -> Measured:
     """`token_loss` with `support_metrics`; ``reverse_kl`` is the full one, whatever the loss.
 
@@ -70,21 +72,27 @@ def measured(
     """
     functional.check_shapes(student_logits, teacher_logits, reply_ids)
     student, teacher = FromLogits(student_logits), FromLogits(teacher_logits, teacher=True)
-    if not isinstance(loss, Divergence):
+    more: Metrics = {}
+    if isinstance(loss, PolicyGradient):
+        seen = whole.compared(student, teacher)
+        out, clipped = functional.rewarded(loss, student, teacher, reply_ids, beside)
+        found, more = Evaluated(out, None, seen), {"clip_share": clipped.to(out.divergence)}
+        loss = whole.REVERSE_KL
+    elif not isinstance(loss, Divergence):
         out = loss(student_logits, teacher_logits, reply_ids)
         found = Evaluated(out, None, whole.compared(student, teacher))
         loss = whole.REVERSE_KL
     else:
-        seen = None if whole.in_closed_form(loss) else whole.compared(student, teacher)
+        shown = None if whole.in_closed_form(loss) else whole.compared(student, teacher)
         reads = loss.teacher_needs != "none"
         found = functional.evaluate(
-            loss, student, teacher if reads else None, reply_ids, sampler_logp, seen
+            loss, student, teacher if reads else None, reply_ids, beside.sampler_logp, shown
         )
         loss = loss if reads else whole.REVERSE_KL
     assert found.whole is not None
     metrics = _known(_metrics(loss, student, teacher, reply_ids, found.reading, found.whole))
     metrics["reverse_kl"] = student.shaped(found.whole.reverse_kl_N)
-    return _measured(found.loss, metrics, student, reply_ids)
+    return _measured(found.loss, {**metrics, **more}, student, reply_ids)
 
 
 def measured_from_support(
@@ -107,16 +115,24 @@ def measured_from_support(
 
 
 def measured_alone(
-    loss: Divergence | Callable[..., TokenLoss], student_logits: Tensor, reply_ids: Tensor
+    loss: Divergence | PolicyGradient | Callable[..., TokenLoss],
+    student_logits: Tensor,
+    reply_ids: Tensor,
+    beside: Beside = NOTHING,
 ) -> Measured:
     """A loss that reads no teacher, with the student's entropy."""
     student = FromLogits(student_logits)
-    if isinstance(loss, Divergence):
+    metrics: Metrics = {}
+    if isinstance(loss, PolicyGradient):
+        functional.check_shapes(student_logits, None, reply_ids)
+        out, clipped = functional.rewarded(loss, student, None, reply_ids, beside)
+        metrics["clip_share"] = clipped.to(out.divergence)
+    elif isinstance(loss, Divergence):
         functional.check_shapes(student_logits, None, reply_ids)
         out = functional.evaluate(loss, student, None, reply_ids, None).loss
     else:
         out = loss(student_logits, None, reply_ids)
-    metrics = {"student_entropy": student.shaped(student.entropy_N)}
+    metrics["student_entropy"] = student.shaped(student.entropy_N)
     return _measured(out, metrics, student, reply_ids)
 
 

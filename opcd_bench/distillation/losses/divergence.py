@@ -3,7 +3,8 @@
 A loss name in the wild welds several choices together. `Divergence` spells them out, refuses the
 combinations that are wrong by construction and derives the name; `named` goes the other way.
 Sources: arXiv 2602.12275 (on-policy context distillation), arXiv 2605.11182 (the truncated
-variants and their failure), arXiv 2306.13649 (JSD with a weight), arXiv 2402.03898 (skew KL).
+variants and their failure), arXiv 2306.13649 (JSD with a weight), arXiv 2402.03898 (skew KL), arXiv
+2501.16937 (interpolated).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _SHORT = {
     "jsd": "jsd",
     "skew_forward": "skew_f",
     "skew_reverse": "skew_r",
+    "interpolated": "interp",
 }
 _SUFFIX = {
     "generalised": "gen",
@@ -71,6 +73,8 @@ class Divergence(Coordinates):
             return "rkl_sg_wrong"
         if self.outside == "sampled":
             return "rkl_hybrid"
+        if self.outside == "leak":
+            return "rkl_full_leak"
         stopped = self.gradient == "stop_gradient"
         if self.support == "full":
             name = "jsd_b" if self.direction == "jsd" else short
@@ -100,7 +104,7 @@ class Divergence(Coordinates):
         """
         if self.direction == "negative_log_likelihood":
             return "none"
-        if self.support == "full" or self.baseline == "reverse_kl":
+        if self.support == "full" or self.outside == "leak" or self.baseline == "reverse_kl":
             return "F"
         if self.support == "sampled":
             return "Y"
@@ -120,7 +124,7 @@ class Divergence(Coordinates):
         name = {"jsd": f"jsd_{self.beta}"}.get(self.direction, self.direction)
         if self.alpha is not None:
             name = f"{name}_{self.alpha}"
-        if self.support == "full":
+        if self.support == "full" or self.outside == "leak":
             return name
         suffix = {
             "tail": "tail",
@@ -187,6 +191,7 @@ def _names() -> dict[str, _Name]:
         "jsd": {"beta": _REQUIRED},
         "skew_forward": {"alpha": _REQUIRED},
         "skew_reverse": {"alpha": _REQUIRED},
+        "interpolated": {"alpha": _REQUIRED},
     }
     add("rkl_full", {}, direction="reverse_kl")
     add("rkl_full_sg", {}, direction="reverse_kl", gradient="stop_gradient")
@@ -242,6 +247,8 @@ def _names() -> dict[str, _Name]:
         outside="sampled",
         gradient="stop_gradient",
     )
+    leaking = {"support": "student_top_k", "k": _REQUIRED}
+    add("rkl_full_leak", leaking, direction="reverse_kl", outside="leak")
     add("bern_tail", {}, **sampled, outside="tail")
     add("bern_tail_sg", {}, **sampled, outside="tail", gradient="stop_gradient")
     for short in ("rkl", "fkl"):

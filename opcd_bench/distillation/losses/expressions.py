@@ -52,6 +52,8 @@ def _mixture_terms(
     """What JSD and the skewed KLs sum."""
     if loss.direction == "skew_reverse":
         return student_logp_XB.exp() * (student_logp_XB - mixed_XB)
+    if loss.direction == "interpolated":
+        return mixed_XB.exp() * (mixed_XB - student_logp_XB)
     teacher_terms_XB = teacher_logp_XB.exp() * (teacher_logp_XB - mixed_XB)
     if loss.direction == "skew_forward":
         return teacher_terms_XB
@@ -71,6 +73,8 @@ def slope(loss: Divergence, student_logp_XV: Tensor, teacher_logp_XV: Tensor) ->
     if loss.direction == "forward_kl":
         return teacher_logp_XV.exp().neg_()
     mixed_XV = mixture(loss, student_logp_XV, teacher_logp_XV)
+    if loss.direction == "interpolated":
+        return mixed_XV.exp().neg_()
     p_XV, ratio_XV = student_logp_XV.exp(), student_logp_XV - mixed_XV
     if loss.direction == "jsd":
         assert loss.beta is not None
@@ -103,6 +107,8 @@ def divergence(
         return kl(teacher_logp_XB, mixed_XB)
     if loss.direction == "skew_reverse":
         return kl(student_logp_XB, mixed_XB)
+    if loss.direction == "interpolated":
+        return kl(mixed_XB, student_logp_XB)
     assert loss.beta is not None
     both_XB = mixed_XB.exp()
     teacher_part_X = loss.beta * kl(teacher_logp_XB, mixed_XB, second_XB=both_XB)
@@ -110,7 +116,14 @@ def divergence(
 
 
 def mixture(loss: Divergence, student_logp_XB: Tensor, teacher_logp_XB: Tensor) -> Tensor:
-    """Log of the mixture M that JSD and the skewed KLs compare with."""
+    """Log of the mixture M that JSD and the skewed KLs compare with.
+
+    Of an interpolated KL the target, geometric and without gradient (arXiv 2501.16937, Eq. 4).
+    """
+    if loss.direction == "interpolated":
+        assert loss.alpha is not None
+        between_XB = torch.lerp(student_logp_XB.detach(), teacher_logp_XB, loss.alpha)
+        return between_XB - between_XB.logsumexp(-1, keepdim=True)
     if loss.direction == "jsd":
         assert loss.beta is not None
         teacher_weight = loss.beta

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from opcd_bench.distillation.losses import expressions, whole
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy import Beside, policy_terms
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.sources import FromList, FromLogits, LogProbSource
 from opcd_bench.distillation.losses.supports import EMPTY, SupportLogProbs, log_probs_on_support
 from opcd_bench.distillation.losses.whole import Whole
@@ -32,22 +34,25 @@ class TokenLoss(NamedTuple):
 
 
 def token_loss(
-    loss: Divergence | Callable[..., TokenLoss],
+    loss: Divergence | PolicyGradient | Callable[..., TokenLoss],
     student_logits: Tensor,
     teacher_logits: Tensor | None,
     reply_ids: Tensor,
     *,
     sampler_logp: Tensor | None = None,
+    advantage: Tensor | None = None,
 ) -> TokenLoss:
     """The two per-token values of any loss, from both models' logits.
 
     Args:
-        loss: a `Divergence`, or a contributor's callable of the three tensors below.
+        loss: a `Divergence`, a `PolicyGradient`, or a contributor's callable of the three tensors
+            below.
         student_logits: shape (..., V), with gradient.
         teacher_logits: shape (..., V), detached here; None where `teacher_needs` is `none`.
         reply_ids: shape (...), the written tokens, aligned: logits at a position predict them.
         sampler_logp: shape (...), nats, the written tokens' log-probs under the sampler; only for
-            `importance_weight`.
+            `importance_weight` and for policy gradients.
+        advantage: shape (...), of each token's reply; only for policy gradients.
 
     Returns:
         `TokenLoss(surrogate, divergence)`, shapes (...), nats; differentiate the first, log the
@@ -57,16 +62,36 @@ def token_loss(
         InvalidLoss: k is above the vocabulary, or something that the loss needs is absent.
 
     """
-    if not isinstance(loss, Divergence):
+    if not isinstance(loss, Divergence | PolicyGradient):
         return loss(student_logits, teacher_logits, reply_ids)
     check_shapes(student_logits, teacher_logits, reply_ids)
+    if isinstance(loss, PolicyGradient):
+        reads = teacher_logits is not None and loss.kl > 0
+        teacher = FromLogits(teacher_logits, teacher=True) if reads else None  # type: ignore[arg-type]
+        beside = Beside(sampler_logp, advantage)
+        return rewarded(loss, FromLogits(student_logits), teacher, reply_ids, beside)[0]
     teacher = teacher_of(loss, teacher_logits)
     return evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp).loss
 
 
-def metric_of(loss: Divergence | Callable[..., TokenLoss]) -> str:
+def metric_of(loss: object) -> str:
     """What the second value of a loss is called in logs: ``divergence`` for a contributor's own."""
-    return loss.metric if isinstance(loss, Divergence) else "divergence"
+    return str(getattr(loss, "metric", "divergence"))
+
+
+def rewarded(
+    loss: PolicyGradient,
+    student: FromLogits,
+    teacher: LogProbSource | None,
+    reply_ids_X: Tensor,
+    beside: Beside,
+) -> tuple[TokenLoss, Tensor]:
+    """The two values of a policy gradient, and which tokens its clip left without a gradient."""
+    teacher_logp_X = None
+    if loss.kl and teacher is not None:
+        teacher_logp_X = teacher.at(reply_ids_X.unsqueeze(-1)).logp_XK.squeeze(-1)
+    terms = policy_terms(loss, at_reply(student, reply_ids_X), teacher_logp_X, beside)
+    return TokenLoss(terms.surrogate_X, terms.divergence_X), terms.clipped_X
 
 
 def from_support(
@@ -129,6 +154,9 @@ def evaluate(
     if loss.support == "full":
         assert isinstance(teacher, FromLogits)
         return _on_everything(loss, student, teacher, reply_ids_X, seen)
+    if loss.outside == "leak":
+        assert isinstance(teacher, FromLogits)
+        return _leaking(loss, student, teacher, reply_ids_X)
     reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
     if loss.estimator != "exact":
         out = _estimated(loss, student, teacher, reading, sampler_logp_X, seen)
@@ -167,6 +195,17 @@ def _on_everything(
     if loss.gradient == "score_function":  # the prefix-only scalar, a control
         surrogate_X = surrogate_X.detach() * at_reply(student, reply_ids_X)
     return Evaluated(TokenLoss(surrogate_X, divergence_X), None, seen)
+
+
+def _leaking(
+    loss: Divergence, student: FromLogits, teacher: FromLogits, reply_ids_X: Tensor
+) -> Evaluated:
+    """The full reverse KL, and beside it the gradient of the student's mass on the support."""
+    seen = whole.whole_loss(whole.REVERSE_KL, student, teacher)
+    reading = log_probs_on_support(loss, student, teacher, reply_ids_X)
+    mass_X = reading.student_logp_XK.exp().sum(-1)
+    surrogate_X = student.shaped(seen.surrogate_N) + mass_X - mass_X.detach()
+    return Evaluated(TokenLoss(surrogate_X, student.shaped(seen.divergence_N)), reading, seen)
 
 
 def _estimated(

@@ -29,6 +29,9 @@ class Refusal(NamedTuple):
         return f"{self.what}: {self.why} {self.instead}{way_out}"
 
 
+_WITH_ALPHA = ("skew_forward", "skew_reverse", "interpolated")
+
+
 def refusals(loss: Coordinates) -> list[Refusal]:
     """Return everything that is wrong with `loss`; an empty list means that it is sound."""
     values = list(_bad_values(loss))
@@ -67,7 +70,7 @@ def _bad_values(loss: Coordinates) -> Iterator[Refusal]:
             "only a top-k support has a k.",
             "Leave k out, or write support='student_top_k'.",
         )
-    for name, users in (("beta", ("jsd",)), ("alpha", ("skew_forward", "skew_reverse"))):
+    for name, users in (("beta", ("jsd",)), ("alpha", _WITH_ALPHA)):
         value = getattr(loss, name)
         if loss.direction not in users:
             if value is not None:
@@ -123,10 +126,7 @@ def _support_rules(loss: Coordinates) -> Iterator[Refusal]:
             "out of it whatever the teacher says.",
             "Write outside='renormalise' or 'tail'.",
         )
-    if loss.direction in ("jsd", "skew_forward", "skew_reverse") and loss.outside in (
-        "drop",
-        "generalised",
-    ):
+    if loss.direction in ("jsd", *_WITH_ALPHA) and loss.outside in ("drop", "generalised"):
         yield Refusal(
             f"direction={loss.direction!r} with outside={loss.outside!r}",
             "a mixture divergence of masses that do not sum to 1 is not minimised at p = q.",
@@ -150,6 +150,15 @@ def _support_rules(loss: Coordinates) -> Iterator[Refusal]:
                 "without looking at the sample.",
                 "Write direction='reverse_kl' and support='teacher_top_k' or 'student_top_k'.",
             )
+    if loss.outside == "leak" and top_k:
+        plain = loss.direction == "reverse_kl" and loss.missing_ids == "refuse"
+        yield Refusal(
+            f"outside='leak' with direction={loss.direction!r}",
+            "to a sum over the whole vocabulary it adds the gradient of the student's mass on the "
+            "support, which no teacher is in.",
+            "Write named('rkl_full').",
+            control=plain and (loss.gradient, loss.estimator) == ("through", "exact"),
+        )
     if loss.missing_ids != "refuse":
         if loss.support not in ("student_top_k", "union"):
             yield Refusal(

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from opcd_bench.distillation.method import Loss
+from opcd_bench.distillation.method import StepLoss
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.output import TeacherOutput
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -46,7 +46,7 @@ class RuntimeTeacher(Protocol):
         ...
 
     def score(
-        self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
+        self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int
     ) -> TeacherOutput:
         """What it says of a micro-batch of optimiser step ``step`` (0-based), without gradient."""
         ...

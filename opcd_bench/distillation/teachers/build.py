@@ -7,7 +7,7 @@ from collections.abc import Callable
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.served import served
-from opcd_bench.distillation.method import Loss, Method
+from opcd_bench.distillation.method import Loss, Method, Teacher
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.distillation.teachers.local import (
     EmaTeacher,
@@ -17,6 +17,7 @@ from opcd_bench.distillation.teachers.local import (
     Shuffled,
 )
 from opcd_bench.distillation.teachers.top_k import TopKTeacher
+from opcd_bench.envs.task import Task
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engines import Engines
@@ -26,7 +27,7 @@ class Teachers:
     """The teachers of a suite's methods; what is served is started once, and shared by cells.
 
     ``initial`` is the student before training; ``larger`` gives the larger teacher when it is first
-    needed, in this process or behind a server.
+    needed, in this process or behind a server; ``adapted`` one that was adapted to a task.
     """
 
     def __init__(
@@ -35,14 +36,20 @@ class Teachers:
         initial: LoadedModel,
         larger: Callable[[], PromptFormat],
         engines: Engines,
+        adapted: Callable[[Teacher, Task], LoadedModel],
     ) -> None:
         self.suite, self.initial, self.larger, self.engines = suite, initial, larger, engines
+        self.adapted = adapted
         self._top_k: dict[str, TopKTeacher] = {}
 
     def build(
-        self, method: Method, student: LoadedModel, seed_of_step: Callable[[int], int]
+        self,
+        method: Method,
+        task: Task,
+        student: LoadedModel,
+        seed_of_step: Callable[[int], int],
     ) -> RuntimeTeacher:
-        """The method's teacher at work.
+        """The method's teacher at work on a task.
 
         ``seed_of_step`` seeds the permutation of a teacher whose rows are shuffled.
         """
@@ -61,6 +68,8 @@ class Teachers:
             larger = self.larger()
             assert isinstance(larger, LoadedModel), "the suite refuses a served teacher read by hf"
             teacher = FrozenTeacher(larger, temperature)
+        elif choice.weights == "adapted":
+            teacher = FrozenTeacher(self.adapted(choice, task), temperature)
         else:
             teacher = FrozenTeacher(self.initial, temperature)
         return Shuffled(teacher, seed_of_step) if choice.rows == "shuffled" else teacher

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from opcd_bench.distillation import scoring
-from opcd_bench.distillation.method import Loss
+from opcd_bench.distillation.method import StepLoss
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import FullOutput, NoOutput, TeacherOutput
@@ -33,7 +33,7 @@ class NoTeacher(Unmoved):
         self.prompts = student
 
     def score(
-        self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
+        self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int
     ) -> NoOutput:
         """Nothing."""
         return NoOutput()
@@ -58,7 +58,7 @@ class FrozenTeacher(Unmoved):
         self._prefixes.plan(pair.told_ids for pair in pairs)
 
     def score(
-        self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
+        self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int
     ) -> FullOutput:
         """Its whole distribution at every reply token. The module's mode is left as it was."""
         with in_eval_mode(self.model.model):
@@ -140,7 +140,7 @@ class Shuffled:
         self.prepare = teacher.prepare
 
     def score(
-        self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
+        self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int
     ) -> TeacherOutput:
         """The teacher's output, each position with another one's distribution."""
         output = self._teacher.score(pairs, loss, student, step=step)

@@ -12,7 +12,8 @@ from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses import diagnostics
 from opcd_bench.distillation.losses.diagnostics import Measured
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.method import Loss
+from opcd_bench.distillation.losses.policy import Beside
+from opcd_bench.distillation.method import StepLoss
 from opcd_bench.models.loaded import LoadedModel
 
 
@@ -21,16 +22,15 @@ class TeacherOutput(Protocol):
 
     def loss(
         self,
-        loss: Loss,
+        loss: StepLoss,
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        sampler_logp_X: Tensor | None,
+        beside: Beside,
     ) -> Measured:
         """The loss and its per-token diagnostics, on the student's logits over the temperature.
 
-        ``sampler_logp_X``: the written tokens' log-probs under the sampler, for losses that weight
-        by them.
+        ``beside``: what else a loss may read of these positions.
         """
         ...
 
@@ -44,14 +44,14 @@ class NoOutput:
 
     def loss(
         self,
-        loss: Loss,
+        loss: StepLoss,
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        sampler_logp_X: Tensor | None,
+        beside: Beside,
     ) -> Measured:
         """The loss of the student alone, with its entropy."""
-        return diagnostics.measured_alone(loss, student_XV, reply_X)
+        return diagnostics.measured_alone(loss, student_XV, reply_X, beside)
 
     def check_targets(self, target_N: Tensor) -> None:
         """Nothing was scored, so nothing can be out of line."""
@@ -67,11 +67,11 @@ class FullOutput:
 
     def loss(
         self,
-        loss: Loss,
+        loss: StepLoss,
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        sampler_logp_X: Tensor | None,
+        beside: Beside,
     ) -> Measured:
         """The loss between two distributions; ``reverse_kl`` is the full one, whatever the loss.
 
@@ -79,9 +79,7 @@ class FullOutput:
         """
         with torch.no_grad():
             teacher_XV = scoring.logits(self.teacher, self.states.states_NH[part], self.temperature)
-        return diagnostics.measured(
-            loss, student_XV, teacher_XV, reply_X, sampler_logp=sampler_logp_X
-        )
+        return diagnostics.measured(loss, student_XV, teacher_XV, reply_X, beside)
 
     def check_targets(self, target_N: Tensor) -> None:
         """Told and plain passes are of the same tokens."""
@@ -106,11 +104,11 @@ class ListedOutput:
 
     def loss(
         self,
-        loss: Loss,
+        loss: StepLoss,
         student_XV: Tensor,
         reply_X: Tensor,
         part: slice,
-        sampler_logp_X: Tensor | None,
+        beside: Beside,
     ) -> Measured:
         """The loss on the list; the full reverse KL and the teacher's entropy stay unknown.
 
@@ -127,7 +125,7 @@ class ListedOutput:
             logp_XL,
             reply_X,
             reply_teacher_logp=own_X,
-            sampler_logp=sampler_logp_X,
+            sampler_logp=beside.sampler_logp,
         )
         if not self.likeliest:
             out.metrics.pop("top_k_overlap", None)

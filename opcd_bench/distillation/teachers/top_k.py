@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.method import Loss
+from opcd_bench.distillation.method import StepLoss
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import ListedOutput
@@ -67,7 +67,7 @@ class TopKTeacher(Unmoved):
         verify_order(backend, self._weights, self.prompts)
 
     def score(
-        self, pairs: Sequence[Pair], loss: Loss, student: StudentPass, *, step: int
+        self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int
     ) -> ListedOutput:
         """Log-probs of the told reply of every pair, on the ids that the loss sums over.
 

@@ -15,11 +15,13 @@ class Conversation:
     """Messages that end with a user's turn, and the assistant's reply that is trained on.
 
     ``kind`` names the generator (for the log and for counting shares); only ``reply`` carries loss.
+    ``begun`` is what the assistant had written already, right or wrong: ``reply`` follows it.
     """
 
     kind: str
     messages: tuple[Message, ...]
     reply: str
+    begun: str = ""
 
 
 Generator = Callable[[random.Random], Conversation]

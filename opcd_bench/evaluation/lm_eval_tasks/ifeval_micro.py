@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.evaluation.ifeval import checkers
+from opcd_bench.envs.ifeval import checkers
 
 
 def dataset(**metadata: Any) -> Any:

@@ -1,10 +1,14 @@
-"""The built-in model: its tokenizer, weights, world and pre-training recipe."""
+"""The built-in model in its sizes: tokenizer, weights, world and pre-training recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+FOLDERS: Mapping[str, str] = {"micro": "data", "micro-small": "small"}
+"""The names of the built-in model's sizes, and the folder here that holds each."""
 
-def path() -> Path:
-    """The folder of the shipped weights, tokenizer and card (loads with ``from_pretrained``)."""
-    return Path(__file__).parent / "data"
+
+def path(name: str = "micro") -> Path:
+    """The folder of a size's weights, tokenizer and card (loads with ``from_pretrained``)."""
+    return Path(__file__).parent / FOLDERS[name]

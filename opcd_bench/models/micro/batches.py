@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opcd_bench.envs.worlds.conversation import Conversation
-from opcd_bench.models.micro.mixture import conversations
+from opcd_bench.models.micro.mixture import Shares, conversations
 from opcd_bench.seeds import seed_of
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+
+STEP = 16
+"""Rows are padded to a multiple of this: a CPU's matrix products are compiled anew for every shape
+(of random shapes that is a third of the time, and gigabytes)."""
+
+
+def padded(length: int, step: int = STEP) -> int:
+    """``length`` rounded up to a multiple of ``step``."""
+    return -(-length // step) * step
 
 
 @dataclass(frozen=True)
@@ -23,16 +33,24 @@ class Encoded:
     ids: list[int]
     start: int
 
+    @property
+    def weight(self) -> float:
+        """Of each token's loss: a long reply weighs more than a short one by the root of lengths.
+
+        Else the one token that a choice is would hardly count beside workings of a hundred.
+        """
+        return float((32 / (len(self.ids) - self.start)) ** 0.5)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids_BT``, right-padded, and ``mask_BT``, true where the token there is to be predicted.
+    """``ids_BT``, right-padded, and ``weight_BT``, above 0 where the token is to be predicted.
 
     With causal attention the padding is behind every real token, so that no mask is needed.
     """
 
     ids_BT: torch.Tensor
-    mask_BT: torch.Tensor
+    weight_BT: torch.Tensor
     tokens: int
 
     def halves(self) -> tuple[Batch, ...]:
@@ -40,7 +58,7 @@ class Batch:
         rows = len(self.ids_BT)
         parts = [slice(0, rows // 2), slice(rows // 2, rows)] if rows > 1 else [slice(0, rows)]
         return tuple(
-            Batch(self.ids_BT[part], self.mask_BT[part], self.ids_BT[part].numel())
+            Batch(self.ids_BT[part], self.weight_BT[part], self.ids_BT[part].numel())
             for part in parts
         )
 
@@ -55,6 +73,7 @@ def encode(
                 [dict(m) for m in c.messages], tokenize=False, add_generation_prompt=True
             )
         )
+        + c.begun
         for c in drawn
     ]
     eos = tokenizer.eos_token
@@ -68,7 +87,7 @@ def steps(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     *,
-    shares: Callable[[int], Mapping[str, float]],
+    shares: Callable[[int], Shares],
     micro_tokens: int,
     micro_batches: int,
     chunk: int = 0,
@@ -90,7 +109,7 @@ def steps(
         encoded.sort(key=lambda e: len(e.ids))
         groups: list[list[Encoded]] = [[]]
         for item in encoded:
-            if groups[-1] and (len(groups[-1]) + 1) * len(item.ids) > micro_tokens:
+            if groups[-1] and (len(groups[-1]) + 1) * padded(len(item.ids)) > micro_tokens:
                 groups.append([])
             groups[-1].append(item)
         random.Random(seed_of("micro-order", seed, chunk)).shuffle(groups)
@@ -99,12 +118,12 @@ def steps(
                 continue
             batches = []
             for group in groups[at : at + micro_batches]:
-                width = max(len(e.ids) for e in group)
+                width = padded(max(len(e.ids) for e in group))
                 ids = torch.full((len(group), width), pad, dtype=torch.long)
-                mask = torch.zeros((len(group), width), dtype=torch.bool)
+                weight = torch.zeros((len(group), width))
                 for row, item in enumerate(group):
                     ids[row, : len(item.ids)] = torch.tensor(item.ids)
-                    mask[row, item.start : len(item.ids)] = True
-                batches.append(Batch(ids, mask, sum(len(e.ids) for e in group)))
+                    weight[row, item.start : len(item.ids)] = item.weight
+                batches.append(Batch(ids, weight, sum(len(e.ids) for e in group)))
             yield chunk, number, batches
         chunk, first_step = chunk + 1, 0

@@ -7,7 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from opcd_bench.envs.worlds import rule_math
+from opcd_bench.envs.worlds import chain_talk, chains, choice, operators
+from opcd_bench.envs.worlds.chains import Chain
+from opcd_bench.envs.worlds.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,23 @@ class Leak:
     draws: int
 
 
-Feature = Callable[[rule_math.MathProblem], Hashable]
-
-FEATURES: dict[str, Feature] = {
-    "mark": lambda p: p.outer,
-    "left operand": lambda p: (p.a, p.left),
-    "right operand": lambda p: (p.b, p.left),
-    "both operands": lambda p: (p.a, p.b),
-    "gap of the operands": lambda p: abs(p.a - p.b),
-    "inner mark": lambda p: p.inner,
-    "wording": lambda p: (p.template, p.thing),
-    "two operators": lambda p: p.inner is not None,
+FEATURES: dict[str, Callable[[Chain], Hashable]] = {
+    "operator": lambda p: p.steps[-1][0],
+    "digit": lambda p: p.steps[-1][1],
+    "first digit": lambda p: p.first,
+    "both digits": lambda p: (p.first, p.steps[-1][1]),
+    "operator before": lambda p: p.steps[-2][0] if len(p.steps) > 1 else None,
+    "number of operators": lambda p: len(p.steps),
+    "wording": lambda p: (p.wording, p.people, p.thing),
+    "school": lambda p: p.school,
+}
+PICK_FEATURES: dict[str, Callable[[Choice], Hashable]] = {
+    "name": lambda p: p.name,
+    "first option": lambda p: p.options[0],
+    "last option": lambda p: p.options[-1],
+    "colours": lambda p: tuple(colour for colour, _ in p.options),
+    "place of the largest": lambda p: max(range(5), key=lambda at: p.options[at][1]),
+    "school": lambda p: p.school,
 }
 
 
@@ -58,14 +66,29 @@ def guessable(features: Sequence[dict[str, Hashable]], hidden: Sequence[Hashable
     return Leak(best, scores[best], blind, len(hidden))
 
 
-def of_rule_math(draws: int = 10_000, seed: int = 0) -> Leak:
-    """Guess the form of the outer operator's rule from the features of a plain prompt."""
+def of_chains(draws: int = 10_000, seed: int = 0) -> Leak:
+    """Guess the form of the last operator's rule from the features of a plain prompt."""
     rng = random.Random(seed)
     rows: list[dict[str, Hashable]] = []
     hidden: list[Hashable] = []
     for _ in range(draws):
-        rules = rule_math.draw_rules(rng, 4)
-        problem = rule_math.draw_problem(rng, tuple(rules))
-        rows.append({name: feature(problem) for name, feature in FEATURES.items()})
-        hidden.append(rules[problem.outer].form)
+        rules = operators.draw_rules(rng, 12)
+        chain = chains.draw_chain(
+            rng, tuple(rules), chain_talk.LENGTHS, chain_talk.draw_school(rng)
+        )
+        rows.append({name: feature(chain) for name, feature in FEATURES.items()})
+        hidden.append(rules[chain.steps[-1][0]].form)
+    return guessable(rows, hidden)
+
+
+def of_choices(draws: int = 10_000, seed: int = 0) -> Leak:
+    """Guess the pick that a choice asks for from the features of a plain prompt."""
+    rng = random.Random(seed)
+    rows: list[dict[str, Hashable]] = []
+    hidden: list[Hashable] = []
+    for _ in range(draws):
+        picks = choice.draw_picks(rng, 12)
+        asked = choice.draw_choice(rng, tuple(picks), chain_talk.draw_school(rng))
+        rows.append({name: feature(asked) for name, feature in PICK_FEATURES.items()})
+        hidden.append(picks[asked.name])
     return guessable(rows, hidden)

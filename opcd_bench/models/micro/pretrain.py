@@ -6,65 +6,25 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.errors import StoreError
-from opcd_bench.models.micro import batches, mixture
-from opcd_bench.models.micro import tokenizer as micro_tokenizer
+from opcd_bench.models.micro import batches
+from opcd_bench.models.micro.build import make_model, make_optimizers, make_tokenizer
+from opcd_bench.models.micro.gradient import gradients
+from opcd_bench.models.micro.recipe import MICRO, PretrainRecipe
 from opcd_bench.store.jsonl import read_object
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+    from transformers import Qwen3ForCausalLM
 
-RECIPE = "recipe.json"
-
-
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Everything that decides the weights besides the seed, the token count and the world itself.
-
-    The learning rate warms up over ``warmup`` steps, stays, and falls linearly to zero over the
-    last ``decay`` of the tokens, so that a longer run shares its beginning with a shorter one.
-    """
-
-    vocab_size: int = 1024
-    hidden_size: int = 256
-    layers: int = 5
-    heads: int = 4
-    intermediate_size: int = 640
-    muon: bool = True
-    learning_rate: float = 3e-3
-    adam_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warmup: int = 60
-    decay: float = 0.28
-    micro_tokens: int = 3072
-    micro_batches: int = 2
-    clip: float = 1.0
-    tokenizer_conversations: int = 30_000
-    shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.SHARES))
-    later_shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.LATER_SHARES))
-    later_chunk: int = mixture.LATER_CHUNK
-    final_shares: Mapping[str, float] = field(default_factory=lambda: dict(mixture.FINAL_SHARES))
-    final_chunk: int = mixture.FINAL_CHUNK
-
-    def shares_of(self, chunk: int) -> Mapping[str, float]:
-        """The mixture that the ``chunk``-th batch of conversations is drawn from."""
-        if chunk < self.later_chunk:
-            return self.shares
-        return self.later_shares if chunk < self.final_chunk else self.final_shares
-
-    def rate(self, step: int, seen: int, total: int) -> float:
-        """The factor on the learning rates at ``step`` after ``seen`` of ``total`` tokens."""
-        warm = min(1.0, (step + 1) / self.warmup)
-        left = (total - seen) / max(1.0, self.decay * total)
-        return warm * max(0.0, min(1.0, left))
+RECIPE, CHECKPOINT, PLACE = "recipe.json", "checkpoint.pt", "place.json"
 
 
 def refuse_foreign(out: Path) -> None:
@@ -94,142 +54,6 @@ def _writing(out: Path) -> Iterator[None]:
         ) from None
 
 
-def make_tokenizer(out: Path, recipe: PretrainRecipe, seed: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``out``, trained on the mixture's own text and saved there if absent."""
-    from transformers import AutoTokenizer
-
-    if not (out / "tokenizer.json").exists():
-        drawn = mixture.conversations(seed, -1, recipe.tokenizer_conversations, recipe.shares)
-        texts = [m["content"] for c in drawn for m in c.messages] + [c.reply for c in drawn]
-        micro_tokenizer.train(texts, recipe.vocab_size).save_pretrained(out)
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(out)
-    return loaded
-
-
-def make_model(
-    recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> Qwen3ForCausalLM:
-    """Fresh weights for ``seed``."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    config = Qwen3Config(
-        vocab_size=recipe.vocab_size,
-        hidden_size=recipe.hidden_size,
-        num_hidden_layers=recipe.layers,
-        intermediate_size=recipe.intermediate_size,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=2,
-        head_dim=64,
-        tie_word_embeddings=True,
-        max_position_embeddings=2048,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Qwen3ForCausalLM(config)
-
-
-def make_optimizers(model: torch.nn.Module, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices of the blocks (if the recipe says so), AdamW on everything else."""
-    import torch
-
-    blocks, matrices, vectors = [], [], []
-    for name, parameter in model.named_parameters():
-        if parameter.ndim < 2:
-            vectors.append(parameter)
-        elif "layers." in name and recipe.muon:
-            blocks.append(parameter)
-        else:
-            matrices.append(parameter)
-    made: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=recipe.adam_rate,
-            betas=(0.9, 0.95),
-            fused=True,
-        )
-    ]
-    # Two of them, so that two threads can step them at the same time.
-    for half in (blocks[::2], blocks[1::2]) if blocks else ():
-        made.append(
-            torch.optim.Muon(
-                half,
-                lr=recipe.learning_rate,
-                weight_decay=recipe.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
-    return made
-
-
-def reply_states(
-    model: Qwen3ForCausalLM, ids_BT: torch.Tensor, mask_BT: torch.Tensor
-) -> torch.Tensor:
-    """Final hidden states ``(positions in the mask, hidden)``; the last MLP runs on these alone."""
-    import torch
-
-    trunk = model.model
-    hidden = trunk.embed_tokens(ids_BT)
-    positions = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
-    shared = {
-        "position_embeddings": trunk.rotary_emb(hidden, positions),
-        "attention_mask": None,
-        "position_ids": positions,
-    }
-    for block in trunk.layers[:-1]:
-        hidden = block(hidden, **shared)
-    last = trunk.layers[-1]
-    mixed, _ = last.self_attn(hidden_states=last.input_layernorm(hidden), **shared)
-    kept = (hidden + mixed)[mask_BT]
-    states: torch.Tensor = trunk.norm(kept + last.mlp(last.post_attention_layernorm(kept)))
-    return states
-
-
-def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device) -> torch.Tensor:
-    """Summed negative log-likelihood of the reply tokens; only they pass the LM head."""
-    import torch
-
-    ids, mask = batch.ids_BT.to(device), batch.mask_BT.to(device)
-    # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
-    with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-        logits = model.lm_head(reply_states(model, ids[:, :-1], mask[:, 1:]))
-    return torch.nn.functional.cross_entropy(
-        logits.float(), ids[:, 1:][mask[:, 1:]], reduction="sum"
-    )
-
-
-def gradients(
-    model: Qwen3ForCausalLM, group: Sequence[batches.Batch], device: torch.device, pool: Executor
-) -> tuple[float, list[torch.Tensor]]:
-    """The mean loss over the reply tokens of a step, and its gradient for every parameter.
-
-    Each half of a micro-batch is one thread's work (with one intra-op thread each, two cores do
-    nearly twice the work of one; OpenMP's barriers do not); sums are taken in order.
-    """
-    import torch
-
-    parameters = list(model.parameters())
-    count = sum(int(batch.mask_BT.sum()) for batch in group)
-
-    def work(batch: batches.Batch) -> tuple[float, tuple[torch.Tensor, ...]]:
-        loss = loss_sum(model, batch, device) / count
-        return loss.item(), torch.autograd.grad(loss, parameters)
-
-    # Halves of a micro-batch each: the finer the work, the less one thread waits for the other.
-    done = list(pool.map(work, [half for batch in group for half in batch.halves()]))
-    total = [grad.clone() for grad in done[0][1]]
-    for _, more in done[1:]:
-        torch._foreach_add_(total, list(more))
-    return sum(loss for loss, _ in done), total
-
-
 def _save(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
@@ -238,23 +62,96 @@ def _save(path: Path, state: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a pre-training is: what has been seen, and the step that comes next.
+
+    ``since`` is the step at which its optimiser began: 0, or where weights alone were gone on from.
+    """
+
+    step: int = 0
+    seen: int = 0
+    chunk: int = 0
+    within: int = 0
+    seconds: float = 0.0
+    since: int = 0
+
+
+def _resumed(
+    out: Path, model: Qwen3ForCausalLM, optimizers: list[torch.optim.Optimizer], where: torch.device
+) -> Place:
+    """Load what is there: the checkpoint, or the weights alone with a fresh optimiser."""
+    import torch
+    from safetensors.torch import load_model
+
+    if (out / CHECKPOINT).exists():
+        state = torch.load(out / CHECKPOINT, map_location=where, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        return Place(**state["at"])
+    if (out / PLACE).exists():
+        load_model(model, str(out / "model" / "model.safetensors"))
+        at = Place(**read_object(out / PLACE))
+        return Place(**{**asdict(at), "since": at.step})
+    return Place()
+
+
+class _Log:
+    """``log.jsonl``: a row at a time, each in the file at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step(
+    model: Qwen3ForCausalLM,
+    optimizers: list[torch.optim.Optimizer],
+    group: list[batches.Batch],
+    clip: float,
+    where: torch.device,
+    pool: ThreadPoolExecutor,
+) -> tuple[float, float]:
+    """One optimiser step; returns the loss and the gradient's norm before clipping."""
+    import torch
+
+    total, grads = gradients(model, group, where, pool)
+    if not math.isfinite(total):
+        raise FloatingPointError(f"the loss is {total}")
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        parameter.grad = grad
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    list(pool.map(lambda optimizer: optimizer.step(), optimizers))
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    return total, float(norm)
+
+
 def pretrain(
     out: Path,
     seed: int = 0,
-    tokens: int = 33_000_000,
+    tokens: int = 80_000_000,
     resume: bool = True,
     device: str = "auto",
-    recipe: PretrainRecipe | None = None,
-    checkpoint_every: int = 1_500_000,
-    evaluate_every: int = 3_000_000,
+    recipe: PretrainRecipe = MICRO,
+    checkpoint_every: int = 500_000,
+    evaluate_every: int = 4_000_000,
     stop_after: int | None = None,
 ) -> Path:
     """Pre-train into ``out`` and return the folder ``out / "model"`` that transformers loads.
 
-    ``tokens`` counts all tokens that are not padding. ``out / "checkpoint.pt"`` is written whole
-    every ``checkpoint_every`` tokens and read back where ``resume`` is true: the data order goes on
-    where it stopped. ``out / "log.jsonl"`` holds loss and rates, and told / plain accuracy on
-    held-out rules every ``evaluate_every`` tokens. ``stop_after`` ends early after that many steps,
+    ``tokens`` counts all tokens that are not padding. ``checkpoint.pt`` is written whole every
+    ``checkpoint_every`` tokens; where ``resume`` is true, training goes on from it byte for byte.
+    Without it, ``place.json`` and the weights in ``model`` are enough to go on with the same data
+    and a fresh optimiser, warmed up again. ``log.jsonl`` holds loss and rates, and the accuracies
+    of `quick` every ``evaluate_every`` tokens. ``stop_after`` ends early after that many steps,
     leaving a checkpoint (tests; a long run in pieces).
     """
     import torch
@@ -262,7 +159,6 @@ def pretrain(
     from opcd_bench.models import cpu, loading
     from opcd_bench.models.micro import quick
 
-    recipe = recipe or PretrainRecipe()
     where = loading.device_of(device)
     refuse_foreign(out)
     # First: it is what says that the folder is ours, and whether it can be written.
@@ -275,24 +171,18 @@ def pretrain(
     torch.nn.Module.to(model, where)
     optimizers = make_optimizers(model, recipe)
     bases = [[float(group["lr"]) for group in o.param_groups] for o in optimizers]
-    at: dict[str, Any] = {"step": 0, "seen": 0, "chunk": 0, "within": 0, "seconds": 0.0}
-    checkpoint = out / "checkpoint.pt"
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=where, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        at = state["at"]
-    log = (out / "log.jsonl").open("a", encoding="utf-8")
-
-    def write(row: Mapping[str, Any]) -> None:
-        log.write(json.dumps(row) + "\n")
-        log.flush()
+    at = _resumed(out, model, optimizers, where) if resume else Place()
+    log = _Log(out / "log.jsonl")
+    if at.since:
+        log.write({"step": at.step, "seen": at.seen, "gone on from": "weights alone"})
 
     def save() -> None:
         saved = [optimizer.state_dict() for optimizer in optimizers]
-        _save(checkpoint, {"model": model.state_dict(), "optimizers": saved, "at": at})
+        _save(
+            out / CHECKPOINT, {"model": model.state_dict(), "optimizers": saved, "at": asdict(at)}
+        )
         model.save_pretrained(out / "model")
+        (out / PLACE).write_text(json.dumps(asdict(at)) + "\n", encoding="utf-8")
 
     order = batches.steps(
         tokenizer,
@@ -300,50 +190,37 @@ def pretrain(
         shares=recipe.shares_of,
         micro_tokens=recipe.micro_tokens,
         micro_batches=recipe.micro_batches,
-        chunk=at["chunk"],
-        first_step=at["within"],
+        chunk=at.chunk,
+        first_step=at.within,
     )
     if where.type == "cpu":
         torch.set_num_threads(1)
     pool = ThreadPoolExecutor(os.cpu_count() if where.type == "cpu" else 1)
-    started, before, first = time.perf_counter(), at["seconds"], at["step"]
+    started, before, first = time.perf_counter(), at.seconds, at.step
     running: list[float] = []
     model.train()
     cpu.set_causal(model, where.type == "cpu")
-    while at["seen"] < tokens and (stop_after is None or at["step"] - first < stop_after):
+    while at.seen < tokens and (stop_after is None or at.step - first < stop_after):
         chunk, within, group = next(order)
-        factor = recipe.rate(at["step"], at["seen"], tokens)
+        factor = recipe.rate(at.step - at.since, at.seen, tokens)
         for optimizer, rates in zip(optimizers, bases, strict=True):
             for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
                 parameters["lr"] = rate * factor
-        total, grads = gradients(model, group, where, pool)
-        for parameter, grad in zip(model.parameters(), grads, strict=True):
-            parameter.grad = grad
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        list(pool.map(lambda optimizer: optimizer.step(), optimizers))
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        if not math.isfinite(total):
-            raise FloatingPointError(f"the loss at step {at['step']} is {total}")
-        running.append(total)
-        previous = at["seen"]
-        at = {
-            "step": at["step"] + 1,
-            "seen": previous + sum(batch.tokens for batch in group),
-            "chunk": chunk,
-            "within": within + 1,
-            "seconds": before + time.perf_counter() - started,
-        }
-        if at["step"] % 50 == 0:
-            row = {"loss": sum(running) / len(running), "norm": float(norm), "rate": factor}
-            write({**at, **row})
+        loss, norm = _step(model, optimizers, group, recipe.clip, where, pool)
+        running.append(loss)
+        previous = at.seen
+        seen = previous + sum(batch.tokens for batch in group)
+        seconds = before + time.perf_counter() - started
+        at = Place(at.step + 1, seen, chunk, within + 1, seconds, at.since)
+        if at.step % 50 == 0:
+            mean = sum(running) / len(running)
+            log.write({**asdict(at), "loss": mean, "norm": norm, "rate": factor})
             running.clear()
-        if at["seen"] // evaluate_every > previous // evaluate_every:
-            shares = recipe.shares_of(chunk)
-            write({"seen": at["seen"], **quick.accuracies(model, tokenizer, shares)})
+        if seen // evaluate_every > previous // evaluate_every:
+            log.write({"seen": seen, **quick.accuracies(model, tokenizer, recipe.shares_of(chunk))})
             model.train()
             cpu.set_causal(model, where.type == "cpu")
-        if at["seen"] // checkpoint_every > previous // checkpoint_every:
+        if seen // checkpoint_every > previous // checkpoint_every:
             save()
     save()
     pool.shutdown()

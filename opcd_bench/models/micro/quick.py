@@ -1,12 +1,14 @@
-"""Quick told / plain accuracies on held-out worlds while pre-training goes on (greedy, small n)."""
+"""Quick accuracies, skill by skill, on held-out worlds while pre-training goes on (small n)."""
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from opcd_bench.envs.worlds import rule_math
+from opcd_bench.envs.worlds import chains, choice, handbook, handbook_talk, operators
 from opcd_bench.envs.worlds.conversation import Message
 from opcd_bench.models.micro import batches, mixture
 
@@ -52,40 +54,109 @@ def greedy(
     return replies
 
 
+@dataclass(frozen=True)
+class Item:
+    """One question of a skill: its messages, and whether a reply to it is right."""
+
+    messages: Sequence[Message]
+    is_right: Callable[[str], bool]
+
+
+def _asked(context: str | None, prompt: str) -> list[Message]:
+    system = [] if context is None else [{"role": "system", "content": context}]
+    return [*system, {"role": "user", "content": prompt}]
+
+
+def chain_item(rng: random.Random, tells: str, rules: int, length: int) -> Item:
+    """A chain of ``length`` operators over held-out rules; ``tells`` names what is told.
+
+    One of rules, nothing, hint, answer, other (another problem's worked solution).
+    """
+    known = operators.draw_rules(rng, rules, of_held_out=True)
+    chain = chains.draw_chain(rng, tuple(known), (length,))
+    right = chains.answer(chain, known)
+    other = chains.draw_chain(rng, tuple(known), (length,))
+    context: str | None = {
+        "rules": operators.told(operators.rule_lines(known)),
+        "nothing": None,
+        "hint": chains.worked(chain, known, rng),
+        "answer": f"The answer is {right}.",
+        "other": chains.worked(other, known, rng),
+    }[tells]
+    return Item(_asked(context, chains.prompt(chain)), lambda r: chains.read_answer(r) == right)
+
+
+def choice_item(rng: random.Random, tells: str) -> Item:
+    """A choice among twelve picks, told as ``chain_item`` tells."""
+    picks = choice.draw_picks(rng, 12)
+    asked = choice.draw_choice(rng, tuple(picks))
+    right = choice.answer(asked, picks)
+    context = {
+        "rules": operators.told(choice.pick_lines(picks)),
+        "nothing": None,
+        "hint": choice.worked(asked, picks),
+        "answer": f"The answer is {right}.",
+    }[tells]
+    return Item(_asked(context, choice.prompt(asked)), lambda reply: reply.strip() == right)
+
+
+def handbook_item(rng: random.Random, facts: int, *, reverse: bool = False) -> Item:
+    """A question about one of ``facts``, by the thing or (``reverse``) by the value."""
+    drawn = handbook_talk.draw_facts(rng, facts)
+    fact = rng.choice(drawn)
+    relation = handbook.BY_NAME[fact.relation]
+    wordings, of = (
+        (relation.reversed, fact.value) if reverse else (relation.asked["test"], fact.thing)
+    )
+    kind, right = (handbook.THING, fact.thing) if reverse else (fact.relation, fact.value)
+    prompt = handbook.prompt(rng.choice(wordings).format(x=of))
+    return Item(
+        _asked(handbook.told(drawn), prompt), lambda reply: handbook.named(kind, reply) == {right}
+    )
+
+
+SKILLS: Mapping[str, Callable[[random.Random], Item]] = {
+    "rules_4_length_1": lambda rng: chain_item(rng, "rules", 4, 1),
+    **{
+        f"rules_12_length_{n}": functools.partial(chain_item, tells="rules", rules=12, length=n)
+        for n in (1, 2, 3, 4)
+    },
+    "rules_24_length_2": lambda rng: chain_item(rng, "rules", 24, 2),
+    "nothing_length_2": lambda rng: chain_item(rng, "nothing", 12, 2),
+    "hint_length_3": lambda rng: chain_item(rng, "hint", 12, 3),
+    "answer_length_3": lambda rng: chain_item(rng, "answer", 12, 3),
+    "other_hint_length_3": lambda rng: chain_item(rng, "other", 12, 3),
+    **{
+        f"choice_{tells}": functools.partial(choice_item, tells=tells)
+        for tells in ("rules", "nothing", "hint", "answer")
+    },
+    "handbook_6": lambda rng: handbook_item(rng, 6),
+    "handbook_12": lambda rng: handbook_item(rng, 12),
+    "handbook_12_reversed": lambda rng: handbook_item(rng, 12, reverse=True),
+}
+"""What is asked while pre-training goes on, each over worlds of its own."""
+
+
 def accuracies(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    shares: Mapping[str, float],
-    items: int = 100,
+    model: Any, tokenizer: PreTrainedTokenizerBase, shares: mixture.Shares, items: int = 100
 ) -> dict[str, float]:
-    """Accuracy on ``items`` held-out rule sets each: told with one operator, with two, plain."""
-    rng = random.Random(7)
+    """Greedy accuracy on ``items`` questions of each of `SKILLS`, and the losses by kind."""
     result = losses(model, tokenizer, shares)
-    for label, is_told, two in (
-        ("told_1", True, 0.0),
-        ("told_2", True, 1.0),
-        ("plain", False, 0.5),
-    ):
-        prompts, answers = [], []
-        for _ in range(items):
-            rules = rule_math.draw_rules(rng, 4, of_held_out=True)
-            problem = rule_math.draw_problem(rng, tuple(rules), two=two)
-            messages: list[Message] = [{"role": "user", "content": rule_math.prompt(problem)}]
-            if is_told:
-                messages.insert(0, {"role": "system", "content": rule_math.told(rules)})
-            prompts.append(messages)
-            answers.append(rule_math.answer(problem, rules))
-        replies = greedy(model, tokenizer, prompts)
-        right = [rule_math.read_answer(r) == a for r, a in zip(replies, answers, strict=True)]
-        result[f"rule_math_{label}"] = sum(right) / items
+    drawn = {}
+    for skill, item in SKILLS.items():
+        rng = random.Random(7)
+        drawn[skill] = [item(rng) for _ in range(items)]
+    for skill, asked in drawn.items():
+        replies = greedy(model, tokenizer, [one.messages for one in asked])
+        result[skill] = sum(one.is_right(r) for one, r in zip(asked, replies, strict=True)) / items
     return result
 
 
 def losses(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    shares: Mapping[str, float],
-    items: int = 400,
+    shares: mixture.Shares,
+    items: int = 600,
 ) -> dict[str, float]:
     """Mean loss per reply token of each kind of conversation, on fresh draws of the mixture."""
     import torch

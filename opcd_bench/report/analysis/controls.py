@@ -16,6 +16,8 @@ def is_control(description: Mapping[str, Any]) -> bool:
     """
     loss, teacher = description["loss"], description["teacher"]
     knows_no_more = teacher["reads"] == "nothing" and teacher["weights"] == "initial"
+    # A told rollout policy knows more, and so does a reward.
+    knows_no_more &= description["writer"]["kind"] == "student" and not loss.get("rewarded")
     return bool(loss.get("broken")) or knows_no_more or teacher["rows"] == "shuffled"
 
 

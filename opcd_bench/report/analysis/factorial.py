@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from opcd_bench.hashing import digest
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.pairing import by_seed
@@ -129,16 +130,24 @@ def coordinates(description: Mapping[str, Any]) -> Coordinates:
         kind = f"mixture {writer['teacher_share']:g}"
     elif kind == "stored":
         kind = f"stored {writer['sha256']}"
+    if writer.get("reads", "context") != "context":
+        kind += f", {writer['reads']}"
     rate = "" if teacher["rate"] is None else f" {teacher['rate']:g}"
+    by = f" by {teacher['by']}, {teacher['by_reads']}" if "by" in teacher else ""
+    # What comes before is no factor: methods that begin otherwise are no corners of one square.
+    begins = f"begins {digest(description['begins'])}" if "begins" in description else ""
     found = {
         "writer": kind,
-        "teacher weights": f"{teacher['weights']}{rate}",
+        "teacher weights": f"{teacher['weights']}{rate}{by}",
         "reads": teacher["reads"],
         "rows": teacher["rows"],
     }
     if "callable" in loss:
         own = f"{loss['callable']} {loss['source_hash']}"
-        return {**found, "direction": own, "support": "", "gradient": "", "rest": ""}
+        return {**found, "direction": own, "support": "", "gradient": "", "rest": begins}
+    if "direction" not in loss:  # of rewards, or one that changes with training
+        own = f"{loss['id']} {digest(loss)}"
+        return {**found, "direction": own, "support": "", "gradient": "", "rest": begins}
     skew = [f"{loss[key]:g}" for key in ("beta", "alpha") if loss[key] is not None]
     rest = ("estimator", "clip", "baseline", "importance_weight", "missing_ids")
     return {
@@ -146,7 +155,7 @@ def coordinates(description: Mapping[str, Any]) -> Coordinates:
         "direction": " ".join([loss["direction"], *skew]),
         "support": _support(loss),
         "gradient": loss["gradient"],
-        "rest": ", ".join(f"{key} {loss[key]}" for key in rest),
+        "rest": ", ".join([*(f"{key} {loss[key]}" for key in rest), *filter(None, [begins])]),
     }
 
 

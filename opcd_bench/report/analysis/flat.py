@@ -59,7 +59,16 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     intervals += [
         _snake(f"{name} {when}") for name in headline.in_nats(results) for when in headline.IN_NATS
     ]
+    leaks = [_snake(one) for leak in headline.LEAKS for one in (leak, f"{leak} of base")]
+    intervals += [name for name in leaks if name in table.columns]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
+
+
+def of_entrants(table: pd.DataFrame) -> pd.DataFrame:
+    """`entrants.frame` with a number a column, in the words of users."""
+    intervals = [n for n in table.columns if len(table) and isinstance(table[n].iloc[0], Interval)]
+    renamed = {name: _snake("accuracy" if name == "plain" else str(name)) for name in table.columns}
+    return spread(table.rename(columns=renamed), [renamed[name] for name in intervals])
 
 
 def of_samples(results: StoredResults) -> pd.DataFrame:

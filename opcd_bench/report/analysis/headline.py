@@ -24,6 +24,8 @@ COLUMNS = [
     *learnt.COLUMNS,
 ]  # fmt: skip
 POINTS = ["task", "method", "learning_rate", "seeds"]
+LEAKS = {"mentions context": "mentions", "copies context": "copied"}
+USUAL = ("ceiling", "ceiling-larger")
 KEPT = ("before", "after", "change")
 IN_NATS = ("in nats before", "in nats after training", "in nats change")
 
@@ -38,8 +40,12 @@ def headline(results: StoredResults) -> pd.DataFrame:
     writing and training. `learning.COLUMNS`: how it learnt, on dev. Each retention task has
     ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the method's own
     teacher, told; where the suite's larger one teaches some methods, ``larger`` says which; where
-    some methods are controls, ``control`` does. ``runs``: the finished runs. A row without a
-    finished cell has no numbers.
+    some read something else than the shared context, or are adapted, ``measured against`` names the
+    ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
+    teachers were told, ``<leak>`` and ``<leak> of base`` for the two of `LEAKS`, on test responses
+    without context: the share that speak of a context, and the share of their words' 4-grams that
+    stand in it and not in the prompt. ``runs``: the finished runs. A row without a finished cell
+    has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -68,6 +74,10 @@ def headline(results: StoredResults) -> pd.DataFrame:
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
+    if not results.leaks.empty:
+        taught += [name for leak in LEAKS for name in (leak, f"{leak} of base")]
+    if any(row.get("measured against", "ceiling") not in USUAL for row in rows):
+        taught.append("measured against")
     return pd.DataFrame(rows, columns=[*COLUMNS, *kept, *taught, "runs"])
 
 
@@ -140,6 +150,7 @@ def _row(
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
+        "measured against": results.ceiling_name(task, method),
         "control": controls.is_control(done["description"].iloc[0]),
         "gap closed": statistics.gap_closed(scores[TEST], base, ceiling),
         "parsed": _mean(parsed[run] for run in done["run"] if run in parsed),
@@ -158,7 +169,7 @@ def _row(
             detectable(results, key, name),
         )
         row |= dict(zip(_columns_of(name), values, strict=True))
-    return row | _nats(results, key)
+    return row | _nats(results, key) | _leaked(results, key)
 
 
 def in_nats(results: StoredResults) -> list[str]:
@@ -182,6 +193,27 @@ def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
         )
         row |= dict(zip((f"{name} {when}" for when in IN_NATS), values, strict=True))
     return row
+
+
+def _leaked(results: StoredResults, key: Key) -> dict[str, Any]:
+    """What a method's responses without context leak of it, and what the base's did before."""
+    leaks, base = results.leaks, results.leaks_base
+    own = leaks[
+        (leaks["task"] == key[0]) & (leaks["method"] == key[1]) & (leaks["learning_rate"] == key[2])
+    ]
+    before = base[base["measured"] == key[0]]
+    found: dict[str, Any] = {}
+    for name, column in LEAKS.items():
+        if not own.empty:
+            found[name] = statistics.mean(_scores(own, column))
+            found[f"{name} of base"] = statistics.mean(_scores(before, column))
+    return found
+
+
+def _scores(leaks: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One number of each sample, as statistics read it."""
+    outcome = leaks[column].notna().map({True: "correct", False: "failed"})
+    return leaks.assign(score=leaks[column].astype(float), outcome=outcome)
 
 
 UNSCORED = DevScore(math.nan, 0)

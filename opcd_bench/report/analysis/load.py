@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.config.measures import NATS
+from opcd_bench.envs import leakage, readings
+from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
@@ -35,6 +37,7 @@ EVALS = [
     *CELL, "run", "measured", "step", "split", "metric", "value", "primary", "n", "n_unscored",
     "protocol_hash", "final",
 ]  # fmt: skip
+LEAK = ["measured", "split", "example_id", "sample", "mentions", "copied"]
 SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome"]
 TRAINS = [*CELL, "run", "step"]
 STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
@@ -56,8 +59,8 @@ class StoredResults:
     ``evals``: `EVALS`, evals.jsonl of all runs.
     ``samples``: `CELL` and `SAMPLE`, the final scores of the runs that are done; ``split`` is
     "test" or "retention", ``score`` NaN where unscored.
-    ``anchors``: ``reading`` ("base", "ceiling", "ceiling-larger") and `SAMPLE`: the student before
-    training, plain, on test and retention, and the told teacher on test.
+    ``anchors``: ``reading`` ("base", or a name of `readings.ceiling_of`) and `SAMPLE`: the student
+    before training, plain, on test and retention, and told teachers on test.
     ``trains``: `TRAINS` and all that train.jsonl has, one row an optimiser step; the step's own
     rate is ``step_learning_rate``.
     ``steps``: `STEPS`, one row an evaluated step; ``scores`` are those of the items of dev or of a
@@ -65,7 +68,10 @@ class StoredResults:
     ``instructions``: `INSTRUCTIONS`, one row an instruction of a final retention sample that names
     its instructions; ``followed`` strictly or not. The base has no task, method, rate or seed.
     ``external``: `external.frame`.
+    ``leaks``, ``leaks_base``: `LEAK` of test responses without context, as ``samples`` and
+    ``anchors``; empty where the suite has not stored what its teachers were told.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
+    ``probes``, ``probe_anchors``: as ``samples`` and ``anchors``, of the tasks' further test sets.
     """
 
     root: Path
@@ -80,6 +86,12 @@ class StoredResults:
     external: pd.DataFrame
     nats: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
     nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
+    leaks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *LEAK]))
+    leaks_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LEAK))
+    probes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
+    probe_anchors: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=["reading", *SAMPLE])
+    )
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -101,24 +113,27 @@ class StoredResults:
         return self._anchors.get(key, self.anchors.iloc[:0])
 
     @cached_property
-    def _taught_by_larger(self) -> frozenset[tuple[str, str]]:
-        """(task, method) whose teacher is the suite's larger one."""
-        return frozenset(
-            (str(task), str(method))
+    def _ceilings(self) -> Mapping[tuple[str, str], str]:
+        """(task, method) -> the ceiling that it is measured against."""
+        return {
+            (str(task), str(method)): readings.ceiling_of(described)
             for task, method, described in zip(
                 *(self.cells[name] for name in ("task", "method", "description")), strict=True
             )
-            if described.get("teacher", {}).get("weights") == "larger"
-        )
+            if {"loss", "teacher", "writer"} <= described.keys()
+        }
 
     def larger(self, task: str, method: str) -> bool:
         """Whether the suite's larger teacher teaches a method."""
-        return (task, method) in self._taught_by_larger
+        return self.ceiling_name(task, method).startswith("ceiling-larger")
+
+    def ceiling_name(self, task: str, method: str) -> str:
+        """Which ceiling a method is measured against: that of what its teacher reads."""
+        return self._ceilings.get((task, method), "ceiling")
 
     def ceiling(self, task: str, method: str) -> pd.DataFrame:
         """Rows of anchors on a task's test: the teacher of a method, told; empty if unscored."""
-        reading = "ceiling-larger" if self.larger(task, method) else "ceiling"
-        return self.anchor(reading, task, "test")
+        return self.anchor(self.ceiling_name(task, method), task, "test")
 
 
 def load(root: Path) -> StoredResults:
@@ -133,7 +148,13 @@ def load(root: Path) -> StoredResults:
     instructions: list[tuple[Any, ...]] = []
     nats: list[tuple[Any, ...]] = []
     nats_base: list[tuple[Any, ...]] = []
+    leaks: list[tuple[Any, ...]] = []
+    leaks_base: list[tuple[Any, ...]] = []
+    probes: list[tuple[Any, ...]] = []
+    probe_anchors: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
+    suite = read_object(root / SUITE)
+    told = {name: leakage.Told.from_json(one) for name, one in suite.get("told", {}).items()}
     for config_file in sorted(root.glob(f"*/{CONFIG}")):
         reader = RunReader(config_file.parent)
         row, stored_anchors = _cell(reader)
@@ -153,7 +174,12 @@ def load(root: Path) -> StoredResults:
             elif row["state"] == "done":
                 rows = reader.read(f"samples/{name}")
                 if name.startswith(f"{NATS}-"):
-                    nats += [(*key, *_sample(r, False)) for r in rows]
+                    nats += [(*key, *sample(r, False)) for r in rows]
+                    continue
+                if name == "test" and row["task"] in told:
+                    leaks += [(*key, *_leak(r, told[row["task"]])) for r in rows]
+                if name.startswith(f"{PROBE}-"):
+                    probes += [(*key, *sample(r, False)) for r in rows]
                     continue
                 retention = name.startswith("retention-")
                 samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
@@ -162,26 +188,35 @@ def load(root: Path) -> StoredResults:
     for reading, folder, name in sorted(shared):
         rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
         if folder.startswith(f"{NATS}-"):
-            nats_base += [_sample(r, False) for r in rows]
+            nats_base += [sample(r, False) for r in rows]
+            continue
+        if f"-{PROBE}_" in name:
+            probe_anchors += [(reading, *sample(r, False)) for r in rows]
             continue
         retention = folder.startswith("retention-")
         anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
+        if reading == "base" and not retention:
+            leaks_base += [_leak(r, told[r["task"]]) for r in rows if r["task"] in told]
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
     return StoredResults(
         root=root,
-        suite=read_object(root / SUITE),
+        suite=suite,
         cells=_frame(cells, CELLS),
         evals=_frame(evals, EVALS),
-        samples=_typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
-        anchors=_typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
+        samples=typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
+        anchors=typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
         trains=_frame(trains, TRAINS),
         steps=pd.DataFrame(steps, columns=STEPS),
-        instructions=_typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
+        instructions=typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
         external=external.frame(root),
-        nats=_typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
-        nats_base=_typed(pd.DataFrame(nats_base, columns=SAMPLE)),
+        nats=typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
+        nats_base=typed(pd.DataFrame(nats_base, columns=SAMPLE)),
+        leaks=pd.DataFrame(leaks, columns=[*CELL, *LEAK]),
+        leaks_base=pd.DataFrame(leaks_base, columns=LEAK),
+        probes=typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])),
+        probe_anchors=typed(pd.DataFrame(probe_anchors, columns=["reading", *SAMPLE])),
     )
 
 
@@ -240,18 +275,27 @@ def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
     """A stored sample as `SAMPLE`, and again for each other score that is shown beside its own."""
-    yield _sample(row, retention)
+    yield sample(row, retention)
     for what, score in row.get("beside", {}).items():
         beside = {**row, "task": f"{row['task']}, {what}", "score": score}
-        yield _sample(beside, retention)
+        yield sample(beside, retention)
 
 
-def _sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
+def sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
     """A stored sample without its texts, as `SAMPLE`."""
     split = "retention" if retention else row["split"]
     return (
         row["task"], split, row["example_id"], row.get("sample", 0), row["score"], row["outcome"],
     )  # fmt: skip
+
+
+def _leak(row: Mapping[str, Any], told: leakage.Told) -> tuple[Any, ...]:
+    """What a stored test sample leaks, as `LEAK`; nothing where it was not played."""
+    head = (row["task"], row["split"], row["example_id"], row.get("sample", 0))
+    if not row.get("turns"):
+        return (*head, np.nan, np.nan)
+    found = told.leak(row["turns"])
+    return (*head, float(found.mentions), np.nan if found.copied is None else found.copied)
 
 
 def _followed(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
@@ -269,10 +313,10 @@ def _scores(stored: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float
 def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
     """Rows as a frame with these columns first, whether any row has them or not."""
     more = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in columns]
-    return _typed(pd.DataFrame(rows, columns=[*columns, *more]))
+    return typed(pd.DataFrame(rows, columns=[*columns, *more]))
 
 
-def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns that nothing or only nulls were found for, with the type that they have else."""
     typed = [*FLOATS, *(BOOLS if frame.empty else [])]
     return frame.astype(

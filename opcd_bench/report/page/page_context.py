@@ -22,10 +22,10 @@ class PageContext:
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
     everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
     told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
-    rate; ``words``: what the numbers are. These, ``rounds``, ``published`` and ``external`` are
-    finished HTML, escaped where it is made ("" where there is nothing to show). ``comparison``:
-    comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in ``figures/``
-    beside the page. ``several``, ``break_even``: frames of the functions of that name.
+    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``published`` and
+    ``external`` are finished HTML, escaped where it is made ("" where there is nothing to show).
+    ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
+    ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``contexts``: task -> what in-context teachers read. ``cells``: Results.cells, for the
     provenance. ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns
     task, learning_rate, method, state (why it is missing). ``sample_count``: items in the sample
@@ -41,7 +41,6 @@ class PageContext:
     command: str
     marks: Marks
     tasks: Sequence[str]
-    headline: str
     comparison: Comparison
     drawn: Sequence[DrawnFigure]
     cells: pd.DataFrame
@@ -49,12 +48,14 @@ class PageContext:
     missing: pd.DataFrame
     verdicts: Sequence[Verdict] = ()
     apart: str = ""
+    headline: str = ""
     all_rates: str = ""
     words: str = ""
     several: pd.DataFrame = field(default_factory=pd.DataFrame)
     break_even: pd.DataFrame = field(default_factory=pd.DataFrame)
     contexts: Mapping[str, StoredContexts] = field(default_factory=dict)
     rounds: str = ""
+    probes: str = ""
     published: str = ""
     external: str = ""
     sample_count: int = 0

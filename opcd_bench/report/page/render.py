@@ -20,11 +20,12 @@ from opcd_bench.report.analysis import (
 from opcd_bench.report.analysis.comparison import Comparison, compare
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
 from opcd_bench.report.page import browser, page, published, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
-from opcd_bench.report.tables import layout, markup, plain_text, rounds, separation
+from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -52,6 +53,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     paid = break_even.break_even(results)
     papers, outside = _published(results), results.external
     chained = rounds.read(results.root)
+    beside = further(results)
     only_rounds = results.cells.empty and not chained.empty
     by_instruction = external.instructions(results.root)
     missing = table.loc[table["state"] != "done", MISSING].reset_index(drop=True)
@@ -70,6 +72,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "external": outside,
         "external_instructions": by_instruction,
         "rounds": chained,
+        "probes": beside,
         "several_samples": counted,
         "break_even": paid,
     }
@@ -98,6 +101,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         break_even=paid,
         contexts=told,
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
+        probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,

@@ -47,6 +47,7 @@ def sections(context: PageContext) -> list[PageSection]:
         _verdict(context),
         _headline(context),
         _finished("rounds", "Rounds", "Rounds", context.rounds),
+        _finished("probes", "Further", "Further test sets", context.probes),
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "

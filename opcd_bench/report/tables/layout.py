@@ -243,15 +243,13 @@ def _efficiency(
 
 
 def _ceilings(done: pd.DataFrame) -> list[Row]:
-    """The told teacher, and the larger one where it teaches some of the methods."""
-    if "larger" not in done.columns:
-        return [{"method": "ceiling", "accuracy": done.iloc[0]["ceiling"]}]
-    found: list[Row] = []
-    for larger, name in ((False, "ceiling"), (True, "ceiling, larger")):
-        rows = done[done["larger"] == larger]
-        if not rows.empty:
-            found.append({"method": name, "accuracy": rows.iloc[0]["ceiling"]})
-    return found
+    """The told teachers of the methods: of each size, and each thing that they read."""
+    found: dict[str, Row] = {}
+    for row in done.to_dict("records"):
+        name = "ceiling-larger" if row.get("larger") is True else "ceiling"
+        name = row.get("measured against", name)
+        found.setdefault(name, {"method": name.replace("-", ", "), "accuracy": row["ceiling"]})
+    return [found[name] for name in sorted(found)]
 
 
 def _retention(

@@ -40,7 +40,7 @@ def headline_text(root: Path) -> str:
 def as_text(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
     """The headline table for a terminal: gains, then retention, a block a task; and its caption.
 
-    ``others``: further sections after the caption: which methods are told apart (`separation`),
+    ``others``: further sections after the caption: which methods are separated (`separation`),
     and rows that were not measured here (`of_frame`).
     """
     if table.empty:

@@ -1,4 +1,4 @@
-"""Which methods are told apart, as tables: how many pairs on each measure, and who stands where."""
+"""Which methods are separated, as tables: how many pairs on each measure, and who stands where."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from opcd_bench.report.analysis import discrimination
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.layout import Section, of_frame
 
-TITLE = "Which methods are told apart"
+TITLE = "Which methods are separated"
 GAIN, EFFICIENCY = "gain", "efficiency"
 NOTE = (
     "Pairs of methods at their headline learning rates, controls left out. separated: a difference "
     "with a p of at most 0.05 after Holm's correction over all pairs, measures and tasks. alike: "
     "shown to differ by less than the margin (two one-sided tests, corrected likewise). "
-    "undecided: neither. between / within: the variance between methods by that between the seeds "
-    "of one; below 1 the seed of a training matters more than its method. MDE: the smallest "
-    "difference that a single test finds with 80 % power, the largest of the pairs. In points "
-    "(of efficiency: of the gap), or in nats."
+    "undecided: neither. "
+    "between / within: the variance between methods by that between the seeds of one; below 1 the "
+    "seed of a training matters more than its method. MDE: the smallest difference that a single "
+    "test finds with 80 % power, the largest of the pairs. In points (of efficiency: of the gap), "
+    "or in nats."
 )
 GROUPS_NOTE = (
     "The best first. Methods that share a letter are not separated on that measure; this does not "

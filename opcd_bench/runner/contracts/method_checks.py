@@ -12,6 +12,8 @@ from torch import Tensor
 
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.functional import token_loss
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Scheduled
 from opcd_bench.distillation.method import Method
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
 
@@ -20,11 +22,12 @@ LEAST_VOCABULARY = 64
 
 
 class LossInputs(NamedTuple):
-    """Tiny logits in float64: student and teacher (B, T, V), written ids (B, T)."""
+    """Tiny logits in float64: student and teacher (B, T, V), written ids and advantages (B, T)."""
 
     student_BTV: Tensor
     teacher_BTV: Tensor
     reply_ids_BT: Tensor
+    advantage_BT: Tensor
 
 
 class Value(NamedTuple):
@@ -48,15 +51,30 @@ def batch(method: Method, seed: int = 0) -> LossInputs:
     student = 2.0 * torch.randn(shape, generator=generator, dtype=torch.float64)
     teacher = student + 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
     ids = torch.randint(shape[-1], shape[:-1], generator=generator)
-    return LossInputs(student, teacher, ids)
+    advantages = torch.randn(shape[:-1], generator=generator, dtype=torch.float64)
+    return LossInputs(student, teacher, ids, advantages)
 
 
 def evaluate(method: Method, given: LossInputs) -> Value:
-    """The method's loss on a batch, with its gradient; ContractBroken if the form is wrong."""
+    """The method's loss on a batch, with its gradient; ContractBroken if the form is wrong.
+
+    The rollout policy is the student. A loss that changes with training is what it begins as.
+    """
+    loss: Any = method.loss
+    if isinstance(loss, Scheduled):
+        loss = loss.at(loss.begin(), 0.0)
+    rewards: dict[str, Tensor] = {}
+    if isinstance(loss, PolicyGradient):
+        rewards = {
+            "sampler_logp": given.student_BTV.log_softmax(-1)
+            .gather(-1, given.reply_ids_BT.unsqueeze(-1))
+            .squeeze(-1),
+            "advantage": given.advantage_BT,
+        }
     student = given.student_BTV.clone().requires_grad_(True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        returned: Any = token_loss(method.loss, student, given.teacher_BTV, given.reply_ids_BT)
+        returned: Any = token_loss(loss, student, given.teacher_BTV, given.reply_ids_BT, **rewards)
     if not (isinstance(returned, tuple) and len(returned) == 2):
         raise ContractBroken(
             f"the loss returned a {type(returned).__name__}; "
@@ -91,7 +109,7 @@ def _finite(method: Method) -> str:
         for field, tensor in evaluate(method, case)._asdict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise ContractBroken(f"{field} is not finite for {name} logits")
-    single = LossInputs(far.student_BTV.float(), far.teacher_BTV.float(), far.reply_ids_BT)
+    single = far._replace(student_BTV=far.student_BTV.float(), teacher_BTV=far.teacher_BTV.float())
     if not bool(torch.isfinite(evaluate(method, single).gradient_BTV).all()):
         raise ContractBroken("the gradient is not finite in float32 for far logits")
     return "in float64 and float32"
@@ -113,7 +131,7 @@ def _own_position(method: Method) -> str:
     student, teacher = given.student_BTV.clone(), given.teacher_BTV.clone()
     student[0, 0], teacher[0, 0] = changed.student_BTV[0, 0], changed.teacher_BTV[0, 0]
     before = evaluate(method, given)
-    after = evaluate(method, LossInputs(student, teacher, given.reply_ids_BT))
+    after = evaluate(method, given._replace(student_BTV=student, teacher_BTV=teacher))
     for name, first, second in (
         ("surrogate", before.surrogate_BT, after.surrogate_BT),
         ("divergence", before.divergence_BT, after.divergence_BT),
@@ -164,7 +182,7 @@ def _pulls_towards(method: Method) -> str:
         return f"a control: cosine {best[1]:.2f} to {best[0]}"
     if best[1] <= 0.0:
         raise ContractBroken(
-            f"in expectation the gradient points away from the teacher (cosine {best[1]:.2f} to "
+            f"in expectation the gradient points away from what is taught (cosine {best[1]:.2f} to "
             f"the gradient of {best[0]}): is a sign wrong?"
         )
     return f"cosine {best[1]:.2f} to the gradient of {best[0]}"
@@ -174,8 +192,9 @@ def _cosines(method: Method) -> Mapping[str, float]:
     given = batch(method, seed=2)
     student_V, teacher_V = given.student_BTV[0, 0], given.teacher_BTV[0, 0]
     size = student_V.shape[-1]
+    worth_V = batch(method, seed=3).teacher_BTV[0, 0]
     every = LossInputs(
-        student_V.expand(size, size), teacher_V.expand(size, size), torch.arange(size)
+        student_V.expand(size, size), teacher_V.expand(size, size), torch.arange(size), worth_V
     )
     p_V, q_V = student_V.softmax(-1), teacher_V.softmax(-1)
     share = method.writer.teacher_share
@@ -184,6 +203,17 @@ def _cosines(method: Method) -> Mapping[str, float]:
     expected_V = written_V @ gradient_VV
     if float(expected_V.norm()) < 1e-9 * float(gradient_VV.norm()):
         expected_V = torch.zeros_like(expected_V)  # the terms cancel: rounding has no direction
+    if isinstance(method.loss, PolicyGradient):
+        if not method.loss.rewarded:
+            every = every._replace(advantage_BT=torch.ones_like(worth_V))
+            expected_V = p_V @ evaluate(method, every).gradient_BTV
+            return {"nothing": 0.0 if float(expected_V.norm()) < 1e-9 else 1.0}
+        target_V = -p_V * (worth_V - (p_V * worth_V).sum())
+        return {
+            "the expected reward, falling": float(
+                torch.nn.functional.cosine_similarity(expected_V, target_V, dim=0)
+            )
+        }
     ratio_V = p_V.log() - q_V.log()
     targets = {
         "the reverse KL": p_V * (ratio_V - (p_V * ratio_V).sum()),
@@ -205,6 +235,15 @@ def _described(method: Method) -> str:
     return str(loss["id"] if "id" in loss else loss["callable"])
 
 
+def _first_stage(method: Method) -> str:
+    if method.begins is None:
+        return "has one stage: does not apply"
+    first = method.parts[0]
+    for held in (_shapes, _finite, _sums_to_zero, _own_position, _pulls_towards):
+        held(first)
+    return f"the first {method.begins.share:.0%} of the steps"
+
+
 METHOD_CONTRACTS: tuple[Contract[Method], ...] = (
     Contract("describes itself in JSON values", _described),
     Contract("its loss gives two values for each token", _shapes),
@@ -214,4 +253,5 @@ METHOD_CONTRACTS: tuple[Contract[Method], ...] = (
     Contract("the same tensors give the same values", _repeats),
     Contract("its divergence is zero where teacher = student", _zero_at_the_teacher),
     Contract("its expected gradient pulls towards the teacher", _pulls_towards),
+    Contract("its first stage keeps the same", _first_stage),
 )

@@ -6,7 +6,16 @@ import math
 import re
 from collections.abc import Sequence
 
-from opcd_bench.envs.task import SPLITS, Episode, Example, Grade, Message, Task, assert_disjoint
+from opcd_bench.envs.task import (
+    SPLITS,
+    Episode,
+    Example,
+    Grade,
+    Message,
+    Probe,
+    Task,
+    assert_disjoint,
+)
 from opcd_bench.errors import DataError
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
 from opcd_bench.runner.plugins import build_task
@@ -205,6 +214,56 @@ def _bounds(task: Task) -> str:
     return "; ".join(told)
 
 
+def _probes(task: Task) -> str:
+    """Its further test sets keep what its splits keep, and ask nothing that is trained on."""
+    seen = {example.id for split in ("train", "dev") for example in task.examples(split)}
+    told = []
+    for probe in task.probes():
+        if not probe.name.isidentifier() or probe.name != probe.name.lower():
+            raise ContractBroken(
+                f"further test set {probe.name!r}: use lower-case letters, digits and underscores"
+            )
+        if not probe.summary.strip() or "\n" in probe.summary:
+            raise ContractBroken(f"{probe.name}: its summary is one line, and not empty")
+        if not probe.examples or not probe.floors:
+            raise ContractBroken(f"{probe.name}: has no examples, or no floor")
+        ids = [example.id for example in probe.examples]
+        if len({*ids}) < len(ids) or seen.intersection(ids):
+            raise ContractBroken(f"{probe.name}: an example is there twice, or in train or dev")
+        wrong = [floor.name for floor in probe.floors if not 0.0 <= floor.value <= 1.0]
+        if wrong or any(not floor.how.strip() for floor in probe.floors):
+            raise ContractBroken(
+                f"{probe.name}: a floor lies outside 0 … 1, or does not say how it was computed"
+            )
+        _play_probe(task, probe)
+        told.append(f"{len(ids)} {probe.name}")
+    names = [probe.name for probe in task.probes()]
+    if len({*names}) < len(names):
+        raise ContractBroken("two of its further test sets have one name")
+    again = build_task(type(task), data_dir=task.data_dir, **dict(task.options())).probes()
+    if [[e.id for e in one.examples] for one in again] != [
+        [e.id for e in one.examples] for one in task.probes()
+    ]:
+        raise ContractBroken("a second instance has other further test sets")
+    return ", ".join(told) or "none"
+
+
+def _play_probe(task: Task, probe: Probe) -> None:
+    """Open, tell and answer its first examples, twice."""
+    contexts = probe.told(task)
+    for example in probe.examples[:PLAYED]:
+        episode = task.open(example, seed(task, example))
+        _check_messages(episode.messages, example)
+        if contexts is not None:
+            contexts.of(task.name, 0, example.id).tell(episode.messages)
+        for replies in _scripts(episode, example):
+            if _play(task, example, replies) != _play(task, example, replies):
+                raise ContractBroken(
+                    f"{probe.name}, example {example.id}: the same seed and replies gave two "
+                    "episodes"
+                )
+
+
 def _no_leak(task: Task) -> str:
     parts = re.split(r"[\n.;]", task.context().text)
     telling = [line for line in (" ".join(part.split()) for part in parts) if line.count(" ") >= 2]
@@ -229,5 +288,6 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("the same seed and replies give the same episode", _deterministic),
     Contract("what is thought in a reply is never graded", _thinking),
     Contract("its floors and best possible score lie in 0 … 1, and say how computed", _bounds),
+    Contract("its further test sets keep what its splits keep", _probes),
     Contract("no sentence of its context is in a plain prompt", _no_leak),
 )

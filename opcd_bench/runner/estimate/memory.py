@@ -12,6 +12,8 @@ import torch
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import masters
 from opcd_bench.distillation.losses.divergence import Divergence
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Taid
 from opcd_bench.distillation.losses.whole import in_closed_form
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.scoring import head_chunk
@@ -139,6 +141,7 @@ def parts(
         found.append(
             MemoryPart("frozen teacher", student.parameters * weight, "always", "a second copy")
         )
+    methods = [part for method in methods for part in method.parts]
     if any(method.teacher.weights == "ema" for method in methods):
         average = 0 if weight == 4 else 4 * student.parameters
         how = "a third copy" + (" and its 32-bit average" if average else "")
@@ -257,10 +260,12 @@ def head_copies(method: Method) -> int:
     differentiates over the whole vocabulary 7 to 16) and rounded up.
     """
     loss = method.loss
+    if not method.needs_teacher:
+        return 3
+    if isinstance(loss, PolicyGradient | Taid):
+        return 4
     if not isinstance(loss, Divergence):
         return 17
-    if loss.teacher_needs == "none":
-        return 3
     return 17 if loss.support == "full" and not in_closed_form(loss) else 4
 
 

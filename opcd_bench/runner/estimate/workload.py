@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
+from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import Task
+from opcd_bench.errors import MissingData, MissingPackage
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds
@@ -82,7 +85,15 @@ def runs_of(suite: Suite) -> list[int]:
 
 def writes_told(method: Method) -> bool:
     """Whether told replies, stored and shared, are among what it trains on."""
-    return method.writer.kind in ("teacher", "mixture")
+    return any(part.writer.kind in ("teacher", "mixture") for part in method.parts)
+
+
+def _shares(method: Method) -> list[tuple[Method, float]]:
+    """The stages of a method, each with its share of the steps."""
+    if method.begins is None:
+        return [(method, 1.0)]
+    first, last = method.parts
+    return [(first, method.begins.share), (last, 1.0 - method.begins.share)]
 
 
 def work(
@@ -104,9 +115,11 @@ def work(
         if paces:
             pace = paces.get(method.name)
             trained = pace.trained if pace else fmean(p.trained for p in paces.values())
-            share = 1.0 - method.writer.teacher_share
+            share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
+    adapted = _adapted(methods.values()) * own.max_steps
+    bound += Tokens(written=adapted * full, trained=adapted * full)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
     context = _experience(suite, task, len(methods))
     evaluated = _evaluated(suite, task, len(methods), runs) + context.evaluated
@@ -114,8 +127,10 @@ def work(
     shared = shared or [pace.trained for pace in paces.values()]
     if paces:
         like = fmean(pace.trained for pace in paces.values()) / full
+        mean = round(adapted * fmean(pace.trained for pace in paces.values()))
         expected += Tokens(
-            written=round(context.written * like),
+            written=round(context.written * like) + mean,
+            trained=mean,
             told_written=round(told * fmean(shared)),
             evaluated=round(evaluated * like),
         )
@@ -185,23 +200,42 @@ def _of_method(
 ) -> Tokens:
     """Of all its cells; ``trained`` and ``written`` are tokens of one step."""
     count = len(runs) * steps
-    own = 0.0 if method.writer.kind in ("teacher", "stored") else written
+    # ``written`` is a step's mean where it is known, and what the student can write at most.
+    sampled = any(part.writer.kind not in ("teacher", "stored") for part in method.parts)
+    own = written if sampled else 0.0
+    scored = sum(share for part, share in _shares(method) if part.needs_teacher)
     return Tokens(
         written=round(count * own),
-        teacher_scored=round(count * trained) if method.needs_teacher else 0,
+        teacher_scored=round(count * trained * scored),
         trained=round(count * trained),
     )
 
 
+def _adapted(methods: Iterable[Method]) -> int:
+    """How many teachers are adapted, each of which is trained as a run is."""
+    teachers = [part.teacher for method in methods for part in method.parts]
+    return len({(one.by, one.by_reads) for one in teachers if one.by is not None})
+
+
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
-    """How many runs' worth of told replies are written: one a seed and teacher.
+    """How many runs' worth of told replies are written: one a seed, teacher and thing it reads.
 
     Every round of a chain has a folder of its own, and a student and a context: it shares none.
     """
-    larger = [method.teacher.weights == "larger" for method in methods if writes_told(method)]
+    told = [
+        (
+            part.teacher.weights == "larger",
+            part.teacher.by,
+            part.teacher.by_reads,
+            part.writer.reads,
+        )
+        for method in methods
+        for part in method.parts
+        if writes_told(part)
+    ]
     if suite.chained:
-        return len(larger) * len(runs)
-    return len(set(larger)) * len(set(runs))
+        return len(told) * len(runs)
+    return len(set(told)) * len(set(runs))
 
 
 def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
@@ -213,6 +247,7 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
     reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
     dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
+    probed, probed_base = (items * own.eval_samples * reply for items in _probed(own, task))
     if suite.chained:
         bases = cells
     else:
@@ -222,12 +257,25 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
     # Measured on the way to the chosen step, it is not measured again.
     anew = not suite.eval_retention or suite.choose not in ("dev", "last")
     retained = scored * suite.eval_retention + cells * anew + bases * suite.chained
+    # Interpolations of every run, and models from elsewhere, with the retention of each.
+    others = cells * len(suite.interpolate) + len(suite.entrants) * bases
     return (
-        scored * dev
+        others * (test + retention_tokens(suite))
+        + scored * dev
         + cells * test
         + bases * (dev + (1 + told) * test)
+        + cells * probed
+        + bases * (probed + told * probed_base)
         + retained * retention_tokens(suite)
     )
+
+
+def _probed(suite: Suite, task: Task) -> tuple[int, int]:
+    """Examples of a task's further test sets, and of those that told teachers are scored on."""
+    with suppress(MissingData, MissingPackage), data_sets.local_only():
+        sizes = [(len(one.examples[: suite.probe_items]), one.reads) for one in task.probes()]
+        return sum(n for n, _ in sizes), sum(n for n, reads in sizes if reads == "nothing")
+    return 0, 0
 
 
 def _experience(suite: Suite, task: Task, methods: int) -> Tokens:

@@ -193,7 +193,10 @@ def test_an_error_of_the_user_is_one_message_and_one_of_ours_keeps_its_traceback
     ("words", "told"),
     [
         (["--suite", "quik"], "unknown suite 'quik'. Did you mean 'quick'?"),
-        (["--suite", "quick", "--methods", "opdc"], "unknown method 'opdc'. Did you mean 'opcd'?"),
+        (
+            ["--suite", "quick", "--methods", "opdc"],
+            "unknown method 'opdc'. Did you mean 'opsd' or 'opcd'?",
+        ),
         (
             ["--methods", "opcd", "--tasks", "frozenlake"],
             "Did you mean 'frozen_lake' or 'frozen_lake_paper'?",
@@ -413,7 +416,7 @@ def test_audit_prints_a_row_for_each_loss(opcd, monkeypatch):
 
     def rows(suite, methods, items, console):
         assert (suite.tasks, items) == (("frozen_lake",), 4)
-        return [Row(method.loss.id) for method in methods]
+        return [(method.name, Row(method.loss.id)) for method in methods]
 
     fake = types.ModuleType("opcd_bench.runner.audit_batch")
     fake.rows = rows

@@ -143,3 +143,14 @@ def test_other_stored_trajectories_are_another_method(tmp_path):
         described.append(method(writer=stored(str(file))).describe()["writer"]["sha256"])
     assert described[0] is None
     assert len(set(described)) == 3
+
+
+def test_what_a_rollout_policy_reads_is_described_where_it_is_not_the_context():
+    assert "reads" not in method(writer=TOLD_TEACHER).describe()["writer"]
+    told = method(writer=mixture(0.5, reads="hint")).describe()["writer"]
+    assert told["reads"] == "hint"
+    for writer in ({"kind": "student"}, {"kind": "stored", "path": "x", "teacher_share": 1.0}):
+        with pytest.raises(InvalidLoss, match="is told nothing"):
+            Writer(**writer, reads="hint")
+    with pytest.raises(InvalidLoss, match=r"writer\.reads is 'minds'"):
+        Writer("teacher", 1.0, reads="minds")

@@ -78,7 +78,7 @@ def test_a_parameter_that_the_method_does_not_take_is_named_with_near_ones():
     with pytest.raises(UnknownName, match="unknown parameter of method 'opcd' 'suport'") as caught:
         with_parameters(OPCD, {"suport": "union"})
     assert "Did you mean 'support'?" in str(caught.value)
-    assert "Known: alpha, baseline, beta, clip, direction" in str(caught.value)
+    assert "Known: alpha, baseline, beta, by, by_reads, clip, direction" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_parameter_that_the_method_does_not_take_is_named_with_near_ones():
         ({"rate": "nan"}, "rate is a number or none, not 'nan'. opcd has rate=none"),
         ({"rate": "1_0"}, "rate is a number or none"),
         ({"support": "uniom"}, "Did you mean support=union?"),
-        ({"weights": "emma"}, "weights is one of initial, larger, ema, live, not 'emma'"),
+        ({"weights": "emma"}, "weights is one of initial, larger, ema, live, adapted, not 'emma'"),
         ({"importance_weight": "yes"}, "importance_weight is true or false, not 'yes'"),
         ({"baseline": "reverse"}, "baseline is a number or reverse_kl"),
         ({"teacher_share": "half"}, "teacher_share is a number, not 'half'"),
@@ -137,7 +137,9 @@ def test_a_loss_of_ones_own_takes_the_teachers_and_the_writers_parameters():
         raise NotImplementedError
 
     own = Method("own", "Its own.", "a test", STUDENT, loss)
-    assert set(parameters(own)) == {"teacher_share", "weights", "reads", "rate", "rows"}
+    assert set(parameters(own)) == {
+        "teacher_share", "writer_reads", "weights", "reads", "rate", "rows", "by", "by_reads",
+    }  # fmt: skip
     assert with_parameters(own, {"weights": "live"}).loss is loss
     with pytest.raises(UnknownName, match="a function of its own, which has no coordinates"):
         with_parameters(own, {"k": "4"})
@@ -162,3 +164,14 @@ def test_a_hash_of_the_file_enters_the_description_only_where_there_is_one():
     own = Method("a", "A.", "a test", STUDENT, named("rkl_full"), source_hash="0123456789")
     assert own.describe()["source_hash"] == "0123456789"
     assert with_parameters(own, {"rows": "shuffled"}).source_hash == "0123456789"
+
+
+def test_what_the_rollout_policy_reads_is_a_parameter():
+    sft = Method("sft", "A test's.", "a test", TOLD_TEACHER, named("nll"))
+    found = with_parameters(sft, {"writer_reads": "hint"})
+    assert (found.name, found.writer.reads) == ("sft[writer_reads=hint]", "hint")
+    mixed = with_parameters(sft, {"teacher_share": "0.5", "writer_reads": "hint"})
+    assert mixed.writer == mixture(0.5, reads="hint")
+    assert with_parameters(sft, {"teacher_share": "0"}).writer == STUDENT
+    with pytest.raises(InvalidLoss, match="writer 'student' is told nothing"):
+        with_parameters(OPCD, {"writer_reads": "hint"})

@@ -8,11 +8,12 @@ import pytest
 from fixtures import tiny_model, tiny_tokenizer
 from toy import SIZES, Toy, toy_suite
 
-from opcd_bench.distillation import pairs, sampling
+from opcd_bench.distillation import sampling
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Teacher, mixture
 from opcd_bench.distillation.pairs import pairs_of
 from opcd_bench.distillation.replies import read_stored, told_by_teacher
 from opcd_bench.distillation.sampling import Slot, schedule
+from opcd_bench.envs import readings
 from opcd_bench.envs.task import Context, Example, Grade
 from opcd_bench.errors import DataError
 from opcd_bench.models.loading import assemble
@@ -302,4 +303,4 @@ def test_what_the_teacher_reads_goes_where_the_tasks_context_goes():
         def context(self):
             return Context("rules", "user")
 
-    assert pairs.context_for(Teacher(reads="hint"), InUser(), ONE, 0) == Context("add", "user")
+    assert readings.told("hint", InUser(), ONE, 0) == Context("add", "user")

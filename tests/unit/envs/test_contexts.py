@@ -12,8 +12,8 @@ from opcd_bench.cli import settings
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
 from opcd_bench.distillation.method import Teacher
-from opcd_bench.distillation.pairs import context_for, pairs_of
-from opcd_bench.envs import context_file
+from opcd_bench.distillation.pairs import pairs_of
+from opcd_bench.envs import context_file, readings
 from opcd_bench.envs.task import Context, Contexts
 from opcd_bench.errors import ConfigError, DataError
 from opcd_bench.evaluation import task_scores
@@ -101,7 +101,7 @@ def test_the_ceiling_the_writer_and_the_teacher_tell_an_example_what_the_pool_dr
     written = sampling.sample_replies(slots, task, suite, 3, tiny_loaded, engine, task.contexts())
     for slot, asked in zip(slots, engine.asked, strict=True):
         assert f"system\n{expected[slot.example.id]}<" in asked
-        reads = context_for(Teacher(), task, slot.example, 3)
+        reads = readings.told("context", task, slot.example, 3)
         assert reads is not None and reads.text == expected[slot.example.id]
     pairs = pairs_of(
         written, [slot.example for slot in slots], Teacher(), task, suite, tiny_loaded,
@@ -143,7 +143,7 @@ def test_the_told_teachers_stored_replies_are_told_the_pool_and_kept_apart_from_
     for task in (Toy(), Toy().telling(Contexts((A, B)))):
         asked.append(Recording(bench.models.initial))
         for step in range(3):
-            bench.told_replies.of_step(task, 0, step, larger=False)
+            bench.told_replies.of_step(task, 0, step, teacher=Teacher())
         prompts.append(asked[-1].asked)
     assert all("odd number of letters" in prompt for prompt in prompts[0])
     assert {"rule A" in prompt for prompt in prompts[1]} == {True, False}

@@ -7,7 +7,7 @@ from opcd_bench.tasks import rule_math, told_other
 from opcd_bench.envs.rule_math import math_floors
 from opcd_bench.envs.worlds import rule_math as world
 from opcd_bench.envs.worlds.reflection import ITEM, lessons_of, reflection_messages
-from opcd_bench.models.micro import leak, mixture
+from opcd_bench.models.micro import mixture
 
 DRAWS = 500
 
@@ -113,14 +113,6 @@ def test_plain_prompts_hold_nothing_of_the_rules():
         text = world.prompt(problem)
         assert not any(rule.text in text for rule in rules.values())
         assert text == world.prompt(problem)  # and a function of the problem alone
-
-
-def test_no_feature_of_a_prompt_predicts_its_rule():
-    found = leak.of_rule_math(8000)
-    assert found.informed < found.blind + 0.025
-    # The detector itself works: a feature that tells is found.
-    hidden = [i % 3 for i in range(300)]
-    assert leak.guessable([{"x": value} for value in hidden], hidden).informed == 1.0
 
 
 def test_draws_are_a_function_of_the_seed():

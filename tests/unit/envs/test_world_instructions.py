@@ -21,7 +21,7 @@ LOWERCASE = "change_case:english_lowercase"
 
 @pytest.fixture(scope="module")
 def ifeval():
-    from opcd_bench.evaluation.ifeval import checkers
+    from opcd_bench.envs.ifeval import checkers
 
     return checkers()
 
@@ -86,7 +86,7 @@ def test_the_types_are_ifevals_and_their_pairs_have_none_of_its_conflicts(ifeval
 
 
 def test_no_type_needs_a_download():
-    from opcd_bench.evaluation.ifeval import NEED_PUNKT
+    from opcd_bench.envs.ifeval import NEED_PUNKT
 
     assert not NEED_PUNKT & set(BY_ID)
 

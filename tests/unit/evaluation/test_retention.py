@@ -265,7 +265,7 @@ def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(
 
 
 def test_an_instruction_that_needs_punkt_says_what_to_install(tiny_loaded, tmp_path, monkeypatch):
-    monkeypatch.setattr("opcd_bench.evaluation.ifeval.has_punkt", lambda: False)
+    monkeypatch.setattr("opcd_bench.envs.ifeval.has_punkt", lambda: False)
     data = ifeval_folder(tmp_path, NO_COMMA, SENTENCES)
     engine = Parrot("x")
     with pytest.raises(MissingPackage, match=r"number_sentences.*nltk\.download\('punkt_tab'\)"):
@@ -337,7 +337,7 @@ def test_grading_opens_no_socket():
         socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
         import nltk
         nltk.data.path[:] = []
-        from opcd_bench.evaluation.ifeval import checkers
+        from opcd_bench.envs.ifeval import checkers
 
         download = nltk.download
         example = checkers().InputExample(0, ["punctuation:no_comma"], "p", [{}])
@@ -351,7 +351,7 @@ def test_grading_opens_no_socket():
 
 
 def test_probe_lists_what_is_missing_and_what_to_type(monkeypatch):
-    monkeypatch.setattr("opcd_bench.evaluation.ifeval.has_punkt", lambda: False)
+    monkeypatch.setattr("opcd_bench.envs.ifeval.has_punkt", lambda: False)
     rows = {name: (ok, hint) for name, ok, hint in retention.probe()}
     assert rows["langdetect"] == (True, "pip install langdetect")
     assert rows["nltk punkt_tab data (ifeval only)"][0] is False

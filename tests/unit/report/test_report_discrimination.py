@@ -179,7 +179,7 @@ def test_the_tables_say_what_is_separated_in_every_form():
     results = suite(SPREAD)
     sections = separation.sections(discrimination.summary(results), groups.groups(results))
     text = "\n".join(map(plain_text.section_text, sections))
-    assert "Which methods are told apart" in text and "2 of 3 pairs" in text
+    assert "Which methods are separated" in text and "2 of 3 pairs" in text
     assert "c       toy   gain     40.0" in text
     assert separation.sections(discrimination.summary(Suite("toy").results()), found_none()) == []
     assert all(isinstance(section, layout.Section) for section in sections)

@@ -191,3 +191,37 @@ def test_supports_of_two_sizes_are_two_levels_whoever_owns_them():
     }
     assert len(set(levels.values())) == 6
     assert levels["union", 4].startswith("union of top-4")
+
+
+def test_rewards_stages_and_what_is_read_are_levels_of_their_own():
+    from opcd_bench.distillation.losses.divergence import named
+    from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+    from opcd_bench.distillation.losses.scheduled import Taid
+    from opcd_bench.distillation.method import (
+        STUDENT,
+        TOLD_TEACHER,
+        Method,
+        Stage,
+        Teacher,
+        Writer,
+    )
+
+    def levels(loss, writer=STUDENT, **more):
+        made = Method("mine", "A test's.", "a test", writer, loss, **more)
+        return factorial.coordinates(made.describe())
+
+    full = named("rkl_full")
+    plain = levels(full)
+    staged = levels(full, begins=Stage(0.5, TOLD_TEACHER, named("nll")))
+    assert {k for k in plain if plain[k] != staged[k]} == {"rest"}
+    adapted = levels(full, teacher=Teacher(weights="adapted", by="grpo"))
+    assert {k for k in plain if plain[k] != adapted[k]} == {"teacher weights"}
+    hinted = [
+        levels(full, writer) for writer in (TOLD_TEACHER, Writer("teacher", 1.0, reads="hint"))
+    ]
+    assert {k for k in plain if hinted[0][k] != hinted[1][k]} == {"writer"}
+    grpo, taid = levels(PolicyGradient()), levels(Taid())
+    assert (
+        grpo["direction"].startswith("policy_gradient ") and taid["direction"] != grpo["direction"]
+    )
+    assert levels(PolicyGradient(clip=0.1))["direction"] != grpo["direction"]

@@ -118,6 +118,7 @@ CHANGES = {
     "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
+    "probe_items": 10,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
@@ -126,7 +127,7 @@ UNCHANGING = {
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
     "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
-    "allow_pickle": True,
+    "allow_pickle": True, "entrants": {"mine": "./mine"}, "interpolate": [0.5],
 }  # fmt: skip
 OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 PAIRED = {"consolidate", "begin_weights", "begin_folder", "vllm_url", "teacher_url", "lora_alpha",

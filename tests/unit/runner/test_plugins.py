@@ -202,7 +202,7 @@ def test_a_file_of_the_registrys_own_folder_is_the_method_that_ships(here):
         ({"methods": "opcd,opcd[k=256]"}, "'opcd[k=256]' is the same method as 'opcd'"),
         ({"methods": "opcd[k=256],opcd[rate=none]"}, "is the same method as 'opcd[k=256]'"),
         ({"methods": "opcd[k=4],opcd[k=4]"}, "a name is there twice: opcd[k=4]"),
-        ({"methods": "opdc[k=4]"}, "unknown method 'opdc'. Did you mean 'opcd'?"),
+        ({"methods": "opdc[k=4]"}, "unknown method 'opdc'. Did you mean 'opsd' or 'opcd'?"),
         ({"methods": "mine"}, "A file is given by its path: ./mine.py"),
         ({"methods": "opcd[k=4"}, "command line: 'opcd[k=4': a bracket has no partner"),
         ({"tasks": "rule_math[k=4]"}, "only methods take parameters"),

@@ -193,7 +193,7 @@ def test_a_constructor_that_takes_anything_gets_every_option():
 
 
 def test_a_near_name_is_suggested():
-    with pytest.raises(UnknownName, match="Did you mean 'opcd'"):
+    with pytest.raises(UnknownName, match="Did you mean 'opsd' or 'opcd'"):
         registry.method("opdc")
     with pytest.raises(UnknownName, match="Did you mean 'frozen_lake'"):
         registry.task("frozenlake")

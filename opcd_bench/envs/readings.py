@@ -1,0 +1,107 @@
+"""What teachers and rollout policies may read beside a prompt, and what ceilings are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from opcd_bench.envs.task import SPLITS, Context, Contexts, Example, Split, Task
+from opcd_bench.errors import DataError
+from opcd_bench.hashing import text_digest
+
+Reads = Literal["context", "hint", "reference", "nothing"]
+READS: tuple[Reads, ...] = get_args(Reads)
+"""The task's shared context; the example's own hint; its reference answer; or nothing."""
+
+
+def told(reads: Reads, task: Task, example: Example, seed: int) -> Context | None:
+    """What is told before this example's prompt; ``seed`` is that of whoever reads it.
+
+    Raises DataError where the example has no such text.
+    """
+    if reads == "nothing":
+        return None
+    context = task.contexts().of(task.name, seed, example.id)
+    if reads == "context":
+        return context
+    text = example.hint if reads == "hint" else example.reference
+    if text is None:
+        raise DataError(
+            f"task {task.name!r}: example {example.id} has no {reads}, which the method's "
+            "teacher or rollout policy reads; use a task that gives one, or reads = 'context'"
+        )
+    return Context(text if reads == "hint" else reference_words(text), context.placement)
+
+
+def reference_words(reference: str) -> str:
+    """How a teacher is told an example's answer."""
+    return f"The answer is {reference}."
+
+
+@dataclass(frozen=True)
+class OwnTexts(Contexts):
+    """In the place of a task's contexts: what each example has of its own, its hint or reference.
+
+    ``of`` raises DataError for an example that has none.
+    """
+
+    pool: tuple[Context, ...]
+    task: Task
+    reads: Reads
+    examples: dict[str, Example] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def hash(self) -> str:
+        """Ten hex digits of what is read, and of where it stands: texts are the examples' own."""
+        return text_digest(f"{self.reads}\n{self.task.contexts().hash}")
+
+    def of(self, task: str, seed: int, example_id: str) -> Context:
+        """What an example is told; ``seed`` is that of whoever reads it."""
+        if not self.examples:
+            every = (one for split in SPLITS for one in self.task.examples(split))
+            self.examples.update((example.id, example) for example in every)
+        found = told(self.reads, self.task, self.examples[example_id], seed)
+        assert found is not None, "nothing is read as no contexts at all"
+        return found
+
+
+def telling(task: Task, reads: Reads) -> Task:
+    """The task whose readers are told what ``reads`` says, in place of the shared context."""
+    if reads in ("context", "nothing"):
+        return task
+    return task.telling(OwnTexts(task.contexts().pool, task, reads))
+
+
+def lacking(reads: Reads, task: Task, split: Split) -> list[Example]:
+    """The examples of a split that do not have what is read."""
+    if reads not in ("hint", "reference"):
+        return []
+    return [example for example in task.examples(split) if getattr(example, reads) is None]
+
+
+def read_by(described: Mapping[str, Any]) -> Reads:
+    """What a method distils, by its description: what its teacher reads, or its rollout policy.
+
+    A method whose teacher scores nothing learns from what its rollout policy was told. Where
+    neither is told anything, it is the shared context, which a student could be told.
+    """
+    loss, teacher, writer = (described[key] for key in ("loss", "teacher", "writer"))
+    scores = loss.get("teacher_needs") != "none" and teacher["reads"] != "nothing"
+    found: Reads = teacher["reads"] if scores else writer.get("reads", "context")
+    return found
+
+
+def ceiling_of(described: Mapping[str, Any]) -> str:
+    """The name of the ceiling that a method is measured against, by its description.
+
+    ``ceiling``: the student before training, told the shared context; ``ceiling-larger``: the
+    larger teacher; ``ceiling-hint``, ``ceiling-larger-reference``, …: told that instead;
+    ``ceiling-adapted-grpo``, ``ceiling-adapted-grpo-told``: a teacher that was adapted so.
+    """
+    teacher, reads = described["teacher"], read_by(described)
+    parts = ["ceiling", *(["larger"] if teacher["weights"] == "larger" else [])]
+    if teacher["weights"] == "adapted":
+        told = ["told"] if teacher["by_reads"] == "context" else []
+        parts += ["adapted", teacher["by"], *told]
+    return "-".join([*parts, *([reads] if reads != "context" else [])])

@@ -1,0 +1,78 @@
+"""Models that were scored and not trained here: entrants and interpolations, against the base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from opcd_bench.config.measures import NATS
+from opcd_bench.report.analysis import load, statistics
+from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.store.jsonl import read_rows
+from opcd_bench.store.suite_dir import SHARED
+
+COLUMNS = [
+    "task", "name", "kind", "method", "share", "learning_rate", "seeds", "plain", "base", "gain",
+]  # fmt: skip
+
+
+def frame(results: StoredResults) -> pd.DataFrame:
+    """One row a (task, entrant) or (task, method, rate, share); empty where nothing was entered.
+
+    ``kind``: "checkpoint" or "interpolation"; the latter have ``method``, ``share`` of the way from
+    the base to the trained student, and its ``learning_rate``. ``plain``, ``base`` and ``gain``
+    (paired) are Intervals over test; each retention task has ``<name> after`` and ``<name>
+    change``, of a measure in nats too.
+    """
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for entered in results.suite.get("entrants", []):
+        if not isinstance(entered, Mapping):
+            continue
+        key = tuple(entered.get(name) for name in ("task", "name", "learning_rate"))
+        groups.setdefault(key, []).append(entered)
+    rows = [_row(results, entered) for entered in groups.values()]
+    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *more])
+
+
+def _row(results: StoredResults, entered: list[Mapping[str, Any]]) -> dict[str, Any]:
+    first = entered[0]
+    task = str(first["task"])
+    row = {
+        **{name: first.get(name) for name in ("task", "name", "kind", "method", "share")},
+        "learning_rate": first.get("learning_rate"),
+        "seeds": len(entered),
+    }
+    for measured in dict.fromkeys(one["measured"] for e in entered for one in e["scores"]):
+        after, in_nats = _samples(results, entered, measured)
+        before = _base(results, task, measured, in_nats)
+        value, change = statistics.mean(after), statistics.difference(after, before)
+        if measured == "test":
+            row |= {"plain": value, "base": statistics.mean(before), "gain": change}
+        else:
+            row |= {f"{measured} after": value, f"{measured} change": change}
+    return row
+
+
+def _samples(
+    results: StoredResults, entered: list[Mapping[str, Any]], measured: str
+) -> tuple[pd.DataFrame, bool]:
+    """The stored samples of a measure, of all seeds; and whether they are in nats."""
+    found, in_nats = [], False
+    for one in entered:
+        for score in one["scores"]:
+            if score["measured"] != measured:
+                continue
+            in_nats = score["shared"].startswith(f"entrant-{NATS}-")
+            path = results.root / SHARED / score["shared"] / f"{score['name']}.jsonl"
+            rows = read_rows(path)[1:]
+            found += [(one.get("seed", 0), *load.sample(r, measured != "test")) for r in rows]
+    return load.typed(pd.DataFrame(found, columns=["seed", *load.SAMPLE])), in_nats
+
+
+def _base(results: StoredResults, task: str, measured: str, in_nats: bool) -> pd.DataFrame:
+    if in_nats:
+        return results.nats_base[results.nats_base["measured"] == measured]
+    return results.anchor("base", task, measured)

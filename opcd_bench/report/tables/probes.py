@@ -1,0 +1,44 @@
+"""What tasks ask beside test: a table a task, further test sets across, methods down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from opcd_bench.report.analysis.load import load
+from opcd_bench.report.analysis.probes import BASE, CEILING, probes
+from opcd_bench.report.tables.layout import Group, Section, Value
+from opcd_bench.report.tables.plain_text import section_text
+
+NOTE = (
+    "Accuracy in %, scored once, at the step and learning rate at which the method is compared. "
+    "base: the student before training, which reads what the set reads. ceiling: the in-context "
+    "teacher, on sets that are asked without context."
+)
+
+
+def sections(frame: pd.DataFrame) -> list[Section]:
+    """`probes` as tables; none where it is empty."""
+    return [_section(str(task), rows) for task, rows in frame.groupby("task", sort=False)]
+
+
+def _section(task: str, rows: pd.DataFrame) -> Section:
+    names = list(dict.fromkeys(rows["probe"]))
+    scores = {(row.method, row.probe): row.score for row in rows.itertuples()}
+    rates = {row.method: row.learning_rate for row in rows.itertuples()}
+
+    def line(method: str) -> tuple[Value, ...]:
+        rate = rates[method]
+        shown = "" if pd.isna(rate) else f"{rate:g}"
+        return (method, shown, *(scores.get((method, name), "") for name in names))
+
+    methods = sorted(dict.fromkeys(rows["method"]), key=lambda name: name not in (BASE, CEILING))
+    lines = tuple(line(method) for method in methods)
+    columns = ("method", "learning rate", *names)
+    return Section(f"{task}: further test sets", columns, (Group("", lines),), (NOTE,))
+
+
+def as_text(root: Path) -> str:
+    """The tables of a stored suite for a terminal; empty where its tasks have no such sets."""
+    return "\n\n".join(map(section_text, sections(probes(load(root)))))

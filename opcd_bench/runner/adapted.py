@@ -1,0 +1,132 @@
+"""Teachers that a method adapts to a task: trained once for a suite, stored, and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method, Teacher
+from opcd_bench.envs.task import Task, describe_task
+from opcd_bench.envs.told_task import ToldTask
+from opcd_bench.errors import StoreError
+from opcd_bench.models import saving
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import Reporter
+from opcd_bench.runner import grid, registry
+from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.tracker import NoTracker
+from opcd_bench.runner.training import Shared, Training
+from opcd_bench.store.checkpoints import MODEL
+from opcd_bench.store.files import LOCK, Lock
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.run_reader import DONE, RunReader
+from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
+
+SEED = 0
+"""Adapted teachers are trained with one seed: runs of all seeds learn from the same one."""
+
+
+class AdaptedTeachers:
+    """The adapted teachers of a suite; each is a run of its own without evaluation.
+
+    They lie in ``adapted/`` of the suite's folder; a kill loses no more than a cell's would.
+    """
+
+    def __init__(
+        self, suite: Suite, suite_dir: SuiteDir, models: SuiteModels, console: Reporter
+    ) -> None:
+        self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
+        self._held: dict[str, LoadedModel] = {}
+
+    def prepare(self, method: Method, task: Task, shared: Shared) -> None:
+        """Train, or go on training, every adapted teacher that a method needs on a task.
+
+        It takes the one module that students share: call it before a cell takes it.
+        """
+        for part in method.parts:
+            if part.teacher.by is not None and not _sealed(self._path(part.teacher, task)):
+                self._train(part.teacher, task, shared)
+
+    def of(self, teacher: Teacher, task: Task) -> LoadedModel:
+        """An adapted teacher, frozen; it has been prepared."""
+        path = self._path(teacher, task)
+        name = path.name
+        if name not in self._held:
+            assert _sealed(path), "prepared before any cell reads it"
+            last = RunReader(path).last_checkpoint()
+            if last is None:
+                raise StoreError(
+                    f"{path}: the adapted teacher's checkpoint is gone. Remove {path} and run "
+                    "again: it is trained anew, and what it wrote and scored stays"
+                )
+            self._held = {name: self.models.frozen(str(last.path / MODEL))}  # one at a time
+        return self._held[name]
+
+    def identity(self, teacher: Teacher, task: Task) -> dict[str, Any]:
+        """What replies and scores of an adapted teacher depend on."""
+        adapted = {"adapted": self._path(teacher, task).name}
+        weights = {"weights": saving.weights_hash(self.of(teacher, task).model)}
+        return {**self.models.identity, **adapted, **weights}
+
+    def _train(self, teacher: Teacher, task: Task, shared: Shared) -> None:
+        config, folder = self._config(teacher, task), self._folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        with Lock(folder / LOCK, wait=True):  # another process may be at it
+            if _sealed(path := self._path(teacher, task)):
+                return
+            with RunDir.open(path, config, {}) as run_dir:
+                own = _told(task, teacher)
+                training = Training(
+                    _by(teacher, self.suite), own, SEED, grid.adapting_rate(self.suite), shared,
+                    run_dir, NoTracker(),
+                )  # fmt: skip
+                self._steps(training, run_dir, f"{task.name}: teacher adapted by {teacher.by}")
+
+    def _steps(self, training: Training, run_dir: RunDir, title: str) -> None:
+        step, last = training.resume(), training.suite.max_steps
+        with self.console.phase(title, last, "steps", done=step) as phase:
+            while step < last:
+                divergence = training.step(step)
+                step += 1
+                if step % training.suite.save_steps == 0 or step == last:
+                    with run_dir.checkpoint(step) as folder:
+                        training.save(step, folder)
+                    run_dir.drop_checkpoints({step})
+                phase.advance(1, divergence=divergence)
+        run_dir.seal({**training.counters}, keep={last})
+
+    def _folder(self) -> Path:
+        return self.suite_dir.path / ADAPTED
+
+    def _path(self, teacher: Teacher, task: Task) -> Path:
+        """The folder of the run that trains a teacher, there or not."""
+        config, rate = self._config(teacher, task), grid.adapting_rate(self.suite)
+        name = grid.folder_name(task.name, str(teacher.by), rate, SEED, config)
+        return self._folder() / name
+
+    def _config(self, teacher: Teacher, task: Task) -> Mapping[str, Any]:
+        """All that an adapted teacher depends on."""
+        return {
+            "suite": self.suite.for_task(task.name).shared_identity(),
+            "task": describe_task(task),
+            "told": teacher.by_reads,
+            "model": self.models.identity,
+            **grid.adaptation(self.suite, teacher),
+            "seed": SEED,
+        }
+
+
+def _sealed(path: Path) -> bool:
+    return (path / DONE).is_file()
+
+
+def _by(teacher: Teacher, suite: Suite) -> Method:
+    assert teacher.by is not None
+    return registry.method(teacher.by, suite.method_files)
+
+
+def _told(task: Task, teacher: Teacher) -> Task:
+    """What it is trained on: the task as it is, or with its context in every prompt."""
+    return ToldTask(task, SEED) if teacher.by_reads == "context" else task

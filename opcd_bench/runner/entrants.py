@@ -1,0 +1,142 @@
+"""Models that a suite scores and does not train: checkpoints from elsewhere, and interpolations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from opcd_bench.config import measures
+from opcd_bench.config.suite import Suite
+from opcd_bench.envs.task import Task, describe_task
+from opcd_bench.errors import ModelError
+from opcd_bench.evaluation.scores import Score
+from opcd_bench.hashing import digest
+from opcd_bench.models import adapters, loading, saving
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import Reporter
+from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.checkpoints import MODEL
+from opcd_bench.store.run_reader import RunReader
+
+RECORD = "entrants"
+"""Where suite.json lists them, with where their scores lie."""
+
+
+class Entrants:
+    """Scores entrants and interpolations on the tasks and the retention of a suite, each once.
+
+    What a score depends on is the weights, the task and how it is decoded: a second run of the
+    suite finds it stored.
+    """
+
+    def __init__(self, resources: Resources, console: Reporter) -> None:
+        self.resources, self.console = resources, console
+        self.suite: Suite = resources.suite
+
+    def score(self, tasks: Mapping[str, Task], cells: Sequence[Cell]) -> None:
+        """Everything that the suite asks for; ``cells`` are its sealed ones."""
+        for name, source in self.suite.entrants.items():
+            loaded = self.resources.models.entrant(source)
+            about = {"name": name, "kind": "checkpoint", "source": source}
+            for task in tasks.values():
+                for seed in self._seeds():
+                    self._score({**about, "task": task.name, "seed": seed}, loaded, task, seed)
+        for cell in cells:
+            self._interpolated(cell, tasks[cell.task])
+
+    def _seeds(self) -> range:
+        """The decoding seeds of an entrant: those of the runs, where decoding has any chance."""
+        return range(1 if self.suite.eval_temperature == 0 else self.suite.seeds)
+
+    def _interpolated(self, cell: Cell, task: Task) -> None:
+        """A trained student between its base and itself, at each share of the training."""
+        if not self.suite.interpolate:
+            return
+        reader = RunReader(self.resources.suite_dir.run(cell.name))
+        step = int(reader.summary["chosen_step"])
+        if step == 0:
+            return  # the student that stands in the table is the base
+        folder = str(reader.checkpoint_at(step).path / MODEL)
+        for share, loaded in between(self.resources, folder, self.suite.interpolate):
+            about = {
+                "name": f"{cell.method} at {share:g}",
+                "kind": "interpolation",
+                "method": cell.method,
+                "share": share,
+                "learning_rate": cell.learning_rate,
+                "seed": cell.seed,
+                "run": cell.name,
+                "task": cell.task,
+            }
+            self._score(about, loaded, task, cell.seed)
+
+    def _score(self, about: dict[str, Any], loaded: LoadedModel, task: Task, seed: int) -> None:
+        weights = saving.weights_hash(loaded.model)
+        engine = self.resources.models.engine(loaded)
+        references = self.resources.references
+
+        def test() -> Score:
+            return references.score(task, "test", loaded, engine, seed, final=True)
+
+        with self.console.phase(f"{about['name']}: {task.name}", None, "tests") as phase:
+            own = references.scoring(self.suite.for_task(task.name))
+            key = {"weights": weights, "task": describe_task(task), "suite": own}
+            name = f"test-s{0 if self.suite.eval_temperature == 0 else seed}"
+            found = [self._stored("test", f"entrant-{task.name}", key, name, test)]
+            for retained in self.suite.retention:
+                if retained == measures.DRIFT and not self._same_words(loaded):
+                    continue
+                found.append(self._retained(retained, weights, loaded))
+            phase.advance(len(found))
+        row = {**about, "weights": weights, "scores": found}
+        self.resources.suite_dir.merge({RECORD: [row]})
+
+    def _retained(self, name: str, weights: str, loaded: LoadedModel) -> dict[str, str]:
+        references = self.resources.references
+        engine = self.resources.models.engine(loaded)
+        base = references.retention_folder(name).path.name
+        folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
+        key = {"weights": weights, "base": base}
+        return self._stored(
+            name, f"entrant-{folder}", key, "test",
+            lambda: references.retained(name, loaded, engine),
+        )  # fmt: skip
+
+    def _stored(
+        self, measured: str, folder: str, key: Mapping[str, Any], name: str, compute: Any
+    ) -> dict[str, str]:
+        """Where a score lies, computed where it does not yet."""
+        shared = self.resources.suite_dir.shared(folder, digest(dict(key)))
+        if not shared.has(name):
+            shared.put(name, compute().to_rows())
+        return {"measured": measured, "shared": shared.path.name, "name": name}
+
+    def _same_words(self, loaded: LoadedModel) -> bool:
+        """Whether drift from the base can be told: both have one vocabulary."""
+        try:
+            loading.same_vocabulary(self.resources.models.initial, loaded)
+        except ModelError:
+            return False
+        return True
+
+
+@torch.no_grad()
+def between(
+    resources: Resources, folder: str, shares: Sequence[float]
+) -> Iterator[tuple[float, LoadedModel]]:
+    """``base + share (trained - base)`` of every floating weight, one share after the other.
+
+    Summed in float32, and rounded to the type that the model computes in (Wortsman et al. 2022,
+    arXiv 2109.01903).
+    """
+    base = adapters.plain_copy(resources.models.initial).model.state_dict()
+    loaded = resources.models.frozen(folder)
+    trained = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    for share in shares:
+        for name, tensor in loaded.model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.lerp(base[name].float(), trained[name].float(), share))
+        yield share, loaded

@@ -1,0 +1,232 @@
+"""The optimiser steps of a run: replies, pairs, rows and checkpoints, whatever becomes of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.distillation import checkpoint, text_health
+from opcd_bench.distillation.advantages import advantages
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.method import Loss, Method
+from opcd_bench.distillation.pairs import PairBatch, pairs_of
+from opcd_bench.distillation.replies import ReplySampler, StepReplies, ToldReplies
+from opcd_bench.distillation.teachers.base import RuntimeTeacher
+from opcd_bench.distillation.teachers.build import Teachers
+from opcd_bench.distillation.text_health import Collapse
+from opcd_bench.distillation.trainer import StepReport, TrainingCore
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import CellFailed
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.rollout.engine import Engine
+from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.tracker import Tracker
+from opcd_bench.seeds import seed_of
+from opcd_bench.store.run_dir import RunDir
+
+COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
+
+
+class Shared(Protocol):
+    """What runs of a suite share, as training needs it."""
+
+    suite: Suite
+    models: SuiteModels
+    teachers: Teachers
+    told_replies: ToldReplies
+
+    def peak_memory(self) -> int:
+        """Peak bytes of this process so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One stage of a method at work, of optimiser steps ``first`` to ``last`` (0-based, left out).
+
+    Most methods have one.
+    """
+
+    method: Method
+    loss: Loss
+    teacher: RuntimeTeacher
+    replies: ReplySampler
+    first: int
+    last: int
+
+
+class Training:
+    """One student trained by one method, in a run directory, from wherever it was left."""
+
+    def __init__(
+        self,
+        method: Method,
+        task: Task,
+        seed: int,
+        learning_rate: float,
+        shared: Shared,
+        run_dir: RunDir,
+        tracker: Tracker,
+    ) -> None:
+        self.method, self.task, self.seed, self.shared = method, task, seed, shared
+        self.run_dir, self.tracker = run_dir, tracker
+        self.suite: Suite = shared.suite.for_task(task.name)
+        self.student: LoadedModel = shared.models.fresh_student(seed)
+        self.engine: Engine = shared.models.engine(self.student)
+        self.stages = self._stages()
+        self.core = TrainingCore(self.student, self.suite, learning_rate)
+        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.collapsed: Collapse | None = None
+        self._rows: list[dict[str, Any]] = []
+
+    def resume(self) -> int:
+        """Load the last good checkpoint and drop the rows past it; 0 where there is none."""
+        last = self.run_dir.last_checkpoint()
+        step = 0 if last is None else last.step
+        self.run_dir.rewind(step if last is not None else -1)
+        if last is None:
+            return 0
+        # A stage that begins here has a teacher that has not moved yet.
+        checkpoint.load(self.core, self._stage_at(step - 1).teacher, last.path)
+        rows = self.run_dir.read("train")
+        if rows:
+            self.counters = {key: rows[-1][key] for key in COUNTERS}
+            self._rows, self.collapsed = rows, text_health.collapse(rows)
+        self.run_dir.event("loaded", step=step)
+        return step
+
+    def save(self, step: int, folder: Path) -> None:
+        """A resumable checkpoint after ``step`` steps, in an existing folder."""
+        checkpoint.save(self.core, self._stage_at(step - 1).teacher, folder)
+
+    def _stages(self) -> list[_Stage]:
+        """The method's stages, of which each takes its share of the steps."""
+        steps, teachers = self.suite.max_steps, self.shared.teachers
+        begins = self.method.begins
+        ends = [steps] if begins is None else [begins.steps(steps), steps]
+        permuted = partial(seed_of, "rows", self.task.name, self.seed)
+        return [
+            _Stage(
+                method=part,
+                loss=teachers.loss_of(part),
+                teacher=teachers.build(part, self.task, self.student, permuted),
+                replies=ReplySampler(
+                    part, self.task, self.suite, self.seed, self.student, self.engine,
+                    self.shared.told_replies,
+                ),
+                first=first,
+                last=last,
+            )
+            for part, first, last in zip(self.method.parts, [0, *ends], ends, strict=False)
+        ]  # fmt: skip
+
+    def _stage_at(self, step: int) -> _Stage:
+        """The stage that optimiser step ``step`` (0-based) is of."""
+        return next(stage for stage in self.stages if step < stage.last)
+
+    # --- one optimiser step -------------------------------------------------------------------
+
+    def step(self, step: int) -> float:
+        """Replies, pairs, step; appends one row to train.jsonl and one to timing.jsonl."""
+        began, stage = time.perf_counter(), self._stage_at(step)
+        with explain_out_of_memory("writing", self.suite):
+            replies = stage.replies.of_step(step)
+        batch = self._pairs(stage, replies, step)
+        written = time.perf_counter()
+        self.core.in_stage(stage.first, stage.last)
+        with explain_out_of_memory("training", self.suite):
+            report = self.core.step(batch.pairs, stage.loss, stage.teacher)
+        self._count(stage, replies, report)
+        row = self._row(step, stage, replies, batch, report)
+        self.run_dir.train(row)
+        self._watch(row)
+        self.run_dir.timing(
+            {
+                "step": step + 1,
+                "seconds_written": written - began,
+                "seconds_trained": time.perf_counter() - written,
+                **{f"seconds_{phase}": seconds for phase, seconds in report.seconds.items()},
+                "peak_memory_bytes": self.shared.peak_memory(),
+            }
+        )
+        self.tracker.log(row, step + 1)
+        return report.divergence
+
+    def _watch(self, row: dict[str, Any]) -> None:
+        """See whether the responses have collapsed; an event the first time."""
+        self._rows.append(row)
+        if self.collapsed is None and (found := text_health.newest(self._rows)) is not None:
+            self.collapsed = found
+            self.run_dir.event("collapsed", **asdict(found))
+
+    def _pairs(self, stage: _Stage, replies: StepReplies, step: int) -> PairBatch:
+        """What is trained on; CellFailed where no reply is left."""
+        worth = None
+        if isinstance(stage.loss, PolicyGradient):
+            worth = advantages(stage.loss, replies.trajectories)
+        batch = pairs_of(
+            replies.trajectories,
+            [slot.example for slot in replies.slots],
+            stage.method.teacher,
+            self.task,
+            self.suite,
+            self.student,
+            seed=self.seed,
+            told_by=stage.teacher.prompts,
+            on_policy=[not told for told in replies.by_teacher],
+            advantages=worth,
+        )
+        if not batch.pairs:
+            raise CellFailed(
+                f"step {step + 1}: no response was left to train on ({batch.overlong} too long, "
+                f"{batch.failed} failed)"
+            )
+        return batch
+
+    def _count(self, stage: _Stage, replies: StepReplies, report: StepReport) -> None:
+        """Add a step to what the run has cost so far."""
+        self.counters["tokens_written"] += replies.sampled_tokens
+        self.counters["student_tokens_trained"] += report.tokens
+        self.counters["teacher_tokens_scored"] += report.tokens if stage.teacher.scores else 0
+        self.counters["skipped_steps"] = self.core.skipped
+
+    def _row(
+        self,
+        step: int,
+        stage: _Stage,
+        replies: StepReplies,
+        batch: PairBatch,
+        report: StepReport,
+    ) -> dict[str, Any]:
+        """The step's row in train.jsonl: what was trained on, what came of it, what it cost."""
+        turns = [turn for trajectory in replies.finished for turn in trajectory.turns]
+        graded = [
+            trajectory.grade.score or 0.0
+            for trajectory in replies.finished
+            if self.task.train_graded and trajectory.outcome != "failed"
+        ]
+        return {
+            "step": step + 1,
+            "divergence": report.divergence,
+            "divergence_kind": report.divergence_kind,
+            "grad_norm": report.grad_norm,
+            "learning_rate": report.learning_rate,
+            "skipped": report.skipped,
+            "examples": self.suite.batch_size,
+            "replies": report.replies,
+            "tokens": report.tokens,
+            "overlong": batch.overlong,
+            "failed": batch.failed,
+            "reply_length": report.tokens / report.replies,
+            "eos_rate": sum(turn.reply.finish == "stop" for turn in turns) / max(len(turns), 1),
+            "written_accuracy": sum(graded) / len(graded) if graded else None,
+            **({"stage": 1 + self.stages.index(stage)} if len(self.stages) > 1 else {}),
+            **text_health.variety([pair.reply_ids for pair in batch.pairs]),
+            **report.metrics,
+            **self.counters,
+        }

@@ -1,0 +1,107 @@
+"""Models from elsewhere and interpolations: scored once, on the same items, and set apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from toy import Toy, toy_suite
+
+from opcd_bench.api import load_results
+from opcd_bench.config.suite import make_suite
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.method import TOLD_TEACHER, Method
+from opcd_bench.errors import ConfigError
+from opcd_bench.models import loading, saving
+from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis import entrants as frames
+from opcd_bench.report.analysis.load import load
+from opcd_bench.report.tables import stored
+from opcd_bench.runner import grid, suite_runner
+from opcd_bench.runner.entrants import Entrants, between
+from opcd_bench.runner.references import References
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.verification import verify
+
+SFT = Method("sft", "A test's.", "a test", TOLD_TEACHER, named("nll"))
+
+
+def finished(model, output, **values):
+    """A suite of one trained run, with what it shares."""
+    settings = {"methods": ["sft"], "choose": "last", "learning_rate": 0.05, **values}
+    suite = toy_suite(model, output, **settings)
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, QuietReporter())
+    suite_dir.merge(suite.model_dump(mode="json"))
+    planned = suite_runner.Plan(suite, {"sft": SFT}, {"toy": Toy()})
+    (cell,) = grid.cells(suite, planned.methods, planned.tasks)
+    outcome = suite_runner.run_cell(cell, planned, resources, QuietReporter())
+    assert outcome.problem is None, outcome.problem
+    return resources, cell
+
+
+def test_weights_lie_on_the_line_between_base_and_trained(tiny_model_folder, tmp_path):
+    resources, cell = finished(tiny_model_folder, tmp_path)
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    base = resources.models.initial.model.state_dict()
+    trained = loading.load(str(folder), dtype="float32").model.state_dict()
+    assert any(not torch.equal(base[name], trained[name]) for name in base)
+    for share, loaded in between(resources, str(folder), (0.25, 0.75)):
+        for name, tensor in loaded.model.state_dict().items():
+            wanted = base[name] + share * (trained[name] - base[name])
+            assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
+
+
+def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monkeypatch):
+    shares = {"interpolate": [0.5], "entrants": {"mine": str(tiny_model_folder)}}
+    resources, cell = finished(tiny_model_folder, tmp_path, **shares)
+    counted = []
+    original = References.score
+
+    def score(self, task, split, loaded, *rest, **more):
+        counted.append(saving.weights_hash(loaded.model))
+        return original(self, task, split, loaded, *rest, **more)
+
+    monkeypatch.setattr(References, "score", score)
+    for _ in range(2):  # the second time everything is stored
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    assert len(counted) == 2 == len(set(counted))
+    results = load(resources.suite_dir.path)
+    table = frames.frame(results).set_index("name")
+    assert list(table.index) == ["mine", "sft at 0.5"]
+    assert list(table["kind"]) == ["checkpoint", "interpolation"]
+    assert table.loc["mine", "plain"] == table.loc["mine", "base"], "the base by another name"
+    assert table.loc["mine", "gain"].value == 0 and table.loc["sft at 0.5", "share"] == 0.5
+    own = load_results(resources.suite_dir.path).entrants
+    assert {"accuracy", "accuracy_low", "gain", "share"} <= set(own) and len(own) == 2
+    text = stored.text_of(resources.suite_dir.path, chained=False)
+    above, below = text.split("Scored and not trained here")
+    assert "sft at 0.5" in below and "mine" in below and "sft at 0.5" not in above
+    assert verify(resources.suite_dir.path) == []
+
+
+def test_a_suite_without_any_has_no_such_table(tiny_model_folder, tmp_path):
+    resources, _ = finished(tiny_model_folder, tmp_path)
+    results = load(resources.suite_dir.path)
+    assert frames.frame(results).empty
+    assert "not trained here" not in stored.text_of(resources.suite_dir.path, chained=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"interpolate": [0.5, 1.0]}, "interpolate: 1 is no share"),
+        ({"interpolate": [0.5, 0.5]}, "has a share twice"),
+        ({"interpolate": [0.5], "keep_checkpoints": "none"}, "keep_checkpoints = 'chosen'"),
+        ({"entrants": {"opcd": "x"}}, "no method's name"),
+        ({"entrants": {"../x": "x"}}, "is no name for an entrant"),
+        ({"entrants": {"a": "x"}, "rounds": 2}, "suites of one round"),
+    ],
+)
+def test_what_cannot_be_is_refused_as_the_suite_is_read(values, told):
+    base = {"methods": ["opcd"], "tasks": ["rule_math"], "learning_rate": 1e-3, "max_steps": 4}
+    with pytest.raises(ConfigError, match=told):
+        make_suite({**base, **values}, "test")

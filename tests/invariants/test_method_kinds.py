@@ -1,0 +1,251 @@
+"""Stages, rewards, losses with a state, adapted teachers, hints: whole cells, killed anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from toy import Hinted, Toy, toy_suite
+
+from opcd_bench.distillation import text_health
+from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
+from opcd_bench.distillation.losses.scheduled import Taid
+from opcd_bench.distillation.method import (
+    STUDENT,
+    TOLD_TEACHER,
+    Method,
+    Stage,
+    Teacher,
+    Writer,
+)
+from opcd_bench.distillation.text_health import Collapse
+from opcd_bench.envs import leakage
+from opcd_bench.errors import ConfigError
+from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.flat import of_headline
+from opcd_bench.report.analysis.headline import headline
+from opcd_bench.report.analysis.load import load
+from opcd_bench.runner import grid, preflight, suite_runner
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.verification import verify
+
+ADAPTED = Teacher(weights="adapted", by="grpo")
+
+
+def method(name, loss, writer=STUDENT, **more):
+    return Method(name, "A test's.", "a test", writer, loss, **more)
+
+
+METHODS = {
+    "staged": method(
+        "staged", named("rkl_full"), teacher=Teacher(weights="ema", rate=0.5),
+        begins=Stage(0.5, TOLD_TEACHER, named("nll")),
+    ),
+    "taid": method("taid", Taid(step=0.2, momentum=0.5)),
+    "rewarded": method("rewarded", PolicyGradient(kl=0.1), teacher=Teacher(reads="nothing")),
+    "by_rewarded": method("by_rewarded", named("rkl_full"), teacher=ADAPTED),
+    "writes": method("writes", named("nll"), TOLD_TEACHER, teacher=ADAPTED),
+    "by_told": method(
+        "by_told", named("rkl_full"),
+        teacher=Teacher(weights="adapted", by="grpo", by_reads="context"),
+    ),
+    "hinted": method("hinted", named("rkl_full"), teacher=Teacher(reads="hint")),
+    "writes_hints": method("writes_hints", named("nll"), Writer("teacher", 1.0, reads="hint")),
+    "plain": method("plain", named("nll"), TOLD_TEACHER),
+}  # fmt: skip
+
+
+def suite_of(model, folder, *names, **values):
+    settings = {"methods": list(names), "num_generations": 2, "temperature": 1.0, **values}
+    return toy_suite(model, folder, **settings)
+
+
+def run(suite, task=None) -> list[Path]:
+    """Every cell in this process; their folders in the order of the methods."""
+    methods = {name: METHODS[name] for name in suite.methods}
+    planned = suite_runner.Plan(suite, methods, {"toy": task or Toy()})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, QuietReporter())
+    suite_dir.merge(suite.model_dump(mode="json"))
+    cells = grid.cells(suite, methods, planned.tasks)
+    for cell in cells:
+        outcome = suite_runner.run_cell(cell, planned, resources, QuietReporter())
+        assert outcome.problem is None, outcome.problem
+    return [suite_dir.run(cell.name) for cell in cells]
+
+
+def truth(path: Path) -> dict[str, bytes]:
+    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def killed_at(monkeypatch, suite, row: int, task=None) -> None:
+    """Run in a forked process, which is killed after so many training rows of all its runs."""
+    original, count = RunDir.train, [0]
+
+    def train(self, values):
+        original(self, values)
+        count[0] += 1
+        if count[0] == row:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDir, "train", train)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run(suite, task)
+            finally:
+                os._exit(1)
+        assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("staged", (2, 3, 4, 5)), ("taid", (3, 5)), ("rewarded", (3,))]
+)
+def test_a_killed_run_goes_on_byte_for_byte(tiny_model_folder, tmp_path, monkeypatch, name, rows):
+    (whole,) = run(suite_of(tiny_model_folder, tmp_path / "whole", name))
+    for row in rows:
+        suite = suite_of(tiny_model_folder, tmp_path / str(row), name)
+        killed_at(monkeypatch, suite, row)
+        assert truth(run(suite)[0]) == truth(whole), row
+    assert verify(whole) == []
+
+
+def test_stages_share_the_steps_and_each_has_its_own_choices(tiny_model_folder, tmp_path):
+    (path,) = run(suite_of(tiny_model_folder, tmp_path, "staged"))
+    rows = RunReader(path).read("train")
+    assert [row["stage"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    kinds = {row["stage"]: row["divergence_kind"] for row in rows}
+    assert kinds == {1: "negative_log_likelihood", 2: "reverse_kl"}
+    assert rows[2]["tokens_written"] == 0 < rows[3]["tokens_written"]
+    assert rows[2]["teacher_tokens_scored"] == 0 < rows[3]["teacher_tokens_scored"]
+    described = RunReader(path).config["method"]
+    assert described["begins"]["share"] == 0.5 and described["begins"]["loss"]["id"] == "nll"
+
+
+def test_the_state_of_a_loss_moves_and_is_logged(tiny_model_folder, tmp_path):
+    (path,) = run(suite_of(tiny_model_folder, tmp_path, "taid"))
+    rows = RunReader(path).read("train")
+    shares = [row["loss_t"] for row in rows]
+    assert shares[0] == 0.4 and shares == sorted(shares) and shares[-1] > 0.89
+    assert "loss_before" not in rows[0] and rows[1]["loss_before"] > 0
+    assert {row["divergence_kind"] for row in rows} == {"interpolated"}
+
+
+def test_rewards_move_the_student(tiny_model_folder, tmp_path):
+    suite = suite_of(tiny_model_folder, tmp_path, "rewarded", num_generations=4)
+    (path,) = run(suite)
+    rows = RunReader(path).read("train")
+    assert max(row["grad_norm"] for row in rows) > 0
+    assert all(0 <= row["clip_share"] <= 1 for row in rows)
+    assert {row["divergence_kind"] for row in rows} == {"reverse_kl_estimate"}
+
+
+def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    names = ("by_rewarded", "writes", "by_told")
+    whole = suite_of(tiny_model_folder, tmp_path / "whole", *names)
+    paths = run(whole)
+    folder = paths[0].parent / "adapted"
+    assert len(list(folder.iterdir())) == 2, "told and not told, each once"
+    made = [RunReader(one) for one in sorted(folder.iterdir())]
+    assert all(one.sealed and one.state == "sealed" for one in made)
+    assert made[0].read("train") != made[1].read("train")
+    killed = suite_of(tiny_model_folder, tmp_path / "killed", *names)
+    killed_at(monkeypatch, killed, 3)  # in the midst of adapting
+    again = run(killed)
+    for one, other in zip(paths, again, strict=True):
+        assert truth(one) == truth(other)
+    assert verify(paths[0].parent) == []
+    results = load(paths[0].parent)
+    assert results.ceiling_name("toy", "writes") == "ceiling-adapted-grpo"
+    assert results.ceiling_name("toy", "by_told") == "ceiling-adapted-grpo-told"
+    assert not results.ceiling("toy", "by_told").empty
+
+
+def test_teachers_are_measured_against_the_ceiling_of_what_they_read(tiny_model_folder, tmp_path):
+    names = ("hinted", "writes_hints", "plain")
+    paths = run(suite_of(tiny_model_folder, tmp_path, *names), Hinted())
+    results = load(paths[0].parent)
+    readings = {name: results.ceiling_name("toy", name) for name in names}
+    assert readings == {
+        "hinted": "ceiling-hint", "writes_hints": "ceiling-hint", "plain": "ceiling",
+    }  # fmt: skip
+    assert all(not results.ceiling("toy", name).empty for name in names)
+    told = [path.name for path in (paths[0].parent / "shared").iterdir() if "told-" in path.name]
+    assert len(told) == 2, "told the hint, and told the context"
+    table = headline(results).set_index("method")
+    assert table.loc["hinted", "measured against"] == "ceiling-hint"
+    assert not (paths[0].parent / "adapted").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("rewarded", {"num_generations": 1}, "add --set num_generations=4"),
+        ("by_rewarded", {"num_generations": 1}, "method 'grpo'.*num_generations"),
+        ("staged", {"max_steps": 1, "eval_steps": 1, "save_steps": 1}, "raise max_steps"),
+        ("hinted", {}, r"its teacher reads the hint.*hinted\[reads=context\]"),
+        ("writes_hints", {}, r"rollout policy reads the hint.*\[writer_reads=context\]"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_any_model(
+    tiny_model_folder, tmp_path, name, values, told
+):
+    suite = suite_of(tiny_model_folder, tmp_path, name, **values)
+    with pytest.raises(ConfigError, match=told):
+        preflight.refuse_early(suite, {name: METHODS[name]}, {"toy": Toy()}, planned=True)
+
+
+def test_rewards_need_grades(tiny_model_folder, tmp_path):
+    class Ungraded(Toy):
+        train_graded = False
+
+    suite = suite_of(tiny_model_folder, tmp_path, "rewarded")
+    with pytest.raises(ConfigError, match="are not graded; leave the method out"):
+        preflight.refuse_early(
+            suite, {"rewarded": METHODS["rewarded"]}, {"toy": Ungraded()}, planned=True
+        )
+
+
+def test_collapsed_responses_are_warned_of_once_and_stored(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    def newest(rows):
+        return Collapse(3, "the share of repeated 4-grams", 0.1, 0.9) if len(rows) == 3 else None
+
+    monkeypatch.setattr(text_health, "newest", newest)
+    console = QuietReporter()
+    suite = suite_of(tiny_model_folder, tmp_path, "plain")
+    planned = suite_runner.Plan(suite, {"plain": METHODS["plain"]}, {"toy": Toy()})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, console)
+    suite_dir.merge(suite.model_dump(mode="json"))
+    (cell,) = grid.cells(suite, planned.methods, planned.tasks)
+    suite_runner.run_cell(cell, planned, resources, console)
+    (warning,) = [one for one in console.warnings if "collapsed" in one]
+    assert "from 0.10 to 0.90 by step 3" in warning and cell.name not in warning
+    reader = RunReader(suite_dir.run(cell.name))
+    assert reader.summary["collapsed"]["step"] == 3
+    assert [e["step"] for e in reader.read("events") if e["kind"] == "collapsed"] == [3]
+    assert all("repeated_4grams" in row and "distinct_1" in row for row in reader.read("train"))
+
+
+def test_the_headline_has_what_responses_leak_of_the_context(tiny_model_folder, tmp_path):
+    (path,) = run(suite_of(tiny_model_folder, tmp_path, "plain"))
+    root = path.parent
+    assert "mentions context" not in headline(load(root)).columns, "nothing stored says what"
+    SuiteDir(root).merge({"told": {"toy": leakage.Told.of(Toy()).to_json()}})
+    table = headline(load(root)).set_index("method")
+    assert table.loc["plain", "mentions context"].n == table.loc["plain", "plain"].n
+    assert table.loc["plain", "mentions context of base"].value == 0.0
+    flat = of_headline(load(root))
+    assert {"mentions_context", "mentions_context_low", "copies_context_of_base"} <= set(flat)
