@@ -379,7 +379,9 @@ def test_filters_leave_the_examples_that_they_say(at, choice, value, count):
         "w": sum(not (a and b and c) for (a, b), c in zip(methods, base, strict=True)),
         "t": 0,
     }
-    assert found(page) == f"{wanted[value]} of 30 examples, 4 columns"
+    words = f"{wanted[value]} of 30 examples, 4 columns"
+    page.wait_for_selector(f"#found:has-text('{words}')")
+    assert found(page) == words
     if not wanted[value]:
         assert "No example is left" in page.locator("#example-title").inner_text()
 

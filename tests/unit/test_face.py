@@ -241,7 +241,7 @@ def test_side_by_side_shows_one_example_that_training_put_right(results):
 def test_results_show_themselves_in_a_line_and_as_a_table(results):
     assert repr(results) == "<Results of results/made: 6 done, 1 failed>"
     page = results._repr_html_()
-    assert "<table>" in page and "opcd" in page and "#run-" not in page
+    assert "<table>" in page and "OPCD" in page and "#run-" not in page
 
 
 def test_results_read_by_name_and_by_folder_are_the_same(results):

@@ -13,6 +13,7 @@ from small_data import write_gsm8k
 
 from opcd_bench.cli import settings, suites
 from opcd_bench.errors import ConfigError, StoreError
+from opcd_bench.models.micro import recipe
 from opcd_bench.report.tables import stored
 from opcd_bench.runner import registry
 from opcd_bench.version import __version__
@@ -452,6 +453,7 @@ def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
     fake = types.ModuleType("opcd_bench.models.micro.pretrain")
 
     def pretrain(out, **settings):
+        assert settings.pop("recipe") == recipe.SIZES["micro"]
         assert settings == {"seed": 3, "tokens": 5, "resume": False, "device": "auto"}
         raise KeyboardInterrupt
 

@@ -95,10 +95,14 @@ def test_every_baseline_of_the_design_is_registered():
     assert names >= {
         "sft_context", "forward_kl", "opcd", "opcd_full", "opcd_stop_gradient", "opcd_tail",
         "opcd_renorm", "opcd_hybrid", "forward_kl_on_policy", "reverse_kl_off_policy", "jsd",
-        "control_null", "control_shuffled", "control_k1",
+        "control_null", "control_shuffled", "control_k1", "control_constant", "opcd_full_leak",
+        "opsd", "sdft_ema", "opcd_live", "taid", "grpo", "sft_then_opcd", "sft_kl",
+        "forward_kl_larger",
     }  # fmt: skip
     controls = {name for name, method in registry.methods().items() if method.control}
-    assert controls == {"control_null", "control_shuffled", "control_k1"}
+    assert controls == {
+        "control_null", "control_shuffled", "control_k1", "control_constant", "opcd_full_leak",
+    }  # fmt: skip
 
 
 def test_a_method_dropped_into_the_folder_is_found_without_touching_another_file(
