@@ -238,3 +238,9 @@ def test_listings_load_no_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "opcd_stop_gradient" in done.stdout
+
+
+def test_no_two_test_files_have_one_name():
+    """Pytest imports a test file by its bare name, and refuses the second of two."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
