@@ -39,7 +39,9 @@ def reply_states(model: Qwen3ForCausalLM, ids_BT: torch.Tensor, kept: torch.Tens
     return states
 
 
-def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device) -> torch.Tensor:
+def loss_sum(
+    model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device, bf16: bool = True
+) -> torch.Tensor:
     """Summed and weighted negative log-likelihood of the reply tokens; they alone pass the head."""
     import torch
 
@@ -48,7 +50,7 @@ def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device
     # Filled up with positions of weight 0 (the first of a row is in its prompt): see batches.STEP.
     kept = torch.nn.functional.pad(kept, (0, batches.padded(len(kept), 64) - len(kept)))
     # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
-    with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = model.lm_head(reply_states(model, ids[:, :-1], kept))
     next_ids = ids[:, 1:].flatten()[kept]
     each = torch.nn.functional.cross_entropy(logits.float(), next_ids, reduction="none")
@@ -56,7 +58,11 @@ def loss_sum(model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device
 
 
 def gradients(
-    model: Qwen3ForCausalLM, group: Sequence[batches.Batch], device: torch.device, pool: Executor
+    model: Qwen3ForCausalLM,
+    group: Sequence[batches.Batch],
+    device: torch.device,
+    pool: Executor,
+    bf16: bool = True,
 ) -> tuple[float, list[torch.Tensor]]:
     """The weighted mean loss of a step's reply tokens, and its gradient for every parameter.
 
@@ -69,7 +75,7 @@ def gradients(
     count = sum(float(batch.weight_BT.sum()) for batch in group)
 
     def work(batch: batches.Batch) -> tuple[float, tuple[torch.Tensor, ...]]:
-        loss = loss_sum(model, batch, device) / count
+        loss = loss_sum(model, batch, device, bf16) / count
         return loss.item(), torch.autograd.grad(loss, parameters)
 
     # Halves of a micro-batch each: the finer the work, the less one thread waits for the other.

@@ -115,19 +115,19 @@ def _step(
     model: Qwen3ForCausalLM,
     optimizers: list[torch.optim.Optimizer],
     group: list[batches.Batch],
-    clip: float,
+    recipe: PretrainRecipe,
     where: torch.device,
     pool: ThreadPoolExecutor,
 ) -> tuple[float, float]:
     """One optimiser step; returns the loss and the gradient's norm before clipping."""
     import torch
 
-    total, grads = gradients(model, group, where, pool)
+    total, grads = gradients(model, group, where, pool, recipe.bf16)
     if not math.isfinite(total):
         raise FloatingPointError(f"the loss is {total}")
     for parameter, grad in zip(model.parameters(), grads, strict=True):
         parameter.grad = grad
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
     list(pool.map(lambda optimizer: optimizer.step(), optimizers))
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -206,7 +206,7 @@ def pretrain(
         for optimizer, rates in zip(optimizers, bases, strict=True):
             for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
                 parameters["lr"] = rate * factor
-        loss, norm = _step(model, optimizers, group, recipe.clip, where, pool)
+        loss, norm = _step(model, optimizers, group, recipe, where, pool)
         running.append(loss)
         previous = at.seen
         seen = previous + sum(batch.tokens for batch in group)
