@@ -57,6 +57,14 @@ def run(
             "of the way: 0.25,0.5,0.75.",
         ),
     ] = None,
+    cluster_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What a job of --cluster asks for (repeatable): workers, cpus, gpus, memory_gb, "
+            "minutes, partition, account, … (docs: clusters).",
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a suite (repeatable)."),
@@ -75,7 +83,12 @@ def run(
     After an interruption, the same command continues: finished cells are kept, and the others
     resume from their last checkpoint.
     """
-    own = {"context": contexts or None, "entrant": entrant, "interpolate": interpolate}
+    own = {
+        "context": contexts or None,
+        "entrant": entrant,
+        "interpolate": interpolate,
+        "cluster_set": cluster_set,
+    }
     made = settings.make(suite, {**words, **own}, assignments, size=size)
     say_shared(suite)
     if dry_run:

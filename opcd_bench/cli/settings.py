@@ -19,11 +19,12 @@ from opcd_bench.store import user_files
 OPTIONS = (
     "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
     "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
+    "cluster",
     "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
 )  # fmt: skip
 """The settings of a suite that `run` has as options of their own; all others: ``--set``."""
 
-OWN = ("context", "interpolate")
+OWN = ("context", "interpolate", "cluster_options")
 """Settings that are options of `run` and are not typed there as they are in a suite."""
 
 Assignments = Annotated[
@@ -56,6 +57,8 @@ def make(
         given["learning_rate"] = rates(given["learning_rate"])
     if isinstance(given.get("interpolate"), str):
         given["interpolate"] = shares(given["interpolate"])
+    if asked := given.pop("cluster_set", None):
+        given["cluster_options"] = cluster_options(asked)
     if entered := given.pop("entrant", None):  # the option; the setting is a table
         given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):
@@ -66,6 +69,9 @@ def make(
     if suite is None and size is not None:
         raise ConfigError(f"--size {size} is a suite's; name the suite too (--suite NAME)")
     base = registry.suite(suite or SHARED_SETTINGS, size=size)
+    if own := given.get("cluster_options"):
+        kept = base.cluster_options.model_dump(exclude_defaults=True)
+        given["cluster_options"] = {**kept, **own}
     where = "command line" if suite is None else f"{suite} with the command line's settings"
     return requested.suite(base, given, where, custom=suite is None)
 
@@ -150,6 +156,19 @@ def assigned(assignments: Sequence[str], model: type[BaseModel] = Suite) -> dict
             raise UnknownName("setting", key, model.model_fields)
         optional = model.model_fields[key].default is None
         found[key] = None if optional and value == "none" else _value(key, value)
+    return found
+
+
+def cluster_options(assignments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts of ``--cluster-set``; raises ConfigError for other shapes."""
+    found: dict[str, Any] = {}
+    for text in assignments:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not key:
+            raise ConfigError(
+                f"command line: --cluster-set {text!r}: write --cluster-set key=value"
+            )
+        found[key] = _value(key, value)
     return found
 
 

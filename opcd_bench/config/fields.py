@@ -15,6 +15,7 @@ from pydantic import (
 
 from opcd_bench.config import words
 from opcd_bench.config.bounds import COUNT, LENGTH, PROCESSES, RANK, REPEATS, ROUNDS
+from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.experience import Experience, refuse_no_text
 from opcd_bench.config.headline_rule import Rule
 from opcd_bench.config.urls import ServerUrl
@@ -458,7 +459,19 @@ class Settings(BaseModel):
         None, help="CPU threads per process (None: torch's choice).", ge=1, le=PROCESSES
     )
     jobs: int = runtime(
-        1, help="Cells that run at the same time, each in a process of its own.", ge=1, le=PROCESSES
+        1,
+        help="Cells that run at the same time on this machine, each in a process of its own.",
+        ge=1,
+        le=PROCESSES,
+    )
+    cluster: Literal["local", "slurm", "ray"] = runtime(
+        "local",
+        help="Where cells run: on this machine (local), as jobs of SLURM, or as tasks of Ray.",
+    )
+    cluster_options: ClusterOptions = runtime(
+        ClusterOptions(),
+        help="What a job of the cluster asks for, as a table: [cluster_options] partition = "
+        '"gpu", gpus = 1.',
     )
 
     @field_validator("*", mode="before")

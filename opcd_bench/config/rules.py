@@ -6,7 +6,7 @@ import re
 
 from pydantic import ValidationError
 
-from opcd_bench.config import bounds, measures, validated
+from opcd_bench.config import bounds, cluster, measures, validated
 from opcd_bench.config.fields import Settings
 
 TASK_FIELDS = (
@@ -73,6 +73,7 @@ def refuse_inconsistent(suite: Settings) -> None:
     if (suite.headline_learning_rate is None) != (suite.sweep_seeds is None):
         raise ValueError("give headline_learning_rate and sweep_seeds together, or neither of them")
     _refuse_vllm(suite)
+    _refuse_cluster(suite)
     if (
         isinstance(suite.headline_learning_rate, float)
         and suite.headline_learning_rate not in suite.learning_rate
@@ -185,7 +186,8 @@ def _refuse_vllm(suite: Settings) -> None:
         if getattr(suite, key) is not None and getattr(suite, engine) != "vllm":
             raise ValueError(f"{key} is given without vLLM; add {engine} = 'vllm'")
     teaching = suite.teacher_engine == "vllm" and suite.teacher_url is None
-    if suite.jobs > 1 and (suite.engine == "vllm" or teaching):
+    here = suite.jobs > 1 and suite.cluster == "local"
+    if here and (suite.engine == "vllm" or teaching):
         raise ValueError(
             f"with jobs = {suite.jobs}, several processes would share one vLLM, its weights and "
             "its memory; set jobs = 1, or the engine = 'hf'"
@@ -194,6 +196,16 @@ def _refuse_vllm(suite: Settings) -> None:
         raise ValueError(
             f"vllm_options.{reserved[0]}: results depend on it, so only the suite's own settings "
             f"decide it. Not allowed in vllm_options: {', '.join(VLLM_RESERVED)}"
+        )
+
+
+def _refuse_cluster(suite: Settings) -> None:
+    cluster.refuse_unfit(suite.cluster, suite.cluster_options)
+    served = suite.vllm_url is not None and suite.cluster != "local"
+    if served and suite.cluster_options.workers != 1:
+        raise ValueError(
+            "with vllm_url, all jobs of a cluster would push their weights into one server; leave "
+            "vllm_url out (each job starts its own vLLM), or give cluster_options = {workers = 1}"
         )
 
 

@@ -265,6 +265,14 @@ class Method:
         )
         return (first, dataclasses.replace(self, begins=None))
 
+    def spans(self, max_steps: int) -> tuple[tuple[Method, range], ...]:
+        """Each of `parts` with the optimiser steps (0-based) of a run that are its own."""
+        ends = [max_steps] if self.begins is None else [self.begins.steps(max_steps), max_steps]
+        return tuple(
+            (part, range(first, last))
+            for part, first, last in zip(self.parts, [0, *ends], ends, strict=False)
+        )
+
     def describe(self) -> Mapping[str, Any]:
         """All that makes the method what it is, as JSON values: it enters the run's identity."""
         found: dict[str, Any] = {"name": self.name, **_choices(self)}

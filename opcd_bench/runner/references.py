@@ -93,7 +93,16 @@ class References:
         return self._reference("base", task, split, seed)
 
     def of_cell(self, task: Task, seed: int, described: Mapping[str, Any]) -> list[dict[str, str]]:
-        """Base and ceilings on test and base retention, scored once; where each is stored.
+        """Base and ceilings on test and base retention, scored once; where each is stored."""
+        found = self.anchors(task, seed, described)
+        self.base_retention()
+        for name in self.suite.retention:
+            shared = self.retention_folder(name).path.name
+            found.append({"reading": "base", "shared": shared, "name": "base"})
+        return found
+
+    def anchors(self, task: Task, seed: int, described: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Base and ceilings on test, scored once; where each is stored.
 
         Beside the shared context's ceiling that of what the method distils (``described``), where
         the test examples have it.
@@ -116,10 +125,6 @@ class References:
             for reading in usual if probe.reads == "nothing" else ["base"]:
                 name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
                 found.append({"reading": reading, "shared": folder, "name": name})
-        self.base_retention()
-        for name in self.suite.retention:
-            shared = self.retention_folder(name).path.name
-            found.append({"reading": "base", "shared": shared, "name": "base"})
         return found
 
     def folder(self, task: Task, teacher: Teacher | None = None) -> SharedDir:

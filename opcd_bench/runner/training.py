@@ -106,9 +106,7 @@ class Training:
 
     def _stages(self) -> list[_Stage]:
         """The method's stages, of which each takes its share of the steps."""
-        steps, teachers = self.suite.max_steps, self.shared.teachers
-        begins = self.method.begins
-        ends = [steps] if begins is None else [begins.steps(steps), steps]
+        teachers = self.shared.teachers
         permuted = partial(seed_of, "rows", self.task.name, self.seed)
         return [
             _Stage(
@@ -119,10 +117,10 @@ class Training:
                     part, self.task, self.suite, self.seed, self.student, self.engine,
                     self.shared.told_replies,
                 ),
-                first=first,
-                last=last,
+                first=steps.start,
+                last=steps.stop,
             )
-            for part, first, last in zip(self.method.parts, [0, *ends], ends, strict=False)
+            for part, steps in self.method.spans(self.suite.max_steps)
         ]  # fmt: skip
 
     def _stage_at(self, step: int) -> _Stage:

@@ -95,3 +95,8 @@ class RunReader:
 
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.jsonl"
+
+
+def sealed(path: Path) -> bool:
+    """Whether a run is there, and done."""
+    return (path / CONFIG).is_file() and RunReader(path).sealed

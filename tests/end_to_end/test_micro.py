@@ -10,6 +10,7 @@ from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
+from opcd_bench.runner.plan import plan
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -89,5 +90,5 @@ def test_retention_starts_with_room_on_both_sides(alive):
 
 def test_every_cell_of_the_quick_suite_can_be_planned():
     suite = registry.suite("quick")
-    planned = suite_runner.plan(suite)
+    planned = plan(suite)
     assert len(grid.cells(suite, planned.methods, planned.tasks)) == 4

@@ -25,6 +25,8 @@ from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
+from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.time_shares import time_shares
@@ -38,13 +40,13 @@ from opcd_bench.store.verification import verify
 def run_toy(suite: Suite, task: Toy | None = None) -> Path:
     """All cells of a toy suite in this process; the folder of the first."""
     methods = {name: registry.method(name) for name in suite.methods}
-    planned = suite_runner.Plan(suite, methods, {"toy": task or Toy()})
+    planned = Plan(suite, methods, {"toy": task or Toy()})
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     bench = Resources(suite, suite_dir, QuietReporter())
     suite_dir.merge(suite.model_dump(mode="json"))
     cells = grid.cells(suite, methods, planned.tasks)
     for cell in cells:
-        suite_runner.run_cell(cell, planned, bench, QuietReporter())
+        run_cell(cell, planned, bench, QuietReporter())
     return suite_dir.run(cells[0].name)
 
 

@@ -18,8 +18,10 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import entrants as frames
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables import stored
-from opcd_bench.runner import grid, suite_runner
+from opcd_bench.runner import grid
 from opcd_bench.runner.entrants import Entrants, between
+from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
@@ -36,9 +38,9 @@ def finished(model, output, **values):
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     resources = Resources(suite, suite_dir, QuietReporter())
     suite_dir.merge(suite.model_dump(mode="json"))
-    planned = suite_runner.Plan(suite, {"sft": SFT}, {"toy": Toy()})
+    planned = Plan(suite, {"sft": SFT}, {"toy": Toy()})
     (cell,) = grid.cells(suite, planned.methods, planned.tasks)
-    outcome = suite_runner.run_cell(cell, planned, resources, QuietReporter())
+    outcome = run_cell(cell, planned, resources, QuietReporter())
     assert outcome.problem is None, outcome.problem
     return resources, cell
 

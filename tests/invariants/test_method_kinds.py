@@ -28,7 +28,9 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
-from opcd_bench.runner import grid, preflight, suite_runner
+from opcd_bench.runner import grid, preflight
+from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -69,13 +71,13 @@ def suite_of(model, folder, *names, **values):
 def run(suite, task=None) -> list[Path]:
     """Every cell in this process; their folders in the order of the methods."""
     methods = {name: METHODS[name] for name in suite.methods}
-    planned = suite_runner.Plan(suite, methods, {"toy": task or Toy()})
+    planned = Plan(suite, methods, {"toy": task or Toy()})
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     resources = Resources(suite, suite_dir, QuietReporter())
     suite_dir.merge(suite.model_dump(mode="json"))
     cells = grid.cells(suite, methods, planned.tasks)
     for cell in cells:
-        outcome = suite_runner.run_cell(cell, planned, resources, QuietReporter())
+        outcome = run_cell(cell, planned, resources, QuietReporter())
         assert outcome.problem is None, outcome.problem
     return [suite_dir.run(cell.name) for cell in cells]
 
@@ -225,12 +227,12 @@ def test_collapsed_responses_are_warned_of_once_and_stored(
     monkeypatch.setattr(text_health, "newest", newest)
     console = QuietReporter()
     suite = suite_of(tiny_model_folder, tmp_path, "plain")
-    planned = suite_runner.Plan(suite, {"plain": METHODS["plain"]}, {"toy": Toy()})
+    planned = Plan(suite, {"plain": METHODS["plain"]}, {"toy": Toy()})
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     resources = Resources(suite, suite_dir, console)
     suite_dir.merge(suite.model_dump(mode="json"))
     (cell,) = grid.cells(suite, planned.methods, planned.tasks)
-    suite_runner.run_cell(cell, planned, resources, console)
+    run_cell(cell, planned, resources, console)
     (warning,) = [one for one in console.warnings if "collapsed" in one]
     assert "from 0.10 to 0.90 by step 3" in warning and cell.name not in warning
     reader = RunReader(suite_dir.run(cell.name))

@@ -119,6 +119,8 @@ def settings(
         "task_settings": {k: v for k, v in suite.task_settings.items() if k == one.task.name},
         "output_dir": str(one.folder(suite).path),
         "jobs": 1,
+        "cluster": "local",  # the chain itself is the job
+        "cluster_options": {},
         "rounds": 1,
         "experience": None,
         "consolidate": "environment",  # a replay is the task's, and enters the identity with it

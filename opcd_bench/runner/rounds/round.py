@@ -30,16 +30,21 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.runner import context_record, grid, prompt_record, suite_runner
+from opcd_bench.runner import context_record, grid, prompt_record
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.plan import Plan
+from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weights
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
+from opcd_bench.runner.suite_runner import floors
 from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import EXPERIENCE
 from opcd_bench.store.files import Lock, explained
 from opcd_bench.store.jsonl import Row
+from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
 
@@ -78,7 +83,7 @@ class Round:
         in its run. A model that cannot be loaded, and settings that cannot be used, raise.
         """
         record = self._record()
-        if record is not None and suite_runner.sealed(self._run_dir(record)):
+        if record is not None and sealed(self._run_dir(record)):
             self._seal(record)
             return None
         self.folder.describe(self.chain.config)
@@ -130,7 +135,7 @@ class Round:
         own = self._prompts.told(["A lesson."])
         stand_in = task.telling(Contexts((Context(own.text, wanted or own.placement),)))
         if first:
-            suite_runner.refuse_other_weights(resources, self.suite_dir)
+            refuse_other_weights(resources, self.suite_dir)
             resources.references.check_retention({task.name: task})
         stored = self.suite_dir if first else None
         console = self.console if first else None
@@ -207,8 +212,8 @@ class Round:
         """The round's cell, as any other; what went wrong in it, or None."""
         cell, planned = self._cell(record)
         round_dir = resources.suite_dir
-        suite_runner.refuse_other_settings([cell], round_dir)
-        suite_runner.refuse_other_weights(resources, round_dir)
+        refuse_other_settings([cell], round_dir)
+        refuse_other_weights(resources, round_dir)
         prompts = prompt_record.checked(planned.tasks, resources.models, round_dir)
         round_dir.merge(
             {
@@ -219,14 +224,14 @@ class Round:
                 **self._floors(),
             }
         )
-        outcome = suite_runner.run_cell(cell, planned, resources, self.console)
+        outcome = run_cell(cell, planned, resources, self.console)
         if outcome.problem is None:
             self._seal(record)
         return outcome.problem
 
     def _floors(self) -> Row:
         """What suite.json says of a round besides its settings."""
-        return {"floors": {self.chain.task.name: suite_runner.floors(self.chain.task)}}
+        return {"floors": {self.chain.task.name: floors(self.chain.task)}}
 
     def _seal(self, record: Row) -> None:
         """Put what the round is made of into the suite's list: also where a kill came before."""
@@ -241,7 +246,7 @@ class Round:
         if missing:
             self.suite_dir.enlist(*missing)
 
-    def _cell(self, record: Row) -> tuple[Cell, suite_runner.Plan]:
+    def _cell(self, record: Row) -> tuple[Cell, Plan]:
         """The round's cell, and the plan that it is run by."""
         chain = self.chain
         names = tuple(str(self.folder.path / one["file"]) for one in record["contexts"])
@@ -251,7 +256,7 @@ class Round:
         if self.suite.consolidate == "replay":
             task = self._replay(task, record)
         cell = grid.cell(told, chain.method, task, chain.learning_rate, chain.seed)
-        return cell, suite_runner.Plan(told, {chain.method.name: chain.method}, {task.name: task})
+        return cell, Plan(told, {chain.method.name: chain.method}, {task.name: task})
 
     def _replay(self, task: Task, record: Row) -> Task:
         """The task, trained on the states that the round's attempts visited."""

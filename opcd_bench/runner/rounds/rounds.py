@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,8 +14,14 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
-from opcd_bench.runner import registry, shared_questions, suite_runner
-from opcd_bench.runner.pool import Outcome, ended_by_turns, serve_parent, worker_pool
+from opcd_bench.runner import registry, shared_questions
+from opcd_bench.runner.cluster.executor import drive
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.local import Work
+from opcd_bench.runner.cluster.open import opened
+from opcd_bench.runner.perform import tell
+from opcd_bench.runner.plan import plugins
+from opcd_bench.runner.refusals import mixed
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.rounds.round import Round
@@ -37,7 +44,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     go on. ``done`` and ``failed`` of the summary count rounds, those that were not reached too.
     Bad input raises before anything is written.
     """
-    planned = suite_runner.plugins(chains.untold(suite))
+    planned = plugins(chains.untold(suite))
     shared_questions.refuse_at_hand(suite, planned.tasks)
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
@@ -53,7 +60,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
         for outcome in outcomes:
-            suite_runner.tell(outcome, console)
+            tell(outcome, console)
             phase.advance(1)
     runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
     done = sum(RunReader(run).sealed for run in runs)
@@ -76,7 +83,7 @@ def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:
         before = stored.config()
         for key in chain_dir.compared(before):
             if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
-                raise suite_runner.mixed(stored.path, f"chain of {before['task']['name']}", changed)
+                raise mixed(stored.path, f"chain of {before['task']['name']}", changed)
 
 
 def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> Outcome:
@@ -96,26 +103,51 @@ def _outcomes(
 ) -> Generator[Outcome, None, None]:
     """How each chain ended, one after the other or as they end, ``jobs`` at a time."""
     jobs = min(suite.jobs, len(every))
-    if jobs <= 1:
+    if jobs <= 1 and suite.cluster == "local":
         for one in every:
             yield run_chain(one, suite, suite_dir, console)
         return
-    with worker_pool(suite, jobs, _start_worker) as pool:
-        for ended in ended_by_turns(pool, jobs, _work, range(len(every))):
+    todo = [Job("chain", one.name, place) for place, one in enumerate(every)]
+    retries = suite.cluster_options.retries
+    with opened(suite, suite_dir.path, jobs, WORK, elsewhere) as executor:
+        for ended in drive(executor, todo, retries=retries, console=console):
             yield from ended
 
 
-_WORKER: dict[str, tuple[Suite, Sequence[Chain]]] = {}
+_HELD: dict[str, tuple[Suite, Sequence[Chain]]] = {}
+"""Of a process, the suite that it serves, with its chains."""
 
 
-def _start_worker(suite: Suite) -> None:
-    serve_parent()
-    _WORKER["here"] = suite, chains.chains(suite)
+def start_worker(suite: Suite) -> None:
+    """A worker of this machine begins to serve a suite."""
+    _held(suite)
 
 
-def _work(place: int) -> Outcome:
-    suite, every = _WORKER["here"]
+def do(job: Job) -> Outcome:
+    """A worker of this machine runs a chain."""
+    (held,) = _HELD.values()
+    return _done(job, *held)
+
+
+WORK = Work(__name__, start_worker.__name__, do.__name__)
+
+
+def elsewhere(parcel: Parcel) -> Outcome | Lost:
+    """A process of a cluster runs a chain, in the folder that the command was typed in."""
+    os.chdir(parcel.folder)
+    return _done(parcel.job, *_held(parcel.suite))
+
+
+def _held(suite: Suite) -> tuple[Suite, Sequence[Chain]]:
+    key = suite.model_dump_json()
+    if key not in _HELD:
+        _HELD.clear()
+        _HELD[key] = suite, chains.chains(suite)
+    return _HELD[key]
+
+
+def _done(job: Job, suite: Suite, every: Sequence[Chain]) -> Outcome:
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     console = QuietReporter()
-    outcome = run_chain(every[place], suite, suite_dir, console)
+    outcome = run_chain(every[job.what], suite, suite_dir, console)
     return replace(outcome, warnings=tuple(console.warnings))

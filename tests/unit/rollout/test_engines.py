@@ -16,7 +16,9 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout import engines, vllm_local
 from opcd_bench.rollout.vllm import WeightSync
 from opcd_bench.rollout.vllm_server import VLLMServer
-from opcd_bench.runner import grid, suite_runner
+from opcd_bench.runner import grid
+from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -52,11 +54,11 @@ def bench_of(folder: Path, output: Path, **settings) -> Resources:
 
 def run_one(bench: Resources, method: Method) -> RunReader:
     task = toy.Toy()
-    plan = suite_runner.Plan(bench.suite, {method.name: method}, {"toy": task})
+    plan = Plan(bench.suite, {method.name: method}, {"toy": task})
     (cell,) = grid.cells(
         bench.suite.model_copy(update={"methods": (method.name,)}), plan.methods, plan.tasks
     )
-    outcome = suite_runner.run_cell(cell, plan, bench, QuietReporter())
+    outcome = run_cell(cell, plan, bench, QuietReporter())
     assert outcome.problem is None
     return RunReader(bench.suite_dir.run(cell.name))
 

@@ -5,7 +5,7 @@ from report_store import GOOD, cell, finished
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.errors import StoreError
-from opcd_bench.runner.suite_runner import refuse_other_judgement
+from opcd_bench.runner.refusals import refuse_other_judgement
 from opcd_bench.store.suite_dir import SuiteDir
 
 SWEEP = {"learning_rate": [1e-3, 1e-2], "headline_learning_rate": "dev"}

@@ -9,6 +9,7 @@ import safetensors.torch
 from opcd_bench.errors import ConfigError, ModelError, StoreError
 from opcd_bench.models import micro, model_dir
 from opcd_bench.runner import grid, model_folders, registry, requested, suite_runner
+from opcd_bench.runner.refusals import refuse_other_settings
 from opcd_bench.store.suite_dir import SuiteDir
 
 NAME = "someone/tiny"
@@ -93,6 +94,6 @@ def test_a_finished_run_of_other_weights_refuses_to_be_joined(models, tmp_path):
     second = asked(model_dir=str(models / "rounded"), **small)
     cells = grid.cells(second, *registry.plugins_of(second))
     with pytest.raises(StoreError, match="model_weights"):
-        suite_runner.refuse_other_settings(cells, SuiteDir(Path(first.output_dir) / "mixed"))
+        refuse_other_settings(cells, SuiteDir(Path(first.output_dir) / "mixed"))
     (run,) = SuiteDir(tmp_path / "results" / "mixed").runs()
     assert first.model_weights in (run / "environment.json").read_text()

@@ -13,8 +13,9 @@ from opcd_bench.cli import settings, tasks
 from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
-from opcd_bench.runner import entry_points, foreign, grid, registry, suite_runner
+from opcd_bench.runner import entry_points, foreign, grid, registry
 from opcd_bench.runner.contracts import checks
+from opcd_bench.runner.plan import plan
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin
 
@@ -476,7 +477,7 @@ def test_a_run_whose_task_fails_before_any_cell_is_one_message(here, line):
     (here / "codes.py").write_text(TASK.replace("    def context", fails, 1))
     made = suite(methods="opcd", tasks="./codes.py")
     with pytest.raises(PluginError, match=r"codes.py: its code fails: .*opcd-bench check codes.py"):
-        suite_runner.plan(made)
+        plan(made)
 
 
 def test_what_a_plugin_prints_past_python_spoils_no_json(here):

@@ -1,0 +1,1 @@
+"""Where the jobs of a suite run: processes of this machine, SLURM, or Ray."""

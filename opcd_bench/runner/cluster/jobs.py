@@ -1,0 +1,57 @@
+"""Jobs: what a suite's run is divided into, and how each ended; plain values that travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from opcd_bench.config.suite import Suite
+
+Kind = Literal["prepare", "retention", "anchors", "responses", "cell", "entrants", "chain"]
+"""``prepare``: what is checked and recorded first. ``retention``, ``anchors``, ``responses``: what
+cells share, and none should compute again: retention before training, base and ceilings (and the
+adapted teachers), the in-context teacher's responses. ``entrants``: what is scored, not trained."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of a suite's run. Done again after an interruption, it goes on from what is stored.
+
+    ``what`` is the kind's own: a cell, (task, seed), the finished cells, or the place of a chain.
+    """
+
+    kind: Kind
+    name: str
+    what: Any = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: ``problem`` is None, or what went wrong in one line.
+
+    ``warnings`` and ``notes``: what was to be said while it ran in a process that says nothing.
+    """
+
+    cell: str
+    problem: str | None
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A job whose process ended before its work did; ``why`` as the cluster says it."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a process elsewhere needs to do a job: the job, its suite, and the folder it is run in.
+
+    ``folder``: what relative paths of the suite are relative to.
+    """
+
+    suite: Suite
+    job: Job
+    folder: str

@@ -1,0 +1,46 @@
+"""Opens the executor that a suite asks for, with the package that it needs loaded here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.runner.cluster.executor import Executor
+from opcd_bench.runner.cluster.jobs import Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.local import LocalPool, Work
+
+FILES = "cluster"
+"""Folder of a suite with what its cluster's jobs were given, printed and said."""
+
+Elsewhere = Callable[[Parcel], Outcome | Lost]
+"""What a process of a cluster is given to do; importable there by its name."""
+
+
+@contextmanager
+def opened(
+    suite: Suite, suite_dir: Path, jobs: int, work: Work, elsewhere: Elsewhere
+) -> Iterator[Executor]:
+    """``jobs`` workers of this machine, or the suite's cluster.
+
+    Raises MissingPackage for a cluster whose package is not installed, ConfigError for one that
+    is not there or does not take the options.
+    """
+    if suite.cluster == "local":
+        with LocalPool(suite, jobs, work) as pool:
+            yield pool
+        return
+    suite = suite.model_copy(update={"threads": suite.threads or suite.cluster_options.cpus})
+    if suite.cluster == "slurm":
+        from opcd_bench.runner.cluster.slurm import Slurm
+
+        yield Slurm(suite, (suite_dir / FILES).absolute(), elsewhere)
+        return
+    from opcd_bench.runner.cluster.ray import Ray
+
+    ray = Ray(suite, elsewhere)
+    try:
+        yield ray
+    finally:
+        ray.close()

@@ -1,0 +1,95 @@
+"""Tasks of Ray: each with its own cores and GPUs, given out again by us where a worker is lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.errors import ConfigError, MissingPackage
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+
+
+class Ray:
+    """Plain tasks without Ray's own retries: a job that is given out again goes on where it was."""
+
+    def __init__(self, suite: Suite, work: Callable[[Parcel], Outcome | Lost]) -> None:
+        self.suite, self.options = suite, suite.cluster_options
+        self.room = self.options.workers
+        self._ray, self._ours = _connected(self.options.address)
+        memory = self.options.memory_gb
+        self._task = self._ray.remote(
+            num_cpus=self.options.cpus,
+            num_gpus=self.options.gpus,
+            memory=None if memory is None else int(memory * 2**30),
+            max_retries=0,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(suite.threads or self.options.cpus)}},
+        )(work)
+        self._running: dict[Any, Job] = {}
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Give out jobs: Ray queues what its nodes have no room for."""
+        for job in jobs:
+            parcel = Parcel(self.suite, job, str(Path.cwd()))
+            self._running[self._task.remote(parcel)] = job
+
+    def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
+        """Jobs that have ended, or whose worker or node has."""
+        asked = list(self._running)
+        if not asked:
+            return []
+        done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
+        if not done:
+            done, _ = self._ray.wait(asked, num_returns=1, timeout=seconds)
+        return [(self._running.pop(one), self._end(one)) for one in done]
+
+    def _end(self, one: Any) -> Outcome | Lost:
+        try:
+            outcome = self._ray.get(one)
+        except self._ray.exceptions.RayError as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            return Lost(f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}")
+        assert isinstance(outcome, (Outcome, Lost))
+        return outcome
+
+    def leave(self) -> None:
+        """Stop what runs: Ray's tasks live no longer than who gave them out."""
+        for one in self._running:
+            self._ray.cancel(one, force=True)
+        self.close()
+
+    def close(self) -> None:
+        """Leave Ray; a cluster that was started for this run ends."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+def _connected(address: str | None) -> tuple[Any, bool]:
+    """Ray, connected; and whether we did that."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingPackage(
+            "ray", "pip install 'opcd-bench[ray]'", "--cluster ray needs it"
+        ) from None
+    if ray.is_initialized():
+        return ray, False
+    where = None if address == "local" else address or "auto"
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(address=where, include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"--cluster ray: no Ray cluster at {address or 'this machine'} "
+            f"({str(error).splitlines()[0]}). Start one (ray start --head), give its address "
+            "(--cluster-set address=HOST:PORT), or start one for this run alone "
+            "(--cluster-set address=local)"
+        ) from None
+    return ray, True

@@ -1,0 +1,156 @@
+"""Jobs of SLURM, through submitit: queued at once, requeued at a time limit, found again later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from opcd_bench.config.cluster import ClusterOptions
+from opcd_bench.config.suite import Suite
+from opcd_bench.errors import ConfigError, MissingPackage
+from opcd_bench.runner.cluster import preemption
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+from opcd_bench.store.jsonl import append_row, read_rows
+
+JOURNAL = "jobs.jsonl"
+"""Which job of the suite is which of SLURM's: a driver that comes later finds what runs."""
+
+
+class Requeued:
+    """What SLURM runs: the work of a parcel, and again after a preemption or at its time limit."""
+
+    def __init__(self, work: Callable[[Parcel], Outcome | Lost]) -> None:
+        self.work = work
+
+    def __call__(self, parcel: Parcel) -> Outcome | Lost:
+        """Do the job; what is stored of it is gone on from."""
+        return self.work(parcel)
+
+    def checkpoint(self, parcel: Parcel) -> Any:
+        """Called by submitit when SLURM is about to take the node away."""
+        from submitit.helpers import DelayedSubmission
+
+        preemption.leave()
+        return DelayedSubmission(self, parcel)
+
+
+class Slurm:
+    """Queues jobs by submitit, whose files and logs lie in ``folder``."""
+
+    room: int | None = None
+
+    def __init__(
+        self, suite: Suite, folder: Path, work: Callable[[Parcel], Outcome | Lost]
+    ) -> None:
+        self.suite, self.folder, self.work = suite, folder, Requeued(work)
+        self._submitit, self._executor = _executor(suite, folder)
+        self._running: dict[str, tuple[Job, Any]] = {}
+        self._asked = 0.0
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs as one array; those that an earlier driver queued, and that run, stay."""
+        self._adopt(jobs)
+        new = [job for job in jobs if job.name not in self._running]
+        if not new:
+            return
+        with self._executor.batch():
+            queued = [self._executor.submit(self.work, self._parcel(job)) for job in new]
+        for job, one in zip(new, queued, strict=True):
+            self._running[job.name] = job, one
+            if self.suite.cluster_options.submit == "slurm":
+                append_row(self.folder / JOURNAL, {"job": job.name, "id": one.job_id})
+
+    def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
+        """Jobs whose result is there, or that SLURM calls ended without one."""
+        poll = self.suite.cluster_options.poll_seconds
+        until = time.monotonic() + min(seconds, poll)
+        while True:
+            force = time.monotonic() - self._asked >= poll
+            if force:
+                self._asked = time.monotonic()
+            found = [name for name, (_, one) in self._running.items() if self._is_done(one, force)]
+            if found or time.monotonic() >= until:
+                return [
+                    (self._running[name][0], _end(self._running.pop(name)[1])) for name in found
+                ]
+            time.sleep(0.2)
+
+    def _is_done(self, one: Any, force: bool) -> bool:
+        if self.suite.cluster_options.submit == "debug":
+            return True  # submitit runs it when its result is asked for
+        return bool(one.done(force_check=force))
+
+    def leave(self) -> None:
+        """Nothing: SLURM's jobs go on, and the next driver finds them."""
+
+    def _parcel(self, job: Job) -> Parcel:
+        return Parcel(self.suite, job, str(Path.cwd()))
+
+    def _adopt(self, jobs: Sequence[Job]) -> None:
+        """Take over what an earlier driver queued and SLURM has not ended."""
+        file = self.folder / JOURNAL
+        if self.suite.cluster_options.submit != "slurm" or not file.is_file():
+            return
+        wanted = {job.name: job for job in jobs if job.name not in self._running}
+        latest = {row["job"]: row["id"] for row in read_rows(file) if row["job"] in wanted}
+        for name, number in latest.items():
+            one = self._submitit.SlurmJob(self.folder, number)
+            if not one.done(force_check=True):
+                self._running[name] = wanted[name], one
+
+
+def _end(one: Any) -> Outcome | Lost:
+    """How a job that has ended did."""
+    try:
+        outcome = one.result()
+    except Exception as error:  # submitit's own, or whatever the work raised
+        return Lost(_last_line(str(error)) or type(error).__name__)
+    assert isinstance(outcome, (Outcome, Lost))
+    return outcome
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
+    return lines[-1] if lines else ""
+
+
+def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
+    """Submitit and its executor with what the suite's jobs ask for."""
+    try:
+        import submitit
+    except ImportError:
+        raise MissingPackage(
+            "submitit", "pip install 'opcd-bench[slurm]'", "--cluster slurm needs it"
+        ) from None
+    options = suite.cluster_options
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        executor = submitit.AutoExecutor(
+            folder, cluster=options.submit, slurm_max_num_timeout=options.requeues
+        )
+        executor.update_parameters(**_parameters(suite.name, options))
+    except (ValueError, RuntimeError, NameError, TypeError, AssertionError) as error:
+        raise ConfigError(
+            f"--cluster slurm: {_last_line(str(error))}. On a machine without SLURM, try it with "
+            "--cluster-set submit=local"
+        ) from None
+    return submitit, executor
+
+
+def _parameters(name: str, options: ClusterOptions) -> dict[str, Any]:
+    given = {
+        "name": f"opcd-{name}"[:60],
+        "timeout_min": options.minutes,
+        "cpus_per_task": options.cpus,
+        "gpus_per_node": options.gpus or None,
+        "mem_gb": options.memory_gb,
+        "slurm_partition": options.partition,
+        "slurm_account": options.account,
+        "slurm_qos": options.qos,
+        "slurm_setup": None if options.setup is None else [options.setup],
+        "slurm_array_parallelism": options.workers,
+        **{f"slurm_{key}": value for key, value in options.more.items()},
+    }
+    return {key: value for key, value in given.items() if value is not None}

@@ -1,0 +1,205 @@
+"""Whose hands do a suite's jobs: this process, worker processes beside it, SLURM, or Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.errors import CellFailed, StoreError, UserError
+from opcd_bench.progress import QuietReporter, Reporter
+from opcd_bench.runner import perform
+from opcd_bench.runner.cluster.executor import Executor, drive
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.local import Work
+from opcd_bench.runner.cluster.open import opened as open_executor
+from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.plan import Plan, plan
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store.run_reader import sealed
+from opcd_bench.store.suite_dir import SuiteDir
+
+
+class Hands(Protocol):
+    """Who does a suite's jobs; it has been prepared for, and checked with its models."""
+
+    def do_all(self, cells: Sequence[Cell]) -> None:
+        """Run every cell that is not sealed; those that fail leave their reason."""
+        ...
+
+    def score_entrants(self, finished: Sequence[Cell]) -> None:
+        """Score what the suite names and does not train."""
+        ...
+
+
+@contextmanager
+def opened(planned: Plan, suite_dir: SuiteDir, console: Reporter) -> Iterator[Hands]:
+    """The hands that the suite asks for. Bad input raises before anything is written."""
+    suite = planned.suite
+    if suite.cluster != "local":
+        with open_executor(suite, suite_dir.path, 0, WORK, elsewhere) as executor:
+            spread = Spread(planned, suite_dir, executor, console)
+            spread.prepare()
+            yield spread
+        return
+    resources = Resources(suite, suite_dir, console)
+    perform.prepare(planned, resources, console)
+    yield Here(planned, resources, console)
+
+
+class Here:
+    """Here: one cell after the other, or in workers beside this process, several at a time."""
+
+    def __init__(self, planned: Plan, resources: Resources, console: Reporter) -> None:
+        self.planned, self.resources, self.console = planned, resources, console
+
+    def do_all(self, cells: Sequence[Cell]) -> None:
+        """One cell after the other, or ``jobs`` at a time."""
+        suite, suite_dir = self.planned.suite, self.resources.suite_dir
+        waiting = [cell for cell in cells if not sealed(suite_dir.run(cell.name))]
+        if (jobs := min(suite.jobs, len(waiting))) > 1:
+            with open_executor(suite, suite_dir.path, jobs, WORK, elsewhere) as pool:
+                Spread(self.planned, suite_dir, pool, self.console).do_all(cells)
+            return
+        with self.console.phase(suite.name, len(cells), "cells") as phase:
+            phase.advance(len(cells) - len(waiting))
+            for cell in waiting:
+                outcome = perform.run_cell(cell, self.planned, self.resources, self.console)
+                perform.tell(outcome, self.console)
+                phase.advance(1)
+
+    def score_entrants(self, finished: Sequence[Cell]) -> None:
+        """In this process, whose models are loaded."""
+        perform.score_entrants(self.planned, finished, self.resources, self.console)
+
+
+class Spread:
+    """Processes elsewhere, wave by wave: first what cells share, then the cells."""
+
+    def __init__(
+        self, planned: Plan, suite_dir: SuiteDir, executor: Executor, console: Reporter
+    ) -> None:
+        self.planned, self.suite_dir = planned, suite_dir
+        self.executor, self.console = executor, console
+
+    def do_all(self, cells: Sequence[Cell]) -> None:
+        """The cells that are not sealed; progress is read off their rows."""
+        suite = self.planned.suite
+        waiting = [cell for cell in cells if not sealed(self.suite_dir.run(cell.name))]
+        if not waiting:
+            return
+        for wave in perform.shared_waves(self.planned, waiting):
+            self._share(wave)
+        where = f"{self.executor.room} at a time" if suite.cluster == "local" else suite.cluster
+        total = sum(suite.for_task(cell.task).max_steps for cell in waiting)
+        paths = [self.suite_dir.run(cell.name) for cell in waiting]
+        jobs = [Job("cell", cell.name, cell) for cell in waiting]
+        shown = sum(map(_steps_of, paths))
+        title = f"{suite.name}: {len(waiting)} cells, {where}"
+        with self.console.phase(title, total, "steps", done=shown) as phase:
+            for outcomes in self._driven(jobs):
+                for outcome in outcomes:
+                    perform.tell(outcome, self.console)
+                steps = sum(map(_steps_of, paths))
+                phase.advance(steps - shown, cells=sum(map(sealed, paths)))
+                shown = steps
+
+    def _share(self, jobs: Sequence[Job]) -> None:
+        """Make what cells share; a part that fails is the cells' own to make, and to say why."""
+        if not jobs:
+            return
+        title = f"{self.planned.suite.name}: what cells share"
+        with self.console.phase(title, len(jobs), "parts") as phase:
+            for outcome in self._ended(jobs):
+                perform.tell(outcome, self.console)
+                phase.advance(1)
+
+    def score_entrants(self, finished: Sequence[Cell]) -> None:
+        """As one job, since they share what they load."""
+        for outcome in self._ended([Job("entrants", "entrants", tuple(finished))]):
+            if outcome.problem is not None:
+                raise StoreError(f"entrants: {outcome.problem}")
+
+    def prepare(self) -> None:
+        """Check and record, where the models can be loaded; what is refused is raised here."""
+        with self.console.phase(f"{self.planned.suite.name}: checking", None, "jobs") as phase:
+            for outcome in self._ended([Job("prepare", "prepare")]):
+                for note in outcome.notes:
+                    self.console.note(note)
+                perform.tell(replace(outcome, problem=None), self.console)
+                if outcome.problem is not None:
+                    raise UserError(outcome.problem)
+                phase.advance(1)
+
+    def _ended(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        for outcomes in self._driven(jobs):
+            yield from outcomes
+
+    def _driven(self, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
+        retries = self.planned.suite.cluster_options.retries
+        return drive(self.executor, jobs, retries=retries, console=self.console)
+
+
+def _steps_of(path: Path) -> int:
+    """Optimiser steps that a run has stored so far."""
+    file = path / "train.jsonl"
+    return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+
+# --- in the processes that do them ---------------------------------------------------------
+
+_HELD: dict[str, tuple[Plan, Resources]] = {}
+"""Of a process, the suite that it serves: what it has loaded serves the next job too."""
+
+
+def start_worker(suite: Suite) -> None:
+    """A worker of this machine begins to serve a suite."""
+    _held(suite)
+
+
+def do(job: Job) -> Outcome:
+    """A worker of this machine does a job."""
+    (held,) = _HELD.values()
+    return _done(job, *held)
+
+
+WORK = Work(__name__, start_worker.__name__, do.__name__)
+
+
+def elsewhere(parcel: Parcel) -> Outcome | Lost:
+    """A process of a cluster does a job, in the folder that the command was typed in.
+
+    A folder that another process is writing is left to it: the job is given out again later.
+    """
+    os.chdir(parcel.folder)
+    try:
+        planned, resources = _held(parcel.suite)
+    except (UserError, CellFailed) as error:
+        return Outcome(parcel.job.name, str(error))
+    return _done(parcel.job, planned, resources)
+
+
+def _held(suite: Suite) -> tuple[Plan, Resources]:
+    key = suite.model_dump_json()
+    if key not in _HELD:
+        _HELD.clear()
+        suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+        planned = plan(suite)
+        _HELD[key] = planned, Resources(suite, suite_dir, QuietReporter())
+    return _HELD[key]
+
+
+def _done(job: Job, planned: Plan, resources: Resources) -> Outcome:
+    console = QuietReporter()
+    try:
+        outcome = perform.perform(job, planned, resources, console)
+    except (CellFailed, UserError) as error:
+        if job.kind == "cell":  # its folder or an engine: no other cell would go on either
+            raise
+        outcome = Outcome(job.name, str(error))
+    said, notes = tuple(console.warnings), tuple(console.notes)
+    return replace(outcome, warnings=said, notes=notes)

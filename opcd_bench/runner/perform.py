@@ -1,0 +1,170 @@
+"""One job of a suite, done in this process with what its jobs share."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+from opcd_bench.config import rules
+from opcd_bench.distillation.replies import told_by_teacher
+from opcd_bench.distillation.sampling import schedule
+from opcd_bench.envs.task import Task
+from opcd_bench.errors import CellFailed, EngineDied, UserError
+from opcd_bench.progress import Reporter
+from opcd_bench.runner import context_record, grid, model_folders, prompt_record
+from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.cluster import preemption
+from opcd_bench.runner.cluster.jobs import Job, Outcome
+from opcd_bench.runner.entrants import Entrants
+from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.plan import Plan
+from opcd_bench.runner.refusals import refuse_other_weights
+from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.tracker import tracker
+from opcd_bench.store import environment
+from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.tidying import tidy
+
+
+def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
+    """Do a job; UserError for what no job of the suite would get past, an Outcome for the rest."""
+    if job.kind == "cell":
+        return run_cell(job.what, planned, resources, console)
+    if job.kind == "prepare":
+        prepare(planned, resources, console)
+    elif job.kind == "retention":
+        resources.references.base_retention()
+    elif job.kind in ("anchors", "responses"):
+        task, seed = job.what
+        make = anchors if job.kind == "anchors" else responses
+        make(planned, planned.tasks[task], seed, resources)
+    elif job.kind == "entrants":
+        score_entrants(planned, job.what, resources, console)
+    return Outcome(job.name, None)
+
+
+def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
+    """Check what only a loaded model can tell, and record what the runs are made of.
+
+    Bad input raises before anything is written.
+    """
+    suite, suite_dir = planned.suite, resources.suite_dir
+    resources.check(list(planned.methods.values()))
+    refuse_other_weights(resources, suite_dir)
+    resources.references.check_retention(planned.tasks)
+    prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
+    contexts = context_record.record(planned.tasks, resources.models)
+    suite_dir.merge(
+        {**suite.model_dump(mode="json"), **resources.models.weights(), **prompts, **contexts}
+    )
+    tidy(suite_dir)
+    if rounding := rules.rounding_warning(suite):
+        console.warn(rounding)
+    for remark in resources.remarks():
+        console.note(remark)
+
+
+def shared_waves(planned: Plan, cells: Sequence[grid.Cell]) -> tuple[list[Job], list[Job]]:
+    """What cells share, as jobs: all of the first wave can run at once, and then the second."""
+    suite = planned.suite
+    seeds = dict.fromkeys((cell.task, cell.seed) for cell in cells)
+    decoded = dict.fromkeys((t, 0 if suite.eval_temperature == 0 else s) for t, s in seeds)
+    told = [
+        (t, s)
+        for t, s in seeds
+        if any(part.writer.kind in TOLD for m in planned.methods.values() for part in m.parts)
+    ]
+    first = [Job("retention", "retention")] * bool(suite.retention)
+    first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
+    return first, [Job("responses", f"responses--{t}--s{s}", (t, s)) for t, s in told]
+
+
+TOLD = ("teacher", "mixture")
+"""The kinds of writers of whom the in-context teacher is one."""
+
+
+def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
+    """Base and ceilings of a task, and the adapted teachers that some of them are of."""
+    resources.references.base(task, "dev", seed)
+    for method in planned.methods.values():
+        resources.prepare(method, task)
+        resources.references.anchors(task, seed, method.describe())
+
+
+def responses(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
+    """The in-context teacher's responses to every step of every method that trains on them."""
+    suite = planned.suite.for_task(task.name)
+    for method in planned.methods.values():
+        for part, steps in method.spans(suite.max_steps):
+            for step in steps if part.writer.kind in TOLD else ():
+                slots = schedule(task, suite, seed, step)
+                if any(told_by_teacher(part.writer, slots, task, seed)):
+                    resources.told_replies.of_step(
+                        task, seed, step, teacher=part.teacher, reads=part.writer.reads
+                    )
+
+
+def score_entrants(
+    planned: Plan, finished: Sequence[grid.Cell], resources: Resources, console: Reporter
+) -> None:
+    """Score what the suite names and does not train, and what lies between ``finished`` cells."""
+    with explain_out_of_memory("scoring", planned.suite):
+        Entrants(resources, console).score(planned.tasks, finished)
+
+
+def tell(outcome: Outcome, console: Reporter) -> None:
+    """Say how a cell ended, and what was left to say."""
+    for warning in outcome.warnings:
+        console.warn(warning)
+    if outcome.problem is not None:
+        console.warn(f"{outcome.cell} failed: {outcome.problem}")
+
+
+def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
+    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
+    folder = resources.suite_dir.path / "trackers" / cell.name
+    described = environment.describe(
+        model=model_folders.origin(resources.suite),
+        device=str(resources.models.initial.device),
+        computing=resources.computing(),
+    )
+    with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
+        if run_dir.sealed:
+            return Outcome(cell.name, None)
+        if run_dir.rounded_otherwise:
+            console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
+        live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
+        method, task = planned.methods[cell.method], planned.tasks[cell.task]
+        try:
+            with explain_out_of_memory("loading", planned.suite):
+                started = CellRun(cell, method, task, resources, run_dir, console, live)
+            started.run()
+        except EngineDied as error:  # without an engine no other cell would go on either
+            run_dir.fail(str(error), traceback.format_exc())
+            raise
+        except (CellFailed, UserError) as error:
+            run_dir.fail(str(error), traceback.format_exc())
+            return Outcome(cell.name, str(error))
+        except KeyboardInterrupt:
+            raise
+        # The grid's edge: recorded whole and counted as failed; a plugin may raise SystemExit too.
+        except BaseException as error:
+            if preemption.leaving():
+                raise
+            run_dir.fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+            return Outcome(cell.name, f"{type(error).__name__}: {error}")
+        finally:
+            live.close()
+    return Outcome(cell.name, None)
+
+
+def _resumed_otherwise(cell: grid.Cell, changed: Sequence[str]) -> str:
+    """No refusal: the machine of yesterday may be gone, and the numbers are as good as the others.
+
+    They are not, to the last digit, what they would be without the interruption.
+    """
+    return (
+        f"{cell.name} goes on otherwise than it began ({'; '.join(changed)}): its numbers may "
+        "differ in the last digits from those of a run without interruption. This is recorded in "
+        "its events and in the report; to avoid it, resume with the former values"
+    )

@@ -1,0 +1,82 @@
+"""What a suite's folder refuses: runs that could not stand in one table with those it has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from opcd_bench.config import headline_rule
+from opcd_bench.config.suite import Suite
+from opcd_bench.errors import StoreError
+from opcd_bench.hashing import canonical
+from opcd_bench.runner import grid
+from opcd_bench.runner.resources import Resources
+from opcd_bench.store import environment
+from opcd_bench.store.run_reader import RunReader, sealed
+from opcd_bench.store.suite_dir import SuiteDir
+
+
+def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
+    """Raise StoreError where the folder's runs began from other weights of the same name."""
+    stored = suite_dir.read()
+    names = {"weights": resources.suite.model, "teacher_weights": resources.suite.teacher_model}
+    for key, now in resources.models.weights().items():
+        before = stored.get(key)
+        if before is not None and before != now:
+            raise StoreError(
+                f"{suite_dir.path}: its runs were made with other weights of {names[key]!r} "
+                f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with "
+                "new ones. Give another suite name with --name, or another folder with "
+                "--output-dir, or the model as it was"
+            )
+
+
+def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where finished cells of the folder could not stand in a table with these.
+
+    Before any work: the comparison would refuse them after it.
+    """
+    configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
+    shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
+    own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
+    for path in filter(sealed, suite_dir.runs()):
+        stored = RunReader(path).config
+        task = stored["task"]["name"]
+        now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
+        if changed := environment.differences({key: stored[key] for key in now}, now):
+            raise mixed(path, f"run of {task}", changed)
+
+
+def refuse_other_judgement(suite: Suite, suite_dir: SuiteDir) -> None:
+    """Raise StoreError where a sweep's finished runs were to be judged by another rule or margin.
+
+    Chosen after the results are seen, either would be chosen by them.
+    """
+    stored = suite_dir.read()
+    if not any(map(sealed, suite_dir.runs())):
+        return
+    fixed = isinstance(stored.get("headline_learning_rate"), float)
+    swept = len(stored.get("learning_rate", [])) > 1 and not fixed
+    before = {
+        "headline_rule": headline_rule.rule_of(stored) if swept else suite.headline_rule,
+        "equivalence_margin": stored.get("equivalence_margin", suite.equivalence_margin),
+    }
+    for name, value in before.items():
+        now = getattr(suite, name)
+        if now != value:
+            raise StoreError(
+                f"{suite_dir.path}: its finished runs are judged by {name} = {value}, which is "
+                f"fixed before the runs; now {now} is asked for. Keep it (--set {name}={value}), "
+                "or give another suite name with --name"
+            )
+
+
+def mixed(path: Path, finished: str, changed: Sequence[str]) -> StoreError:
+    """The refusal of settings: ``changed`` are those that what is ``finished`` has otherwise."""
+    return StoreError(
+        f"{path}: a finished {finished} has other settings than are asked for now, and one table "
+        "must not mix them (stored -> now):\n"
+        + "\n".join(f"  {line}" for line in changed)
+        + "\nGive another --name or --output-dir"
+    )
