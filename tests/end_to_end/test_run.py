@@ -305,7 +305,7 @@ def members(group):
 
 
 def test_a_killed_worker_is_one_message_and_the_run_goes_on_later(opcd, tmp_path, monkeypatch):
-    from opcd_bench.runner import pool
+    from opcd_bench.runner.cluster import local as pool
 
     words = ["run", "--methods", "opcd_full,sft_context", *LAKE, "--jobs", "2"]
     original = pool.wait

@@ -11,8 +11,8 @@ from opcd_bench.runner.cluster.executor import Executor
 from opcd_bench.runner.cluster.jobs import Lost, Outcome, Parcel
 from opcd_bench.runner.cluster.local import LocalPool, Work
 
-FILES = "cluster"
-"""Folder of a suite with what its cluster's jobs were given, printed and said."""
+FILES = ".opcd-bench-cluster"
+"""Folder beside the suites with what their cluster's jobs were given, printed and said."""
 
 Elsewhere = Callable[[Parcel], Outcome | Lost]
 """What a process of a cluster is given to do; importable there by its name."""
@@ -35,7 +35,7 @@ def opened(
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
-        yield Slurm(suite, (suite_dir / FILES).absolute(), elsewhere)
+        yield Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), elsewhere)
         return
     from opcd_bench.runner.cluster.ray import Ray
 

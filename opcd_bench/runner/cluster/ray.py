@@ -78,11 +78,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     where = None if address == "local" else address or "auto"
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-        "include_dashboard": False,
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         ray.init(address=where, include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -1,0 +1,150 @@
+"""A SLURM of one machine: sbatch, srun, sacct, scancel and scontrol that run jobs as processes.
+
+``install`` writes the commands into a folder for PATH; the state of every job lies in files below
+it, as ``<job id>/{script,state,pid,starts}``. It knows of sbatch what submitit writes.
+"""
+
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
+
+
+def install(folder: Path) -> Path:
+    """The commands, in ``folder``/bin; every call of one is a line of ``folder``/calls."""
+    commands = folder / "bin"
+    commands.mkdir(parents=True)
+    for name in COMMANDS:
+        file = commands / name
+        file.write_text(
+            f'#!/bin/sh\nFAKE_SLURM={folder} exec {sys.executable} {__file__} {name} "$@"\n'
+        )
+        file.chmod(0o755)
+    return commands
+
+
+def jobs(folder: Path) -> dict[str, str]:
+    """Job id -> state."""
+    return {one.parent.name: one.read_text() for one in folder.glob("*/state")}
+
+
+def _write(job: Path, name: str, text: str) -> None:
+    partial = job / f".{name}"
+    partial.write_text(text)
+    os.replace(partial, job / name)
+
+
+def sbatch(root: Path, script: str) -> None:
+    text = Path(script).read_text()
+    options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.M))
+    number = str(1 + sum(1 for _ in root.glob("submitted-*")))
+    (root / f"submitted-{number}").write_text(json.dumps(options))
+    tasks = []
+    width = None
+    if array := options.get("array"):
+        first, last, width = re.fullmatch(r"(\d+)-(\d+)(?:%(\d+))?", array).groups()
+        tasks = range(int(first), int(last) + 1)
+    names = [f"{number}_{task}" for task in tasks] or [number]
+    for name in names:
+        (root / name).mkdir()
+        (root / name / "script").write_text(text)
+        _write(root / name, "state", "PENDING")
+    again = [sys.executable, __file__, "serve", str(width or len(names)), *names]
+    subprocess.Popen(again, start_new_session=True, stdin=subprocess.DEVNULL,
+                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    print(f"Submitted batch job {number}")
+
+
+def serve(root: Path, width: str, *names: str) -> None:
+    """Run jobs, ``width`` at a time, as long as one is pending (a requeued one is again)."""
+    running: dict[str, subprocess.Popen] = {}
+    while True:
+        states = {name: (root / name / "state").read_text() for name in names}
+        for name, process in list(running.items()):
+            if process.poll() is None:
+                continue
+            del running[name]
+            if (root / name / "requeued").exists():
+                (root / name / "requeued").unlink()
+                _write(root / name, "state", "PENDING")
+            elif states[name] == "RUNNING":
+                _write(root / name, "state", "COMPLETED" if process.returncode == 0 else "FAILED")
+        for name in names:
+            if len(running) < int(width) and (root / name / "state").read_text() == "PENDING":
+                running[name] = _started(root / name)
+        if not running and "PENDING" not in jobs(root).values():
+            return
+        time.sleep(0.05)
+
+
+def _started(job: Path) -> subprocess.Popen:
+    array, _, task = job.name.partition("_")
+    starts = job / "starts"
+    starts.write_text(str(1 + int(starts.read_text() if starts.exists() else "0")))
+    given = {"SLURM_JOB_ID": job.name.replace("_", "00"), "SLURM_JOB_NODELIST": "node1"}
+    if task:
+        given |= {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": task}
+    else:
+        given["SLURM_JOB_ID"] = array
+    process = subprocess.Popen(["bash", str(job / "script")], start_new_session=True,
+                               env={**os.environ, **given})  # fmt: skip
+    _write(job, "pid", str(process.pid))
+    _write(job, "state", "RUNNING")
+    return process
+
+
+def srun(_: Path, *words: str) -> None:
+    own = list(words)
+    while own and own[0].startswith("-"):
+        option = own.pop(0)
+        if option in ("--output", "--error"):
+            stream = open(
+                own.pop(0).replace("%t", "0").replace("%j", _job()).replace("%A_%a", _job()), "a"
+            )
+            os.dup2(stream.fileno(), 1 if option == "--output" else 2)
+    os.execvpe(own[0], own, {**os.environ, "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+                             "SLURM_NODEID": "0", "SLURM_NTASKS": "1",
+                             "SLURM_JOB_NUM_NODES": "1"})  # fmt: skip
+
+
+def _job() -> str:
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
+def sacct(root: Path, *words: str) -> None:
+    wanted = {after for word, after in itertools.pairwise(words) if word == "-j"}
+    print("JobID|State|NodeList")
+    for name, state in sorted(jobs(root).items()):
+        if name in wanted or name.split("_")[0] in wanted:
+            print(f"{name}|{state}|node1")
+
+
+def scancel(root: Path, number: str, flag: str = "", word: str = "KILL") -> None:
+    send(root, number, word.removeprefix("SIG"))
+    if not flag:
+        _write(root / number, "state", "CANCELLED")
+
+
+def send(root: Path, number: str, word: str) -> None:
+    """A signal to every process of a job, as SLURM sends it."""
+    os.killpg(int((root / number / "pid").read_text()), getattr(signal, f"SIG{word}"))
+
+
+def scontrol(root: Path, _: str, number: str) -> None:
+    (root / number / "requeued").touch()
+
+
+if __name__ == "__main__":
+    folder = Path(os.environ["FAKE_SLURM"])
+    with (folder / "calls").open("a") as calls:
+        calls.write(" ".join(sys.argv[1:]) + "\n")
+    globals()[sys.argv[1]](folder, *sys.argv[2:])
