@@ -16,7 +16,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.envs import leakage
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task, assert_disjoint
-from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
+from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, StoreError, UserError
 from opcd_bench.evaluation import held_out, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.hashing import canonical
@@ -277,6 +277,8 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
             started.run()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())
+            raise
+        except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())

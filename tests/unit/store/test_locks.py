@@ -7,19 +7,20 @@ import pytest
 
 from opcd_bench.errors import StoreError
 from opcd_bench.store import files
-from opcd_bench.store.files import LOCK, Lock
+from opcd_bench.store.files import LOCK
+from opcd_bench.store.lease import Lease
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Makes the message for a lock that is held by whom the file says."""
-    lock = Lock(tmp_path / LOCK)
+    lock = Lease(tmp_path / LOCK)
     here = json.loads((tmp_path / LOCK).read_text())
 
     def told(**changed):
         (tmp_path / LOCK).write_text(json.dumps(here | changed))
         with pytest.raises(StoreError) as refused:
-            Lock(tmp_path / LOCK)
+            Lease(tmp_path / LOCK)
         return str(refused.value)
 
     yield told
@@ -27,7 +28,7 @@ def holder(tmp_path):
 
 
 def test_a_lock_says_which_process_where_holds_it(tmp_path):
-    with Lock(tmp_path / LOCK):
+    with Lease(tmp_path / LOCK):
         told = json.loads((tmp_path / LOCK).read_text())
     assert told == {**files._here(), "pid": os.getpid()}
     assert told["host"] and told["namespace"].startswith("pid:[")
@@ -58,5 +59,5 @@ def test_a_holder_that_is_gone_or_that_nothing_is_known_of_is_no_number(holder, 
     for text in ("1", "", "{}", "[1]", "\x1b[2J"):
         (tmp_path / LOCK).write_text(text)
         with pytest.raises(StoreError, match="another process is writing") as refused:
-            Lock(tmp_path / LOCK)
+            Lease(tmp_path / LOCK)
         assert "kill" not in str(refused.value) and "\x1b" not in str(refused.value)
