@@ -51,6 +51,13 @@ class StoreError(UserError):
     """A run directory that is dirty, foreign, sealed, corrupt or unwritable."""
 
 
+class LeaseLost(StoreError):
+    """Another process has taken over a folder that this one was writing: nothing more is written.
+
+    Not recorded in the folder, which is the other's now.
+    """
+
+
 class DataError(UserError):
     """Missing or malformed data: an absent file, overlapping splits, an over-long example."""
 

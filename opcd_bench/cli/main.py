@@ -31,6 +31,7 @@ from opcd_bench.cli import (
     select,
     settings,
     show,
+    status,
     suites,
     tasks,
     verify,
@@ -70,6 +71,7 @@ app.command("methods")(methods.methods)
 app.command("tasks")(tasks.tasks)
 app.command("suites")(suites.suites)
 app.command("show")(show.show)
+app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("contexts")(contexts.contexts)

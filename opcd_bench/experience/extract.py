@@ -26,7 +26,6 @@ from opcd_bench.models.content import content_ids
 from opcd_bench.models.prompts import prompt_ids, told_ids
 from opcd_bench.progress import Reporter
 from opcd_bench.seeds import seed_of
-from opcd_bench.store.files import LOCK, Lock, write_atomic
 from opcd_bench.store.jsonl import Row, joined, read_rows
 from opcd_bench.version import __version__
 
@@ -86,7 +85,7 @@ class Extraction:
         """
         folder = self.folder
         folder.open()
-        with Lock(folder.path / LOCK):
+        with folder.writing():
             folder.clean()
             folder.same_settings(TRACES, self.trace_settings())
             self.rehearse()
@@ -139,7 +138,7 @@ class Extraction:
                     for seed in missing:
                         at = (seed - first) * items
                         rows = map(row_of, played[at : at + items])
-                        write_atomic(self.folder.trace_file(seed), joined(rows))
+                        self.folder.put(self.folder.trace_file(seed), joined(rows))
                 phase.advance(items * len(group))
 
     def reflect(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.store.environment import differences
 from opcd_bench.store.files import (
+    LOCK,
     checksum,
     explained,
     is_temporary,
@@ -21,6 +23,7 @@ from opcd_bench.store.files import (
     write_atomic,
 )
 from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, read_rows
+from opcd_bench.store.lease import Lease
 
 TRACES = "traces"
 
@@ -47,6 +50,7 @@ class ExperienceDir:
 
     def __init__(self, path: Path, variant: str) -> None:
         self.path, self.variant = path, variant
+        self._lease: Lease | None = None
 
     def open(self) -> None:
         """Make the folder; StoreError where it holds something that is no extraction."""
@@ -81,8 +85,23 @@ class ExperienceDir:
             path.is_file() and keys <= read_object(path).keys() for path, keys in paths.items()
         )
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the folder's only writer; StoreError where another process is."""
+        with Lease(self.path / LOCK) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None
+
+    def _check(self) -> None:
+        assert self._lease is not None, "written within `writing` alone"
+        self._lease.check()
+
     def clean(self) -> None:
-        """Remove what a kill left of writes of ours, in every stage. Hold the folder's lock."""
+        """Remove what a kill left of writes of ours, in every stage. Only within `writing`."""
+        self._check()
         own = self.path / self.variant
         for folder in (self.path, self.path / TRACES, own, own / "reflections", own / "items"):
             remove_temporaries(folder)
@@ -106,6 +125,7 @@ class ExperienceDir:
         """Store the settings of ``traces`` or of a variant; StoreError where there are others."""
         path = self.path / f"{stage}.json"
         if not path.exists():
+            self._check()
             write_atomic(path, object_text(settings))
             return
         if changed := differences(read_object(path), settings):
@@ -143,11 +163,13 @@ class ExperienceDir:
         path = self.file("reflections", seed)
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        self._check()
         append_row(path, row, fsync=True)
 
     def put(self, path: Path, data: bytes) -> None:
-        """Write a file that follows from others, unless it is there just so."""
+        """Write a file, unless it is there just so."""
         if not path.exists() or path.read_bytes() != data:
+            self._check()
             write_atomic(path, data)
 
     def files(self, seed: int) -> dict[str, dict[str, str]]:

@@ -26,7 +26,6 @@ from opcd_bench.models.source import first_line, without_bar
 from opcd_bench.models.stored_weights import weights_digest
 from opcd_bench.store.files import (
     LOCK,
-    Lock,
     explained,
     removal,
     remove_temporaries,
@@ -34,6 +33,7 @@ from opcd_bench.store.files import (
     temporary_beside,
     write_atomic,
 )
+from opcd_bench.store.lease import Lease
 from opcd_bench.version import __version__
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -103,7 +103,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
     parent = target.absolute().parent
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
-    with Lock(parent / LOCK, wait=True):
+    with Lease(parent / LOCK, wait=True) as lease:
         remove_temporaries(parent)
         scratch = temporary_beside(target.absolute())
         try:
@@ -112,6 +112,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
                 yield scratch
                 for path in scratch.iterdir():
                     sync(path)
+                lease.check()
                 scratch.rename(target)
                 sync(parent)
         finally:

@@ -19,7 +19,6 @@ from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.tracker import NoTracker
 from opcd_bench.runner.training import Shared, Training
 from opcd_bench.store.checkpoints import MODEL
-from opcd_bench.store.files import LOCK, Lock
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import DONE, RunReader
 from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
@@ -71,18 +70,16 @@ class AdaptedTeachers:
         return {**self.models.identity, **adapted, **weights}
 
     def _train(self, teacher: Teacher, task: Task, shared: Shared) -> None:
-        config, folder = self._config(teacher, task), self._folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        with Lock(folder / LOCK, wait=True):  # another process may be at it
-            if _sealed(path := self._path(teacher, task)):
+        path, config = self._path(teacher, task), self._config(teacher, task)
+        with RunDir.open(path, config, {}, wait=True) as run_dir:
+            if run_dir.sealed:  # another process was at it
                 return
-            with RunDir.open(path, config, {}) as run_dir:
-                own = _told(task, teacher)
-                training = Training(
-                    _by(teacher, self.suite), own, SEED, grid.adapting_rate(self.suite), shared,
-                    run_dir, NoTracker(),
-                )  # fmt: skip
-                self._steps(training, run_dir, f"{task.name}: teacher adapted by {teacher.by}")
+            own = _told(task, teacher)
+            training = Training(
+                _by(teacher, self.suite), own, SEED, grid.adapting_rate(self.suite), shared,
+                run_dir, NoTracker(),
+            )  # fmt: skip
+            self._steps(training, run_dir, f"{task.name}: teacher adapted by {teacher.by}")
 
     def _steps(self, training: Training, run_dir: RunDir, title: str) -> None:
         step, last = training.resume(), training.suite.max_steps

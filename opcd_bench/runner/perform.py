@@ -9,7 +9,7 @@ from opcd_bench.config import rules
 from opcd_bench.distillation.replies import told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, EngineDied, UserError
+from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, UserError
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import context_record, grid, model_folders, prompt_record
 from opcd_bench.runner.cell import CellRun
@@ -141,6 +141,8 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
             started.run()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())
+            raise
+        except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
             run_dir.fail(str(error), traceback.format_exc())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,11 +69,12 @@ def remove_unfinished(folder: Path) -> list[str]:
 
 
 @contextmanager
-def writing(folder: Path, step: int) -> Iterator[Path]:
+def writing(folder: Path, step: int, check: Callable[[], object] = lambda: None) -> Iterator[Path]:
     """A folder to fill; on success it becomes the checkpoint of ``step``, else it is removed.
 
     Files are synced, then the manifest with their checksums is written, then the folder gets its
-    name: a kill at any moment leaves a whole checkpoint or none. StoreError when the disk is full.
+    name: a kill at any moment leaves a whole checkpoint or none. ``check`` is called before the
+    last and may refuse it by raising. StoreError when the disk is full.
     """
     final = folder / folder_name(step)
     temporary = temporary_beside(final)
@@ -84,6 +85,7 @@ def writing(folder: Path, step: int) -> Iterator[Path]:
         with explained(final, only_disk=True):
             yield temporary
             _finish(temporary, step)
+            check()
             if final.exists():
                 remove_folder(final)
             os.rename(temporary, final)

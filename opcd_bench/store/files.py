@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
 import secrets
 import shlex
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +17,22 @@ from pathlib import Path
 from typing import Literal
 
 from opcd_bench.errors import StoreError
+from opcd_bench.store import machine
 
-LOCK = ".opcd-bench.lock"
+LOCK, NEXT = ".opcd-bench.lock", ".next"
+"""The file of a folder's lease, and what is behind its name while it is taken over."""
+
 MARK = ".opcd-bench.tmp"
+UNCHANGED = 600.0
+"""Seconds after which a write that cannot be seen from here, and stands still, counts as left."""
+
 _TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(MARK)}")
+_TAIL = len(f".01234567{MARK}")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
+# EBADF: NFS has such a lock of files alone that were opened for writing.
+_NO_FLOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 @contextmanager
@@ -107,7 +114,10 @@ def _opened_beside(path: Path) -> tuple[Path, int]:
     """A new file beside ``path``, locked, so that nobody takes it for one that a kill left."""
     while True:
         temporary = temporary_beside(path)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
         try:
             _flocked(handle)
             if os.fstat(handle).st_nlink:
@@ -119,15 +129,16 @@ def _opened_beside(path: Path) -> tuple[Path, int]:
         os.close(handle)  # removed between the two calls
 
 
-def _flocked(handle: int) -> bool:
-    """Whether nobody else holds a file; True too where the file system knows no locks."""
+def _flocked(handle: int) -> bool | None:
+    """Whether no process of this machine holds a file; None where that cannot be told."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+        if error.errno not in _NO_FLOCK:
             raise
+        return None
     return True
 
 
@@ -154,9 +165,13 @@ def temporary_beside(path: Path) -> Path:
     """A new name beside ``path`` for what is being written or removed; a crash may leave it.
 
     Only names like these, which nobody else gives (``.NAME.0a1b2c3d.opcd-bench.tmp``), are ever
-    removed unasked.
+    removed unasked. The first four of the eight digits are this machine's (`machine.key`).
     """
-    return path.parent / f"{_temporary_stem(path)}.{secrets.token_hex(4)}{MARK}"
+    while True:
+        digits = machine.key() + secrets.token_hex(2)
+        found = path.parent / f"{_temporary_stem(path)}.{digits}{MARK}"
+        if not os.path.lexists(found):
+            return found
 
 
 def _temporary_stem(path: Path) -> str:
@@ -166,9 +181,9 @@ def _temporary_stem(path: Path) -> str:
 
 def remove_leftovers_of(path: Path) -> None:
     """Remove what killed writers of ``path`` left beside it; call it as its only writer."""
-    stem, tail = _temporary_stem(path), len(f".01234567{MARK}")
+    stem = _temporary_stem(path)
     for name in _left_in(path.parent):
-        if name[:-tail] == stem:
+        if name[:-_TAIL] == stem:
             _removed(path.parent / name)
 
 
@@ -183,14 +198,16 @@ def is_leftover(name: str) -> bool:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is that of a write of ours, or of our lock."""
-    return name == LOCK or is_leftover(name)
+    """Whether a name is that of a write of ours, or of our lease."""
+    return name in (LOCK, LOCK + NEXT) or is_leftover(name)
 
 
 def remove_temporaries(folder: Path, *, folders: bool = True) -> list[str]:
     """Remove what a killed writer left in ``folder`` (not below it); the names.
 
-    A file that somebody is writing stays. Hold the lock of whoever makes ``folders`` there.
+    A file that somebody may be writing stays: one that a process of this machine holds, or that
+    another machine's has written to in the last `UNCHANGED` seconds by the file system's clock.
+    Hold the lease of whoever makes ``folders`` there.
     """
     with explained(folder):
         left = _left_in(folder)
@@ -200,19 +217,24 @@ def remove_temporaries(folder: Path, *, folders: bool = True) -> list[str]:
 
 
 def _removed(path: Path) -> bool:
-    """Remove what was left; False for a file that its writer still holds."""
+    """Remove what was left; False for a file that its writer may still hold."""
     if path.is_symlink() or not path.is_file():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            # Renamed, so that a writer on another machine puts nothing more into it.
+            remove_folder(path, temporary_beside(path.with_name(path.name[1:-_TAIL])))
         else:
             path.unlink(missing_ok=True)
         return True
+    own = path.name[-_TAIL:][1:5] == machine.key()
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:  # its writer has just put it in its place
         return False
+    except PermissionError:  # somebody else's
+        return False
     try:
-        if not _flocked(handle):
+        free = _flocked(handle)
+        if free is False or (not (own and free) and not _stands_still(handle, path.parent)):
             return False
         path.unlink(missing_ok=True)
         return True
@@ -220,9 +242,27 @@ def _removed(path: Path) -> bool:
         os.close(handle)
 
 
-def remove_folder(folder: Path) -> None:
+def _stands_still(handle: int, folder: Path) -> bool:
+    """Whether nothing has been written to an open file of ``folder`` for a long time."""
+    return file_system_time(folder) - os.fstat(handle).st_mtime >= UNCHANGED
+
+
+def file_system_time(folder: Path) -> float:
+    """The time by the clock of the file system: that of a file made now. OSError where none can be.
+
+    No machine's own clock has a part in it.
+    """
+    temporary, handle = _opened_beside(folder / "clock")
+    try:
+        return os.fstat(handle).st_mtime
+    finally:
+        os.close(handle)
+        temporary.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, doomed: Path | None = None) -> None:
     """Remove a folder so that a crash leaves it whole or gone: renamed first, then emptied."""
-    doomed = temporary_beside(folder)
+    doomed = doomed or temporary_beside(folder)
     with explained(folder):
         os.rename(folder, doomed)
         shutil.rmtree(doomed)
@@ -231,100 +271,6 @@ def remove_folder(folder: Path) -> None:
 def removal(path: Path) -> str:
     """What to type to remove a folder: say it only of one that we are sure to have made."""
     return f"rm -r {shlex.quote(str(path))}"
-
-
-class Lock:
-    """An exclusive lock on a file, which the system takes back when the process dies."""
-
-    def __init__(self, path: Path, *, wait: bool = False) -> None:
-        """Take it; with ``wait`` queue for it, else StoreError names the process that has it."""
-        self.path = path
-        while True:
-            with explained(path):
-                self._file = open(path, "a+b", buffering=0)
-            try:
-                with explained(path):
-                    self._take(wait)
-            except BaseException:
-                self._file.close()
-                raise
-            if self._still_named():
-                break
-            self._file.close()  # its holder removed the file on leaving; take the new one
-        with explained(path):
-            os.ftruncate(self._file.fileno(), 0)
-            os.write(self._file.fileno(), json.dumps(_here() | {"pid": os.getpid()}).encode())
-
-    def _take(self, wait: bool) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise StoreError(f"{self.path.parent}: {_holder(self.path)}") from None
-
-    def _still_named(self) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
-            return False
-
-    def release(self) -> None:
-        """Give it back and remove the file; a second call does nothing."""
-        if not self._file.closed:
-            self.path.unlink(missing_ok=True)
-            self._file.close()
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def _here() -> dict[str, str | None]:
-    """The machine, since when it runs, and which processes are seen from here: a container's own.
-
-    What the system does not tell (no Linux) is None.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return {"host": socket.gethostname(), "boot": None, "namespace": None}
-    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
-
-
-def _holder(path: Path) -> str:
-    """Who has a lock, and what can be done about it from here; no word that may be false."""
-    try:
-        told = json.loads(path.read_text())
-        pid, there = int(told["pid"]), {key: told[key] for key in ("host", "boot", "namespace")}
-    except (OSError, ValueError, KeyError, TypeError):  # just taken, or an older version's
-        return "another process is writing this folder now; wait for it"
-    here, host = _here(), str(there["host"])
-    if there == here and _is_alive(pid):
-        own = "" if pid == 1 else f", or stop it with: kill {pid}"  # 1 would end the container
-        return f"process {pid} is writing this folder now; wait for it{own}"
-    if there == here:
-        return "a process that another one started is writing this folder now; wait for it"
-    if there["boot"] == here["boot"] and there["boot"] is not None:
-        return (
-            f"process {pid} of another container of this machine (its name there: {host}) is "
-            "writing this folder now; wait for it, or stop it there"
-        )
-    return (
-        f"process {pid} on {host} is writing this folder now; wait for it, or stop it on that "
-        "machine"
-    )
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from opcd_bench.store import checkpoints
 from opcd_bench.store.environment import differences, rounded_otherwise
 from opcd_bench.store.files import (
     LOCK,
-    Lock,
     explained,
     is_temporary,
     removal,
@@ -38,6 +37,7 @@ from opcd_bench.store.jsonl import (
     read_object,
     repair,
 )
+from opcd_bench.store.lease import Lease
 from opcd_bench.store.names import checked_name
 from opcd_bench.store.run_reader import (
     CHECKPOINTS,
@@ -68,19 +68,27 @@ class RunDir(RunReader):
     the end ``seal``. Use it in a ``with``, or call ``close``.
     """
 
-    def __init__(self, path: Path, lock: Lock | None) -> None:
+    def __init__(self, path: Path, lease: Lease | None) -> None:
         super().__init__(path)
-        self._lock = lock
+        self._lease = lease
         self.rounded_otherwise: list[str] = []
         """What moves last digits and is not as it was when the run began (old -> new)."""
 
     @classmethod
-    def open(cls, path: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> RunDir:
+    def open(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        *,
+        wait: bool = False,
+    ) -> RunDir:
         """Create the run, or resume it; a sealed one is opened for reading.
 
         ``config`` holds what the run's numbers depend on and nothing else (runtime settings go
         into ``environment`` or an event): resuming needs it equal. StoreError for other settings,
-        a foreign folder, one that another process writes, or one that cannot be written.
+        a foreign folder, one that another process writes (with ``wait`` queue for it), or one that
+        cannot be written.
         """
         wanted = json.loads(canonical(dict(config)))
         _refuse_other(path, wanted)
@@ -88,13 +96,13 @@ class RunDir(RunReader):
             return cls(path, None)
         with explained(path):
             path.mkdir(parents=True, exist_ok=True)
-        lock = Lock(path / LOCK)
+        lease = Lease(path / LOCK, wait=wait)
         try:
             _refuse_other(path, wanted)  # again: somebody may have come between
             if not (path / CONFIG).exists():
                 remove_temporaries(path)
                 write_atomic(path / CONFIG, object_text(wanted))
-            run = cls(path, lock)
+            run = cls(path, lease)
             if run.sealed:
                 run.close()
             else:
@@ -102,7 +110,7 @@ class RunDir(RunReader):
                     suite.delist(path / DONE)  # somebody removed it, and it is made anew
                 run._begin(json.loads(canonical_row(environment)))
         except BaseException:
-            lock.release()
+            lease.release()
             raise
         return run
 
@@ -146,7 +154,7 @@ class RunDir(RunReader):
 
     def event(self, kind: str, **fields: Any) -> None:
         """A row of events.jsonl, with the time."""
-        self._need_lock()
+        self._need_lease()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         append_row(self._file("events"), {**fields, "kind": kind, "time": now})
 
@@ -156,18 +164,18 @@ class RunDir(RunReader):
         Names say where they belong, for ``rewind``: ``dev-step_000050`` to a step, those without
         a step (``test``) to the end of the run.
         """
-        self._need_lock()
+        self._need_lease()
         write_atomic(self._file(f"samples/{checked_name(name)}"), joined(rows))
 
     def drop_samples(self, prefix: str) -> None:
         """Remove the samples whose names begin so."""
-        self._need_lock()
+        self._need_lease()
         for name in self.sample_names():
             if name.startswith(prefix):
                 self._file(f"samples/{name}").unlink()
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
-        self._need_lock()
+        self._need_lease()
         if not isinstance(row.get("step"), int):
             raise ValueError(f"a row of {name}.jsonl needs an integer 'step' (rewind goes by it)")
         clock = sorted(_CLOCK & row.keys())
@@ -180,15 +188,17 @@ class RunDir(RunReader):
 
         Checkpoints go first, so that after a kill in between none is ahead of its rows.
         """
-        self._need_lock()
+        self._need_lease()
         dropped: dict[str, Any] = {}
         for checkpoint in self.checkpoints():
             if checkpoint.step > step:
+                self._need_lease()
                 remove_folder(checkpoint.path)
                 dropped[f"{CHECKPOINTS}/{checkpoint.path.name}"] = 1
         for name in self.sample_names():
             match = re.search(r"-step_(\d+)", name)
             if match is None or int(match[1]) > step:
+                self._need_lease()
                 self._file(f"samples/{name}").unlink()
                 dropped[f"samples/{name}"] = 1
         for name in STEPPED:
@@ -205,6 +215,7 @@ class RunDir(RunReader):
             for line, row in zip(lines, rows, strict=True)
             if row["step"] <= step and not row.get("final")
         ]
+        self._need_lease()
         if not kept and path.exists():
             path.unlink()
         elif len(kept) < len(lines):
@@ -219,16 +230,21 @@ class RunDir(RunReader):
 
         It promises that the rows up to ``step`` are stored: write them before.
         """
-        self._need_lock()
-        with checkpoints.writing(self.path / CHECKPOINTS, step) as folder:
-            yield folder
-            self._sync_rows()
+        self._need_lease()
+        try:
+            with checkpoints.writing(self.path / CHECKPOINTS, step, self._need_lease) as folder:
+                yield folder
+                self._sync_rows()
+        except Exception:
+            self._need_lease()  # whoever takes the run over removes what is half written
+            raise
 
     def drop_checkpoints(self, keep: Collection[int]) -> None:
         """Remove all checkpoints but those of the steps in ``keep``."""
-        self._need_lock()
+        self._need_lease()
         for checkpoint in self.checkpoints():
             if checkpoint.step not in keep:
+                self._need_lease()
                 remove_folder(checkpoint.path)
 
     # The end ------------------------------------------------------------------------------------
@@ -239,7 +255,7 @@ class RunDir(RunReader):
         ``keep`` names the checkpoints to keep (None: all). The others go only after the seal, so
         that a kill before it can still resume from them.
         """
-        self._need_lock()
+        self._need_lease()
         if (self.path / FAILED).exists():
             raise ValueError(f"{self.path}: a failed attempt is not sealed; open the run again")
         kept = [c for c in self.checkpoints() if keep is None or c.step in keep]
@@ -252,26 +268,28 @@ class RunDir(RunReader):
         hashes = {c.path.name: checkpoints.manifest_hash(c) for c in kept}
         clean = json.loads(canonical_row(summary))
         seal = {"summary": clean, "files": files, "checkpoints": hashes}
+        lease = self._need_lease()  # hashing took its time
         write_atomic(self.path / DONE, object_text(seal))
         if (suite := suite_of(self.path)) is not None:
             suite.enlist(self.path / DONE)
         for checkpoint in self.checkpoints():
             if checkpoint not in kept:
+                lease.check()
                 remove_folder(checkpoint.path)
         self.close()
 
     def fail(self, reason: str, traceback: str) -> None:
         """Record why the attempt ended; the next ``open`` moves it into the events."""
-        self._need_lock()
+        self._need_lease()
         failure = {"reason": printable(reason), "traceback": printable(traceback)}
         write_atomic(self.path / FAILED, object_text(failure))
         self.event("failed", reason=failure["reason"])
 
     def close(self) -> None:
         """Give the folder to the next writer; reading goes on to work."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
 
     def __enter__(self) -> RunDir:
         return self
@@ -284,15 +302,18 @@ class RunDir(RunReader):
             if self._file(name).exists():
                 sync(self._file(name))
 
-    def _need_lock(self) -> None:
+    def _need_lease(self) -> Lease:
+        """The lease, checked just now: call it before every write."""
         if self.sealed:
             raise StoreError(
                 f"{self.path}: the run is finished and sealed ({DONE} is there), so nothing is "
                 "written into it. To run it again, give another --name or --output-dir, or "
                 f"remove it: {removal(self.path)}"
             )
-        if self._lock is None:
+        if self._lease is None:
             raise StoreError(f"{self.path}: opened for reading; RunDir.open opens it for writing")
+        self._lease.check()
+        return self._lease
 
 
 def _refuse_other(path: Path, config: Row) -> None:

@@ -11,7 +11,6 @@ from opcd_bench.errors import StoreError
 from opcd_bench.store import suite_list
 from opcd_bench.store.files import (
     LOCK,
-    Lock,
     Problem,
     checksum,
     explained,
@@ -22,6 +21,7 @@ from opcd_bench.store.files import (
     write_atomic,
 )
 from opcd_bench.store.jsonl import Row, joined, object_text, read_object, read_rows
+from opcd_bench.store.lease import Lease
 from opcd_bench.store.names import checked_name
 from opcd_bench.store.run_reader import CONFIG, DONE
 from opcd_bench.store.suite_list import SEALED, SUITE
@@ -94,19 +94,19 @@ class SuiteDir:
         """
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with Lock(self.path / LOCK, wait=True):
+        with Lease(self.path / LOCK, wait=True) as lease:
             remove_temporaries(self.path)
             listed = self._listed()
             self._refuse_changed(listed)
-            self._put(SUITE, object_text(_merged(self.read(), values)).encode(), listed)
+            self._put(SUITE, object_text(_merged(self.read(), values)).encode(), listed, lease)
             return read_object(self.path / SUITE)
 
     def put_external(self, name: str, data: bytes) -> tuple[Path, bool]:
         """Store ``external/<name>.json``; where it lies, and whether one of that name was there."""
         part = f"{EXTERNAL}/{checked_name(name)}.json"
         replaced = (self.path / part).exists()
-        with Lock(self.path / LOCK, wait=True):
-            self._put(part, data, self._listed())
+        with Lease(self.path / LOCK, wait=True) as lease:
+            self._put(part, data, self._listed(), lease)
         return self.path / part, replaced
 
     # The list of what is sealed -------------------------------------------------------------------
@@ -133,9 +133,10 @@ class SuiteDir:
     def _relist(
         self, change: Callable[[dict[str, tuple[str, ...]]], Mapping[str, tuple[str, ...]]]
     ) -> None:
-        with Lock(self.path / LOCK, wait=True):
+        with Lease(self.path / LOCK, wait=True) as lease:
             changed = change(self._listed())
             if changed != suite_list.read(self.path):
+                lease.check()
                 suite_list.write(self.path, changed)
 
     def _listed(self) -> dict[str, tuple[str, ...]]:
@@ -156,12 +157,17 @@ class SuiteDir:
                 listed[self._part(path)] = (suite_list.checksum_of(path),)
         return listed
 
-    def _put(self, part: str, data: bytes, listed: Mapping[str, tuple[str, ...]]) -> None:
+    def _put(
+        self, part: str, data: bytes, listed: Mapping[str, tuple[str, ...]], lease: Lease
+    ) -> None:
         """Write a part: until the second list is there, what it was and what it becomes count."""
         key = hashlib.sha256(data).hexdigest()
         if before := tuple(one for one in listed.get(part, ()) if one != key):
+            lease.check()
             suite_list.write(self.path, {**listed, part: (*before, key)})
+        lease.check()
         write_atomic(self.path / part, data)
+        lease.check()
         suite_list.write(self.path, {**listed, part: (key,)})
 
     def _refuse_changed(self, listed: Mapping[str, tuple[str, ...]]) -> None:
@@ -250,11 +256,13 @@ class SharedDir:
         data = joined(rows)
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with Lock(self.path / LOCK, wait=True):
+        with Lease(self.path / LOCK, wait=True) as lease:
             if not self.has(name):
                 remove_temporaries(self.path)
                 self._refuse_other(path, hashlib.sha256(data).hexdigest())
+                lease.check()
                 write_atomic(path, data)
+                lease.check()
                 write_atomic(mark, f"{checksum(path).sha256}  {path.name}\n")
         if (suite := self._suite()) is not None and suite.listed(path) is None:
             suite.enlist(path)

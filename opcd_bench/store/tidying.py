@@ -7,9 +7,10 @@ from pathlib import Path
 
 from opcd_bench.errors import StoreError
 from opcd_bench.store import chain_dir, checkpoints
-from opcd_bench.store.files import LOCK, Lock, is_leftover, leftovers, remove_folder
+from opcd_bench.store.files import LOCK, is_leftover, leftovers, remove_folder
 from opcd_bench.store.files import remove_temporaries as remove_in
 from opcd_bench.store.jsonl import read_object
+from opcd_bench.store.lease import Lease
 from opcd_bench.store.run_reader import CHECKPOINTS, DONE
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -38,10 +39,12 @@ def _checkpoints(run: Path) -> list[Path]:
     if not doomed:
         return []
     try:
-        with Lock(run / LOCK):
+        with Lease(run / LOCK) as lease:
             for path in doomed:
                 if path.is_dir() and not is_leftover(path.name):
+                    lease.check()
                     remove_folder(path)
+            lease.check()
             remove_in(run / CHECKPOINTS)
     except StoreError:  # the run is just removing them itself, or this is no disk to write on
         return []

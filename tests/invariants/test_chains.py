@@ -26,7 +26,7 @@ from opcd_bench.runner.rounds.round import Round
 from opcd_bench.runner.training import Training
 from opcd_bench.store.chain_dir import ChainDir
 from opcd_bench.store.checkpoints import MODEL, Checkpoint
-from opcd_bench.store.files import remove_folder
+from opcd_bench.store.files import remove_folder, temporary_beside
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -240,10 +240,10 @@ def test_what_a_chain_is_made_of_is_verified_and_what_kills_left_of_it_goes(
     folder = ChainDir(tmp_path / "toy" / "rounds" / two_rounds[1].path.name)
     learnt = root / "experience" / folder.record(1)["experience"]
     left = [
-        learnt / "traces" / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp",
-        learnt / "raw-traces" / "items" / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp",
-        folder.path / ".context_2.json.0a1b2c3d.opcd-bench.tmp",
-        folder.runs()[0] / "checkpoints" / ".step_000001.0a1b2c3d.opcd-bench.tmp",
+        temporary_beside(learnt / "traces" / "s000.jsonl"),
+        temporary_beside(learnt / "raw-traces" / "items" / "s000.jsonl"),
+        temporary_beside(folder.path / "context_2.json"),
+        temporary_beside(folder.runs()[0] / "checkpoints" / "step_000001"),
     ]
     for path in left[:3]:
         path.write_text("half")

@@ -28,7 +28,10 @@ from opcd_bench.store.verification import verify
 CONFIG = {"method": "toy", "learning_rate": 1e-3}
 LAST, SAVE_EVERY, EVAL_EVERY = 4, 2, 2
 # Every call by which the store changes a disk; a kill may come before any, or within a write.
-CALLS = ("open", "write", "fsync", "ftruncate", "replace", "rename", "unlink", "mkdir", "rmdir")
+CALLS = (
+    "open", "write", "pwrite", "fsync", "ftruncate", "replace", "rename", "link", "unlink", "mkdir",
+    "rmdir",
+)  # fmt: skip
 
 
 def evaluate(run: RunDir, step: int, state: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,6 +42,23 @@ def seeds_planned(
         if all(ran.get(other, 0) >= int(swept) for other in rates):
             return seeds
     return int(swept)
+
+
+def cells_planned(
+    suite: Mapping[str, Any], begun: Sequence[tuple[str, str, float, int, str]]
+) -> int:
+    """How many cells a suite comes to, as far as is known by now; ``begun``: with their states.
+
+    The seeds that the sweep leaves out count from the beginning where the headline rate is chosen
+    on dev: one rate of each task and method gets them.
+    """
+    columns = ["task", "method", "learning_rate", "seed", "state"]
+    cells = pd.DataFrame(list(begun), columns=columns)
+    total = sum(seeds_planned(suite, cells, key, headline=False) for key in planned(suite))
+    if suite.get("headline_learning_rate") == "dev":
+        pairs = len(suite.get("tasks", [])) * len(suite.get("methods", []))
+        total += pairs * (int(suite["seeds"]) - int(suite["sweep_seeds"]))
+    return max(total, len(cells))
 
 
 def state(cells: pd.DataFrame, planned: int) -> str:

@@ -11,7 +11,6 @@ from opcd_bench.errors import StoreError
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.store.files import (
     LOCK,
-    Lock,
     checksum,
     explained,
     is_temporary,
@@ -19,6 +18,7 @@ from opcd_bench.store.files import (
     write_atomic,
 )
 from opcd_bench.store.jsonl import object_text, read_object
+from opcd_bench.store.lease import Lease
 
 MANIFEST = "report.json"
 PAGE = "index.html"
@@ -61,7 +61,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> WrittenFiles:
     refuse_foreign(folder)
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with Lock(folder / LOCK, wait=True):
+    with Lease(folder / LOCK, wait=True) as lease:
         remove_temporaries(folder)
         former = _listed(folder)
         _refuse_own(folder, files, former)
@@ -69,13 +69,17 @@ def write(folder: Path, files: Mapping[str, bytes]) -> WrittenFiles:
         stale = sorted(set(former) - set(new))
         changed = [name for name in new if not _holds(folder / name, new[name], files[name])]
         if changed or stale or former != new:
+            lease.check()
             _write_manifest(folder, {**former, **new})  # a kill leaves no file that is in no list
         # The page goes last: until then the old one stands, whole.
         for name in sorted(changed, key=lambda name: (name == PAGE, name)):
+            lease.check()
             write_atomic(folder / name, files[name])
         for name in stale:
+            lease.check()
             _remove(folder, name)
         if _listed(folder) != new:
+            lease.check()
             _write_manifest(folder, new)
     return WrittenFiles(folder / PAGE, tuple(changed), tuple(stale), len(new) - len(changed))
 

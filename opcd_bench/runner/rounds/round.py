@@ -14,7 +14,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import sampling
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Context, Contexts, Task
-from opcd_bench.errors import CellFailed, EngineDied, StoreError, UserError
+from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, StoreError, UserError
 from opcd_bench.evaluation import task_scores
 from opcd_bench.experience.extract import Extraction
 from opcd_bench.experience.folder import ExperienceDir
@@ -42,8 +42,9 @@ from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.suite_runner import floors
 from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import EXPERIENCE
-from opcd_bench.store.files import Lock, explained
+from opcd_bench.store.files import LOCK, explained
 from opcd_bench.store.jsonl import Row
+from opcd_bench.store.lease import Lease
 from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -82,11 +83,22 @@ class Round:
         What goes wrong before the cell is stored in the chain's folder, what goes wrong in the cell
         in its run. A model that cannot be loaded, and settings that cannot be used, raise.
         """
-        record = self._record()
-        if record is not None and sealed(self._run_dir(record)):
-            self._seal(record)
+        if self._is_done():
             return None
         self.folder.describe(self.chain.config)
+        with Lease(self.folder.path / LOCK) as lease:
+            return None if self._is_done() else self._go_on(lease)
+
+    def _is_done(self) -> bool:
+        """Whether nothing is left of the round; the suite's list has it then."""
+        record = self._record()
+        if record is None or not sealed(self._run_dir(record)):
+            return False
+        self._seal(record)
+        return True
+
+    def _go_on(self, lease: Lease) -> str | None:
+        """All that is left, as the chain's only writer."""
         self.folder.forget_failure()
         self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
         if self.begin.checkpoint is not None:
@@ -97,16 +109,17 @@ class Round:
         resources.check([self.chain.method])
         self._check_prompts(resources)
         try:
-            if record is None:
+            if (record := self._record()) is None:
                 with explain_out_of_memory("writing", self.suite):
-                    record = self._learn(resources)
+                    record = self._learn(resources, lease)
             return self._consolidate(resources, record)
-        except EngineDied:  # without an engine no other chain would go on either
+        except (EngineDied, LeaseLost):  # no other chain would go on either; it is another's now
             raise
         except (CellFailed, UserError) as error:
             problem = str(error)
         except Exception as error:  # the chain's edge: recorded whole and counted as failed
             problem = f"{type(error).__name__}: {error}"
+        lease.check()
         self.folder.fail(self.number, problem, traceback.format_exc())
         return problem
 
@@ -156,7 +169,7 @@ class Round:
 
     # --- what is told -------------------------------------------------------------------------
 
-    def _learn(self, resources: Resources) -> Row:
+    def _learn(self, resources: Resources, own_lease: Lease) -> Row:
         """Deploy, reflect, accumulate, select; the record of it, stored last."""
         task, loaded = self.chain.task, resources.models.initial
         own = self.plain.for_task(task.name)
@@ -171,9 +184,10 @@ class Round:
         with explained(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         # Chains that begin alike share their attempts; whoever comes second waits, and reads them.
-        with Lock(folder.with_name(f"{folder.name}.lock"), wait=True):
+        with Lease(folder.with_name(f"{folder.name}.lock"), wait=True) as lease:
             extraction = Extraction(task, self.recipe, prompts, reader, folder, self.console)
             extracted = extraction.run()
+            lease.check()
             chosen, paths = Selection(
                 task,
                 folder / self.recipe.variant,
@@ -182,6 +196,8 @@ class Round:
                 limited(task_scores.eval_sampling(own), own.max_prompt_length),
                 dev_items=own.dev_items,
             ).run(self.folder.context(self.number), lambda: reader, self.console)
+            lease.check()
+        own_lease.check()
         return self.folder.put_record(
             self.number,
             {

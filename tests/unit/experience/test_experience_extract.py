@@ -18,7 +18,8 @@ from opcd_bench.experience.recipe import Recipe
 from opcd_bench.experience.solve import drawn_examples
 from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Sampling
-from opcd_bench.store.files import LOCK, Lock
+from opcd_bench.store.files import LOCK, temporary_beside
+from opcd_bench.store.lease import Lease
 
 RECIPE = Recipe.of(
     config.Extraction(items=4, seeds=3, max_context_tokens=200), batch=8,
@@ -311,7 +312,7 @@ def test_what_a_kill_left_in_any_stage_goes_and_what_others_put_there_stays(tiny
     extraction(tiny_loaded, tmp_path).run()
     before = files(tmp_path)
     for stage in ("", "traces", "memoryless", "memoryless/items", "memoryless/reflections"):
-        (tmp_path / stage / ".s000.jsonl.0a1b2c3d.opcd-bench.tmp").write_text("half")
+        temporary_beside(tmp_path / stage / "s000.jsonl").write_text("half")
         (tmp_path / stage / ".s000.jsonl.0a1b2c3d.tmp").write_text("not ours")
     extraction(tiny_loaded, tmp_path).run()
     left = {name for name in files(tmp_path) if name not in before}
@@ -319,7 +320,7 @@ def test_what_a_kill_left_in_any_stage_goes_and_what_others_put_there_stays(tiny
 
 
 def test_a_folder_that_another_process_writes_is_refused(tiny_loaded, tmp_path):
-    with Lock(tmp_path / LOCK), pytest.raises(StoreError, match="is writing this folder now"):
+    with Lease(tmp_path / LOCK), pytest.raises(StoreError, match="is writing this folder now"):
         extraction(tiny_loaded, tmp_path).run()
     assert len(extraction(tiny_loaded, tmp_path).run()) == 3
 

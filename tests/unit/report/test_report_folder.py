@@ -8,6 +8,7 @@ import pytest
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.page import folder
+from opcd_bench.store.files import temporary_beside
 
 FILES = {"index.html": b"<p>one", "figures/a.svg": b"<svg/>", "samples/s-0.js": b"x()"}
 
@@ -125,7 +126,7 @@ def test_a_kill_in_between_leaves_a_whole_page_and_the_next_rendering_is_complet
 
 def test_temporary_files_of_a_killed_writer_go(tmp_path):
     folder.write(tmp_path, FILES)
-    (tmp_path / ".index.html.0a1b2c3d.opcd-bench.tmp").write_bytes(b"half")
+    temporary_beside(tmp_path / "index.html").write_bytes(b"half")
     folder.write(tmp_path, FILES)
     assert held(tmp_path) == FILES
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from opcd_bench.errors import StoreError
+from opcd_bench.store.files import temporary_beside
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.suite_dir import SuiteDir
 from opcd_bench.store.tidying import tidy
@@ -220,7 +221,7 @@ def test_what_a_kill_left_in_sealed_runs_goes_when_the_suite_is_run_again(suite)
     run = suite.run("a")
     (run / "checkpoints" / ".step_000002.0a1b2c3d.opcd-bench.tmp").mkdir()
     shutil.copytree(run / "checkpoints/step_000001", run / "checkpoints/step_000003")
-    (suite.path / "shared/toy--abc/.base.jsonl.0a1b2c3d.opcd-bench.tmp").write_text("half")
+    temporary_beside(suite.path / "shared/toy--abc/base.jsonl").write_text("half")
     (suite.path / ".mine.tmp").write_text("mine")
     remarks = verify(suite.path)
     assert not any(p.damage for p in remarks)
