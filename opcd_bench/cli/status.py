@@ -1,4 +1,4 @@
-"""`opcd-bench status`: the cells of a suite: done, running and where, failed, interrupted, waiting."""
+"""`opcd-bench status`: where the cells of a suite stand, and who runs those that run."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ def status(
     states = cell_states(folder)
     begun = [(one.task, one.method, one.learning_rate, one.seed, one.state) for one in states]
     total = planned.cells_planned(folder.read(), begun)
-    counts = Counter(one.state for one in states)
+    counts = Counter[str](one.state for one in states)
     waiting = max(0, total - len(states))
     if json:
         cells = [asdict(one) for one in states]
         print_json({"path": str(path), **_counts(counts, waiting, total), "cells": cells})
         return
     numbers = _counts(counts, waiting, total)
-    say(f"{path}: " + ", ".join(f"{number} {word}" for word, number in numbers.items() if number))
+    told = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
+    say(f"{path}: {told}")
     shown = [one for one in states if one.state != "done"]
     if shown:
         rows = [[one.name, one.state, f"{one.steps}/{one.of_steps}", _said(one)] for one in shown]
@@ -54,7 +55,7 @@ def status(
 
 def _counts(counts: Counter[str], waiting: int, total: int) -> dict[str, int]:
     words = ("done", "running", "failed", "interrupted")
-    return {"cells": total, **{word: counts[word] for word in words}, "waiting": waiting}
+    return {"planned": total, **{word: counts[word] for word in words}, "waiting": waiting}
 
 
 def _said(one: CellState) -> str:

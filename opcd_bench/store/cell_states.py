@@ -1,4 +1,4 @@
-"""Where the begun cells of a suite's folder stand: done, running, failed, or left by their process."""
+"""Where the begun cells of a suite stand: done, running, failed, or left by their process."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ LAYERS = (
     "runner.rounds",
     "runner.contracts",
     "runner",
+    "runner.cluster",
     "experience",
     "distillation",
     "distillation.losses",

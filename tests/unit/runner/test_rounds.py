@@ -32,7 +32,10 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.report.tables import rounds as table
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
-from opcd_bench.runner import grid, pool, registry, suite_runner
+from opcd_bench.runner import grid, hands, perform, registry
+from opcd_bench.runner.cluster import local as pool
+from opcd_bench.runner.cluster.jobs import Outcome
+from opcd_bench.runner.plan import plan
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.chain import Begin
@@ -386,9 +389,9 @@ def test_where_a_context_goes_may_be_said_before_there_is_one(toy):
 def side_by_side(monkeypatch):
     """Cells and chains at a time, in threads in place of processes."""
     monkeypatch.setattr(pool, "ProcessPoolExecutor", ThreadPoolExecutor)
-    monkeypatch.setattr(suite_runner, "serve_parent", lambda: None)
-    monkeypatch.setattr(rounds, "serve_parent", lambda: None)
-    monkeypatch.setattr(suite_runner, "_start_worker", lambda suite: None)
+    monkeypatch.setattr(pool, "_serve_parent", lambda: None)
+    monkeypatch.setattr(hands, "start_worker", lambda suite: None)
+    monkeypatch.setattr(perform, "shared_waves", lambda *_: ())
 
 
 def chains_of_eight(monkeypatch, toy, tmp_path, work):
@@ -399,8 +402,10 @@ def chains_of_eight(monkeypatch, toy, tmp_path, work):
 def cells_of_eight(monkeypatch, toy, tmp_path, work):
     suite = toy(seeds=8, jobs=2)
     cells = grid.cells(suite, *registry.plugins_of(suite))
-    monkeypatch.setattr(suite_runner, "_work", lambda cell: work(cell.seed))
-    suite_runner._run_in_processes(cells, suite, SuiteDir(tmp_path / "toy"), 2, QuietReporter())
+    monkeypatch.setattr(hands, "do", lambda job: work(job.what.seed))
+    planned, folder = plan(suite), SuiteDir(tmp_path / "toy")
+    with pool.LocalPool(suite, 2, hands.WORK) as workers:
+        hands.Spread(planned, folder, workers, QuietReporter()).do_all(cells)
 
 
 @pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
@@ -417,7 +422,7 @@ def test_an_engine_that_dies_keeps_nobody_waiting_for_what_has_not_begun(
         first.wait(60)  # two begin together: whichever thread is quicker, the first stands first
         begun.append(seed)
         time.sleep(0.3)
-        return pool.Outcome(str(seed), None)
+        return Outcome(str(seed), None)
 
     with pytest.raises(EngineDied):
         run(monkeypatch, toy, tmp_path, work)
@@ -441,7 +446,7 @@ def test_all_that_is_to_be_done_is_done_once(run, side_by_side, monkeypatch, toy
 
     def work(seed):
         done.append(seed)
-        return pool.Outcome(str(seed), None)
+        return Outcome(str(seed), None)
 
     run(monkeypatch, toy, tmp_path, work)
     assert sorted(done) == list(range(8))
