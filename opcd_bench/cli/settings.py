@@ -18,8 +18,8 @@ from opcd_bench.store import user_files
 
 OPTIONS = (
     "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
-    "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
-    "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
+    "teacher_model", "output_dir", "name", "device", "processes", "engine", "vllm_url",
+    "teacher_url", "jobs", "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
 )  # fmt: skip
 """The settings of a suite that `run` has as options of their own; all others: ``--set``."""
 

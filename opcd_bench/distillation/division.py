@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from opcd_bench.config.suite import Suite
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 def runs(count: int, processes: int) -> list[range]:
     """``range(count)`` in as many runs of neighbours as there are processes, as even as can be."""
     ends = [count * done // processes for done in range(processes + 1)]
-    return [range(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+    return [range(begin, end) for begin, end in pairwise(ends)]
 
 
 def shares(costs: Sequence[int], processes: int) -> list[list[int]]:

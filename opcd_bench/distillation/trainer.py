@@ -387,7 +387,7 @@ class _Means:
     def __init__(self) -> None:
         self.objective = 0.0
         self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, float] = {}
 
     def add(self, values: dict[str, Tensor] | None = None, **more: Tensor) -> None:
         for key, value in {**(values or {}), **more}.items():
@@ -396,9 +396,9 @@ class _Means:
 
     def share(self, peers: Peers) -> None:
         """Make the sums those of all processes."""
-        whole = {"objective": self.objective}
-        self.sums, self.counts, whole = peers.summed(self.sums, self.counts, whole)
-        self.objective = whole["objective"]
+        own = {"objective": self.objective}
+        self.sums, self.counts, own = peers.summed(self.sums, self.counts, own)
+        self.objective = own["objective"]
 
     def means(self) -> dict[str, float]:
         return {key: self.sums[key] / self.counts[key] for key in self.sums}

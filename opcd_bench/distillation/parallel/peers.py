@@ -26,7 +26,7 @@ _HERE: list[Peers] = []
 
 @dataclass(frozen=True)
 class Peers:
-    """This process among ``size``, each of which has a device of its own in ``mesh``.
+    """One process among ``size``, each of which has a device of its own in ``mesh``.
 
     The first leads: it alone writes, prints and evaluates. ``talk`` is the group for all that is
     no tensor, over gloo, in which one may wait for as long as it takes.

@@ -31,15 +31,13 @@ def sharded(
 ) -> dict[str, Any]:
     """The state of an optimiser of ``parameters``, sharded as they are."""
     state = {
-        place: {
-            key: shards.like(parameters[place], value) if _is_of(value, parameters[place]) else value
-            for key, value in own.items()
-        }
+        place: {key: _sharded(value, parameters[place]) for key, value in own.items()}
         for place, own in remembered["state"].items()
     }
     return {**remembered, "state": state}
 
 
-def _is_of(value: Any, parameter: Tensor) -> bool:
-    """Whether a value has an entry for each of the parameter's (a count of steps has not)."""
-    return isinstance(value, Tensor) and value.dim() > 0 and value.shape == parameter.shape
+def _sharded(value: Any, parameter: Tensor) -> Any:
+    """What has an entry for each of the parameter's is sharded; a count of steps has not."""
+    own = isinstance(value, Tensor) and value.dim() > 0 and value.shape == parameter.shape
+    return shards.like(parameter, value) if own else value

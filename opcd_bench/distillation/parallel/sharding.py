@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,11 +34,10 @@ def shard(
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for layer in _layers(name, model):
         if masters:
-            layer.float()
+            _float(layer.parameters())
         fully_shard(layer, mesh=peers.mesh, mp_policy=policy)
     if masters:
-        for parameter in _left(model):
-            parameter.data = parameter.data.float()
+        _float(p for p in model.parameters() if not shards.is_sharded(p))
     model.__dict__[DECODE] = lambda *args, **words: model.get_decoder()(*args, **words)
     fully_shard(model, mesh=peers.mesh, mp_policy=policy)
     # Decoder and head are called apart: the decoder as the whole model's forward pass, after which
@@ -66,9 +64,9 @@ def clip(parameters: Iterable[torch.nn.Parameter], limit: float) -> float:
     return float(shards.gathered(torch.nn.utils.clip_grad_norm_(parameters, limit)))
 
 
-def _left(model: torch.nn.Module) -> Sequence[torch.nn.Parameter]:
-    """The parameters that no group has yet, tied ones once."""
-    return [parameter for parameter in model.parameters() if not shards.is_sharded(parameter)]
+def _float(parameters: Iterable[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
 
 
 def _layers(name: str, model: Any) -> Sequence[torch.nn.Module]:
@@ -79,8 +77,5 @@ def _layers(name: str, model: Any) -> Sequence[torch.nn.Module]:
             f"{name}: its decoder has no list of layers, so it cannot be divided among processes; "
             "use --processes 1"
         )
-    return list(max(lists, key=_size))
-
-
-def _size(module: torch.nn.Module) -> int:
-    return sum(math.prod(parameter.shape) for parameter in module.parameters())
+    sizes = [sum(parameter.numel() for parameter in one.parameters()) for one in lists]
+    return list(lists[sizes.index(max(sizes))])

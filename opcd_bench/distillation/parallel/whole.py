@@ -45,10 +45,8 @@ class Mould:
         if adapter is not None and sharded.adapter is not None:
             adapter = dataclasses.replace(adapter, on=sharded.adapter.on)
         device = next(made.model.parameters()).device
-        made.model.to(device)  # what is no parameter
-        return dataclasses.replace(
-            made, tokenizer=self._tokenizer, device=device, adapter=adapter
-        )
+        torch.nn.Module.to(made.model, device)  # what is no parameter
+        return dataclasses.replace(made, tokenizer=self._tokenizer, device=device, adapter=adapter)
 
 
 def _bare(loaded: LoadedModel) -> Any:
