@@ -38,7 +38,7 @@ def start(context: typer.Context, suite: Suite) -> NoReturn:
     os.environ[processes.STARTED_HERE] = str(suite.processes)
     threads = suite.threads or max(1, (os.cpu_count() or 1) // suite.processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # torchrun's own account of what is said below
     words = ["--standalone", f"--nproc-per-node={suite.processes}", "-m", "opcd_bench", *typed]
     starter: Any = torchrun  # without types
     try:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from peers_steps import run
+from torchrun import two_processes
 
 pytestmark = pytest.mark.cluster
 
@@ -37,16 +34,7 @@ def sharded(tmp_path_factory):
     """What two processes found, by case."""
     folder = tmp_path_factory.mktemp("peers")
     (folder / "cases.json").write_text(json.dumps([{**USUAL, **one} for one in CASES.values()]))
-    script = str(Path(__file__).with_name("peers_steps.py"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*torchrun, script, str(folder / "cases.json"), str(folder / "found.pt")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
+    two_processes("peers_steps.py", folder / "cases.json", folder / "found.pt")
     return dict(zip(CASES, torch.load(folder / "found.pt"), strict=True))
 
 
