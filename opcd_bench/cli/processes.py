@@ -38,14 +38,13 @@ def by_torchrun() -> int | None:
 
 def settings_of(words: Mapping[str, Any], assignments: Sequence[str] | None) -> dict[str, Any]:
     """Options of `run`, with as many processes as torchrun has started."""
-    size = by_torchrun()
-    typed = words.get("processes")
-    if size is None or typed == size or any(_sets(text) for text in assignments or ()):
+    size, typed = by_torchrun(), words.get("processes")
+    if size is None:
         return dict(words)
-    if typed is not None:
+    if typed not in (None, size) or any(map(_sets, assignments or ())):
         raise ConfigError(
-            f"torchrun has started {size} processes, and --processes {typed} is typed; leave "
-            "--processes out, or torchrun"
+            f"torchrun has started {size} processes, and another number may be meant by what is "
+            "typed; leave processes out, or torchrun: opcd-bench run --processes N starts it"
         )
     return {**words, "processes": size}
 
@@ -54,14 +53,14 @@ def _sets(assignment: str) -> bool:
     return assignment.partition("=")[0].strip() == "processes"
 
 
-def refuse_too_few_gpus(suite: Suite) -> None:
-    """Raise ConfigError where the processes of a cell would have to share GPUs."""
+def refuse_too_few_gpus(suite: Suite, here: int) -> None:
+    """Raise ConfigError where the processes of this machine would have to share GPUs."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if suite.device == "cuda" and not gpus:
         raise ConfigError("device = 'cuda': this machine has no CUDA device; type --device cpu")
-    if suite.device != "cpu" and 0 < gpus < suite.processes:
+    if suite.device != "cpu" and 0 < gpus < here:
         raise ConfigError(
             f"processes = {suite.processes} take a GPU each, and this machine has {gpus}; type "
             f"--processes {gpus}"
@@ -80,7 +79,7 @@ def joined(suite: Suite) -> Iterator[bool]:
     from opcd_bench.distillation.parallel import peers
     from opcd_bench.runner.parallel import crew
 
-    refuse_too_few_gpus(suite)
+    refuse_too_few_gpus(suite, int(os.environ["LOCAL_WORLD_SIZE"]))
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     here = peers.join(suite.device)
     if not here.first:

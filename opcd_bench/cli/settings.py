@@ -56,6 +56,8 @@ def make(
         given["learning_rate"] = rates(given["learning_rate"])
     if isinstance(given.get("interpolate"), str):
         given["interpolate"] = shares(given["interpolate"])
+    if given.get("processes", 1) != 1:
+        given.setdefault("jobs", 1)  # a suite's own number is of cells that share the machine
     if entered := given.pop("entrant", None):  # the option; the setting is a table
         given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):

@@ -27,7 +27,7 @@ def start(context: typer.Context, suite: Suite) -> NoReturn:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    processes.refuse_too_few_gpus(suite)
+    processes.refuse_too_few_gpus(suite, suite.processes)
     if suite.device == "cpu" or not torch.cuda.is_available():
         print(
             f"opcd-bench: no GPU is used: {suite.processes} processes share this machine's "

@@ -29,13 +29,13 @@ def save(
     ``whole``: the student, where it is sharded; all processes ask, and the first one writes.
     """
     student, state = whole or core.student, core.state()
+    teacher.save(folder)
     if core.peers is not None and not core.peers.first:
         return
     saving.save(student, folder / MODEL)
     if student.adapter is not None:
         adapters.save(student, folder / ADAPTER)
     torch.save(state, folder / OPTIMISER)
-    teacher.save(folder)
 
 
 def load(core: TrainingCore, teacher: RuntimeTeacher, folder: Path) -> None:

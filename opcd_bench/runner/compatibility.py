@@ -71,11 +71,14 @@ def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
 
 def _refuse_divided_teacher(suite: Suite, method: Method) -> None:
     """A teacher that several processes cannot hold together."""
-    if method.teacher.weights in ("ema", "adapted") and method.needs_teacher:
+    weights = method.teacher.weights
+    averaged = weights == "ema" and suite.lora_rank is not None
+    if method.needs_teacher and (weights == "adapted" or averaged):
         raise ConfigError(
-            f"method {method.name!r}: its teacher has weights = {method.teacher.weights!r}, which "
-            f"processes = {suite.processes} cannot divide among them (initial, live and larger "
-            "ones can be); add --processes 1, or leave the method out"
+            f"method {method.name!r}: its teacher has weights = {weights!r}"
+            + (f" of an adapter (lora_rank = {suite.lora_rank})" if averaged else "")
+            + f", which processes = {suite.processes} cannot divide among them; add --processes 1, "
+            "or leave the method out"
         )
 
 

@@ -66,11 +66,12 @@ def lead(cases: dict, model: Path, folder: Path) -> dict:
     return found
 
 
-def method_with(cases: dict):
-    """Methods of the registry; those called ``live`` are taught by the student itself."""
-    if any(case.get("teacher") == "live" for case in cases.values()):
+def taught_by(teacher: dict | None) -> None:
+    """Let the registry's methods have another teacher."""
+    registry.method = METHOD
+    if teacher is not None:
         registry.method = lambda name, *_: dataclasses.replace(
-            METHOD(name), teacher=Teacher("live")
+            METHOD(name), teacher=Teacher(**teacher)
         )
 
 
@@ -79,11 +80,10 @@ if __name__ == "__main__":
     registry.task = lambda *_, **__: Toy()
     here = peers.join("cpu")
     found = {}
-    for group in asked["groups"]:
-        registry.method = METHOD
-        method_with(group)
+    for name, case in asked["cases"].items():
+        taught_by(case.get("teacher"))
         if here.first:
-            found |= lead(group, Path(asked["model"]), Path(asked["folder"]))
+            found |= lead({name: case}, Path(asked["model"]), Path(asked["folder"]))
             crew.dismiss()
         else:
             follower.follow()

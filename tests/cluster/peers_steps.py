@@ -1,8 +1,7 @@
-"""What the processes of a test do: three steps of a tiny model, alone or sharded; see test_peers."""
+"""What the processes of test_peers do: three steps of a tiny model, alone or sharded."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,8 +15,9 @@ from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.pairs import Pair
-from opcd_bench.distillation.parallel import peers, sharding
-from opcd_bench.distillation.teachers.local import FrozenTeacher, LiveTeacher
+from opcd_bench.distillation.parallel import peers, sharding, whole
+from opcd_bench.distillation.parallel.ema import ShardedEma
+from opcd_bench.distillation.teachers.local import EmaTeacher, FrozenTeacher, LiveTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import adapters, cpu, shards
 from opcd_bench.models.loaded import LoadedModel
@@ -72,12 +72,16 @@ def run(case: dict) -> dict:
                 layer.lora_B["default"].weight, generator=torch.Generator().manual_seed(1)
             )
     if here is not None:
-        sharding.shard(student.name, student.model, here)
-        sharding.shard(teacher.name, teacher.model, here)
+        student, teacher = whole.divided(student, here), whole.divided(teacher, here)
     told = teacher
     if case["teacher"] == "initial":
         told = adapters.before(student)
-    runtime = LiveTeacher(student, 1.0) if case["teacher"] == "live" else FrozenTeacher(told, 1.0)
+    runtime = FrozenTeacher(told, 1.0)
+    if case["teacher"] == "live":
+        runtime = LiveTeacher(student, 1.0)
+    elif case["teacher"] == "average":
+        own = () if here is None else (here,)
+        runtime = (EmaTeacher if here is None else ShardedEma)(teacher, 0.5, 1.0, *own)
     core = TrainingCore(student, asked, 1e-3, here)
     gradients, norms, original = [], [], core.optimiser.step
 

@@ -23,6 +23,7 @@ CASES = {
     "an odd number of micro-batches": {"count": 5, "micro_batch_size": 1},
     "no clip": {"clip": 0.0},
     "live teacher": {"teacher": "live"},
+    "moving average": {"teacher": "average"},
     "gradient checkpointing": {"checkpointing": True},
     "top k of the student": {"loss": "rkl_tail", "k": 5},
     "adapter": {"rank": 4, "teacher": "initial"},

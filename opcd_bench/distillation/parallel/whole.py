@@ -9,11 +9,34 @@ from typing import Any
 import torch
 
 from opcd_bench.distillation.parallel import sharding
+from opcd_bench.distillation.parallel.peers import Peers
 from opcd_bench.models import cpu, shards
 from opcd_bench.models.loaded import LoadedModel
 
+_MOULD = "opcd_bench_mould"
 
-class Mould:
+
+def divided(loaded: LoadedModel, peers: Peers, *, masters: bool = False) -> LoadedModel:
+    """Shard a model that lies in this process's memory, in place; `of` makes whole copies of it.
+
+    ``masters``: it is bfloat16, and trained by float32 shards.
+    """
+    vars(loaded.model)[_MOULD] = _Mould(loaded)
+    bf16 = loaded.dtype == torch.bfloat16 and loaded.adapter is None
+    sharding.shard(loaded.name, loaded.model, peers, masters=masters, bf16=bf16)
+    return dataclasses.replace(loaded, device=peers.device)
+
+
+def of(sharded: LoadedModel) -> LoadedModel:
+    """A whole copy of the model as it is now, which nothing trains; all processes ask for it.
+
+    It is read as ``sharded`` is: its adapter on or off.
+    """
+    mould: _Mould = vars(sharded.model)[_MOULD]
+    return mould.filled(sharded)
+
+
+class _Mould:
     """What a whole copy of a model is made of besides weights; taken before the model is sharded.
 
     ``loaded`` is the model as it will be sharded; its copies compute in the type that it has now.
@@ -27,10 +50,7 @@ class Mould:
         self._tokenizer = loaded.tokenizer
 
     def filled(self, sharded: LoadedModel) -> LoadedModel:
-        """A whole copy of the model as it is now, which nothing trains; all processes ask for it.
-
-        It is read as ``sharded`` is: its adapter on or off.
-        """
+        """As `of` says."""
         sharding.rest(sharded.model)
         now = dict(sharded.model.named_parameters())
         weights = {

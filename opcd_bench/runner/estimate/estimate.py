@@ -77,7 +77,7 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
     if measure and suite.processes > 1:
         raise ConfigError(
             f"--measure takes steps in this process, and processes = {suite.processes}: leave "
-            "--measure out (hours are then told from stored runs), or add --processes 1"
+            "--measure out (the hours then come from stored runs), or add --processes 1"
         )
     if measure:
         paces = paces_of.rehearsed(suite, methods, tasks, measure, console)

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import torch
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import masters
 from opcd_bench.distillation.division import runs
-from opcd_bench.distillation.parallel import sharding
+from opcd_bench.distillation.masters import kept
+from opcd_bench.distillation.parallel import sharding, whole
 from opcd_bench.distillation.parallel.peers import Peers
-from opcd_bench.distillation.parallel.whole import Mould
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.models import adapters, shards
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -42,7 +41,6 @@ class ShardedModels(SuiteModels):
 
     def __init__(self, suite: Suite, peers: Peers, date: str | None = None) -> None:
         self.peers = peers
-        self._moulds: dict[str, Mould] = {}
         self._sharded: dict[str, LoadedModel] = {}
         self._whole: dict[Reading, LoadedModel] = {}
         self._open: dict[Reading, ExitStack] = {}
@@ -53,22 +51,16 @@ class ShardedModels(SuiteModels):
     def _shard(self) -> None:
         if self._student is not None:  # of an adapter: one module for both
             self._student = self._put("student", self._student)
-            self.initial = adapters.before(self._student)
-            self._sharded["initial"] = self.initial
-            self._moulds["initial"] = self._moulds["student"]
+            self.initial = self._sharded["initial"] = adapters.before(self._student)
             return
         module = copy.deepcopy(self.initial.model).requires_grad_(True)
         student = dataclasses.replace(self.initial, model=module)
         self.initial = self._put("initial", self.initial)
-        self._student = self._put("student", student, trained=True)
+        self._student = self._put("student", student, masters=kept(self.suite))
 
-    def _put(self, key: str, loaded: LoadedModel, *, trained: bool = False) -> LoadedModel:
+    def _put(self, key: str, loaded: LoadedModel, *, masters: bool = False) -> LoadedModel:
         """Shard a model that lies in this process's memory, and remember it."""
-        self._moulds[key] = Mould(loaded)
-        bf16 = loaded.dtype == torch.bfloat16 and loaded.adapter is None
-        behind = trained and bf16 and masters.kept(self.suite)
-        sharding.shard(loaded.name, loaded.model, self.peers, masters=behind, bf16=bf16)
-        self._sharded[key] = dataclasses.replace(loaded, device=self.peers.device)
+        self._sharded[key] = whole.divided(loaded, self.peers, masters=masters)
         return self._sharded[key]
 
     def _loading(self, by_name: bool = True) -> dict[str, Any]:
@@ -169,7 +161,7 @@ class ShardedModels(SuiteModels):
         """Make whole copies of a model, in all processes."""
         with together("models", "hold", reading):
             stack, key = ExitStack(), reading.model
-            loaded = self._moulds[key].filled(self._sharded[key])
+            loaded = whole.of(self._sharded[key])
             if reading.published:
                 loaded = stack.enter_context(as_published(loaded))
             self._whole[reading], self._open[reading] = loaded, stack
