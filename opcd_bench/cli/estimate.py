@@ -98,7 +98,7 @@ def _print(suite: Suite, found: Estimate) -> None:
             rows.append(_row(one, "expected", one.work.expected))
     print(text_table([*columns, "trained", "evaluated"], rows))
     for one in found.tasks:
-        _print_memory(one)
+        _print_memory(one, suite.processes)
     print(f"\nTime: {_time(suite, found)}")
     for note in found.notes:
         print(f"Note: {note}")
@@ -110,19 +110,23 @@ def _row(one: TaskEstimate, what: str, tokens: Tokens) -> list[object]:
     return [one.work.task, what, *(f"{count:,}" for count in counts)]
 
 
-def _print_memory(one: TaskEstimate) -> None:
+def _print_memory(one: TaskEstimate, processes: int) -> None:
     from opcd_bench.runner.estimate.memory import peak
 
     if one.lengths is None:
         return
+    each = f", on each of {processes} GPUs" if processes > 1 else ""
     print(
-        f"\nMemory for {one.work.task}, with prompts of {one.lengths.plain} tokens without "
+        f"\nMemory for {one.work.task}{each}, with prompts of {one.lengths.plain} tokens without "
         f"context and {one.lengths.told} with context (from {one.lengths.source}):"
     )
     rows = [[part.name, _size(part.bytes), DOING[part.when], part.how] for part in one.parts]
     print(text_table(["what", "bytes", "when", "made of"], rows))
     for phase, size in peak(one.parts).items():
         print(f"at most while {DOING[phase]}: {_size(size)}")
+    if one.gpus is not None:
+        need = "one GPU" if one.gpus == 1 else f"{one.gpus} GPUs (--processes {one.gpus})"
+        print(f"GPUs of 80 GB that a cell needs: {need}")
     if one.peak_seen is not None:
         print(
             f"measured where the expected numbers come from: {_size(one.peak_seen)} (GPU memory, "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from opcd_bench.cli import chains, options, settings
+from opcd_bench.cli import chains, options, processes, settings, torchrun
 from opcd_bench.cli.interrupt import interruptible
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.config.suite import Suite
@@ -89,7 +90,8 @@ def run(
         "interpolate": interpolate,
         "cluster_set": cluster_set,
     }
-    made = settings.make(suite, {**words, **own}, assignments, size=size)
+    given = processes.settings_of({**words, **own}, assignments)
+    made = settings.make(suite, given, assignments, size=size)
     say_shared(suite)
     if dry_run:
         if made.chained:
@@ -97,9 +99,22 @@ def run(
         else:
             _print_cells(made, any_suite.planned(made), json)
         return
+    if made.processes > 1 and processes.by_torchrun() is None:
+        any_suite.checked(made, planned=False)
+        torchrun.start(context, made)
+    with processes.joined(made) as leads:
+        if leads:
+            _run(context, made, report, json)
+
+
+def _run(context: typer.Context, made: Suite, report: bool, json: bool) -> None:
+    """Run a suite and print what came of it."""
     from opcd_bench.report.tables import stored
 
-    with interruptible(context, "Nothing is lost"):
+    stoppable = (
+        nullcontext() if processes.started_here() else interruptible(context, "Nothing is lost")
+    )
+    with stoppable:
         summary = any_suite.run(made, console=reporter())
     if not json:
         print(stored.text_of(summary.suite_dir, chained=made.chained))

@@ -18,9 +18,9 @@ from opcd_bench.store import user_files
 
 OPTIONS = (
     "methods", "tasks", "seeds", "learning_rate", "max_steps", "batch_size", "model",
-    "teacher_model", "output_dir", "name", "device", "engine", "vllm_url", "teacher_url", "jobs",
-    "cluster",
-    "history", "retention", "rounds", "data_dir", "model_dir", "report_to",
+    "teacher_model", "output_dir", "name", "device", "processes", "engine", "vllm_url",
+    "teacher_url", "jobs", "cluster", "history", "retention", "rounds", "data_dir", "model_dir",
+    "report_to",
 )  # fmt: skip
 """The settings of a suite that `run` has as options of their own; all others: ``--set``."""
 
@@ -59,6 +59,8 @@ def make(
         given["interpolate"] = shares(given["interpolate"])
     if asked := given.pop("cluster_set", None):
         given["cluster_options"] = cluster_options(asked)
+    if given.get("processes", 1) != 1:
+        given.setdefault("jobs", 1)  # a suite's own number is of cells that share the machine
     if entered := given.pop("entrant", None):  # the option; the setting is a table
         given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):

@@ -458,6 +458,14 @@ class Settings(BaseModel):
     threads: int | None = rounding(
         None, help="CPU threads per process (None: torch's choice).", ge=1, le=PROCESSES
     )
+    processes: int = later(
+        1,
+        help="Processes that compute a cell together, each on a GPU of its own: weights, gradients "
+        "and moments are divided among them (torchrun, FSDP2), and so are the responses. Sums are "
+        "rounded otherwise, so it is part of what a run is.",
+        ge=1,
+        le=PROCESSES,
+    )
     jobs: int = runtime(
         1,
         help="Cells that run at the same time on this machine, each in a process of its own.",

@@ -74,6 +74,7 @@ def refuse_inconsistent(suite: Settings) -> None:
         raise ValueError("give headline_learning_rate and sweep_seeds together, or neither of them")
     _refuse_vllm(suite)
     _refuse_cluster(suite)
+    _refuse_processes(suite)
     if (
         isinstance(suite.headline_learning_rate, float)
         and suite.headline_learning_rate not in suite.learning_rate
@@ -206,6 +207,39 @@ def _refuse_cluster(suite: Settings) -> None:
         raise ValueError(
             "with vllm_url, all jobs of a cluster would push their weights into one server; leave "
             "vllm_url out (each job starts its own vLLM), or give cluster_options = {workers = 1}"
+        )
+    if suite.cluster != "local" and suite.processes > 1:
+        raise ValueError(
+            f"cluster = {suite.cluster!r} with processes = {suite.processes} is not built: a job has "
+            "one process. Give one of the two; how SLURM starts the processes of one cell: docs, "
+            "guide on several GPUs"
+        )
+
+
+def _refuse_processes(suite: Settings) -> None:
+    """What several processes a cell cannot do."""
+    if suite.processes == 1:
+        return
+    now = f"processes = {suite.processes}"
+    if suite.jobs > 1:
+        raise ValueError(
+            f"{now} and jobs = {suite.jobs}: a cell that has several processes has the machine for "
+            "itself; use --jobs 1, or --processes 1 to run as many cells at a time"
+        )
+    for setting, value, why in (
+        ("engine", "vllm", "a vLLM would need the weights that are divided among them"),
+        ("teacher_engine", "vllm", "every process reads the teacher itself"),
+        ("optim", "adamw_8bit", "moments of 8 bits cannot be divided among them"),
+    ):
+        if getattr(suite, setting) == value:
+            default = type(suite).model_fields[setting].default
+            raise ValueError(
+                f"{now} with {setting} = {value!r} is not built: {why}. Set {setting} = "
+                f"{default!r}, or processes = 1"
+            )
+    if ":" in suite.device:
+        raise ValueError(
+            f"{now} take a GPU each, and device = {suite.device!r} names one; set device = 'cuda'"
         )
 
 

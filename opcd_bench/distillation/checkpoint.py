@@ -9,6 +9,7 @@ import torch
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import adapters, saving
+from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.store.checkpoints import MODEL
 
 OPTIMISER, ADAPTER = "optimiser.pt", "adapter"
@@ -17,13 +18,24 @@ one, the adapter (peft's own format), which the model has merged and so rounded.
 moves adds its own (`teachers.local`)."""
 
 
-def save(core: TrainingCore, teacher: RuntimeTeacher, folder: Path) -> None:
-    """A resumable checkpoint in an existing folder; ``model/`` opens with transformers as it is."""
-    saving.save(core.student, folder / MODEL)
-    if core.student.adapter is not None:
-        adapters.save(core.student, folder / ADAPTER)
-    torch.save(core.state(), folder / OPTIMISER)
+def save(
+    core: TrainingCore,
+    teacher: RuntimeTeacher,
+    folder: Path,
+    whole: LoadedModel | None = None,
+) -> None:
+    """A resumable checkpoint in an existing folder; ``model/`` opens with transformers as it is.
+
+    ``whole``: the student, where it is sharded; all processes ask, and the first one writes.
+    """
+    student, state = whole or core.student, core.state()
     teacher.save(folder)
+    if core.peers is not None and not core.peers.first:
+        return
+    saving.save(student, folder / MODEL)
+    if student.adapter is not None:
+        adapters.save(student, folder / ADAPTER)
+    torch.save(state, folder / OPTIMISER)
 
 
 def load(core: TrainingCore, teacher: RuntimeTeacher, folder: Path) -> None:

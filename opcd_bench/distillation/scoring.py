@@ -14,11 +14,14 @@ from transformers import PreTrainedModel
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
 from opcd_bench.models import adapters, cpu
-from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.rollout.attention import Segment
 from opcd_bench.rollout.packing import Packing, packed
 from opcd_bench.rollout.prefixes import Ids, Prefixes
+
+DECODE = "opcd_bench_decode"
+"""Method of a sharded model in the place of its decoder: the same, with its weights gathered."""
 
 HEAD_CHUNK = 4096
 HEAD_LOGITS = 2**27
@@ -50,13 +53,7 @@ def hidden_states(
     Prompts that share one of ``prefixes`` are read behind it, without gradient to it. Raises
     DataError for what exceeds the model's window (nothing is ever cut).
     """
-    lengths = [len(p) + len(r) for p, r in zip(prompts, replies, strict=True)]
-    longest = max(lengths)
-    if loaded.max_length is not None and longest > loaded.max_length:
-        raise DataError(
-            f"a prompt and response of {longest} tokens exceed the {loaded.max_length} that "
-            f"{loaded.name} can read; lower max_completion_length, or shorten the context"
-        )
+    refuse_overlong(loaded, max(len(p) + len(r) for p, r in zip(prompts, replies, strict=True)))
     shared = [len(prefixes.of(prompt)) if prefixes else 0 for prompt in prompts]
     # Rows of one prefix are neighbours in the batch, whatever the order of the replies.
     order = sorted(range(len(prompts)), key=lambda i: prompts[i][: shared[i]])
@@ -82,6 +79,15 @@ def hidden_states(
     )
 
 
+def refuse_overlong(reader: PromptFormat, longest: int) -> None:
+    """Raise DataError for so many tokens of prompt and reply, where the model reads fewer."""
+    if reader.max_length is not None and longest > reader.max_length:
+        raise DataError(
+            f"a prompt and response of {longest} tokens exceed the {reader.max_length} that "
+            f"{reader.name} can read; lower max_completion_length, or shorten the context"
+        )
+
+
 def _packs(model: PreTrainedModel) -> bool:
     """Whether sequences may share a row: checkpointing would forget where each one lies."""
     checkpointing = torch.is_grad_enabled() and any(
@@ -104,7 +110,7 @@ def _packed(
     packing = Packing([len(row) for row in rows], model.device)
     ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
     with packed(model, packing, segments):
-        out = model.get_decoder()(
+        out = _decoder(model)(
             input_ids=ids, position_ids=packing.positions(shared), use_cache=False
         )
     return out.last_hidden_state[0], list(accumulate(packing.lengths, initial=0))
@@ -119,8 +125,13 @@ def _padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor,
     model: Any = loaded.model
     width = max(map(len, rows))
     ids_BT = torch.tensor([[*row, *[loaded.pad_id] * (width - len(row))] for row in rows])
-    out = model.get_decoder()(input_ids=ids_BT.to(model.device), use_cache=False)
+    out = _decoder(model)(input_ids=ids_BT.to(model.device), use_cache=False)
     return out.last_hidden_state.flatten(0, 1), [width * row for row in range(len(rows))]
+
+
+def _decoder(model: Any) -> Any:
+    """What gives the last hidden states of a model."""
+    return vars(model).get(DECODE) or model.get_decoder()
 
 
 def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:

@@ -13,18 +13,21 @@ from torch import Tensor
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import masters, scoring
+from opcd_bench.distillation.division import Part, parts
 from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.losses.logits import likeliest, log_prob_of
 from opcd_bench.distillation.losses.policy import Beside
 from opcd_bench.distillation.losses.scheduled import Scheduled, State
 from opcd_bench.distillation.method import Loss, StepLoss
 from opcd_bench.distillation.optimiser import optimiser
-from opcd_bench.distillation.pairs import Pair, micro_batches
+from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.parallel import remembered, sharding
+from opcd_bench.distillation.parallel.peers import Peers
 from opcd_bench.distillation.stopwatch import Stopwatch
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.distillation.teachers.output import TeacherOutput
 from opcd_bench.errors import NonFiniteGradients
-from opcd_bench.models import adapters, cpu
+from opcd_bench.models import adapters, cpu, shards
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import beat
 
@@ -99,10 +102,20 @@ def trained(student: LoadedModel) -> list[torch.nn.Parameter]:
 
 
 class TrainingCore:
-    """Owns the optimiser of one student. Algorithm-blind: it sees pairs, a teacher and a loss."""
+    """Owns the optimiser of one student. Algorithm-blind: it sees pairs, a teacher and a loss.
 
-    def __init__(self, student: LoadedModel, suite: Suite, learning_rate: float) -> None:
-        self.student = student
+    With ``peers`` the student is sharded among them: each takes every step with the same pairs, of
+    which it computes its share, and what it reports is of all.
+    """
+
+    def __init__(
+        self,
+        student: LoadedModel,
+        suite: Suite,
+        learning_rate: float,
+        peers: Peers | None = None,
+    ) -> None:
+        self.student, self.peers = student, peers
         self.suite = suite
         self.peak = learning_rate
         self.step_count = 0
@@ -118,7 +131,9 @@ class TrainingCore:
             name = "activation" if new else "gradient"
             getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
         moved = trained(student)
-        self.masters = masters.MasterWeights(moved) if masters.kept(suite) else None
+        # Shards are their own float32 masters.
+        behind = masters.kept(suite) and peers is None
+        self.masters = masters.MasterWeights(moved) if behind else None
         self.parameters = self.masters.parameters if self.masters else moved
         self.optimiser = optimiser(self.parameters, suite, learning_rate)
 
@@ -141,24 +156,26 @@ class TrainingCore:
         model.train()
         self.clock.start()
         self.optimiser.zero_grad(set_to_none=True)
-        weights = token_weights(pairs, self.suite.reduction)
         total = _Means()
         now = self._loss_now(loss)
-        teacher.prepare(pairs)
-        for part in micro_batches(pairs, self.suite):
-            beat(training=f"{part.start}/{len(pairs)} responses")
+        for part in self._parts(pairs, teacher):
+            beat(training=f"{part.begin}/{len(pairs)} responses")
             with cpu.quick_products():
-                self._accumulate(pairs[part], weights[part], now, teacher, total)
+                counted = _Means() if part.filler else total
+                self._accumulate(part.pairs, part.weights, now, teacher, counted)
+        if self.peers:
+            total.share(self.peers)
         rate = rate_at(self.step_count, self.peak, self.suite)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         limit = self.suite.max_grad_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
+        norm = self._clipped(limit)
         finite = math.isfinite(norm)
         if finite:
             self.optimiser.step()
             # Not every optimiser counts its change in place, and engines go by the count.
-            torch.autograd.graph.increment_version(self.parameters)
+            if not self.peers:
+                torch.autograd.graph.increment_version(self.parameters)
             if self.masters:
                 self.masters.show()
             teacher.after_step(self.student)
@@ -189,6 +206,25 @@ class TrainingCore:
             metrics={**means, **shown},
             seconds=dict(self.clock.seconds),
         )
+
+    def _parts(self, pairs: Sequence[Pair], teacher: RuntimeTeacher) -> list[Part]:
+        """The micro-batches of this process."""
+        weights = token_weights(pairs, self.suite.reduction)
+        if self.peers is None:
+            teacher.prepare(pairs)
+            return parts(pairs, weights, self.suite)
+        # What one process alone refused would leave the others waiting. And a prefix that is read
+        # ahead is a pass that the others do not make: contexts are read with every reply.
+        for reader, prompt in ((self.student, "plain_ids"), (teacher.prompts, "told_ids")):
+            longest = max(len(getattr(pair, prompt)) + len(pair.reply_ids) for pair in pairs)
+            scoring.refuse_overlong(reader, longest)
+        return parts(pairs, weights, self.suite, self.peers.rank, self.peers.size)
+
+    def _clipped(self, limit: float) -> float:
+        """Clip the gradients; their norm before."""
+        if self.peers:
+            return sharding.clip(self.parameters, limit)
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
 
     def _loss_now(self, loss: Loss) -> StepLoss:
         """The loss of this step."""
@@ -273,7 +309,7 @@ class TrainingCore:
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs to go on byte for byte, except the weights."""
-        return {
+        found = {
             "optimiser": self.optimiser.state_dict(),
             "step_count": self.step_count,
             "skipped": self.skipped,
@@ -281,10 +317,20 @@ class TrainingCore:
             **({} if self.loss_state is None else {"loss_state": dict(self.loss_state)}),
             **(self.masters.state() if self.masters else {}),
         }
+        if self.peers is None:
+            return found
+        if masters.kept(self.suite) and self.student.adapter is None:
+            found["masters"] = [parameter.detach() for parameter in self.parameters]
+        return dict(remembered.whole(found, keep=self.peers.first))
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from ``state()``."""
-        self.optimiser.load_state_dict(state["optimiser"])
+        stepped = state["optimiser"]
+        if self.peers:
+            stepped = remembered.sharded(stepped, self.parameters)
+            for parameter, master in zip(self.parameters, state.get("masters", []), strict=False):
+                shards.put(parameter, master)
+        self.optimiser.load_state_dict(stepped)
         if self.masters:
             self.masters.restore(state)
         self.step_count = state["step_count"]
@@ -341,12 +387,18 @@ class _Means:
     def __init__(self) -> None:
         self.objective = 0.0
         self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, float] = {}
 
     def add(self, values: dict[str, Tensor] | None = None, **more: Tensor) -> None:
         for key, value in {**(values or {}), **more}.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value.detach().double().sum())
             self.counts[key] = self.counts.get(key, 0) + value.numel()
+
+    def share(self, peers: Peers) -> None:
+        """Make the sums those of all processes."""
+        own = {"objective": self.objective}
+        self.sums, self.counts, own = peers.summed(self.sums, self.counts, own)
+        self.objective = own["objective"]
 
     def means(self) -> dict[str, float]:
         return {key: self.sums[key] / self.counts[key] for key in self.sums}

@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from opcd_bench.errors import MissingPackage, ModelError, StoreError
+from opcd_bench.models import shards
 from opcd_bench.models.loaded import Adapter, LoadedModel
 
 ALL_LINEAR = "all-linear"
@@ -153,7 +154,7 @@ def reset(student: LoadedModel, seed: int) -> None:
         first, second = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
         bound = 1.0 / math.sqrt(first.shape[1])
         drawn = torch.empty(first.shape).uniform_(-bound, bound, generator=generator)
-        first.copy_(drawn)
+        shards.put(first, drawn)
         second.zero_()
 
 
@@ -270,7 +271,7 @@ def load(student: LoadedModel, folder: Path) -> None:
             "to a run with other settings"
         )
     for name, parameter in own.items():
-        parameter.copy_(stored[name])
+        shards.put(parameter, stored[name])
 
 
 def _named(student: LoadedModel) -> dict[str, torch.nn.Parameter]:

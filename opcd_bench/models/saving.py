@@ -10,7 +10,7 @@ import safetensors
 import torch
 
 from opcd_bench.errors import StoreError
-from opcd_bench.models import adapters
+from opcd_bench.models import adapters, shards
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import load
 from opcd_bench.models.source import (
@@ -63,4 +63,9 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
 def load_weights(loaded: LoadedModel, folder: str | Path) -> None:
     """Put the weights of a folder that ``save`` wrote into a model of the same kind, in place."""
     stored = load(str(folder), device="cpu", dtype=loaded.dtype)
-    loaded.model.load_state_dict(stored.model.state_dict())
+    if not any(map(shards.is_sharded, loaded.model.parameters())):
+        loaded.model.load_state_dict(stored.model.state_dict())
+        return
+    weights = dict(stored.model.named_parameters())
+    for name, parameter in loaded.model.named_parameters():
+        shards.put(parameter, weights[name])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import checkpoint
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed
@@ -165,10 +164,10 @@ class CellRun:
         )
 
     def _load_weights(self, step: int) -> None:
-        core = self.training.core
-        if step == self.suite.max_steps and core.step_count == step:
+        learner = self.training.learner
+        if step == self.suite.max_steps and learner.core.step_count == step:
             return
         if step == 0:
-            self.resources.models.restore(core.student)
+            learner.restore()
             return
-        checkpoint.load_student(core, self.run_dir.checkpoint_at(step).path)
+        learner.load_student(self.run_dir.checkpoint_at(step).path)

@@ -10,7 +10,6 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import PROBE, Task
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.models.merged import as_published
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.resources import Resources
@@ -110,9 +109,8 @@ class CellScores:
     @contextmanager
     def _published(self) -> Iterator[tuple[LoadedModel, Engine]]:
         """What is scored: the student as a checkpoint publishes it, and its engine."""
-        with as_published(self.student) as loaded:
-            same = loaded is self.student
-            yield loaded, self.engine if same else self.resources.models.engine(loaded)
+        with self.resources.models.published(self.student) as (loaded, engine):
+            yield loaded, self.engine if loaded is self.student else engine
 
     def _retention_at(self, step: int, loaded: LoadedModel, engine: Engine) -> Sequence[Score]:
         """Retention of the chosen step: as it was measured on the way, if it was."""

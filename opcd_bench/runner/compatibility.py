@@ -21,6 +21,8 @@ def refuse_unservable(suite: Suite, method: Method) -> None:
         _refuse_vllm_samples(suite, part)
         if suite.teacher_engine == "vllm":
             _refuse_vllm_teacher(part)
+        if suite.processes > 1:
+            _refuse_divided_teacher(suite, part)
 
 
 def refuse_for_model(suite: Suite, method: Method, vocabulary: int) -> None:
@@ -64,6 +66,19 @@ def _refuse_vllm_samples(suite: Suite, method: Method) -> None:
             f"method {method.name!r}: its importance weight needs the rollout policy's "
             f"log-probabilities at temperature = {suite.temperature:g}, but vLLM gives them at "
             "1. Set temperature = 1, or engine = 'hf'"
+        )
+
+
+def _refuse_divided_teacher(suite: Suite, method: Method) -> None:
+    """A teacher that several processes cannot hold together."""
+    weights = method.teacher.weights
+    averaged = weights == "ema" and suite.lora_rank is not None
+    if method.needs_teacher and (weights == "adapted" or averaged):
+        raise ConfigError(
+            f"method {method.name!r}: its teacher has weights = {weights!r}"
+            + (f" of an adapter (lora_rank = {suite.lora_rank})" if averaged else "")
+            + f", which processes = {suite.processes} cannot divide among them; add --processes 1, "
+            "or leave the method out"
         )
 
 

@@ -132,7 +132,8 @@ def between(
     Summed in float32, and rounded to the type that the model computes in (Wortsman et al. 2022,
     arXiv 2109.01903).
     """
-    base = adapters.plain_copy(resources.models.initial).model.state_dict()
+    with resources.models.whole(resources.models.initial) as whole:
+        base = adapters.plain_copy(whole).model.state_dict()
     loaded = resources.models.frozen(folder)
     trained = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     for share in shares:

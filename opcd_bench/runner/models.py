@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +14,7 @@ from opcd_bench.distillation import scoring
 from opcd_bench.errors import ConfigError
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
+from opcd_bench.models.merged import as_published
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.rollout.engines import Engines, Servers
 from opcd_bench.seeds import seed_of
@@ -114,13 +117,15 @@ class SuiteModels:
             if self.suite.teacher_url is not None:
                 self._larger = self.engines.served_larger()
                 return self._larger
-            dtype = "bfloat16" if self.suite.bf16 else self.suite.dtype
-            teacher = loading.load(self.suite.teacher_model, dtype=dtype, **self._loading())
-            loading.same_vocabulary(self.initial, teacher)
-            frozen = loading.freeze(teacher)
-            scoring.assert_faithful(frozen)
-            self._larger = frozen
+            self._larger = self._loaded_larger("bfloat16" if self.suite.bf16 else self.suite.dtype)
         return self._larger
+
+    def _loaded_larger(self, dtype: str) -> LoadedModel:
+        teacher = loading.load(str(self.suite.teacher_model), dtype=dtype, **self._loading())
+        loading.same_vocabulary(self.initial, teacher)
+        frozen = loading.freeze(teacher)
+        scoring.assert_faithful(frozen)
+        return frozen
 
     @cached_property
     def larger_identity(self) -> dict[str, Any] | None:
@@ -133,10 +138,13 @@ class SuiteModels:
             return {"model": self.suite.teacher_model, "served": served, **self.computed()}
         return {
             "model": self.suite.teacher_model,
-            "weights": saving.weights_hash(larger.model),
+            "weights": self._hash_of_larger(larger),
             "dtype": str(larger.dtype).removeprefix("torch."),
             **self.computed(),
         }
+
+    def _hash_of_larger(self, larger: LoadedModel) -> str:
+        return saving.weights_hash(larger.model)
 
     def frozen(self, folder: str) -> LoadedModel:
         """A model of a folder as the suite computes: a teacher, or one that is only scored."""
@@ -155,6 +163,17 @@ class SuiteModels:
     def engine(self, prompts: PromptFormat) -> Engine:
         """The suite's rollout engine on a model's live weights (a served teacher's own)."""
         return self.engines.of(prompts, larger=prompts is self._larger)
+
+    @contextmanager
+    def whole(self, loaded: LoadedModel) -> Iterator[LoadedModel]:
+        """The model with all of its weights in this process: as it is."""
+        yield loaded
+
+    @contextmanager
+    def published(self, student: LoadedModel) -> Iterator[tuple[LoadedModel, Engine]]:
+        """The student as a checkpoint publishes it, and its engine."""
+        with as_published(student) as loaded:
+            yield loaded, self.engine(loaded)
 
     def weights(self) -> dict[str, str]:
         """The hashes of the weights that a suite's runs begin from and are taught by."""

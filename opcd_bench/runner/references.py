@@ -189,17 +189,23 @@ class References:
             for name in registry.foreign_retention(suite)
             if not self.retention_folder(name).has("base")
         ]
-        documents = retention.check_prompts(
-            self.models.initial.model,
-            self.models.initial.tokenizer,
-            asked,
-            decoding=task_scores.retention_sampling(suite),
-            limit=suite.retention_items,
-            data_dir=suite.data_dir,
-        )
+        documents = self._fitting(asked) if asked else {}
         every = {**shared_questions.own_documents(suite), **documents}
         for warning in shared_questions.warnings(tasks, every):
             self.console.warn(warning)
+
+    def _fitting(self, asked: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """The documents of lm-eval tasks, all of whose prompts fit the model."""
+        suite = self.suite
+        with self.models.whole(self.models.initial) as initial:  # which lm-eval looks at
+            return retention.check_prompts(
+                initial.model,
+                initial.tokenizer,
+                asked,
+                decoding=task_scores.retention_sampling(suite),
+                limit=suite.retention_items,
+                data_dir=suite.data_dir,
+            )
 
     def _reference(
         self,
@@ -268,7 +274,8 @@ class References:
             if name == measures.DRIFT:
                 return drift.of_base(base, [self._base(other) for other in self._responding()])
             with self.console.phase(f"retention {name}: base", None, "prompts") as phase:
-                score = self.retained(name, base, self.models.engine(base))
+                with self.models.whole(base) as whole:
+                    score = self.retained(name, whole, self.models.engine(base))
                 phase.advance(len(score.samples))
                 return score
 
@@ -282,7 +289,9 @@ class References:
         """One retention task or measure of a model, not stored."""
         suite = self.suite
         if name == measures.DRIFT:
-            return drift.measure(self.models.initial, loaded, self._base(name))
+            before = self._base(name)
+            with self.models.whole(self.models.initial) as base:
+                return drift.measure(base, loaded, before)
         if measures.is_measure(name):
             return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):

@@ -12,6 +12,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.distillation.optimiser import require_eight_bit
+from opcd_bench.distillation.parallel import peers
 from opcd_bench.distillation.replies import ToldReplies
 from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.envs.task import Task
@@ -21,8 +22,15 @@ from opcd_bench.progress import Reporter
 from opcd_bench.runner import compatibility, prompt_record
 from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.parallel.sharded_models import ShardedModels
 from opcd_bench.runner.references import References
 from opcd_bench.store.suite_dir import SuiteDir
+
+
+def models_of(suite: Suite, date: str | None) -> SuiteModels:
+    """The models of a suite: sharded where several processes compute its cells."""
+    here = peers.current()
+    return SuiteModels(suite, date) if here is None else ShardedModels(suite, here, date)
 
 
 class Resources:
@@ -41,7 +49,7 @@ class Resources:
         if suite.lora_rank is not None:
             adapters.require_peft()
         self.suite, self.suite_dir, self.console = suite, suite_dir, console
-        self.models = models = SuiteModels(suite, date or prompt_record.date_of(suite_dir))
+        self.models = models = models_of(suite, date or prompt_record.date_of(suite_dir))
         self.adapted = adapted = AdaptedTeachers(suite, suite_dir, models, console)
         self.teachers = Teachers(suite, models.initial, models.larger, models.engines, adapted.of)
         self.references = References(suite, suite_dir, models, console, adapted)

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import checkpoint, text_health
+from opcd_bench.distillation import text_health
 from opcd_bench.distillation.advantages import advantages
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
-from opcd_bench.distillation.method import Loss, Method
+from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.pairs import PairBatch, pairs_of
 from opcd_bench.distillation.replies import ReplySampler, StepReplies, ToldReplies
-from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.distillation.text_health import Collapse
-from opcd_bench.distillation.trainer import StepReport, TrainingCore
+from opcd_bench.distillation.trainer import StepReport
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine
+from opcd_bench.runner.learner import Learner, Stage
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.tracker import Tracker
-from opcd_bench.seeds import seed_of
 from opcd_bench.store.run_dir import RunDir
 
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
@@ -45,21 +43,6 @@ class Shared(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """One stage of a method at work, of optimiser steps ``first`` to ``last`` (0-based, left out).
-
-    Most methods have one.
-    """
-
-    method: Method
-    loss: Loss
-    teacher: RuntimeTeacher
-    replies: ReplySampler
-    first: int
-    last: int
-
-
 class Training:
     """One student trained by one method, in a run directory, from wherever it was left."""
 
@@ -76,10 +59,16 @@ class Training:
         self.method, self.task, self.seed, self.shared = method, task, seed, shared
         self.run_dir, self.tracker = run_dir, tracker
         self.suite: Suite = shared.suite.for_task(task.name)
-        self.student: LoadedModel = shared.models.fresh_student(seed)
+        self.learner = Learner(method, task, seed, learning_rate, shared)
+        self.student: LoadedModel = self.learner.student
         self.engine: Engine = shared.models.engine(self.student)
-        self.stages = self._stages()
-        self.core = TrainingCore(self.student, self.suite, learning_rate)
+        self.replies = [
+            ReplySampler(
+                stage.method, task, self.suite, seed, self.student, self.engine,
+                shared.told_replies,
+            )
+            for stage in self.learner.stages
+        ]  # fmt: skip
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.collapsed: Collapse | None = None
         self._rows: list[dict[str, Any]] = []
@@ -91,8 +80,7 @@ class Training:
         self.run_dir.rewind(step if last is not None else -1)
         if last is None:
             return 0
-        # A stage that begins here has a teacher that has not moved yet.
-        checkpoint.load(self.core, self._stage_at(step - 1).teacher, last.path)
+        self.learner.load(step, last.path)
         rows = self.run_dir.read("train")
         if rows:
             self.counters = {key: rows[-1][key] for key in COUNTERS}
@@ -102,45 +90,22 @@ class Training:
 
     def save(self, step: int, folder: Path) -> None:
         """A resumable checkpoint after ``step`` steps, in an existing folder."""
-        checkpoint.save(self.core, self._stage_at(step - 1).teacher, folder)
-
-    def _stages(self) -> list[_Stage]:
-        """The method's stages, of which each takes its share of the steps."""
-        teachers = self.shared.teachers
-        permuted = partial(seed_of, "rows", self.task.name, self.seed)
-        return [
-            _Stage(
-                method=part,
-                loss=teachers.loss_of(part),
-                teacher=teachers.build(part, self.task, self.student, permuted),
-                replies=ReplySampler(
-                    part, self.task, self.suite, self.seed, self.student, self.engine,
-                    self.shared.told_replies,
-                ),
-                first=steps.start,
-                last=steps.stop,
-            )
-            for part, steps in self.method.spans(self.suite.max_steps)
-        ]  # fmt: skip
-
-    def _stage_at(self, step: int) -> _Stage:
-        """The stage that optimiser step ``step`` (0-based) is of."""
-        return next(stage for stage in self.stages if step < stage.last)
+        self.learner.save(step, folder)
 
     # --- one optimiser step -------------------------------------------------------------------
 
     def step(self, step: int) -> float:
         """Replies, pairs, step; appends one row to train.jsonl and one to timing.jsonl."""
-        began, stage = time.perf_counter(), self._stage_at(step)
+        began, stage = time.perf_counter(), self.learner.stage_at(step)
+        place = self.learner.stages.index(stage)
         with explain_out_of_memory("writing", self.suite):
-            replies = stage.replies.of_step(step)
+            replies = self.replies[place].of_step(step)
         batch = self._pairs(stage, replies, step)
         written = time.perf_counter()
-        self.core.in_stage(stage.first, stage.last)
         with explain_out_of_memory("training", self.suite):
-            report = self.core.step(batch.pairs, stage.loss, stage.teacher)
+            report = self.learner.step(step, batch.pairs)
         self._count(stage, replies, report)
-        row = self._row(step, stage, replies, batch, report)
+        row = self._row(step, place, replies, batch, report)
         self.run_dir.train(row)
         self._watch(row)
         self.run_dir.timing(
@@ -162,7 +127,7 @@ class Training:
             self.collapsed = found
             self.run_dir.event("collapsed", **asdict(found))
 
-    def _pairs(self, stage: _Stage, replies: StepReplies, step: int) -> PairBatch:
+    def _pairs(self, stage: Stage, replies: StepReplies, step: int) -> PairBatch:
         """What is trained on; CellFailed where no reply is left."""
         worth = None
         if isinstance(stage.loss, PolicyGradient):
@@ -186,17 +151,17 @@ class Training:
             )
         return batch
 
-    def _count(self, stage: _Stage, replies: StepReplies, report: StepReport) -> None:
+    def _count(self, stage: Stage, replies: StepReplies, report: StepReport) -> None:
         """Add a step to what the run has cost so far."""
         self.counters["tokens_written"] += replies.sampled_tokens
         self.counters["student_tokens_trained"] += report.tokens
         self.counters["teacher_tokens_scored"] += report.tokens if stage.teacher.scores else 0
-        self.counters["skipped_steps"] = self.core.skipped
+        self.counters["skipped_steps"] = self.learner.core.skipped
 
     def _row(
         self,
         step: int,
-        stage: _Stage,
+        stage: int,
         replies: StepReplies,
         batch: PairBatch,
         report: StepReport,
@@ -223,7 +188,7 @@ class Training:
             "reply_length": report.tokens / report.replies,
             "eos_rate": sum(turn.reply.finish == "stop" for turn in turns) / max(len(turns), 1),
             "written_accuracy": sum(graded) / len(graded) if graded else None,
-            **({"stage": 1 + self.stages.index(stage)} if len(self.stages) > 1 else {}),
+            **({"stage": 1 + stage} if len(self.replies) > 1 else {}),
             **text_health.variety([pair.reply_ids for pair in batch.pairs]),
             **report.metrics,
             **self.counters,

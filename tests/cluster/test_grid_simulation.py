@@ -14,8 +14,6 @@ pytestmark = pytest.mark.cluster
 
 @pytest.mark.parametrize("drivers", [1, 2])
 def test_no_cell_is_lost_or_run_twice(drivers):
-    found = grid_simulation.simulate(
-        80, 20, steps=10, seconds=0.05, kill=0.5, drivers=drivers
-    )
+    found = grid_simulation.simulate(80, 20, steps=10, seconds=0.05, kill=0.5, drivers=drivers)
     assert (found.lost, found.sealed_twice, found.wrong_rows) == (0, 0, 0), found
     assert found.processes > 80, "some were killed"

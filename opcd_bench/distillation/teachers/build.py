@@ -8,6 +8,8 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.served import served
 from opcd_bench.distillation.method import Loss, Method, Teacher
+from opcd_bench.distillation.parallel import peers
+from opcd_bench.distillation.parallel.ema import ShardedEma
 from opcd_bench.distillation.teachers.base import RuntimeTeacher
 from opcd_bench.distillation.teachers.local import (
     EmaTeacher,
@@ -63,7 +65,11 @@ class Teachers:
             teacher = LiveTeacher(student, temperature)
         elif choice.weights == "ema":
             assert choice.rate is not None, "Teacher refuses an average without a rate"
-            teacher = EmaTeacher(self.initial, choice.rate, temperature)
+            here = peers.current()
+            if here is None:
+                teacher = EmaTeacher(self.initial, choice.rate, temperature)
+            else:
+                teacher = ShardedEma(self.initial, choice.rate, temperature, here)
         elif choice.weights == "larger":
             larger = self.larger()
             assert isinstance(larger, LoadedModel), "the suite refuses a served teacher read by hf"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from opcd_bench.distillation.method import StepLoss
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import FullOutput, NoOutput, TeacherOutput
-from opcd_bench.models import adapters, loading, saving
+from opcd_bench.models import adapters, loading, saving, shards
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.rollout.prefixes import Prefixes
@@ -83,7 +83,7 @@ class EmaTeacher(FrozenTeacher):
     """
 
     def __init__(self, initial: LoadedModel, rate: float, temperature: float) -> None:
-        super().__init__(loading.copy_frozen(initial), temperature)
+        super().__init__(self._own(initial), temperature)
         self.rate = rate
         weights = dict(self.model.model.named_parameters())
         # Where the weights are float32 they are their own average.
@@ -96,17 +96,26 @@ class EmaTeacher(FrozenTeacher):
     @torch.no_grad()
     def after_step(self, student: LoadedModel) -> None:
         """Move one step towards the student."""
-        now = adapters.weights(student, dtype=torch.float32)
-        for name, average in self._average.items():
+        now = self._now(student)
+        for name, tensor in self._average.items():
+            average = shards.local(tensor)
             average.lerp_(now[name].to(average), 1.0 - self.rate)
         self._show()
         self._prefixes.forget()
+
+    def _own(self, initial: LoadedModel) -> LoadedModel:
+        """A copy for the average to live in."""
+        return loading.copy_frozen(initial)
+
+    def _now(self, student: LoadedModel) -> Mapping[str, Tensor]:
+        """The weights that the student computes with, by name."""
+        return adapters.weights(student, dtype=torch.float32)
 
     def _show(self) -> None:
         """Give the model its average, in the type that it computes in."""
         if self._rounded:
             for name, parameter in self.model.model.named_parameters():
-                parameter.copy_(self._average[name])
+                shards.local(parameter).copy_(shards.local(self._average[name]))
 
     def save(self, folder: Path) -> None:
         """The model as a Hugging Face folder, and the average where the model rounds it."""
@@ -123,7 +132,7 @@ class EmaTeacher(FrozenTeacher):
             saving.load_weights(self.model, folder / FOLDER)
             return
         for name, tensor in load_file(folder / SHADOW).items():
-            self._average[name].copy_(tensor)
+            shards.put(self._average[name], tensor)
         self._show()
 
 

@@ -11,11 +11,11 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import DataError, MissingPackage, ModelError
+from opcd_bench.errors import ConfigError, DataError, MissingPackage, ModelError
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.progress import Reporter
-from opcd_bench.runner.estimate import memory, workload
+from opcd_bench.runner.estimate import memory, processes, workload
 from opcd_bench.runner.estimate import step_time as paces_of
 from opcd_bench.runner.estimate.memory import Lengths, MemoryPart, Shape
 from opcd_bench.runner.estimate.workload import Seconds, Tokens, Work
@@ -28,11 +28,16 @@ SAMPLED = 64
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """One task's share; ``lengths`` is None and ``parts`` () where the model is not at hand."""
+    """One task's share; ``lengths`` is None and ``parts`` () where the model is not at hand.
+
+    ``parts`` are the memory of each of the suite's processes. ``gpus``: the fewest GPUs of 80 GB
+    that a cell fits, a process on each; None where that is not known, or there are not enough.
+    """
 
     work: Work
     lengths: Lengths | None
     parts: tuple[MemoryPart, ...]
+    gpus: int | None
     seconds: Seconds | None
     peak_seen: int | None
 
@@ -69,6 +74,11 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
             shapes.append(None)
             notes.append(f"memory is not estimated: {error}")
     student, larger = shapes
+    if measure and suite.processes > 1:
+        raise ConfigError(
+            f"--measure takes steps in this process, and processes = {suite.processes}: leave "
+            "--measure out (the hours then come from stored runs), or add --processes 1"
+        )
     if measure:
         paces = paces_of.rehearsed(suite, methods, tasks, measure, console)
         source = f"{measure} step{'s' * (measure > 1)} of each task and method, measured now"
@@ -80,16 +90,17 @@ def estimate(suite: Suite, *, measure: int, console: Reporter) -> Estimate:
         reader = _reader(suite, student)
     found = []
     for name, task in tasks.items():
-        lengths, parts = None, tuple[MemoryPart, ...]()
+        lengths, gpus, parts = None, None, tuple[MemoryPart, ...]()
         if student is not None:
             lengths = _lengths(suite, task, reader)
-            parts = _parts(suite, task, methods, student, larger, lengths)
+            parts, gpus = _parts(suite, task, methods, student, larger, lengths)
         pace = paces.get(name, {})
         found.append(
             TaskEstimate(
                 work=workload.work(suite, task, methods, pace),
                 lengths=lengths,
                 parts=parts,
+                gpus=gpus,
                 seconds=workload.seconds(suite, task, methods, pace),
                 peak_seen=max((p.peak_bytes for p in pace.values()), default=None),
             )
@@ -213,10 +224,14 @@ def _parts(
     student: Shape,
     larger: Shape | None,
     lengths: Lengths,
-) -> tuple[MemoryPart, ...]:
+) -> tuple[tuple[MemoryPart, ...], int | None]:
+    """The memory of each process, and how many GPUs of 80 GB would do."""
     import torch
 
-    on_gpu = torch.cuda.is_available() if suite.device == "auto" else "cuda" in suite.device
+    on_gpu = "cuda" in suite.device
+    if suite.device == "auto":  # who plans several processes plans for GPUs that are elsewhere
+        on_gpu = torch.cuda.is_available() or suite.processes > 1
     own = suite.for_task(task.name)
     found = memory.parts(own, methods.values(), student, larger, lengths, on_gpu=on_gpu)
-    return tuple(found)
+    gpus = processes.fewest(found, own, student, larger) if on_gpu else None
+    return tuple(processes.of_each(found, own, student, larger, own.processes)), gpus

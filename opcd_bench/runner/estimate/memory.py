@@ -51,12 +51,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """Memory of one kind, while ``when``; ``how`` says in words what it is made of."""
+    """Memory of one kind, while ``when``; ``how`` says in words what it is made of.
+
+    ``divided``: several processes of a cell have it together, each a share.
+    """
 
     name: str
     bytes: int
     when: When
     how: str
+    divided: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ def parts(
     behind = masters.kept(suite) and not student.adapter
     per_trained = 4 if student.adapter or behind else weight
     found = [
-        MemoryPart("student", student.parameters * weight, "always", f"{_bits(weight)} weights")
+        MemoryPart(
+            "student", student.parameters * weight, "always", f"{_bits(weight)} weights", True
+        )
     ]
     if student.adapter:
         found.append(
@@ -135,11 +141,14 @@ def parts(
                 student.adapter * 4,
                 "always",
                 "the frozen teacher shares the student's weights",
+                True,
             )
         )
     else:
         found.append(
-            MemoryPart("frozen teacher", student.parameters * weight, "always", "a second copy")
+            MemoryPart(
+                "frozen teacher", student.parameters * weight, "always", "a second copy", True
+            )
         )
     methods = [part for method in methods for part in method.parts]
     if any(method.teacher.weights == "ema" for method in methods):
@@ -150,19 +159,25 @@ def parts(
         )
     if larger is not None:
         size = 2 if _weight(suite) == 2 or (suite.dtype == "auto" and on_gpu) else 4
-        found.append(MemoryPart("larger teacher", larger.parameters * size, "always", _bits(size)))
+        found.append(
+            MemoryPart("larger teacher", larger.parameters * size, "always", _bits(size), True)
+        )
     if suite.optim == "adamw_8bit":
         moments, how = 2 * (trained + 4 * math.ceil(trained / BLOCK_8BIT)), "two 8-bit moments"
     else:
         moments, how = 2 * trained * per_trained, f"two {_bits(per_trained)} moments"
-    found.append(MemoryPart("optimiser", moments, "always", how))
+    found.append(MemoryPart("optimiser", moments, "always", how, True))
     found += _writing(suite, student, larger, lengths, weight)
     if behind:
-        found.append(MemoryPart("float32 weights", 4 * trained, "always", "what the steps move"))
+        found.append(
+            MemoryPart("float32 weights", 4 * trained, "always", "what the steps move", True)
+        )
         found.append(
             MemoryPart("bfloat16 gradients", 2 * trained, "training", "of a backward pass")
         )
-    found.append(MemoryPart("gradients", trained * per_trained, "training", _bits(per_trained)))
+    found.append(
+        MemoryPart("gradients", trained * per_trained, "training", _bits(per_trained), True)
+    )
     found += _training(suite, methods, student, lengths, on_gpu)
     return found
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
+from opcd_bench.errors import ConfigError
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import grid, plugins, preflight, registry, shared_questions
 from opcd_bench.runner.rounds.chain import untold
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
     """As `suite_runner.run`, or `rounds.run` for a suite of chains."""
-    checked(
-        suite, planned=False
-    )  # what it names must load, and be of use, before torch is imported
+    # What it names must load, and be of use, before torch is imported.
+    checked(suite, planned=False)
+    if suite.processes > 1:
+        refuse_alone(suite)
     if suite.chained:
         from opcd_bench.runner.rounds import rounds
 
@@ -28,6 +30,19 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     from opcd_bench.runner import suite_runner
 
     return suite_runner.run(suite, console=console)
+
+
+def refuse_alone(suite: Suite) -> None:
+    """Raise ConfigError where a suite's several processes have not been started."""
+    from opcd_bench.distillation.parallel import peers
+
+    here = peers.current()
+    if here is None or here.size != suite.processes:
+        raise ConfigError(
+            f"processes = {suite.processes}, and this is {'one' if here is None else here.size} of "
+            "them: the command line starts them, a Python program does not. Type opcd-bench run "
+            f"--processes {suite.processes} …, or set processes = 1"
+        )
 
 
 def planned(suite: Suite) -> tuple[grid.Cell, ...]:

@@ -173,8 +173,10 @@ class Round:
         """Deploy, reflect, accumulate, select; the record of it, stored last."""
         task, loaded = self.chain.task, resources.models.initial
         own = self.plain.for_task(task.name)
+        with resources.models.whole(loaded) as whole:
+            told_apart = identity_of(self.suite.model, whole)
         identity = {
-            **identity_of(self.suite.model, loaded),
+            **told_apart,
             **resources.models.computed(),
             "weights": resources.models.identity["weights"],  # whatever adapter lies beside
         }

@@ -136,11 +136,11 @@ def test_settings_of_the_command_line_go_over_those_of_the_size():
 
 def test_suites_are_listed_with_their_sizes(opcd):
     rows = {row["name"]: row for row in json.loads(opcd("suites", "--json").out)["suites"]}
-    assert rows["paper_math"]["sizes"] == ["smoke"] and rows["quick"]["sizes"] == []
+    assert rows["paper_math"]["sizes"] == ["eight_gpus", "smoke"] and rows["quick"]["sizes"] == []
     table = opcd("suites").out
     assert "sizes" in table.splitlines()[0]
     line = next(line for line in table.splitlines() if line.startswith("paper_math "))
-    assert " smoke " in line
+    assert " eight_gpus,smoke " in line
 
 
 def test_a_broken_size_is_shown_with_its_reason(opcd, monkeypatch, file):
@@ -160,7 +160,8 @@ def test_every_size_of_every_suite_prints_its_cells(opcd, data_dir, name, size):
     """It validates, its methods and tasks load, and each of its cells has a name."""
     words = ["run", "--suite", name, "--dry-run", "--json"]
     # Where the papers' data are not at hand, small sets in their schemas say the same of a suite.
-    words += ["--size", size] if size else ["--data-dir", data_dir]
+    words += ["--size", size] if size else []
+    words += [] if size == "smoke" else ["--data-dir", data_dir]
     answer = opcd(*words)
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)

@@ -1,0 +1,1 @@
+"""One cell computed by several processes: who they are, and how they share a model."""

@@ -1,0 +1,1 @@
+"""One cell in several processes: the first one runs it, and the others follow."""
