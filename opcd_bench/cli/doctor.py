@@ -6,7 +6,8 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -17,9 +18,10 @@ from packaging.requirements import Requirement
 
 from opcd_bench.cli.output import Json, exit_if, print_json, text_table
 from opcd_bench.cli.show import OutputDir
-from opcd_bench.errors import ModelError
+from opcd_bench.errors import ConfigError, ModelError, UserError
 from opcd_bench.models import model_dir as folders
 from opcd_bench.models.stored_weights import weights_digest
+from opcd_bench.progress import reporter
 
 State = Literal["ok", "missing", "optional"]
 FREE_GIB = 2.0
@@ -44,10 +46,22 @@ def doctor(
             help="Folder with local models, as `run --model-dir` takes it: shows what it holds.",
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="slurm|ray", help="Run a hello job there, and say what it came to."),
+    ] = None,
+    cluster_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What the job asks for, as `run` takes it."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what is installed and what is missing; exit 1 if something required is missing."""
+    if cluster_set and cluster is None:
+        raise ConfigError("--cluster-set is given without --cluster; add --cluster slurm or ray")
     found = list(findings(Path(output_dir), folders.given(model_dir)))
+    if cluster is not None:
+        found.append(_hello(cluster, cluster_set or (), Path(output_dir)))
     missing = any(finding.state == "missing" for finding in found)
     if json:
         print_json({"ok": not missing, "findings": [asdict(finding) for finding in found]})
@@ -70,6 +84,21 @@ def findings(output_dir: Path, model_dir: str | None = None) -> Iterator[Finding
     yield from _models(model_dir)
     yield _disk(output_dir)
     yield _writable(output_dir)
+
+
+def _hello(cluster: str, assignments: Sequence[str], output_dir: Path) -> Finding:
+    """What a job of the cluster says of where it ran."""
+    from opcd_bench.cli import settings
+    from opcd_bench.runner.cluster import hello
+
+    given = {"cluster": cluster, "cluster_set": list(assignments), "output_dir": str(output_dir)}
+    suite = settings.make("quick", given)
+    began = time.monotonic()
+    try:
+        where = hello.said(suite, console=reporter())
+    except UserError as error:
+        return Finding(f"cluster {cluster}", "missing", str(error))
+    return Finding(f"cluster {cluster}", "ok", f"{where}, after {time.monotonic() - began:.0f} s")
 
 
 def _python() -> Finding:
@@ -99,6 +128,8 @@ EXTRAS = {
     "vllm": ("vllm", "rollouts by vLLM"),
     "peft": ("lora", "training by LoRA"),
     "gguf": ("gguf", "opcd-bench import-gguf"),
+    "submitit": ("slurm", "--cluster slurm"),
+    "ray": ("ray", "--cluster ray"),
     "bitsandbytes": ("adam8bit", "optim = adamw_8bit"),
     "tensorboard": ("trackers", "--report-to tensorboard"),
     "wandb": ("trackers", "--report-to wandb"),

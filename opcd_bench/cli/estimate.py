@@ -138,6 +138,14 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
+def _on(workers: int, suite: Suite, found: Estimate) -> float:
+    from opcd_bench.runner.estimate.workers import seconds_on, waves_of
+
+    known = [(one.work.cells, one.seconds.total) for one in found.tasks if one.seconds is not None]
+    cells, seconds = zip(*known, strict=True)
+    return seconds_on(workers, waves_of(suite, cells, seconds))
+
+
 def _time(suite: Suite, found: Estimate) -> str:
     if found.seconds is None:
         return (
@@ -145,7 +153,12 @@ def _time(suite: Suite, found: Estimate) -> str:
             "stores nothing"
         )
     told = f"about {duration(found.seconds)}, one cell at a time (from {found.source})"
-    if suite.jobs > 1:
+    workers = suite.cluster_options.workers
+    if suite.cluster != "local" and workers is not None:
+        told += f"; on {workers} workers about {duration(_on(workers, suite, found))}"
+    elif suite.cluster != "local":
+        told += "; for the hours on N workers give --cluster-set workers=N"
+    elif suite.jobs > 1:
         told += f"; --jobs {suite.jobs} divides this among as many processes"
     parts = [one.seconds for one in found.tasks if one.seconds is not None]
     writing = sum(part.writing for part in parts)

@@ -210,9 +210,8 @@ def _refuse_cluster(suite: Settings) -> None:
         )
     if suite.cluster != "local" and suite.processes > 1:
         raise ValueError(
-            f"cluster = {suite.cluster!r} with processes = {suite.processes} is not built: a job has "
-            "one process. Give one of the two; how SLURM starts the processes of one cell: docs, "
-            "guide on several GPUs"
+            f"cluster = {suite.cluster!r} with processes = {suite.processes} is not built: a job "
+            "has one process. Give one of the two"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,24 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         ) from None
     if ray.is_initialized():
         return ray, False
-    where = None if address == "local" else address or "auto"
+    given = address or os.environ.get("RAY_ADDRESS")
+    where = None if address == "local" else given or "auto"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
+        _knock(where)
         ray.init(address=where, include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"--cluster ray: no Ray cluster at {address or 'this machine'} "
+            f"--cluster ray: no Ray cluster at {given or 'this machine'} "
             f"({str(error).splitlines()[0]}). Start one (ray start --head), give its address "
             "(--cluster-set address=HOST:PORT), or start one for this run alone "
             "(--cluster-set address=local)"
         ) from None
     return ray, True
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes, and say nothing."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
