@@ -86,9 +86,9 @@ def draw_choice(rng: random.Random, names: Sequence[str], school: str | None = N
 
 
 def draw_spelled(rng: random.Random) -> Conversation:
-    """Six choices whose question says the pick itself: the second half of a choice, by itself."""
+    """Choices whose question says the pick itself, six or one: a choice's second half."""
     picks = {pick: pick for pick in PICKS}
-    asked = [draw_choice(rng, tuple(picks)) for _ in range(6)]
+    asked = [draw_choice(rng, tuple(picks)) for _ in range(rng.choice((1, 6)))]
     question = "\n".join(["Pick for each", *(_asked(one) for one in asked)])
     user: Message = {"role": "user", "content": question}
     return Conversation("choices_spelled", (user,), "\n".join(answer(one, picks) for one in asked))
