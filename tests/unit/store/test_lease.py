@@ -81,9 +81,7 @@ def test_a_holder_elsewhere_that_gives_a_sign_of_life_is_named_as_soon_as_it_doe
     put_foreign(path, taken="2026-01-02T03:04:05+00:00")
     sign = threading.Timer(0.3, lease_file.beat, (path, "theirs", 1))
     sign.start()
-    with pytest.raises(
-        StoreError, match=r"process 12 on node7 .* since 2026-01-02T03:04"
-    ):
+    with pytest.raises(StoreError, match=r"process 12 on node7 .* since 2026-01-02T03:04"):
         Lease(path)
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and f"waiting for {path.parent}: process 12 on node7" in said
