@@ -64,6 +64,7 @@ class Round:
         self.suite, self.suite_dir, self.chain = suite, suite_dir, chain
         self.number, self.begin, self.console = number, begin, console
         self.folder = chain.folder(suite)
+        self._lease: Lease | None = None
         self.plain = chains.settings(suite, chain, number, begin)
         self.experience = chains.experience_of(suite)
         # What is too long to be trained on is skipped, and counted, where it is attempted.
@@ -87,7 +88,13 @@ class Round:
             return None
         self.folder.describe(self.chain.config)
         with Lease(self.folder.path / LOCK) as lease:
-            return None if self._is_done() else self._go_on(lease)
+            self._lease = lease
+            return None if self._is_done() else self._go_on()
+
+    def _check(self) -> None:
+        """Before every write into the chain's folder: raise LeaseLost where it is another's."""
+        assert self._lease is not None, "written by `run` alone"
+        self._lease.check()
 
     def _is_done(self) -> bool:
         """Whether nothing is left of the round; the suite's list has it then."""
@@ -97,7 +104,7 @@ class Round:
         self._seal(record)
         return True
 
-    def _go_on(self, lease: Lease) -> str | None:
+    def _go_on(self) -> str | None:
         """All that is left, as the chain's only writer."""
         self.folder.forget_failure()
         self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
@@ -111,7 +118,7 @@ class Round:
         try:
             if (record := self._record()) is None:
                 with explain_out_of_memory("writing", self.suite):
-                    record = self._learn(resources, lease)
+                    record = self._learn(resources)
             return self._consolidate(resources, record)
         except (EngineDied, LeaseLost):  # no other chain would go on either; it is another's now
             raise
@@ -119,7 +126,7 @@ class Round:
             problem = str(error)
         except Exception as error:  # the chain's edge: recorded whole and counted as failed
             problem = f"{type(error).__name__}: {error}"
-        lease.check()
+        self._check()
         self.folder.fail(self.number, problem, traceback.format_exc())
         return problem
 
@@ -169,7 +176,7 @@ class Round:
 
     # --- what is told -------------------------------------------------------------------------
 
-    def _learn(self, resources: Resources, own_lease: Lease) -> Row:
+    def _learn(self, resources: Resources) -> Row:
         """Deploy, reflect, accumulate, select; the record of it, stored last."""
         task, loaded = self.chain.task, resources.models.initial
         own = self.plain.for_task(task.name)
@@ -199,7 +206,7 @@ class Round:
                 dev_items=own.dev_items,
             ).run(self.folder.context(self.number), lambda: reader, self.console)
             lease.check()
-        own_lease.check()
+        self._check()
         return self.folder.put_record(
             self.number,
             {
