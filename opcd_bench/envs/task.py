@@ -106,6 +106,10 @@ class Contexts:
             return self.pool[0]
         return self.pool[seed_of("context", task, seed, example_id) % len(self.pool)]
 
+    def candidates(self, task: str, seed: int, example_id: str) -> tuple[Context, ...]:
+        """The contexts that an example may have been told, as far as its prompt can say."""
+        return self.pool
+
 
 @dataclass(frozen=True)
 class Example:

@@ -11,6 +11,7 @@ from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.analysis.contexts import StoredContexts
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.figures.style import Marks
+from opcd_bench.report.page.probed import Probed
 from opcd_bench.report.page.verdict import Verdict
 
 
@@ -26,12 +27,12 @@ class PageContext:
     ``external`` are finished HTML, escaped where it is made ("" where there is nothing to show).
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
-    ``contexts``: task -> what in-context teachers read. ``cells``: Results.cells, for the
-    provenance. ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns
-    task, learning_rate, method, state (why it is missing). ``sample_count``: items in the sample
-    browser (0: no browser), whose files lie in ``samples/``. ``downloads``: label -> path of a file
-    beside the page, such as "headline.csv". ``overlap``: task -> how many test questions stand in
-    its train split. ``notes``: sentences that stand above everything, such as warnings.
+    ``probed``: what `opcd-bench probe` stored. ``contexts``: task -> what in-context teachers read.
+    ``cells``: Results.cells, for the provenance. ``protocols``: columns task, measured, split,
+    protocol_hash. ``missing``: columns task, learning_rate, method, state (why it is missing).
+    ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
+    ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
+    task -> how many test questions stand in its train split. ``notes``: sentences that stand above everything, such as warnings.
 
     The page gives every run an anchor: a table may link to ``#run-<run id>``.
     """
@@ -56,6 +57,7 @@ class PageContext:
     contexts: Mapping[str, StoredContexts] = field(default_factory=dict)
     rounds: str = ""
     probes: str = ""
+    probed: Sequence[Probed] = ()
     published: str = ""
     external: str = ""
     sample_count: int = 0

@@ -22,7 +22,7 @@ from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
-from opcd_bench.report.page import browser, page, published, verdict
+from opcd_bench.report.page import browser, page, probed, published, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
@@ -44,7 +44,9 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     comparison = compare(results)
     marks = style.palette(*order.methods(results))
     tasks = order.tasks(results)
+    asked = probed.every(results.root)
     drawn = catalogue.draw(comparison, marks, tasks, _gaps(table))
+    drawn += [figure for one in asked for figure in one.drawn]
     told = contexts.of(results)
     pools = {task: one.contexts for task, one in told.items()}
     sets = stored_samples.sample_sets(results.root, pools)
@@ -73,6 +75,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "external_instructions": by_instruction,
         "rounds": chained,
         "probes": beside,
+        **{f"probe_{one.kind}": one.frame for one in asked},
         "several_samples": counted,
         "break_even": paid,
     }
@@ -102,6 +105,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         contexts=told,
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
+        probed=asked,
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,

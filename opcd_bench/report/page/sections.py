@@ -14,6 +14,7 @@ from opcd_bench.report.figures import summary
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import tables
 from opcd_bench.report.page.page_context import PageContext
+from opcd_bench.report.page.probed import Probed
 from opcd_bench.report.tables.markup import sections_html
 
 
@@ -48,6 +49,7 @@ def sections(context: PageContext) -> list[PageSection]:
         _headline(context),
         _finished("rounds", "Rounds", "Rounds", context.rounds),
         _finished("probes", "Further", "Further test sets", context.probes),
+        *map(_probed, context.probed),
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "
@@ -135,6 +137,23 @@ def _headline(context: PageContext) -> PageSection | None:
 
 def _finished(name: str, short: str, title: str, html: str) -> PageSection | None:
     return PageSection(name, short, title, (), [Block(html=Markup(html))]) if html else None
+
+
+PROBED = {
+    "prefix": ("Prefixes", "What teachers make of a student's own tokens"),
+    "optimum": ("Optimum", "The best that a student without context can be"),
+}
+"""Kind of probe -> its name where sections are listed, and its title."""
+
+
+def _probed(found: Probed) -> PageSection:
+    """What a probe of the runs came to: its figures, and its tables."""
+    short, title = PROBED[found.kind]
+    blocks = [
+        Block(figures=[_figure(one) for one in found.drawn]),
+        Block(html=Markup(sections_html(found.sections))),
+    ]
+    return PageSection(f"probe-{found.kind}", short, title, (), blocks)
 
 
 def _context(context: PageContext) -> PageSection | None:
