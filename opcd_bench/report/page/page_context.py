@@ -23,16 +23,18 @@ class PageContext:
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
     everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
     told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
-    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``published`` and
-    ``external`` are finished HTML, escaped where it is made ("" where there is nothing to show).
+    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``claims``, ``published``
+    and ``external`` are finished HTML, escaped where it is made ("" where there is none).
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
-    ``probed``: what `opcd-bench probe` stored. ``contexts``: task -> what in-context teachers read.
-    ``cells``: Results.cells, for the provenance. ``protocols``: columns task, measured, split,
-    protocol_hash. ``missing``: columns task, learning_rate, method, state (why it is missing).
+    ``concluded``: one line on the claims. ``probed``: what `opcd-bench probe` stored. ``contexts``:
+    task -> what in-context teachers read. ``cells``: Results.cells, for the provenance.
+    ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns task,
+    learning_rate, method, state (why it is missing).
     ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
     ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
-    task -> how many test questions stand in its train split. ``notes``: sentences that stand above everything, such as warnings.
+    task -> how many test questions stand in its train split. ``notes``: sentences that stand above
+    everything, such as warnings.
 
     The page gives every run an anchor: a table may link to ``#run-<run id>``.
     """
@@ -57,6 +59,8 @@ class PageContext:
     contexts: Mapping[str, StoredContexts] = field(default_factory=dict)
     rounds: str = ""
     probes: str = ""
+    claims: str = ""
+    concluded: str = ""
     probed: Sequence[Probed] = ()
     published: str = ""
     external: str = ""

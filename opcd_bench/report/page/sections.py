@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from opcd_bench.envs.task import Context
 from opcd_bench.report.analysis.contexts import StoredContexts
-from opcd_bench.report.figures import summary
+from opcd_bench.report.figures import claims, summary
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import tables
 from opcd_bench.report.page.page_context import PageContext
@@ -46,6 +46,7 @@ def sections(context: PageContext) -> list[PageSection]:
     c, marks = context.comparison, context.marks
     found = [
         _verdict(context),
+        _claims(context),
         _headline(context),
         _finished("rounds", "Rounds", "Rounds", context.rounds),
         _finished("probes", "Further", "Further test sets", context.probes),
@@ -112,12 +113,25 @@ def _verdict(context: PageContext) -> PageSection | None:
         Markup('<p class="verdict"><strong>{}:</strong> {}</p>\n').format(one.task, one.text)
         for one in context.verdicts
     )
+    if context.concluded:
+        said += Markup('<p class="verdict"><a href="#claims">{}</a></p>\n').format(
+            context.concluded
+        )
     if not said and not figures:
         return None
     blocks = [Block(html=said), Block(figures=figures)]
     if context.apart:
         blocks.append(Block(html=Markup(context.apart), fold="Which methods are told apart"))
     return PageSection("verdict", "In short", "In short", (), blocks)
+
+
+def _claims(context: PageContext) -> PageSection | None:
+    """What the suite was run to decide, the conclusion first."""
+    if not context.claims:
+        return None
+    figures = [_figure(one) for one in context.drawn if one.kind == claims.KIND]
+    blocks = [Block(html=Markup(context.claims)), Block(figures=figures)]
+    return PageSection("claims", "Claims", "Claims", (context.concluded,), blocks)
 
 
 def _headline(context: PageContext) -> PageSection | None:
