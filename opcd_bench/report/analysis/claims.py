@@ -97,7 +97,7 @@ class _Arms:
             frames = [self._test(*one) for one in pair]
             if any(frame is None for frame in frames):
                 return NOTHING
-            return statistics.difference(*frames)  # type: ignore[arg-type]
+            return statistics.difference(*frames)
         measured = [self._measured(claim, *one) for one in pair]
         return measured[0] if len(measured) == 1 else apart(*measured)
 
