@@ -85,6 +85,26 @@ def draw_choice(rng: random.Random, names: Sequence[str], school: str | None = N
     return Choice(rng.choice(names), tuple(zip(colours, digits, strict=True)), school)
 
 
+def draw_spelled(rng: random.Random) -> Conversation:
+    """Six choices whose question says the pick itself: the second half of a choice, by itself."""
+    picks = {pick: pick for pick in PICKS}
+    asked = [draw_choice(rng, tuple(picks)) for _ in range(6)]
+    question = "\n".join(["Pick for each", *(_asked(one) for one in asked)])
+    user: Message = {"role": "user", "content": question}
+    return Conversation("choices_spelled", (user,), "\n".join(answer(one, picks) for one in asked))
+
+
+def draw_looked_up(rng: random.Random) -> Conversation:
+    """What six names mean under told rules: the first half of a choice, by itself."""
+    picks = draw_picks(rng, rng.randint(6, 14))
+    asked = rng.sample(tuple(picks), 6)
+    messages: tuple[Message, ...] = (
+        {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
+        {"role": "user", "content": "\n".join(["Say for each", *asked])},
+    )
+    return Conversation("choices_looked_up", messages, "\n".join(picks[name] for name in asked))
+
+
 def _asked(choice: Choice) -> str:
     options = " , ".join(f"{colour} {digit}" for colour, digit in choice.options)
     return f"{options} . Pick by {choice.name}"

@@ -67,7 +67,28 @@ THIRD: Shares = {
 }
 """The whole: up to thirty rules and four operators."""
 
-STAGES: tuple[tuple[int, Shares], ...] = ((0, FIRST), (24, SECOND), (60, THIRD))
+_HALVES: Shares = {
+    "choice.draw": 0.07,
+    "choice.draw_many": 0.06,
+    "choice.draw_spelled": 0.06,
+    "choice.draw_looked_up": 0.05,
+}
+"""Choices with their two halves by themselves: without these, 16 million tokens taught none."""
+
+
+def _with_halves(shares: Shares) -> Shares:
+    """A mixture with `_HALVES` in it; the others keep their shares of what is left."""
+    others = {name: share for name, share in shares.items() if name not in _HALVES}
+    left = (1.0 - sum(_HALVES.values())) / sum(others.values())
+    return {**{name: share * left for name, share in others.items()}, **_HALVES}
+
+
+STAGES: tuple[tuple[int, Shares], ...] = (
+    (0, FIRST),
+    (24, SECOND),
+    (56, _with_halves(SECOND)),
+    (72, _with_halves(THIRD)),
+)
 """The curriculum: from which chunk of conversations on which shares hold."""
 
 
