@@ -23,8 +23,9 @@ class PageContext:
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
     everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
     told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
-    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``claims``, ``published``
-    and ``external`` are finished HTML, escaped where it is made ("" where there is none).
+    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``claims``,
+    ``sensitivity``, ``published`` and ``external`` are finished HTML, escaped where it is made (""
+    where there is none).
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``concluded``: one line on the claims. ``probed``: what `opcd-bench probe` stored. ``contexts``:
@@ -61,6 +62,7 @@ class PageContext:
     probes: str = ""
     claims: str = ""
     concluded: str = ""
+    sensitivity: str = ""
     probed: Sequence[Probed] = ()
     published: str = ""
     external: str = ""

@@ -15,6 +15,7 @@ from opcd_bench.report.analysis import (
     contexts,
     external,
     order,
+    sensitivity,
     several_samples,
     stored_samples,
 )
@@ -29,6 +30,7 @@ from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.tables import claims as claim_tables
 from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
+from opcd_bench.report.tables import sensitivity as variance_tables
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -49,6 +51,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     tasks = order.tasks(results)
     asked = probed.every(results.root)
     stated = claims.claims(results)
+    varied = sensitivity.sensitivity(results)
     judged = claim_tables.sections(stated)
     drawn = catalogue.draw(comparison, marks, tasks, _gaps(table))
     drawn += [figure for one in asked for figure in one.drawn]
@@ -84,6 +87,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "probes": beside,
         **{f"probe_{one.kind}": one.frame for one in asked},
         "claims": stated,
+        "sensitivity": varied,
         "several_samples": counted,
         "break_even": paid,
     }
@@ -115,6 +119,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         claims=markup.sections_html(judged) if judged else "",
+        sensitivity=_sensitivity(varied),
         concluded=claim_tables.conclusion(stated) if judged else "",
         probed=asked,
         comparison=comparison,
@@ -185,6 +190,10 @@ def _others(papers: pd.DataFrame, outside: pd.DataFrame) -> dict[str, Section]:
 
 def _html(others: Mapping[str, Section], title: str) -> str:
     return markup.sections_html([others[title]]) if title in others else ""
+
+
+def _sensitivity(varied: pd.DataFrame) -> str:
+    return markup.sections_html(variance_tables.sections(varied)) if len(varied) else ""
 
 
 def _by_instruction(rows: pd.DataFrame) -> str:

@@ -51,6 +51,8 @@ def sections(context: PageContext) -> list[PageSection]:
         _finished("rounds", "Rounds", "Rounds", context.rounds),
         _finished("probes", "Further", "Further test sets", context.probes),
         *map(_probed, context.probed),
+        _finished("sensitivity", "Variance", "Where the gain's variance comes from",
+                  context.sensitivity),
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "
