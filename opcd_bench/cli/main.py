@@ -26,6 +26,7 @@ from opcd_bench.cli import (
     micro,
     new,
     output,
+    probe,
     report,
     run,
     select,
@@ -75,6 +76,7 @@ app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("contexts")(contexts.contexts)
+app.add_typer(probe.app, name="probe")
 app.command("import-gguf")(import_gguf.import_gguf)
 app.command("import-lm-eval")(import_lm_eval.import_lm_eval)
 app.command("verify")(verify.verify)

@@ -15,6 +15,7 @@ from pydantic import (
 
 from opcd_bench.config import words
 from opcd_bench.config.bounds import COUNT, LENGTH, PROCESSES, RANK, REPEATS, ROUNDS
+from opcd_bench.config.claims import Claim
 from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.experience import Experience, refuse_no_text
 from opcd_bench.config.headline_rule import Rule
@@ -68,6 +69,7 @@ def _as_float(value: Any) -> Any:
 
 
 GRID_FIELDS = (
+    "claims",
     "context",
     "context_placement",
     "equivalence_margin",
@@ -239,6 +241,11 @@ class Settings(BaseModel):
         "share (0.05: 5 points), of accuracy or of the gap. Fixed before the runs.",
         gt=0,
         lt=1,
+    )
+    claims: tuple[Claim, ...] = later(
+        (),
+        help="What the suite is to decide, as tables: [[claims]] text, first and second (METHOD on "
+        "TASK), measure, direction, threshold. Fixed before the runs; the report tests each.",
     )
     max_steps: int = identity(50, help="Optimiser steps.", ge=0, le=COUNT)
     batch_size: int = identity(64, help="Examples per optimiser step.", ge=1, le=COUNT)
@@ -561,6 +568,11 @@ class Settings(BaseModel):
         if isinstance(value, tuple) and "" in value:
             raise ValueError("a name is empty; leave it out, or write [] for none")
         return value
+
+    @field_validator("claims", mode="before")
+    @classmethod
+    def _claims(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("interpolate", mode="before")
     @classmethod

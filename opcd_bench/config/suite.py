@@ -30,7 +30,7 @@ class Suite(Settings):
             key: value
             for key, value in self.model_dump(mode="json").items()
             if is_identity(key)
-            and not (_is(key, "later") and value == Suite.model_fields[key].default)
+            and not (_is(key, "later") and getattr(self, key) == Suite.model_fields[key].default)
         }
 
     def rounding(self) -> dict[str, Any]:

@@ -74,8 +74,13 @@ SIGNS = (
     _Sign("repeated_4grams", "the share of repeated 4-grams", True, by=0.25, beyond=0.5),
     _Sign("distinct_1", "the share of distinct tokens", False, by=0.05, beyond=0.01),
     _Sign("eos_rate", "the share of responses that end by themselves", False, by=0.4, beyond=0.2),
+    _Sign("student_mass", "the student's probability on the support", False, by=0.3, beyond=0.6),
+    _Sign("student_entropy", "the student's entropy in nats", True, by=2.5, beyond=4.0),
 )
-"""Each is a change of its own run, so that what a base model does anyway is no collapse."""
+"""Each is a change of its own run, so that what a base model does anyway is no collapse.
+
+The last two are the leak of a truncated reverse KL, whose responses grow random before they loop.
+"""
 
 
 def collapse(rows: Sequence[Mapping[str, Any]]) -> Collapse | None:

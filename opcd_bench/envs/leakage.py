@@ -17,7 +17,7 @@ PATTERNS = (
     r"\b(?:the|these|your|given|provided)\s+(?:rules|instructions|experiences?)\s+"
     r"(?:above|given|provided|say|says|state|states)\b",
     r"\b(?:as|according to)\s+(?:the\s+)?(?:context|hint|rules? (?:above|given)|lessons?)\b",
-    r"\bexperience item\b",
+    r"\bexperience (?:item|#?\d)",
 )
 """What speaks of a context whatever the task; a task may have more (`Task.leak_patterns`)."""
 

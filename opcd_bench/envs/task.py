@@ -80,11 +80,14 @@ class Contexts:
     """What the teachers of a task are told: one context for all examples, or a pool of several.
 
     Each example draws one of a pool, by a hash of (task, seed, example id): the same for every
-    method. Neither the draw nor the hash depends on the order in which a pool is given. Raises
-    ValueError for none at all, or one that is there twice.
+    method. ``by_example``: by one of (task, example id), so that a task can grade by it.
+    ``named``: the prompt says which one is drawn. Neither the draw nor the hash depends on the
+    order in which a pool is given. Raises ValueError for none at all, or one that is there twice.
     """
 
     pool: tuple[Context, ...]
+    by_example: bool = field(default=False, kw_only=True)
+    named: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.pool:
@@ -98,13 +101,23 @@ class Contexts:
         """The context's own hash; of a pool, ten hex digits of the SHA-256 of all of theirs."""
         if len(self.pool) == 1:
             return self.pool[0].hash
-        return text_digest("\n".join(one.hash for one in self.pool))
+        drawn = "by example\n" if self.by_example else ""
+        return text_digest(drawn + "\n".join(one.hash for one in self.pool))
 
     def of(self, task: str, seed: int, example_id: str) -> Context:
         """The context that an example is told; ``seed`` is that of whoever reads it."""
         if len(self.pool) == 1:
             return self.pool[0]
-        return self.pool[seed_of("context", task, seed, example_id) % len(self.pool)]
+        return self.pool[self.drawn(task, seed, example_id)]
+
+    def drawn(self, task: str, seed: int, example_id: str) -> int:
+        """The place in the pool of what an example is told."""
+        parts = ("example",) if self.by_example else (seed,)
+        return seed_of("context", task, *parts, example_id) % len(self.pool)
+
+    def candidates(self, task: str, seed: int, example_id: str) -> tuple[Context, ...]:
+        """The contexts that an example may have been told, as far as its prompt can say."""
+        return (self.of(task, seed, example_id),) if self.named else self.pool
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.prompts import prompt_ids, told_ids
 from opcd_bench.rollout import regraded
-from opcd_bench.rollout.answered import answered
+from opcd_bench.rollout.begun import NOTHING, Begun, written
 from opcd_bench.rollout.engine import Engine, Reply, Request, Sampling
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory, TurnRecord
 from opcd_bench.seeds import seed_of
@@ -32,6 +32,7 @@ class _Seat:
     seed: int
     env_seed: int
     context: Context | None = None
+    begun: Begun = NOTHING
     episode: Episode | None = None
     plain: tuple[Message, ...] = ()
     turns: list[TurnRecord] = field(default_factory=list)
@@ -50,6 +51,7 @@ def play(
     context: Context | Sequence[Context] | None = None,
     max_prompt_length: int | None = None,
     overlong: Literal["refuse", "skip"] = "refuse",
+    begun: Sequence[Begun] | None = None,
 ) -> list[Trajectory | Skipped]:
     """One attempt at each example (an example may come several times), in order.
 
@@ -64,16 +66,18 @@ def play(
     ``grade.why``, and the others go on; a UserError is passed on. But where a grader raises on a
     reply and not on others (`regraded.unread`), the reply is unparsable: no reply leaves the mean.
     A reply that the length limit cut inside its answer is truncated, whatever was read from it.
+
+    ``begun``: what each attempt has already, of another writer; the engine's goes on from there.
     """
     if not len(examples) == len(seeds) == len(env_seeds):
         raise ValueError(
             f"{len(examples)} examples need as many seeds ({len(seeds)}) and env_seeds "
             f"({len(env_seeds)})"
         )
-    tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     limit = _limit(reader, sampling, max_prompt_length)
     told = context if isinstance(context, Sequence) else [context] * len(examples)
-    seats = [_Seat(*of) for of in zip(examples, seeds, env_seeds, told, strict=True)]
+    before = [NOTHING] * len(examples) if begun is None else begun
+    seats = [_Seat(*of) for of in zip(examples, seeds, env_seeds, told, before, strict=True)]
     for seat in seats:
         _open(task, seat)
     for turn in range(task.max_turns):
@@ -87,12 +91,20 @@ def play(
                 ids = told_ids(reader, seat.plain, seat.context)
             if limit is not None and len(ids) > limit[0]:
                 seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
+            elif turn < len(seat.begun.replies):
+                reply = seat.begun.replies[turn]
+                seat.turns.append(TurnRecord(seat.plain, ids, reply))
+                _take(task, seat, reply)
             else:
                 asked.append((seat, ids))
-        if not asked:
-            break
-        requests = [Request(ids, seed_of(seat.seed, turn)) for seat, ids in asked]
-        replies = answered(engine, requests, sampling, tokenizer)
+        prompts = [
+            (
+                Request(ids, seed_of(seat.seed, turn)),
+                seat.begun if turn == len(seat.begun.replies) else NOTHING,
+            )
+            for seat, ids in asked
+        ]
+        replies = written(engine, prompts, sampling, reader)
         for (seat, ids), reply in zip(asked, replies, strict=True):
             seat.turns.append(TurnRecord(seat.plain, ids, reply))
             _take(task, seat, reply)

@@ -49,13 +49,19 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
 
 
 def refuse_other_judgement(suite: Suite, suite_dir: SuiteDir) -> None:
-    """Raise StoreError where a sweep's finished runs were to be judged by another rule or margin.
+    """Raise StoreError where finished runs were to be judged by another rule, margin or claim.
 
-    Chosen after the results are seen, either would be chosen by them.
+    Chosen after the results are seen, any would be chosen by them.
     """
     stored = suite_dir.read()
     if not any(map(sealed, suite_dir.runs())):
         return
+    claims = suite.model_dump(mode="json")["claims"]
+    if stored.get("claims", claims) != claims:
+        raise StoreError(
+            f"{suite_dir.path}: its finished runs are judged by the claims that were stated before "
+            "them, and now others are. Keep those, or give another suite name with --name"
+        )
     fixed = isinstance(stored.get("headline_learning_rate"), float)
     swept = len(stored.get("learning_rate", [])) > 1 and not fixed
     before = {

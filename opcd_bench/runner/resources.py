@@ -54,7 +54,7 @@ class Resources:
         self.teachers = Teachers(suite, models.initial, models.larger, models.engines, adapted.of)
         self.references = References(suite, suite_dir, models, console, adapted)
         self.told_replies = ToldReplies(
-            suite, suite_dir, self.told_by, self._identity_of, models.engine
+            suite, suite_dir, self.told_by, self.identity_of, models.engine
         )
 
     def prepare(self, method: Method, task: Task) -> None:
@@ -70,7 +70,7 @@ class Resources:
             return self.adapted.of(teacher, task)
         return self.models.larger() if teacher.weights == "larger" else self.models.initial
 
-    def _identity_of(self, teacher: Teacher, task: Task) -> dict[str, Any] | None:
+    def identity_of(self, teacher: Teacher, task: Task) -> dict[str, Any] | None:
         """What the replies of `told_by` depend on."""
         if teacher.by is not None:
             return self.adapted.identity(teacher, task)

@@ -14,7 +14,12 @@ CELLS = {
     "paper_medical": 4,
     "paper_safety": 4,
     "paper_cross_size": 7,
+    "paper_self_teacher_sokoban": 2,
+    "paper_self_teacher_medical": 2,
+    "paper_safety_cross_size": 6,
 }
+CHAINED = {"paper_test_time_math": 3, "paper_test_time_frozen_lake": 3, "paper_raw_traces": 1}
+"""Suites whose cells make contexts of their own, as rounds."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +53,13 @@ def test_the_smoke_size_of_a_paper_suite_runs_whole(opcd, tmp_path, name):
         final = [row for row in run.read("evals") if row["final"] and row["primary"]]
         assert {row["split"] for row in final} == {"test", "retention"}
         assert all(row["n"] > 0 and row["n_unscored"] == 0 for row in final)
+
+
+@pytest.mark.parametrize("name", CHAINED)
+def test_the_smoke_size_of_a_suite_that_makes_its_contexts_runs_whole(opcd, name):
+    answer = opcd("run", "--suite", name, "--size", "smoke", "--no-report")
+    assert answer.code == 0, answer.err
+    assert f"{CHAINED[name]} of {CHAINED[name]} rounds done, 0 failed" in answer.out
 
 
 def test_a_context_of_ones_own_gets_another_folder_than_the_smoke_run(opcd, tmp_path):

@@ -11,6 +11,7 @@ from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.analysis.contexts import StoredContexts
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.figures.style import Marks
+from opcd_bench.report.page.probed import Probed
 from opcd_bench.report.page.verdict import Verdict
 
 
@@ -22,16 +23,19 @@ class PageContext:
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
     everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
     told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
-    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``published`` and
-    ``external`` are finished HTML, escaped where it is made ("" where there is nothing to show).
+    rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``claims``,
+    ``sensitivity``, ``published`` and ``external`` are finished HTML, escaped where it is made (""
+    where there is none).
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
-    ``contexts``: task -> what in-context teachers read. ``cells``: Results.cells, for the
-    provenance. ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns
-    task, learning_rate, method, state (why it is missing). ``sample_count``: items in the sample
-    browser (0: no browser), whose files lie in ``samples/``. ``downloads``: label -> path of a file
-    beside the page, such as "headline.csv". ``overlap``: task -> how many test questions stand in
-    its train split. ``notes``: sentences that stand above everything, such as warnings.
+    ``concluded``: one line on the claims. ``probed``: what `opcd-bench probe` stored. ``contexts``:
+    task -> what in-context teachers read. ``cells``: Results.cells, for the provenance.
+    ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns task,
+    learning_rate, method, state (why it is missing).
+    ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
+    ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
+    task -> how many test questions stand in its train split. ``notes``: sentences that stand above
+    everything, such as warnings.
 
     The page gives every run an anchor: a table may link to ``#run-<run id>``.
     """
@@ -56,6 +60,10 @@ class PageContext:
     contexts: Mapping[str, StoredContexts] = field(default_factory=dict)
     rounds: str = ""
     probes: str = ""
+    claims: str = ""
+    concluded: str = ""
+    sensitivity: str = ""
+    probed: Sequence[Probed] = ()
     published: str = ""
     external: str = ""
     sample_count: int = 0

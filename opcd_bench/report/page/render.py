@@ -11,9 +11,11 @@ from opcd_bench.envs.overlap import Overlap
 from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis import (
     break_even,
+    claims,
     contexts,
     external,
     order,
+    sensitivity,
     several_samples,
     stored_samples,
 )
@@ -22,10 +24,13 @@ from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
-from opcd_bench.report.page import browser, page, published, verdict
+from opcd_bench.report.figures import claims as claim_figure
+from opcd_bench.report.page import browser, page, probed, published, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
+from opcd_bench.report.tables import claims as claim_tables
 from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
+from opcd_bench.report.tables import sensitivity as variance_tables
 from opcd_bench.report.tables.layout import Section
 
 DATA = "data"
@@ -44,7 +49,14 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     comparison = compare(results)
     marks = style.palette(*order.methods(results))
     tasks = order.tasks(results)
+    asked = probed.every(results.root)
+    stated = claims.claims(results)
+    varied = sensitivity.sensitivity(results)
+    judged = claim_tables.sections(stated)
     drawn = catalogue.draw(comparison, marks, tasks, _gaps(table))
+    drawn += [figure for one in asked for figure in one.drawn]
+    if (effects := claim_figure.drawn(stated)) is not None:
+        drawn.append(effects)
     told = contexts.of(results)
     pools = {task: one.contexts for task, one in told.items()}
     sets = stored_samples.sample_sets(results.root, pools)
@@ -73,6 +85,9 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "external_instructions": by_instruction,
         "rounds": chained,
         "probes": beside,
+        **{f"probe_{one.kind}": one.frame for one in asked},
+        "claims": stated,
+        "sensitivity": varied,
         "several_samples": counted,
         "break_even": paid,
     }
@@ -80,6 +95,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "headline.md": markup.as_markdown(table, blocks),
         "headline.csv": plain_text.as_csv(table),
         "headline.tex": markup.as_latex(table, blocks),
+        **({"claims.md": markup.section_markdown(judged[0])} if judged else {}),
         **{
             f"{DATA}/{name}.csv": plain_text.as_csv(rows)
             for name, rows in frames.items()
@@ -102,6 +118,10 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         contexts=told,
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
+        claims=markup.sections_html(judged) if judged else "",
+        sensitivity=_sensitivity(varied),
+        concluded=claim_tables.conclusion(stated) if judged else "",
+        probed=asked,
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,
@@ -170,6 +190,10 @@ def _others(papers: pd.DataFrame, outside: pd.DataFrame) -> dict[str, Section]:
 
 def _html(others: Mapping[str, Section], title: str) -> str:
     return markup.sections_html([others[title]]) if title in others else ""
+
+
+def _sensitivity(varied: pd.DataFrame) -> str:
+    return markup.sections_html(variance_tables.sections(varied)) if len(varied) else ""
 
 
 def _by_instruction(rows: pd.DataFrame) -> str:

@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from opcd_bench.envs.task import Context
 from opcd_bench.report.analysis.contexts import StoredContexts
-from opcd_bench.report.figures import summary
+from opcd_bench.report.figures import claims, summary
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import tables
 from opcd_bench.report.page.page_context import PageContext
+from opcd_bench.report.page.probed import Probed
 from opcd_bench.report.tables.markup import sections_html
 
 
@@ -45,9 +46,13 @@ def sections(context: PageContext) -> list[PageSection]:
     c, marks = context.comparison, context.marks
     found = [
         _verdict(context),
+        _claims(context),
         _headline(context),
         _finished("rounds", "Rounds", "Rounds", context.rounds),
         _finished("probes", "Further", "Further test sets", context.probes),
+        *map(_probed, context.probed),
+        _finished("sensitivity", "Variance", "Where the gain's variance comes from",
+                  context.sensitivity),
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "
@@ -110,12 +115,25 @@ def _verdict(context: PageContext) -> PageSection | None:
         Markup('<p class="verdict"><strong>{}:</strong> {}</p>\n').format(one.task, one.text)
         for one in context.verdicts
     )
+    if context.concluded:
+        said += Markup('<p class="verdict"><a href="#claims">{}</a></p>\n').format(
+            context.concluded
+        )
     if not said and not figures:
         return None
     blocks = [Block(html=said), Block(figures=figures)]
     if context.apart:
         blocks.append(Block(html=Markup(context.apart), fold="Which methods are told apart"))
     return PageSection("verdict", "In short", "In short", (), blocks)
+
+
+def _claims(context: PageContext) -> PageSection | None:
+    """What the suite was run to decide, the conclusion first."""
+    if not context.claims:
+        return None
+    figures = [_figure(one) for one in context.drawn if one.kind == claims.KIND]
+    blocks = [Block(html=Markup(context.claims)), Block(figures=figures)]
+    return PageSection("claims", "Claims", "Claims", (context.concluded,), blocks)
 
 
 def _headline(context: PageContext) -> PageSection | None:
@@ -135,6 +153,23 @@ def _headline(context: PageContext) -> PageSection | None:
 
 def _finished(name: str, short: str, title: str, html: str) -> PageSection | None:
     return PageSection(name, short, title, (), [Block(html=Markup(html))]) if html else None
+
+
+PROBED = {
+    "prefix": ("Prefixes", "What teachers make of a student's own tokens"),
+    "optimum": ("Optimum", "The best that a student without context can be"),
+}
+"""Kind of probe -> its name where sections are listed, and its title."""
+
+
+def _probed(found: Probed) -> PageSection:
+    """What a probe of the runs came to: its figures, and its tables."""
+    short, title = PROBED[found.kind]
+    blocks = [
+        Block(figures=[_figure(one) for one in found.drawn]),
+        Block(html=Markup(sections_html(found.sections))),
+    ]
+    return PageSection(f"probe-{found.kind}", short, title, (), blocks)
 
 
 def _context(context: PageContext) -> PageSection | None:

@@ -44,6 +44,18 @@ def test_responses_that_no_longer_end_and_those_of_one_token_are_seen():
     assert "distinct tokens" in collapse(poor).sign
 
 
+def test_the_leak_of_a_truncated_loss_is_seen_and_a_steady_loss_is_not():
+    """Numbers of the published loss, and of its stop-gradient, on a vocabulary of 49,152."""
+    leaked = [{"step": i + 1, "student_entropy": 3.0 + 0.3 * i} for i in range(20)]
+    assert "entropy" in collapse(leaked).sign
+    leaked = [{"step": i + 1, "student_mass": 0.94 - 0.035 * i} for i in range(20)]
+    assert "support" in collapse(leaked).sign
+    steady = [
+        {"step": i + 1, "student_mass": 0.78, "student_entropy": 3.0 + 0.07 * i} for i in range(20)
+    ]
+    assert collapse(steady) is None
+
+
 def test_what_the_model_did_from_the_start_is_no_collapse():
     assert collapse(rows([0.9] * 40, eos=0.0, distinct=0.001)) is None
     assert collapse(rows([0.05] * (2 * WINDOW - 1))) is None

@@ -50,3 +50,16 @@ def test_the_margin_of_finished_runs_stays(folder):
     refuse_other_judgement(suite(equivalence_margin=0.02), folder)
     with pytest.raises(StoreError, match=r"equivalence_margin = 0\.02"):
         refuse_other_judgement(suite(), folder)
+
+
+CLAIM = {"text": "It works.", "first": "good on toy"}
+
+
+def test_the_claims_of_finished_runs_stay(folder):
+    stated = suite(claims=[CLAIM])
+    folder.merge({"claims": stated.model_dump(mode="json")["claims"]})
+    refuse_other_judgement(suite(claims=[{**CLAIM, "threshold": 0.2}]), folder)
+    finished(folder, cell("good"), GOOD)
+    refuse_other_judgement(stated, folder)
+    with pytest.raises(StoreError, match="claims that were stated before"):
+        refuse_other_judgement(suite(claims=[{**CLAIM, "threshold": 0.2}]), folder)

@@ -1,0 +1,97 @@
+"""The prefix probe: what teachers make of a student's own tokens, with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from opcd_bench.report.analysis import statistics
+from opcd_bench.store.suite_dir import SHARED, SharedDir, SuiteDir
+
+RECORD = "prefix_probe"
+STUDENT, OWN = "student", "own"
+WRONG = ("wrong", "unparsable", "truncated")
+"""Outcomes of a first response that a writer may still turn right."""
+KEYS = ["task", "method", "learning_rate", "step"]
+ROWS = [
+    *KEYS, "seed", "teacher", "prefixes", "share", "example_id", "sample", "score", "first_outcome",
+]  # fmt: skip
+COLUMNS = [
+    *KEYS, "teacher", "share", "seeds", "accuracy", "own", "mismatch", "wrong", "turned", "luck",
+    "rescue",
+]  # fmt: skip
+
+
+def stored(root: Path) -> pd.DataFrame:
+    """Every continuation of a suite's probes (columns `ROWS`), of each task its last protocol.
+
+    ``teacher`` is who goes on (the student itself is `STUDENT`), ``prefixes`` whose tokens:
+    the student's or the teacher's `OWN`.
+    """
+    listed = SuiteDir(root).read().get(RECORD, [])
+    last = {part["task"]: part["protocol"] for part in listed}
+    rows = [
+        row
+        for part in listed
+        if part["protocol"] == last[part["task"]]
+        for row in _rows(root, part)
+    ]
+    return pd.DataFrame(rows, columns=ROWS).astype({"score": float})
+
+
+def _rows(root: Path, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    student = part["student"]
+    about = {
+        **{key: student[key] for key in KEYS},
+        "seed": student["seed"],
+        "teacher": part["writer"],
+        "prefixes": part["prefixes"],
+        "share": part["share"],
+    }
+    found = SharedDir(root / SHARED / part["shared"]).get(part["name"])
+    kept = ("example_id", "sample", "score", "first_outcome")
+    return [{**about, **{key: row[key] for key in kept}} for row in found]
+
+
+def prefixes(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a (student, teacher, share of the student's tokens): columns `COLUMNS`.
+
+    Intervals, paired and clustered by example (and seed): ``accuracy`` of the teacher from the
+    student's tokens, ``own`` from as much of a response of its own, ``mismatch`` their difference.
+    Of the responses that the student got ``wrong`` (their share): how many the teacher ``turned``
+    right, how many the student itself does from the same tokens (``luck``), and the difference,
+    ``rescue``.
+    """
+    found = []
+    # The base has no learning rate, and its rows count all the same.
+    for key, student in rows.groupby(KEYS, sort=False, dropna=False):
+        itself = student[student["teacher"] == STUDENT]
+        for teacher in dict.fromkeys(student["teacher"]):
+            for share in sorted(set(student["share"])):
+                mine = student[(student["teacher"] == teacher) & (student["share"] == share)]
+                given = mine[mine["prefixes"] == STUDENT]
+                own = mine[mine["prefixes"] == OWN] if teacher != STUDENT else given
+                if given.empty or own.empty:
+                    continue  # a probe that was interrupted
+                about = {**dict(zip(KEYS, key, strict=True)), "teacher": teacher, "share": share}
+                found.append({**about, **_row(given, own, itself[itself["share"] == share])})
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _row(given: pd.DataFrame, own: pd.DataFrame, itself: pd.DataFrame) -> dict[str, Any]:
+    wrong = given[given["first_outcome"].isin(WRONG)]
+    lucky = itself[itself["first_outcome"].isin(WRONG)]
+    first = given[given["sample"] == 0]
+    return {
+        "seeds": given["seed"].nunique(),
+        "accuracy": statistics.mean(given),
+        "own": statistics.mean(own),
+        "mismatch": statistics.difference(given, own),
+        "wrong": statistics.mean(first.assign(score=first["first_outcome"].isin(WRONG) * 1.0)),
+        "turned": statistics.mean(wrong),
+        "luck": statistics.mean(lucky),
+        "rescue": statistics.difference(wrong, lucky),
+    }

@@ -1,0 +1,88 @@
+"""How much of the variance of a gain is the teacher, the loss, their interaction, and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from opcd_bench.report.analysis import headline
+from opcd_bench.report.analysis.load import TEST, StoredResults
+from opcd_bench.report.analysis.pairing import by_example
+
+COLUMNS = ["task", "teachers", "losses", "seeds", "source", "share", "spread"]
+SOURCES = ("teacher", "loss", "teacher x loss", "seed")
+
+
+def sensitivity(results: StoredResults) -> pd.DataFrame:
+    """Four rows a task whose methods cross at least two teachers with at least two losses.
+
+    All that differs between the methods must be these two. ``share``: of the sum of squares of the
+    gains (test accuracy less the base's) over the runs, by a two-way analysis of variance;
+    ``spread``: the root of its mean square per run, in shares of accuracy. The seed's part holds
+    the sampling of the training and of the responses. Tasks without such a grid have no rows.
+    """
+    rows: list[dict[str, Any]] = []
+    points = headline.points(results)
+    for task, methods in points.groupby("task", sort=True):
+        gains = _gains(results, str(task), methods)
+        teachers = list(dict.fromkeys(teacher for teacher, _ in gains))
+        losses = list(dict.fromkeys(loss for _, loss in gains))
+        seeds = {len(values) for values in gains.values()}
+        whole = len(gains) == len(teachers) * len(losses) and len(seeds) == 1
+        if not whole or min(len(teachers), len(losses)) < 2:
+            continue
+        grid = np.array([[gains[t, loss] for loss in losses] for t in teachers])
+        about = {"task": task, "teachers": len(teachers), "losses": len(losses),
+                 "seeds": grid.shape[2]}  # fmt: skip
+        squares = sums_of_squares(grid)
+        total = sum(squares.values())
+        for source in SOURCES:
+            share = squares[source] / total if total > 0 else np.nan
+            spread = float(np.sqrt(squares[source] / grid.size))
+            rows.append({**about, "source": source, "share": share, "spread": spread})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def sums_of_squares(gains_TLS: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Of gains by teacher, loss and seed: what each of `SOURCES` adds to the sum of squares."""
+    _, losses, seeds = gains_TLS.shape
+    teachers = len(gains_TLS)
+    mean, cell_TL = gains_TLS.mean(), gains_TLS.mean(axis=2)
+    teacher_T, loss_L = cell_TL.mean(axis=1), cell_TL.mean(axis=0)
+    crossed_TL = cell_TL - teacher_T[:, None] - loss_L[None, :] + mean
+    return {
+        "teacher": float(losses * seeds * ((teacher_T - mean) ** 2).sum()),
+        "loss": float(teachers * seeds * ((loss_L - mean) ** 2).sum()),
+        "teacher x loss": float(seeds * (crossed_TL**2).sum()),
+        "seed": float(((gains_TLS - cell_TL[:, :, None]) ** 2).sum()),
+    }
+
+
+def _gains(
+    results: StoredResults, task: str, methods: pd.DataFrame
+) -> dict[tuple[str, str], list[float]]:
+    """(teacher, loss) -> the gain of each seed; empty where methods differ in anything else."""
+    described = results.cells[results.cells["task"] == task].set_index("method")["description"]
+    described = described[~described.index.duplicated()]
+    base = by_example(results.anchor("base", task, TEST)).mean()
+    found: dict[tuple[str, str], list[float]] = {}
+    writers = set()
+    for point in methods.itertuples():
+        choices = described[point.method]
+        if not {"loss", "teacher", "writer"} <= choices.keys():
+            return {}
+        key = (_words(choices["teacher"]), _words(choices["loss"]))
+        if key in found:
+            return {}
+        writers.add(_words(choices["writer"]))
+        test = results.finals[task, point.method, point.learning_rate][TEST]
+        scores = [by_example(rows).mean() for _, rows in test.groupby("seed", sort=True)]
+        found[key] = [float(score - base) for score in scores]
+    return found if len(writers) == 1 else {}
+
+
+def _words(choice: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(choice.items()))

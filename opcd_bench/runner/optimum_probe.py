@@ -1,0 +1,102 @@
+"""The optimum probe: how far students are from the best that one without context can be."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from opcd_bench.envs.task import Example, Message, Split, Task, describe_task
+from opcd_bench.evaluation import optimum
+from opcd_bench.evaluation.task_scores import contexts_of, first_examples
+from opcd_bench.hashing import digest
+from opcd_bench.models import saving
+from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.prompts import prompt_ids, told_ids
+from opcd_bench.progress import Reporter
+from opcd_bench.runner.plugins import asked as guarded
+from opcd_bench.runner.probing import Student
+from opcd_bench.runner.resources import Resources
+
+RECORD = "optimum_probe"
+"""Where suite.json lists what has been probed, with where its rows lie."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which examples are used, and at most how many contexts of a pool."""
+
+    split: Split = "dev"
+    items: int = 64
+    contexts: int = 64
+
+
+class OptimumProbe:
+    """Compares students with the optima over a task's contexts; rows are kept in ``shared/``.
+
+    The teacher is the student before training, at the temperature of the suite's training.
+    """
+
+    def __init__(self, resources: Resources, asked: Asked, console: Reporter) -> None:
+        self.resources, self.asked, self.console = resources, asked, console
+        self._told: dict[tuple[str, int, str], tuple[Tensor, Tensor]] = {}
+
+    def probe(self, student: Student, task: Task) -> None:
+        """Rows of a student, made where they are not stored, and listed."""
+        examples = first_examples(task, self.asked.split, self.asked.items)
+        guarded(task, partial(contexts_of, task))
+        seed = int(student.about["seed"])
+        loaded = student.load()
+        key = {
+            "teacher": self.resources.models.identity,
+            "weights": saving.weights_hash(loaded.model),
+            "task": describe_task(task),
+            "examples": [example.id for example in examples],
+            "temperature": self.resources.suite.temperature,
+            "asked": asdict(self.asked),
+            "seed": seed,
+        }
+        shared = self.resources.suite_dir.shared(f"optimum-{task.name}", digest(key))
+        if not shared.has("rows"):
+            title = f"{task.name}: optimum and {student.about['name']}"
+            rows = []
+            with self.console.phase(title, len(examples), "prompts") as phase:
+                for example in examples:
+                    rows.append(self._row(loaded, task, example, seed))
+                    phase.advance(1)
+            shared.put("rows", rows)
+        row = {
+            "student": dict(student.about),
+            "task": task.name,
+            "protocol": asdict(self.asked),
+            "shared": shared.path.name,
+            "name": "rows",
+        }
+        self.resources.suite_dir.merge({RECORD: [row]})
+
+    def _row(self, loaded: LoadedModel, task: Task, example: Example, seed: int) -> dict[str, Any]:
+        temperature = self.resources.suite.temperature
+        messages = [dict(message) for message in task.open(example, 0).messages]
+        answer = optimum.answer_token(loaded, example.reference, task.name)
+        plain = [prompt_ids(loaded, messages)]
+        (student_V,) = optimum.next_logps(loaded, plain, temperature)
+        told_CV, own_V = self._teachers(task, example, messages, seed)
+        found = optimum.compared(student_V, told_CV, own_V, answer)
+        return {"example_id": example.id, "contexts": len(told_CV), **found}
+
+    def _teachers(
+        self, task: Task, example: Example, messages: list[Message], seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Told each context that the prompt may belong to, and told its own; read once."""
+        key = (task.name, seed, example.id)
+        if key not in self._told:
+            contexts, initial = task.contexts(), self.resources.models.initial
+            own = contexts.of(task.name, seed, example.id)
+            may = contexts.candidates(task.name, seed, example.id)[: self.asked.contexts]
+            prompts = [told_ids(initial, messages, one) for one in (*may, own)]
+            found = optimum.next_logps(initial, prompts, self.resources.suite.temperature)
+            self._told[key] = (torch.as_tensor(found[:-1]), found[-1])
+        return self._told[key]

@@ -1,0 +1,107 @@
+"""The prefix probe's numbers, by hand, and their tables and figure."""
+
+import pytest
+
+from opcd_bench.report.analysis import prefixes
+from opcd_bench.report.analysis.prefixes import STUDENT
+from opcd_bench.report.figures import prefixes as figure
+from opcd_bench.report.page import probed
+from opcd_bench.report.tables.prefixes import sections
+from opcd_bench.store.suite_dir import SuiteDir
+
+EXAMPLES = 8
+PROTOCOL = {"split": "dev", "items": EXAMPLES, "continuations": 4, "temperature": 1.0}
+
+
+def part(suite, writer, whose, share, scores, method="opcd", protocol=PROTOCOL):
+    """Rows of a part: of example i, ``scores[i]`` of four continuations are right."""
+    shared = suite.shared("prefix-toy", f"{writer}-{whose}-{share}-{method}")
+    rows = [
+        {
+            "example_id": f"e{at}", "sample": sample, "score": float(sample < right),
+            "first_outcome": "correct" if at < 2 else ("wrong", "truncated")[at % 2],
+        }
+        for at, right in enumerate(scores)
+        for sample in range(4)
+    ]  # fmt: skip
+    shared.put("from", rows)
+    student = {"name": "r", "task": "toy", "method": method, "learning_rate": 1e-4, "seed": 0,
+               "step": 5}  # fmt: skip
+    row = {
+        "student": student, "task": "toy", "writer": writer, "prefixes": whose, "share": share,
+        "protocol": protocol, "shared": shared.path.name, "name": "from",
+    }  # fmt: skip
+    suite.merge({prefixes.RECORD: [row]})
+
+
+@pytest.fixture
+def suite(tmp_path):
+    suite = SuiteDir(tmp_path / "results" / "toy")
+    suite.merge({"name": "toy", "summary": ""})
+    for share, told in ((0.0, [4] * 8), (0.5, [4, 4, 2, 2, 2, 2, 0, 0])):
+        part(suite, STUDENT, "student", share, [4, 4, 1, 1, 1, 1, 1, 1])
+        part(suite, "told", "student", share, told)
+        part(suite, "told", "own", share, [4] * 8)
+    return suite
+
+
+def test_the_rescue_rate_is_what_the_teacher_turns_right_less_the_students_own_luck(suite):
+    frame = prefixes.prefixes(prefixes.stored(suite.path))
+    at = {(row.teacher, row.share): row for row in frame.itertuples()}
+    half = at["told", 0.5]
+    assert half.accuracy.value == pytest.approx((4 + 4 + 2 * 4) / 32)
+    assert half.own.value == 1.0
+    assert half.mismatch.value == pytest.approx(0.5 - 1.0)
+    assert half.wrong.value == pytest.approx(6 / 8)
+    assert half.turned.value == pytest.approx(8 / 24)
+    assert half.luck.value == pytest.approx(6 / 24)
+    assert half.rescue.value == pytest.approx(2 / 24)
+    assert half.rescue.n == 6 and half.rescue.low < half.rescue.value < half.rescue.high
+    assert at["told", 0.0].mismatch.value == 0.0
+    assert at[STUDENT, 0.5].rescue.value == 0.0
+
+
+def test_a_probe_that_was_asked_otherwise_before_stands_in_no_mean_with_this_one(suite):
+    before = prefixes.prefixes(prefixes.stored(suite.path))
+    other = {**PROTOCOL, "continuations": 8}
+    for writer, whose in ((STUDENT, "student"), ("told", "student"), ("told", "own")):
+        part(suite, writer, whose, 0.25, [4] * 8, protocol=other)
+    frame = prefixes.prefixes(prefixes.stored(suite.path))
+    assert set(before["share"]) == {0.0, 0.5} and set(frame["share"]) == {0.25}
+
+
+def test_a_probe_that_was_interrupted_shows_what_is_whole(suite):
+    part(suite, STUDENT, "student", 0.75, [4] * 8)
+    part(suite, "told", "student", 0.75, [4] * 8)
+    frame = prefixes.prefixes(prefixes.stored(suite.path))
+    told = frame[frame["teacher"] == "told"]
+    assert list(told["share"]) == [0.0, 0.5]
+
+
+def test_a_suite_without_a_probe_has_no_table(tmp_path):
+    suite = SuiteDir(tmp_path / "none")
+    suite.merge({"name": "none", "summary": ""})
+    found = probed.probed(suite.path, "prefix")
+    assert found.frame.empty and found.sections == [] and found.drawn == []
+
+
+def test_the_table_and_the_figure_hold_every_teacher_and_share(suite):
+    frame = prefixes.prefixes(prefixes.stored(suite.path))
+    (section,) = sections(frame)
+    lines = [line for group in section.groups for line in group.rows]
+    assert [line[:2] for line in lines] == [
+        (STUDENT, "0%"), (STUDENT, "50%"), ("told", "0%"), ("told", "50%"),
+    ]  # fmt: skip
+    drawn = figure.drawn(frame, "toy")
+    assert len(drawn.data) == 4 and ".svg" in drawn.files
+    assert "told: 50.0 % after 50%" in drawn.alt
+
+
+def test_tables_and_figures_are_written_beside_the_report(suite, tmp_path):
+    found = probed.probed(suite.path, "prefix")
+    written = probed.write(found, suite.path, None)
+    folder = tmp_path / "reports" / "toy-prefix"
+    assert written.page.parent.resolve() == folder.resolve()
+    assert (folder / "prefix.md").is_file() and (folder / "prefix.csv").is_file()
+    assert (folder / "figures" / "prefixes-toy.svg").is_file()
+    assert not probed.write(found, suite.path, None).changed
