@@ -11,7 +11,11 @@ from opcd_bench.envs import data_files, data_sets
 from opcd_bench.envs.task import SPLITS, assert_disjoint
 from opcd_bench.errors import ConfigError, MissingData, UnknownName
 from opcd_bench.evaluation.task_scores import eval_sampling, retention_sampling
+from opcd_bench.models import micro
 from opcd_bench.runner import registry
+
+SHIPPED = {name for name in micro.FOLDERS if micro.path(name).exists()}
+"""The sizes of the built-in model whose weights come with the package."""
 
 PAPERS = {
     "paper_math": ("dapo_math", "Qwen/Qwen3-8B"),
@@ -163,15 +167,18 @@ def test_every_size_of_every_suite_prints_its_cells(opcd, data_dir, name, size):
     words += ["--size", size] if size else []
     words += [] if size == "smoke" else ["--data-dir", data_dir]
     answer = opcd(*words)
+    if registry.suite(name, size=size).model == "micro-small" and "micro-small" not in SHIPPED:
+        assert answer.code == 2 and "opcd-bench micro pretrain --size micro-small" in answer.err
+        pytest.skip("micro-small is in pre-training, and its suites say so")
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)
-    made = told["suite"]
+    made, cells = told["suite"], told["chains" if "chains" in told else "cells"]
     assert made["name"] == (f"{name}-{size}" if size else name)
     swept = (made["sweep_seeds"] or made["seeds"]) * len(made["learning_rate"])
     if isinstance(made["headline_learning_rate"], float):
         swept += made["seeds"] - made["sweep_seeds"]
-    assert len(told["cells"]) == len(made["methods"]) * len(made["tasks"]) * swept
-    assert len({cell["name"] for cell in told["cells"]}) == len(told["cells"])
+    assert len(cells) == len(made["methods"]) * len(made["tasks"]) * swept
+    assert len({cell["name"] for cell in cells}) == len(cells)
 
 
 @pytest.mark.parametrize("name", PAPERS)
