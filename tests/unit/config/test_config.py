@@ -12,7 +12,8 @@ LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
 RUNTIME = {
     "name", "summary", "gradient_checkpointing", "data_dir", "model_dir", "output_dir", "device",
     "rollout_batch_size", "save_steps", "keep_checkpoints", "report_to", "threads",
-    "jobs", "cluster", "cluster_options", "trust_remote_code", "allow_pickle", "vllm_url", "vllm_options", "teacher_url",
+    "jobs", "cluster", "cluster_options", "trust_remote_code", "allow_pickle", "vllm_url",
+    "vllm_options", "teacher_url",
     "begin_folder", "method_files", "task_files", "entrants", "interpolate",
 }  # fmt: skip
 
