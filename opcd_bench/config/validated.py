@@ -132,10 +132,10 @@ def _shown(value: Any) -> str:
 def _fields(model: type[BaseModel], tables: Iterable[str]) -> Mapping[str, FieldInfo]:
     """The settings of a table in the settings; those of ``model`` itself where there is none."""
     for table in tables:
-        kinds = (
-            get_args(model.model_fields[table].annotation) if table in model.model_fields else ()
-        )
-        for kind in kinds:
+        if table not in model.model_fields:
+            continue
+        annotation = model.model_fields[table].annotation
+        for kind in get_args(annotation) or (annotation,):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 model = kind
     return model.model_fields

@@ -1,0 +1,15 @@
+"""What the workers of test_pool.py do."""
+
+import os
+
+from opcd_bench.runner.cluster.jobs import Outcome
+
+
+def start(suite):
+    """Nothing to load."""
+
+
+def do(job):
+    """Say which GPUs this worker sees."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
+    return Outcome(job.name, None, notes=(str(os.getpid()), gpus))
