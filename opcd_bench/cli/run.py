@@ -99,6 +99,9 @@ def run(
         else:
             _print_cells(made, any_suite.planned(made), json)
         return
+    if made.cluster != "local":  # each job starts its own processes
+        _run(context, made, report, json)
+        return
     if made.processes > 1 and processes.by_torchrun() is None:
         any_suite.checked(made, planned=False)
         torchrun.start(context, made)

@@ -208,11 +208,6 @@ def _refuse_cluster(suite: Settings) -> None:
             "with vllm_url, all jobs of a cluster would push their weights into one server; leave "
             "vllm_url out (each job starts its own vLLM), or give cluster_options = {workers = 1}"
         )
-    if suite.cluster != "local" and suite.processes > 1:
-        raise ValueError(
-            f"cluster = {suite.cluster!r} with processes = {suite.processes} is not built: a job "
-            "has one process. Give one of the two"
-        )
 
 
 def _refuse_processes(suite: Settings) -> None:

@@ -17,6 +17,7 @@ from opcd_bench.runner.cluster.executor import Executor, drive
 from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
 from opcd_bench.runner.cluster.local import Work
 from opcd_bench.runner.cluster.open import opened as open_executor
+from opcd_bench.runner.cluster.several import done_by_several
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.plan import Plan, plan
 from opcd_bench.runner.resources import Resources
@@ -175,6 +176,13 @@ def elsewhere(parcel: Parcel) -> Outcome | Lost:
 
     A folder that another process is writing is left to it: the job is given out again later.
     """
+    if parcel.suite.processes > 1:
+        return done_by_several(in_this_process, parcel)
+    return in_this_process(parcel)
+
+
+def in_this_process(parcel: Parcel) -> Outcome | Lost:
+    """As `elsewhere`; of several processes, the one that leads."""
     os.chdir(parcel.folder)
     try:
         planned, resources = _held(parcel.suite)

@@ -70,6 +70,17 @@ def test_a_suite_on_slurm_writes_what_one_process_writes(slurm, model, serial, t
     assert len(fake_slurm.jobs(folder)) == before + 1
 
 
+def test_a_job_of_two_processes_writes_what_two_processes_write(model, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    words = [*WORDS, *model, "--methods", "opcd_full", "--processes", "2"]
+    run(words, one)
+    told = run([*words, *QUICKLY, "--cluster-set", "submit=local"], two)
+    assert "1 of 1 cells done" in told.stdout
+    assert rows(two) == rows(one)
+
+
 def begun(words, folder, environment):
     """A driver, left alone once a cell has trained two steps."""
     process = subprocess.Popen([sys.executable, "-c", ENTRY, *words], cwd=folder, text=True,

@@ -13,7 +13,6 @@ ROWS = [
     Row(f"{RUN} --cluster slurm --cluster-set minutes=0", ("cluster_options.minutes", "1")),
     Row(f"{RUN} --cluster ray --cluster-set partition=gpu", ("option of slurm",)),
     Row(f"{RUN} --cluster slurm --cluster-set address=a:1", ("option of ray",)),
-    Row(f"{RUN} --cluster slurm --processes 2", ("not built", "Give one of the two")),
     Row(
         f"{RUN} --cluster slurm --engine vllm --vllm-url http://127.0.0.1:1",
         ("one server", "workers"),

@@ -31,7 +31,7 @@ def opened(
         with LocalPool(suite, jobs, work) as pool:
             yield pool
         return
-    suite = suite.model_copy(update={"threads": suite.threads or suite.cluster_options.cpus})
+    suite = _asking(suite)
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
@@ -44,3 +44,12 @@ def opened(
         yield ray
     finally:
         ray.close()
+
+
+def _asking(suite: Suite) -> Suite:
+    """A suite with what its jobs need where nothing else is said: a GPU and a thread a process."""
+    options = suite.cluster_options
+    if suite.processes > 1 and not options.gpus and suite.device != "cpu":
+        options = options.model_copy(update={"gpus": suite.processes})
+    threads = suite.threads or max(1, options.cpus // suite.processes)
+    return suite.model_copy(update={"threads": threads, "cluster_options": options})

@@ -21,7 +21,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     """As `suite_runner.run`, or `rounds.run` for a suite of chains."""
     # What it names must load, and be of use, before torch is imported.
     checked(suite, planned=False)
-    if suite.processes > 1:
+    if suite.processes > 1 and suite.cluster == "local":
         refuse_alone(suite)
     if suite.chained:
         from opcd_bench.runner.rounds import rounds

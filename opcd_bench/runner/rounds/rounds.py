@@ -19,6 +19,7 @@ from opcd_bench.runner.cluster.executor import drive
 from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
 from opcd_bench.runner.cluster.local import Work
 from opcd_bench.runner.cluster.open import opened
+from opcd_bench.runner.cluster.several import done_by_several
 from opcd_bench.runner.perform import tell
 from opcd_bench.runner.plan import plugins
 from opcd_bench.runner.refusals import mixed
@@ -134,6 +135,13 @@ WORK = Work(__name__, start_worker.__name__, do.__name__)
 
 def elsewhere(parcel: Parcel) -> Outcome | Lost:
     """A process of a cluster runs a chain, in the folder that the command was typed in."""
+    if parcel.suite.processes > 1:
+        return done_by_several(in_this_process, parcel)
+    return in_this_process(parcel)
+
+
+def in_this_process(parcel: Parcel) -> Outcome | Lost:
+    """As `elsewhere`; of several processes, the one that leads."""
     os.chdir(parcel.folder)
     return _done(parcel.job, *_held(parcel.suite))
 
