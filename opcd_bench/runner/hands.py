@@ -97,16 +97,16 @@ class Spread:
             self._share(wave)
         where = f"{self.executor.room} at a time" if suite.cluster == "local" else suite.cluster
         total = sum(suite.for_task(cell.task).max_steps for cell in waiting)
-        paths = [self.suite_dir.run(cell.name) for cell in waiting]
+        progress = _Progress([self.suite_dir.run(cell.name) for cell in waiting])
         jobs = [Job("cell", cell.name, cell) for cell in waiting]
-        shown = sum(map(_steps_of, paths))
+        shown, _ = progress.look()
         title = f"{suite.name}: {len(waiting)} cells, {where}"
         with self.console.phase(title, total, "steps", done=shown) as phase:
             for outcomes in self._driven(jobs):
                 for outcome in outcomes:
                     perform.tell(outcome, self.console)
-                steps = sum(map(_steps_of, paths))
-                phase.advance(steps - shown, cells=sum(map(sealed, paths)))
+                steps, done = progress.look()
+                phase.advance(steps - shown, cells=done)
                 shown = steps
 
     def _share(self, jobs: Sequence[Job]) -> None:
@@ -141,14 +141,44 @@ class Spread:
             yield from outcomes
 
     def _driven(self, jobs: Sequence[Job]) -> Iterator[list[Outcome]]:
-        retries = self.planned.suite.cluster_options.retries
-        return drive(self.executor, jobs, retries=retries, console=self.console)
+        suite, options = self.planned.suite, self.planned.suite.cluster_options
+        seconds = 2.0 if suite.cluster == "local" else options.poll_seconds
+        return drive(
+            self.executor, jobs, retries=options.retries, console=self.console, seconds=seconds
+        )
 
 
-def _steps_of(path: Path) -> int:
-    """Optimiser steps that a run has stored so far."""
-    file = path / "train.jsonl"
-    return file.read_bytes().count(b"\n") if file.is_file() else 0
+class _Progress:
+    """Steps and seals of runs, looked at again and again: no byte of a file is read twice."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._read = dict.fromkeys(paths, (0, 0))
+        self._open = set(paths)
+
+    def look(self) -> tuple[int, int]:
+        """Optimiser steps that all runs have stored by now, and how many runs are sealed."""
+        for path in sorted(self._open):
+            done = sealed(path)  # first: rows may come between the two looks, and none after a seal
+            self._read[path] = _more(path / "train.jsonl", *self._read[path])
+            if done:
+                self._open.discard(path)
+        return sum(steps for _, steps in self._read.values()), len(self._read) - len(self._open)
+
+
+def _more(file: Path, read: int, steps: int) -> tuple[int, int]:
+    """Bytes of a file that were read, and its lines; of a run that went back, all anew."""
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        return 0, 0
+    if size == read:
+        return read, steps
+    if size < read:
+        read = steps = 0
+    with file.open("rb") as rows:
+        rows.seek(read)
+        new = rows.read()
+    return read + len(new), steps + new.count(b"\n")
 
 
 # --- in the processes that do them ---------------------------------------------------------
