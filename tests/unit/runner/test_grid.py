@@ -118,21 +118,21 @@ CHANGES = {
     "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
-    "probe_items": 10,
+    "probe_items": 10, "processes": 2,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
     "name": "other", "summary": "other", "gradient_checkpointing": True, "data_dir": "data",
     "model_dir": "models",
     "output_dir": "elsewhere", "device": "cpu", "rollout_batch_size": 4, "save_steps": 3,
-    "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2,
+    "keep_checkpoints": "all", "report_to": "wandb", "threads": 1, "jobs": 2, "cluster": "slurm",
     "vllm_options": {"enforce_eager": True}, "trust_remote_code": True,
     "allow_pickle": True, "entrants": {"mine": "./mine"}, "interpolate": [0.5],
 }  # fmt: skip
 OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 PAIRED = {"consolidate", "begin_weights", "begin_folder", "vllm_url", "teacher_url", "lora_alpha",
-          "lora_target_modules"}  # fmt: skip
-"""Refused on their own; test_rounds.py says what the first three change, and below the last two."""
+          "lora_target_modules", "cluster_options"}  # fmt: skip
+"""Refused on their own; test_rounds.py says what the first three change, and below the last ones."""
 
 
 def test_the_two_tests_below_speak_of_every_field():
@@ -148,6 +148,11 @@ def test_the_settings_of_an_adapter_change_the_hash_of_a_run_that_trains_one():
     plain = one(lora_rank=8).hash10
     assert one(lora_rank=8, lora_alpha=3).hash10 != plain
     assert one(lora_rank=8, lora_target_modules="q_proj").hash10 != plain
+
+
+def test_what_a_cluster_is_asked_for_leaves_the_hash():
+    asked = {"gpus": 1, "minutes": 60, "slurm_constraint": "a100"}
+    assert one(cluster="slurm", cluster_options=asked).hash10 == one().hash10
 
 
 @pytest.mark.parametrize(("field", "value"), UNCHANGING.items())
