@@ -132,7 +132,7 @@ UNCHANGING = {
 OF_THE_GRID = set(GRID_FIELDS)  # fmt: skip
 PAIRED = {"consolidate", "begin_weights", "begin_folder", "vllm_url", "teacher_url", "lora_alpha",
           "lora_target_modules", "cluster_options"}  # fmt: skip
-"""Refused on their own; test_rounds.py says what the first three change, and below the last ones."""
+"""Refused on their own; test_rounds.py says what the first three change, tests below the rest."""
 
 
 def test_the_two_tests_below_speak_of_every_field():
