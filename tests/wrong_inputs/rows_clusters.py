@@ -19,6 +19,10 @@ ROWS = [
     ),
     Row("status", ("Missing argument",)),
     Row("status none", ("none",)),
+    Row("status none --output-dir nowhere --json", ("none",)),
+    Row("status one two", ("unexpected extra argument", "two")),
+    Row("status here", ("here",), {"here/notes.txt": "mine"}),
+    Row("status none --jsn", ("No such option",)),
     Row("doctor --cluster-set gpus=1", ("--cluster slurm",)),
     Row("doctor --cluster local", ("slurm or ray",), None, 1),
 ]

@@ -8,6 +8,7 @@ import opcd_bench.baselines
 import opcd_bench.tasks
 import pytest
 
+from opcd_bench.config import words
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
 from opcd_bench.runner import registry
@@ -210,7 +211,7 @@ def test_every_suite_that_ships_can_be_read_and_names_known_plugins():
         suite = registry.suite(name)
         assert suite.name == name
         assert suite.summary
-        assert set(suite.methods) <= set(registry.methods())
+        assert {words.parse(one).name for one in suite.methods} <= set(registry.methods())
 
 
 def test_a_suite_file_is_named_after_itself_and_overridden_by_settings(tmp_path):
