@@ -17,7 +17,16 @@ QUICK = ("estimate", "--suite", "quick")
 def test_its_options_are_those_of_run():
     theirs = set(inspect.signature(run.run).parameters) - {"dry_run", "report"}
     assert set(inspect.signature(estimate.estimate).parameters) == theirs | {"measure"}
-    apart = {"context", "suite", "size", "assignments", "contexts", "entrant", "json"}
+    apart = {
+        "context",
+        "suite",
+        "size",
+        "assignments",
+        "contexts",
+        "entrant",
+        "cluster_set",
+        "json",
+    }
     unknown = theirs - apart - set(Suite.model_fields)
     assert not unknown, f"{unknown}: suite_of takes an option of run for a setting of its name"
 
