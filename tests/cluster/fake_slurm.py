@@ -135,8 +135,40 @@ def scancel(root: Path, number: str, flag: str = "", word: str = "KILL") -> None
 
 
 def send(root: Path, number: str, word: str) -> None:
-    """A signal to every process of a job, as SLURM sends it."""
-    os.killpg(int((root / number / "pid").read_text()), getattr(signal, f"SIG{word}"))
+    """A signal to the steps of a job; one that ends it goes to its batch shell too."""
+    shell, sent = int((root / number / "pid").read_text()), getattr(signal, f"SIG{word}")
+    if word in ("KILL", "TERM"):
+        os.killpg(shell, sent)
+        return
+    for _ in range(1200):  # before a step has its handler, the signal would just end it
+        ready = [pid for pid in _steps(shell) if _catches(pid, sent)]
+        if ready:
+            break
+        time.sleep(0.1)
+    for pid in ready:
+        os.kill(pid, sent)
+
+
+def _steps(shell: int) -> list[int]:
+    """The processes of a job's group, but for its batch shell."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            group = int(stat.read_text().rpartition(")")[2].split()[2])
+        except OSError:
+            continue
+        if group == shell and int(stat.parent.name) != shell:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _catches(pid: int, number: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.M).group(1), 16)
+    return bool(caught >> (number - 1) & 1)
 
 
 def scontrol(root: Path, _: str, number: str) -> None:
