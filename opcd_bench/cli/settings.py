@@ -148,16 +148,14 @@ def assigned(assignments: Sequence[str], model: type[BaseModel] = Suite) -> dict
     """``key=value`` texts as settings of ``model``; a value is TOML, or else a bare word."""
     found: dict[str, Any] = {}
     for text in assignments:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not key:
-            raise ConfigError(f"command line: --set {text!r}: write --set key=value")
+        key, value = _pair("--set", text)
         table, dot, inside = key.partition(".")
         if dot and model is Suite and table in Suite.model_fields:
             raise ConfigError(f"command line: --set {key}: {_of_a_table(table, inside, value)}")
         if key not in model.model_fields:
             raise UnknownName("setting", key, model.model_fields)
         optional = model.model_fields[key].default is None
-        found[key] = None if optional and value == "none" else _value(key, value)
+        found[key] = None if optional and value == "none" else _value(f"--set {key}", value)
     return found
 
 
@@ -165,13 +163,17 @@ def cluster_options(assignments: Sequence[str]) -> dict[str, Any]:
     """``key=value`` texts of ``--cluster-set``; raises ConfigError for other shapes."""
     found: dict[str, Any] = {}
     for text in assignments:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not key:
-            raise ConfigError(
-                f"command line: --cluster-set {text!r}: write --cluster-set key=value"
-            )
-        found[key] = _value(key, value)
+        key, value = _pair("--cluster-set", text)
+        found[key] = _value(f"--cluster-set {key}", value)
     return found
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    """``key=value`` as two; ConfigError for any other shape."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        raise ConfigError(f"command line: {option} {text!r}: write {option} key=value")
+    return key, value
 
 
 def _of_a_table(table: str, key: str, value: str) -> str:
@@ -180,10 +182,10 @@ def _of_a_table(table: str, key: str, value: str) -> str:
     return f"a table is given whole: --set '{table}={{{key} = {value}}}'"
 
 
-def _value(key: str, text: str) -> Any:
+def _value(option: str, text: str) -> Any:
     try:
         return user_files.toml_of(f"value = {text}")["value"]
     except user_files.Unusable as error:
         if "not valid" in str(error):
             return text
-        raise ConfigError(f"command line: --set {key}: {error}") from None
+        raise ConfigError(f"command line: {option}: {error}") from None
