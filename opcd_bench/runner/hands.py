@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,15 +13,17 @@ from opcd_bench.errors import CellFailed, StoreError, UserError
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.runner import perform
 from opcd_bench.runner.cluster.executor import Executor, drive
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
-from opcd_bench.runner.cluster.local import Work
+from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.cluster.open import opened as open_executor
-from opcd_bench.runner.cluster.several import done_by_several
+from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.plan import Plan, plan
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir
+
+WORK = Work(__name__)
+"""What other processes do for a suite: `load` and `do`, below."""
 
 
 class Hands(Protocol):
@@ -42,7 +43,7 @@ def opened(planned: Plan, suite_dir: SuiteDir, console: Reporter) -> Iterator[Ha
     """The hands that the suite asks for. Bad input raises before anything is written."""
     suite = planned.suite
     if suite.cluster != "local":
-        with open_executor(suite, suite_dir.path, 0, WORK, elsewhere) as executor:
+        with open_executor(suite, suite_dir.path, 0, WORK) as executor:
             spread = Spread(planned, suite_dir, executor, console)
             spread.prepare()
             yield spread
@@ -63,7 +64,7 @@ class Here:
         suite, suite_dir = self.planned.suite, self.resources.suite_dir
         waiting = [cell for cell in cells if not sealed(suite_dir.run(cell.name))]
         if (jobs := min(suite.jobs, len(waiting))) > 1:
-            with open_executor(suite, suite_dir.path, jobs, WORK, elsewhere) as pool:
+            with open_executor(suite, suite_dir.path, jobs, WORK) as pool:
                 Spread(self.planned, suite_dir, pool, self.console).do_all(cells)
             return
         with self.console.phase(suite.name, len(cells), "cells") as phase:
@@ -183,58 +184,21 @@ def _more(file: Path, read: int, steps: int) -> tuple[int, int]:
 
 # --- in the processes that do them ---------------------------------------------------------
 
-_HELD: dict[str, tuple[Plan, Resources]] = {}
-"""Of a process, the suite that it serves: what it has loaded serves the next job too."""
+Held = tuple[Plan, Resources]
 
 
-def start_worker(suite: Suite) -> None:
-    """A worker of this machine begins to serve a suite."""
-    _held(suite)
+def load(suite: Suite) -> Held:
+    """What a process needs to do jobs of a suite."""
+    planned = plan(suite)
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    return planned, Resources(suite, suite_dir, QuietReporter())
 
 
-def do(job: Job) -> Outcome:
-    """A worker of this machine does a job."""
-    (held,) = _HELD.values()
-    return _done(job, *held)
-
-
-WORK = Work(__name__, start_worker.__name__, do.__name__)
-
-
-def elsewhere(parcel: Parcel) -> Outcome | Lost:
-    """A process of a cluster does a job, in the folder that the command was typed in.
-
-    A folder that another process is writing is left to it: the job is given out again later.
-    """
-    if parcel.suite.processes > 1:
-        return done_by_several(in_this_process, parcel)
-    return in_this_process(parcel)
-
-
-def in_this_process(parcel: Parcel) -> Outcome | Lost:
-    """As `elsewhere`; of several processes, the one that leads."""
-    os.chdir(parcel.folder)
-    try:
-        planned, resources = _held(parcel.suite)
-    except (UserError, CellFailed) as error:
-        return Outcome(parcel.job.name, str(error))
-    return _done(parcel.job, planned, resources)
-
-
-def _held(suite: Suite) -> tuple[Plan, Resources]:
-    key = suite.model_dump_json()
-    if key not in _HELD:
-        _HELD.clear()
-        suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-        planned = plan(suite)
-        _HELD[key] = planned, Resources(suite, suite_dir, QuietReporter())
-    return _HELD[key]
-
-
-def _done(job: Job, planned: Plan, resources: Resources) -> Outcome:
+def do(job: Job, held: Held) -> Outcome:
+    """A job of a suite, and what was to be said meanwhile."""
     console = QuietReporter()
     try:
-        outcome = perform.perform(job, planned, resources, console)
+        outcome = perform.perform(job, *held, console)
     except (CellFailed, UserError) as error:
         if job.kind == "cell":  # its folder or an engine: no other cell would go on either
             raise

@@ -1,16 +1,17 @@
-"""A job of several processes: torchrun starts them where it runs, the first says how it went."""
+"""A job where it runs: in one process, or in several that torchrun starts there."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from opcd_bench.runner.cluster.jobs import Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.jobs import Lost, Outcome
+from opcd_bench.runner.cluster.work import Parcel, in_this_process
 
 ENTRY = "opcd_bench.cli.job"
 """The module that each of the processes runs."""
@@ -19,14 +20,22 @@ PATIENCE = 30
 """Seconds that processes have to end when the job is taken off its node."""
 
 
-def done_by_several(work: Callable[[Parcel], Outcome | Lost], parcel: Parcel) -> Outcome | Lost:
-    """Do ``work`` with as many processes as the suite says, on the GPUs that the job sees.
+def elsewhere(parcel: Parcel) -> Outcome | Lost:
+    """What a cluster's job does."""
+    if not Path(parcel.folder).is_dir():
+        problem = f"{socket.gethostname()} does not see {parcel.folder}: use a folder that it does"
+        return Outcome(parcel.job.name, problem)
+    return in_this_process(parcel) if parcel.suite.processes == 1 else _by_several(parcel)
+
+
+def _by_several(parcel: Parcel) -> Outcome | Lost:
+    """Do it with as many processes as the suite says, on the GPUs that the job sees.
 
     Lost where they end without a word: what they had stored is gone on from.
     """
     with tempfile.TemporaryDirectory() as place:
         given, told = Path(place) / "given", Path(place) / "told"
-        given.write_bytes(pickle.dumps((work, parcel)))
+        given.write_bytes(pickle.dumps(parcel))
         words = [
             sys.executable, "-m", "torch.distributed.run", "--standalone",
             f"--nproc-per-node={parcel.suite.processes}", "-m", ENTRY, str(given), str(told),

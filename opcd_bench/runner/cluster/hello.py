@@ -10,9 +10,9 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, UserError
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.cluster.executor import drive
-from opcd_bench.runner.cluster.jobs import Job, Outcome, Parcel
-from opcd_bench.runner.cluster.local import Work
+from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.cluster.open import opened
+from opcd_bench.runner.cluster.work import Work
 from opcd_bench.version import __version__
 
 
@@ -21,7 +21,7 @@ def said(suite: Suite, console: Reporter) -> str:
     if suite.cluster == "local":
         raise ConfigError("--cluster local is this machine; give slurm or ray")
     folder = Path(suite.output_dir) / "doctor"
-    with opened(suite, folder, 0, Work(__name__, "", ""), greet) as executor:
+    with opened(suite, folder, 0, Work(__name__)) as executor:
         for outcomes in drive(executor, [Job("prepare", "hello")], retries=0, console=console):
             for outcome in outcomes:
                 if outcome.problem is not None:
@@ -30,14 +30,15 @@ def said(suite: Suite, console: Reporter) -> str:
     raise AssertionError("a job ends in an outcome")
 
 
-def greet(parcel: Parcel) -> Outcome:
-    """In the job: where it runs, and whether it sees the folder that it was sent from."""
-    if not Path(parcel.folder).is_dir():
-        problem = f"{socket.gethostname()} does not see {parcel.folder}: use a folder that it does"
-        return Outcome(parcel.job.name, problem)
+def load(suite: Suite) -> None:
+    """Nothing is needed."""
+
+
+def do(job: Job, held: None) -> Outcome:
+    """In the job: where it runs, and what it sees there."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES") or "none"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     note = (
         f"a job ran on {socket.gethostname()}, opcd-bench {__version__}: {cores} cores, GPUs {gpus}"
     )
-    return Outcome(parcel.job.name, None, notes=(note,))
+    return Outcome(job.name, None, notes=(note,))

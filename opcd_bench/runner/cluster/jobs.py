@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from opcd_bench.config.suite import Suite
-
 Kind = Literal["prepare", "retention", "anchors", "responses", "cell", "entrants", "chain"]
 """``prepare``: what is checked and recorded first. ``retention``, ``anchors``, ``responses``: what
 cells share, and none should compute again: retention before training, base and ceilings (and the
@@ -43,15 +41,3 @@ class Lost:
     """A job whose process ended before its work did; ``why`` as the cluster says it."""
 
     why: str
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """What a process elsewhere needs to do a job: the job, its suite, and the folder it is run in.
-
-    ``folder``: what relative paths of the suite are relative to.
-    """
-
-    suite: Suite
-    job: Job
-    folder: str

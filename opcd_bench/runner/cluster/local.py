@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
-from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import WorkerDied
 from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
-
-
-@dataclass(frozen=True)
-class Work:
-    """Two functions by the names of their module and themselves, found in a worker alone.
-
-    Only so can a worker choose its GPU before torch is imported: what is pickled is imported first.
-    """
-
-    module: str
-    start: str
-    do: str
-
-    def found(self, name: str) -> Callable[..., Any]:
-        """One of the two."""
-        function: Callable[..., Any] = getattr(importlib.import_module(self.module), name)
-        return function
+from opcd_bench.runner.cluster.work import Work
 
 
 class LocalPool:
     """Worker processes of this machine, which share its threads and divide its GPUs.
 
-    Each calls ``work.start`` with the suite that says so, and ``work.do`` with every job that it is
-    given. A context manager: left by an error, it waits for what runs, and for nothing more; left
-    by ctrl-C, for nothing. Raises WorkerDied where a process was killed.
+    Each loads what the suite's ``work`` needs, and does every job that it is given. A context
+    manager: left by an error, it waits for what runs, and for nothing more; left by ctrl-C, for
+    nothing. Raises WorkerDied where a process was killed.
     """
 
     def __init__(self, suite: Suite, jobs: int, work: Work) -> None:
@@ -121,7 +102,8 @@ def gpus_of(device: str, environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(map(str, range(torch.cuda.device_count())))
 
 
-_WORK: list[Work] = []
+_SERVED: list[tuple[Work, Suite]] = []
+"""Of a worker: what it does, and for which suite."""
 
 
 def _begin(work: Work, suite: Suite, places: SimpleQueue[int], gpus: Sequence[str]) -> None:
@@ -130,14 +112,13 @@ def _begin(work: Work, suite: Suite, places: SimpleQueue[int], gpus: Sequence[st
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     _serve_parent()
-    _WORK[:] = [work]
-    work.found(work.start)(suite)
+    _SERVED[:] = [(work, suite)]
+    work.held(suite)
 
 
 def _do(job: Job) -> Outcome:
-    (work,) = _WORK
-    outcome: Outcome = work.found(work.do)(job)
-    return outcome
+    ((work, suite),) = _SERVED
+    return work.done(suite, job)
 
 
 @contextmanager

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.runner.cluster.executor import Executor
-from opcd_bench.runner.cluster.jobs import Lost, Outcome, Parcel
-from opcd_bench.runner.cluster.local import LocalPool, Work
+from opcd_bench.runner.cluster.local import LocalPool
+from opcd_bench.runner.cluster.work import Work
 
 FILES = ".opcd-bench-cluster"
 """Folder beside the suites with what their cluster's jobs were given, printed and said."""
 
-Elsewhere = Callable[[Parcel], Outcome | Lost]
-"""What a process of a cluster is given to do; importable there by its name."""
-
 
 @contextmanager
-def opened(
-    suite: Suite, suite_dir: Path, jobs: int, work: Work, elsewhere: Elsewhere
-) -> Iterator[Executor]:
+def opened(suite: Suite, suite_dir: Path, jobs: int, work: Work) -> Iterator[Executor]:
     """``jobs`` workers of this machine, or the suite's cluster.
 
     Raises MissingPackage for a cluster whose package is not installed, ConfigError for one that
@@ -35,11 +30,11 @@ def opened(
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
-        yield Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), elsewhere)
+        yield Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), work)
         return
     from opcd_bench.runner.cluster.ray import Ray
 
-    ray = Ray(suite, elsewhere)
+    ray = Ray(suite, work)
     try:
         yield ray
     finally:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, MissingPackage
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.elsewhere import elsewhere
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.work import Parcel, Work
 
 
 class Ray:
     """Plain tasks without Ray's own retries: a job that is given out again goes on where it was."""
 
-    def __init__(self, suite: Suite, work: Callable[[Parcel], Outcome | Lost]) -> None:
-        self.suite, self.options = suite, suite.cluster_options
+    def __init__(self, suite: Suite, work: Work) -> None:
+        self.suite, self.work, self.options = suite, work, suite.cluster_options
         self.room = self.options.workers
         self._ray, self._ours = _connected(self.options.address)
         memory = self.options.memory_gb
@@ -27,13 +29,13 @@ class Ray:
             memory=None if memory is None else int(memory * 2**30),
             max_retries=0,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(suite.threads or self.options.cpus)}},
-        )(work)
+        )(elsewhere)
         self._running: dict[Any, Job] = {}
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Give out jobs: Ray queues what its nodes have no room for."""
         for job in jobs:
-            parcel = Parcel(self.suite, job, str(Path.cwd()))
+            parcel = Parcel(self.work, self.suite, job, str(Path.cwd()))
             self._running[self._task.remote(parcel)] = job
 
     def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, MissingPackage
 from opcd_bench.runner.cluster import preemption
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
+from opcd_bench.runner.cluster.elsewhere import elsewhere
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.work import Parcel, Work
 from opcd_bench.store.jsonl import append_row, read_rows
 
 JOURNAL = "jobs.jsonl"
@@ -19,14 +21,11 @@ JOURNAL = "jobs.jsonl"
 
 
 class Requeued:
-    """What SLURM runs: the work of a parcel, and again after a preemption or at its time limit."""
-
-    def __init__(self, work: Callable[[Parcel], Outcome | Lost]) -> None:
-        self.work = work
+    """What SLURM runs: a job, and again after a preemption or at its time limit."""
 
     def __call__(self, parcel: Parcel) -> Outcome | Lost:
         """Do the job; what is stored of it is gone on from."""
-        return self.work(parcel)
+        return elsewhere(parcel)
 
     def checkpoint(self, parcel: Parcel) -> Any:
         """Called by submitit when SLURM is about to take the node away."""
@@ -41,10 +40,8 @@ class Slurm:
 
     room: int | None = None
 
-    def __init__(
-        self, suite: Suite, folder: Path, work: Callable[[Parcel], Outcome | Lost]
-    ) -> None:
-        self.suite, self.folder, self.work = suite, folder, Requeued(work)
+    def __init__(self, suite: Suite, folder: Path, work: Work) -> None:
+        self.suite, self.folder, self.work = suite, folder, work
         self._submitit, self._executor = _executor(suite, folder)
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
@@ -56,10 +53,10 @@ class Slurm:
         if not new:
             return
         with self._executor.batch():
-            queued = [self._executor.submit(self.work, self._parcel(job)) for job in new]
+            queued = [self._executor.submit(Requeued(), self._parcel(job)) for job in new]
         for job, one in zip(new, queued, strict=True):
             self._running[job.name] = job, one
-            if self.suite.cluster_options.submit == "slurm":
+            if self._on_slurm:
                 append_row(self.folder / JOURNAL, {"job": job.name, "id": one.job_id})
 
     def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
@@ -67,38 +64,46 @@ class Slurm:
         poll = self.suite.cluster_options.poll_seconds
         until = time.monotonic() + min(seconds, poll)
         while True:
-            force = time.monotonic() - self._asked >= poll
-            if force:
-                self._asked = time.monotonic()
-            found = [name for name, (_, one) in self._running.items() if self._is_done(one, force)]
+            if time.monotonic() - self._asked >= poll:
+                self._ask()
+            found = [name for name, (_, one) in self._running.items() if self._is_done(one)]
             if found or time.monotonic() >= until:
                 return [
                     (self._running[name][0], _end(self._running.pop(name)[1])) for name in found
                 ]
             time.sleep(0.2)
 
-    def _is_done(self, one: Any, force: bool) -> bool:
+    def _ask(self) -> None:
+        """Ask SLURM once for the states of all jobs."""
+        self._asked = time.monotonic()
+        if self._on_slurm:
+            self._submitit.SlurmJob.watcher.update()
+
+    @property
+    def _on_slurm(self) -> bool:
+        return self.suite.cluster_options.submit == "slurm"
+
+    def _is_done(self, one: Any) -> bool:
         if self.suite.cluster_options.submit == "debug":
             return True  # submitit runs it when its result is asked for
-        return bool(one.done(force_check=force))
+        return bool(one.done())
 
     def leave(self) -> None:
         """Nothing: SLURM's jobs go on, and the next driver finds them."""
 
     def _parcel(self, job: Job) -> Parcel:
-        return Parcel(self.suite, job, str(Path.cwd()))
+        return Parcel(self.work, self.suite, job, str(Path.cwd()))
 
     def _adopt(self, jobs: Sequence[Job]) -> None:
         """Take over what an earlier driver queued and SLURM has not ended."""
         file = self.folder / JOURNAL
-        if self.suite.cluster_options.submit != "slurm" or not file.is_file():
+        if not self._on_slurm or not file.is_file():
             return
         wanted = {job.name: job for job in jobs if job.name not in self._running}
         latest = {row["job"]: row["id"] for row in read_rows(file) if row["job"] in wanted}
-        for name, number in latest.items():
-            one = self._submitit.SlurmJob(self.folder, number)
-            if not one.done(force_check=True):
-                self._running[name] = wanted[name], one
+        known = {n: self._submitit.SlurmJob(self.folder, number) for n, number in latest.items()}
+        self._ask()
+        self._running |= {n: (wanted[n], one) for n, one in known.items() if not one.done()}
 
 
 def _end(one: Any) -> Outcome | Lost:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,10 +15,9 @@ from opcd_bench.hashing import canonical
 from opcd_bench.progress import QuietReporter, Reporter
 from opcd_bench.runner import registry, shared_questions
 from opcd_bench.runner.cluster.executor import drive
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Parcel
-from opcd_bench.runner.cluster.local import Work
+from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.cluster.open import opened
-from opcd_bench.runner.cluster.several import done_by_several
+from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.perform import tell
 from opcd_bench.runner.plan import plugins
 from opcd_bench.runner.refusals import mixed
@@ -110,51 +108,19 @@ def _outcomes(
         return
     todo = [Job("chain", one.name, place) for place, one in enumerate(every)]
     retries = suite.cluster_options.retries
-    with opened(suite, suite_dir.path, jobs, WORK, elsewhere) as executor:
+    with opened(suite, suite_dir.path, jobs, Work(__name__)) as executor:
         for ended in drive(executor, todo, retries=retries, console=console):
             yield from ended
 
 
-_HELD: dict[str, tuple[Suite, Sequence[Chain]]] = {}
-"""Of a process, the suite that it serves, with its chains."""
+def load(suite: Suite) -> tuple[Suite, Sequence[Chain]]:
+    """What a process needs to run chains of a suite."""
+    return suite, chains.chains(suite)
 
 
-def start_worker(suite: Suite) -> None:
-    """A worker of this machine begins to serve a suite."""
-    _held(suite)
-
-
-def do(job: Job) -> Outcome:
-    """A worker of this machine runs a chain."""
-    (held,) = _HELD.values()
-    return _done(job, *held)
-
-
-WORK = Work(__name__, start_worker.__name__, do.__name__)
-
-
-def elsewhere(parcel: Parcel) -> Outcome | Lost:
-    """A process of a cluster runs a chain, in the folder that the command was typed in."""
-    if parcel.suite.processes > 1:
-        return done_by_several(in_this_process, parcel)
-    return in_this_process(parcel)
-
-
-def in_this_process(parcel: Parcel) -> Outcome | Lost:
-    """As `elsewhere`; of several processes, the one that leads."""
-    os.chdir(parcel.folder)
-    return _done(parcel.job, *_held(parcel.suite))
-
-
-def _held(suite: Suite) -> tuple[Suite, Sequence[Chain]]:
-    key = suite.model_dump_json()
-    if key not in _HELD:
-        _HELD.clear()
-        _HELD[key] = suite, chains.chains(suite)
-    return _HELD[key]
-
-
-def _done(job: Job, suite: Suite, every: Sequence[Chain]) -> Outcome:
+def do(job: Job, held: tuple[Suite, Sequence[Chain]]) -> Outcome:
+    """A chain, and what was to be said meanwhile."""
+    suite, every = held
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     console = QuietReporter()
     outcome = run_chain(every[job.what], suite, suite_dir, console)

@@ -5,11 +5,11 @@ import os
 from opcd_bench.runner.cluster.jobs import Outcome
 
 
-def start(suite):
+def load(suite):
     """Nothing to load."""
 
 
-def do(job):
+def do(job, held):
     """Say which GPUs this worker sees."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "none")
     return Outcome(job.name, None, notes=(str(os.getpid()), gpus))

@@ -5,7 +5,8 @@ from toy import toy_suite
 from opcd_bench.progress import QuietReporter
 from opcd_bench.runner.cluster.executor import drive
 from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
-from opcd_bench.runner.cluster.local import LocalPool, Work, gpus_of
+from opcd_bench.runner.cluster.local import LocalPool, gpus_of
+from opcd_bench.runner.cluster.work import Work
 
 
 def test_workers_divide_the_gpus_that_are_visible(tiny_model_folder, tmp_path, monkeypatch):
@@ -13,7 +14,7 @@ def test_workers_divide_the_gpus_that_are_visible(tiny_model_folder, tmp_path, m
     suite = toy_suite(tiny_model_folder, tmp_path, device="cuda")
     jobs = [Job("cell", str(number)) for number in range(12)]
     seen = {}
-    with LocalPool(suite, 3, Work("pool_work", "start", "do")) as pool:
+    with LocalPool(suite, 3, Work("pool_work")) as pool:
         for outcomes in drive(pool, jobs, retries=0, console=QuietReporter()):
             seen |= dict(outcome.notes for outcome in outcomes)
     assert set(seen.values()) <= {"5", "7"} and len(seen) <= 3

@@ -390,7 +390,7 @@ def side_by_side(monkeypatch):
     """Cells and chains at a time, in threads in place of processes."""
     monkeypatch.setattr(pool, "ProcessPoolExecutor", ThreadPoolExecutor)
     monkeypatch.setattr(pool, "_serve_parent", lambda: None)
-    monkeypatch.setattr(hands, "start_worker", lambda suite: None)
+    monkeypatch.setattr(hands, "load", lambda suite: None)
     monkeypatch.setattr(perform, "shared_waves", lambda *_: ())
 
 
@@ -402,7 +402,7 @@ def chains_of_eight(monkeypatch, toy, tmp_path, work):
 def cells_of_eight(monkeypatch, toy, tmp_path, work):
     suite = toy(seeds=8, jobs=2)
     cells = grid.cells(suite, *registry.plugins_of(suite))
-    monkeypatch.setattr(hands, "do", lambda job: work(job.what.seed))
+    monkeypatch.setattr(hands, "do", lambda job, _: work(job.what.seed))
     planned, folder = plan(suite), SuiteDir(tmp_path / "toy")
     with pool.LocalPool(suite, 2, hands.WORK) as workers:
         hands.Spread(planned, folder, workers, QuietReporter()).do_all(cells)

@@ -1,0 +1,72 @@
+"""The work of a process that serves a suite: it loads what jobs share once, and does one by one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from opcd_bench.config.suite import Suite
+from opcd_bench.errors import CellFailed, UserError
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+
+_HELD: dict[str, Any] = {}
+"""Of a process, what it has loaded of the suite that it serves: the next job finds it there."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """``load(suite)`` and ``do(job, held)``, by the names of their module and their own.
+
+    They are found in a worker alone. Only so can it choose its GPU before torch is imported: what
+    is pickled is imported first.
+    """
+
+    module: str
+    load: str = "load"
+    do: str = "do"
+
+    def held(self, suite: Suite) -> Any:
+        """What ``load`` makes of a suite, made once."""
+        key = suite.model_dump_json()
+        if key not in _HELD:
+            _HELD.clear()
+            _HELD[key] = self._found(self.load)(suite)
+        return _HELD[key]
+
+    def done(self, suite: Suite, job: Job) -> Outcome:
+        """How a job of a suite ended."""
+        outcome: Outcome = self._found(self.do)(job, self.held(suite))
+        return outcome
+
+    def _found(self, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(importlib.import_module(self.module), name)
+        return function
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What a process elsewhere needs to do a job: whose work it is, the suite, and a folder.
+
+    ``folder``: what relative paths of the suite are relative to.
+    """
+
+    work: Work
+    suite: Suite
+    job: Job
+    folder: str
+
+
+def in_this_process(parcel: Parcel) -> Outcome | Lost:
+    """Do a job in the folder that the command was typed in; of several processes, in the first.
+
+    A folder that another process is writing is left to it: the job is given out again later.
+    """
+    os.chdir(parcel.folder)
+    try:
+        parcel.work.held(parcel.suite)
+    except (UserError, CellFailed) as error:
+        return Outcome(parcel.job.name, str(error))
+    return parcel.work.done(parcel.suite, parcel.job)
