@@ -301,6 +301,35 @@ def test_one_that_was_away_waits_for_whoever_is_just_taking_it_over(path, monkey
         assert lease_file.read(path).token == "taker" and lease_file.read(path).raw != before
 
 
+def test_a_release_waits_for_the_sign_of_life_that_is_being_given(path, monkeypatch):
+    """So that nothing of it is left in the folder, and nothing of it comes afterwards."""
+    monkeypatch.setattr(heartbeat, "BEAT", 1e6)
+    mine = Lease(path)
+    late(mine, monkeypatch)
+    begun, go_on, put = threading.Event(), threading.Event(), lease_file.put
+
+    def slow(where, data):
+        begun.set()
+        assert go_on.wait(10)
+        return put(where, data)
+
+    monkeypatch.setattr(lease_file, "put", slow)
+    beat = threading.Thread(target=mine.beat)
+    beat.start()
+    assert begun.wait(10)
+    put_foreign(path)
+    release = threading.Thread(target=mine.release)
+    release.start()
+    release.join(0.1)
+    assert release.is_alive()
+    go_on.set()
+    for thread in (beat, release):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert names(path.parent) == [LOCK] and lease_file.read(path).token == "theirs"
+    assert mine.beat() is False and names(path.parent) == [LOCK]
+
+
 def test_a_forked_child_neither_holds_nor_ends_its_parents_lease(path):
     with Lease(path) as mine:
         child = os.fork()
