@@ -1,6 +1,6 @@
-"""Rule choice: which of five colours a made-up rule picks; the response is that colour alone.
+"""Rule choice: which of five colours a made-up rule picks; the response is that colour.
 
-The context tells a pick for each of twelve names; pre-training of the built-in model draws no
+The context tells a mark for each of twelve names; pre-training of the built-in model draws no
 context like it. Splits are disjoint by question. The response is one token of the built-in model,
 so that what a student can know without a context is a table, and a guess is right one time in five.
 """
@@ -38,11 +38,11 @@ class RuleChoice(Task):
     summary = "pick one of five colours by a made-up rule; the context tells twelve rules"
 
     def context(self) -> Context:
-        """The twelve picks, in the system message."""
+        """The twelve marks, in the system message."""
         return Context(operators.told(world.pick_lines(TASK_PICKS)))
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """Questions with colours and digits in any order; the hint is the rule with its pick."""
+        """Questions with marks and colours in any order; the hint: the rule, and its pick."""
         return _examples()[split]
 
     def open(self, example: Example, seed: int) -> Episode:

@@ -51,7 +51,7 @@ class RulePool(Task):
         )
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """Questions with colours and digits in any order; the hint is the rule with its pick."""
+        """Questions with marks and colours in any order; the hint: the rule, and its pick."""
         return _examples(self.name, self.rule_sets, self.named)[split]
 
     def open(self, example: Example, seed: int) -> Episode:
@@ -71,7 +71,7 @@ class RulePool(Task):
 class FalseRules(RulePool):
     """The rule set of ``rule_choice``, of whose twelve lines in the context ``false`` are wrong.
 
-    A false line names another pick than the one that answers are graded by.
+    A false line names another mark than the one that answers are graded by.
     """
 
     rule_sets = 1
@@ -88,21 +88,21 @@ class FalseRules(RulePool):
 
 @functools.cache
 def told_rules(false: int) -> Mapping[str, str]:
-    """The first rule set with ``false`` wrong picks; what is wrong with few is so with more."""
+    """The first rule set with ``false`` wrong marks; what is wrong with few is so with more."""
     rng, told = generator("rule_pools", "false"), dict(rules_of(0))
     for name in rng.sample(sorted(told), len(told))[:false]:
-        others = [pick for pick in world.PICKS if pick != told[name]]
+        others = [pick for pick in world.MARKS if pick != told[name]]
         told[name] = others[seed_of("rule_pools", "false", name) % len(others)]
     return told
 
 
 @functools.cache
 def rules_of(number: int) -> Mapping[str, str]:
-    """What the names of rule set ``number`` pick: the same names in every set."""
+    """What the names of rule set ``number`` stand for: the same names in every set."""
     if number == 0:
         return TASK_PICKS
     rng = generator("rule_pools", "rules", number)
-    return {name: rng.choice(tuple(world.PICKS)) for name in TASK_PICKS}
+    return {name: rng.choice(world.MARKS) for name in TASK_PICKS}
 
 
 @functools.cache

@@ -152,9 +152,19 @@ def _implementation(model: Any, name: str) -> Iterator[None]:
 @contextmanager
 def quick_products() -> Iterator[None]:
     """Float32 products through oneDNN where that is exact: torch allows it only as "bf16"."""
+    with rounded_products(_onednn_is_exact()):
+        yield
+
+
+@contextmanager
+def rounded_products(on: bool = True) -> Iterator[None]:
+    """Products of float32 tensors through oneDNN, which rounds to bfloat16 where AMX makes it pay.
+
+    All else stays float32, so that nothing is cast in passes of its own, as under autocast.
+    """
     matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = matmul.fp32_precision
-    if _onednn_is_exact():
+    if on:
         matmul.fp32_precision = "bf16"
     try:
         yield
@@ -171,14 +181,8 @@ def _onednn_is_exact() -> bool:
     size = 256
     grid = torch.arange(size * size, dtype=torch.float64).view(size, size)
     left, right = (grid * 0.7).sin(), (grid * 1.3).cos()
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False):
-            got = torch.nn.functional.linear(left.float(), right.float())
-    finally:
-        matmul.fp32_precision = before
+    with rounded_products(), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        got = torch.nn.functional.linear(left.float(), right.float())
     return bool((got.double() - left @ right.T).abs().max() < 1e-4)
 
 

@@ -1,7 +1,7 @@
-"""Picks: a told rule says which of five colours to take; the reply is that colour, one token.
+"""Picks: a told rule says which mark a name stands for; the reply is the colour beside that mark.
 
-``red 7 , blue 3 , green 9 , white 5 , black 2 . Pick by dax .`` with the rule ``#dax largest`` is
-``green``. Five colours are always there, in any order, with five different digits, so that a
+``ring green , star red , wave white , moon blue , leaf black . Pick by dax .`` with the rule
+``#dax moon`` is ``blue``. Five marks and five colours are always there, in any order, so that a
 player who is told nothing is right once in five, and what can be known without a context can be
 computed exactly.
 """
@@ -9,8 +9,8 @@ computed exactly.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from opcd_bench.envs.worlds import operators
@@ -18,19 +18,11 @@ from opcd_bench.envs.worlds.chain_talk import draw_school, rule_context
 from opcd_bench.envs.worlds.conversation import Conversation, Message
 
 COLOURS = ("red", "blue", "green", "white", "black")
-Option = tuple[str, int]
-"""A colour and its digit."""
+MARKS = ("star", "moon", "ring", "leaf", "wave")
+"""What a name may stand for."""
 
-PICKS: Mapping[str, Callable[[Sequence[Option]], Option]] = {
-    "first": lambda options: options[0],
-    "second": lambda options: options[1],
-    "third": lambda options: options[2],
-    "fourth": lambda options: options[3],
-    "last": lambda options: options[4],
-    "largest": lambda options: max(options, key=lambda one: one[1]),
-    "smallest": lambda options: min(options, key=lambda one: one[1]),
-}
-"""What a name may mean: how an option is picked."""
+Option = tuple[str, str]
+"""A mark and the colour beside it."""
 
 
 @dataclass(frozen=True)
@@ -44,80 +36,59 @@ class Choice:
 
 def choice_of(content: Mapping[str, Any]) -> Choice:
     """The choice that ``dataclasses.asdict`` took apart, lists for tuples or not."""
-    options = tuple((str(colour), int(digit)) for colour, digit in content["options"])
+    options = tuple((str(mark), str(colour)) for mark, colour in content["options"])
     return Choice(content["name"], options, content["school"])
 
 
 TASK_PICKS: Mapping[str, str] = {
-    "mip": "smallest",
-    "vop": "third",
-    "bel": "largest",
-    "kiv": "last",
-    "tuk": "second",
-    "fep": "smallest",
-    "yal": "first",
-    "nuk": "fourth",
-    "zim": "largest",
-    "gop": "third",
-    "sef": "second",
-    "rud": "last",
+    "mip": "ring",
+    "vop": "leaf",
+    "bel": "star",
+    "kiv": "wave",
+    "tuk": "moon",
+    "fep": "ring",
+    "yal": "wave",
+    "nuk": "star",
+    "zim": "leaf",
+    "gop": "moon",
+    "sef": "wave",
+    "rud": "star",
 }
 """What the task ``rule_choice`` tells. Pre-training draws no context with more than three of these
-assignments: each by itself is drawn, lest a model learn which pick a name never has."""
+assignments: each by itself is drawn, lest a model learn which mark a name never has."""
 
 
 def draw_picks(rng: random.Random, count: int) -> dict[str, str]:
-    """A pick for each of ``count`` names; never like the task's own."""
+    """A mark for each of ``count`` names; never like the task's own."""
     while True:
-        picks = {name: rng.choice(tuple(PICKS)) for name in rng.sample(operators.NAMES, count)}
-        if sum(picks.get(name) == pick for name, pick in TASK_PICKS.items()) <= 3:
+        picks = {name: rng.choice(MARKS) for name in rng.sample(operators.NAMES, count)}
+        if sum(picks.get(name) == mark for name, mark in TASK_PICKS.items()) <= 3:
             return picks
 
 
 def pick_lines(picks: Mapping[str, str]) -> list[str]:
-    """Every pick's line, as a context states it."""
-    return [operators.rule_line(name, pick) for name, pick in picks.items()]
+    """Every name's line, as a context states it."""
+    return [operators.rule_line(name, mark) for name, mark in picks.items()]
 
 
 def draw_choice(rng: random.Random, names: Sequence[str], school: str | None = None) -> Choice:
-    """A question about one of ``names``; colours and digits in any order."""
-    colours, digits = rng.sample(COLOURS, len(COLOURS)), rng.sample(range(1, 10), len(COLOURS))
-    return Choice(rng.choice(names), tuple(zip(colours, digits, strict=True)), school)
+    """A question about one of ``names``; marks and colours in any order."""
+    marks, colours = rng.sample(MARKS, len(MARKS)), rng.sample(COLOURS, len(COLOURS))
+    return Choice(rng.choice(names), tuple(zip(marks, colours, strict=True)), school)
 
 
-def draw_spelled(rng: random.Random) -> Conversation:
-    """Choices whose question says the pick itself, six or one: a choice's second half."""
-    picks = {pick: pick for pick in PICKS}
-    asked = [draw_choice(rng, tuple(picks)) for _ in range(rng.choice((1, 6)))]
-    question = "\n".join(["Pick for each", *(_asked(one) for one in asked)])
-    user: Message = {"role": "user", "content": question}
-    return Conversation("choices_spelled", (user,), "\n".join(answer(one, picks) for one in asked))
-
-
-def draw_looked_up(rng: random.Random) -> Conversation:
-    """What six names mean under told rules: the first half of a choice, by itself."""
-    picks = draw_picks(rng, rng.randint(6, 14))
-    asked = rng.sample(tuple(picks), 6)
-    messages: tuple[Message, ...] = (
-        {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
-        {"role": "user", "content": "\n".join(["Say for each", *asked])},
-    )
-    return Conversation("choices_looked_up", messages, "\n".join(picks[name] for name in asked))
-
-
-def _asked(choice: Choice) -> str:
-    options = " , ".join(f"{colour} {digit}" for colour, digit in choice.options)
-    return f"{options} . Pick by {choice.name}"
+def _options(choice: Choice) -> str:
+    return " , ".join(f"{mark} {colour}" for mark, colour in choice.options)
 
 
 def prompt(choice: Choice) -> str:
     """The plain prompt."""
-    return operators.in_school(choice.school, f"{_asked(choice)} .")
+    return operators.in_school(choice.school, f"{_options(choice)} . Pick by {choice.name} .")
 
 
 def answer(choice: Choice, picks: Mapping[str, str]) -> str:
     """The right colour under ``picks``."""
-    return PICKS[picks[choice.name]](choice.options)[0]
+    return dict(choice.options)[picks[choice.name]]
 
 
 def worked(choice: Choice, picks: Mapping[str, str]) -> str:
@@ -154,13 +125,41 @@ def draw(rng: random.Random) -> Conversation:
     return Conversation(kind, (*system, user), answer(choice, picks))
 
 
+def _each(rng: random.Random, names: Sequence[str], picks: Mapping[str, str]) -> tuple[str, str]:
+    """A question that asks up to six of ``names`` of the same options, and its reply."""
+    asked = rng.sample(names, min(6, len(names)))
+    choice = draw_choice(rng, names)
+    question = "\n".join([f"{_options(choice)} . Pick by each", *asked])
+    return question, "\n".join(answer(replace(choice, name=name), picks) for name in asked)
+
+
 def draw_many(rng: random.Random) -> Conversation:
-    """Six choices told, one a line: many look-ups in few tokens."""
+    """Up to six choices told, one a line: many look-ups in few tokens."""
     picks = draw_picks(rng, rng.randint(3, 14))
-    asked = [draw_choice(rng, tuple(picks)) for _ in range(6)]
-    question = "\n".join(["Pick for each", *(_asked(one) for one in asked)])
+    question, reply = _each(rng, tuple(picks), picks)
     messages: tuple[Message, ...] = (
         {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
         {"role": "user", "content": question},
     )
-    return Conversation("choices", messages, "\n".join(answer(one, picks) for one in asked))
+    return Conversation("choices", messages, reply)
+
+
+def draw_spelled(rng: random.Random) -> Conversation:
+    """Choices whose question says the marks themselves, one or five: a choice's second half."""
+    picks = {mark: mark for mark in MARKS}
+    choice = draw_choice(rng, MARKS)
+    question, reply = prompt(choice), answer(choice, picks)
+    if rng.random() < 0.5:
+        question, reply = _each(rng, MARKS, picks)
+    return Conversation("choices_spelled", ({"role": "user", "content": question},), reply)
+
+
+def draw_looked_up(rng: random.Random) -> Conversation:
+    """What six names stand for under told rules: the first half of a choice, by itself."""
+    picks = draw_picks(rng, rng.randint(6, 14))
+    asked = rng.sample(tuple(picks), 6)
+    messages: tuple[Message, ...] = (
+        {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
+        {"role": "user", "content": "\n".join(["Say for each", *asked])},
+    )
+    return Conversation("choices_looked_up", messages, "\n".join(picks[name] for name in asked))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import cache
 from typing import TYPE_CHECKING
 
 from opcd_bench.models.micro import batches
@@ -39,22 +40,52 @@ def reply_states(model: Qwen3ForCausalLM, ids_BT: torch.Tensor, kept: torch.Tens
     return states
 
 
-def loss_sum(
-    model: Qwen3ForCausalLM, batch: batches.Batch, device: torch.device, bf16: bool = True
+def reply_loss(
+    model: Qwen3ForCausalLM,
+    ids_BT: torch.Tensor,
+    kept: torch.Tensor,
+    next_ids: torch.Tensor,
+    weights: torch.Tensor,
 ) -> torch.Tensor:
-    """Summed and weighted negative log-likelihood of the reply tokens; they alone pass the head."""
+    """The weighted sum of ``-log p(next_ids)`` at the places ``kept`` of the flattened ids."""
+    import torch
+
+    logits = model.lm_head(reply_states(model, ids_BT, kept))
+    each = torch.nn.functional.cross_entropy(logits.float(), next_ids, reduction="none")
+    return (each * weights).sum()
+
+
+@cache
+def _compiled() -> Callable[..., torch.Tensor]:
+    import torch
+
+    loss: Callable[..., torch.Tensor] = torch.compile(reply_loss, dynamic=True)
+    return loss
+
+
+def loss_sum(
+    model: Qwen3ForCausalLM,
+    batch: batches.Batch,
+    device: torch.device,
+    bf16: bool = True,
+    compiled: bool = False,
+) -> torch.Tensor:
+    """Summed and weighted negative log-likelihood of the reply tokens; they alone pass the head.
+
+    ``bf16`` is a GPU's autocast; a CPU rounds within its products (`cpu.rounded_products`).
+    """
     import torch
 
     ids, weight = batch.ids_BT.to(device), batch.weight_BT[:, 1:].flatten().to(device)
     kept = weight.nonzero().squeeze(1)
     # Filled up with positions of weight 0 (the first of a row is in its prompt): see batches.STEP.
     kept = torch.nn.functional.pad(kept, (0, batches.padded(len(kept), 64) - len(kept)))
-    # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-        logits = model.lm_head(reply_states(model, ids[:, :-1], kept))
     next_ids = ids[:, 1:].flatten()[kept]
-    each = torch.nn.functional.cross_entropy(logits.float(), next_ids, reduction="none")
-    return (each * weight[kept]).sum()
+    loss = _compiled() if compiled else reply_loss
+    cast = bf16 and device.type != "cpu"
+    # Autocast's cache is shared by all threads, and each weight is used once: leave it off.
+    with torch.autocast(device.type, torch.bfloat16, enabled=cast, cache_enabled=False):
+        return loss(model, ids[:, :-1].contiguous(), kept, next_ids, weight[kept])
 
 
 def gradients(
@@ -63,6 +94,7 @@ def gradients(
     device: torch.device,
     pool: Executor,
     bf16: bool = True,
+    compiled: bool = False,
 ) -> tuple[float, list[torch.Tensor]]:
     """The weighted mean loss of a step's reply tokens, and its gradient for every parameter.
 
@@ -75,7 +107,7 @@ def gradients(
     count = sum(float(batch.weight_BT.sum()) for batch in group)
 
     def work(batch: batches.Batch) -> tuple[float, tuple[torch.Tensor, ...]]:
-        loss = loss_sum(model, batch, device, bf16) / count
+        loss = loss_sum(model, batch, device, bf16, compiled) / count
         return loss.item(), torch.autograd.grad(loss, parameters)
 
     # Halves of a micro-batch each: the finer the work, the less one thread waits for the other.

@@ -14,17 +14,19 @@ Shares = Mapping[str, float]
 
 _OTHERS: Shares = {
     "chain_drills.draw_reflection": 0.03,
-    "choice.draw": 0.05,
+    "choice.draw": 0.06,
     "choice.draw_many": 0.05,
+    "choice.draw_spelled": 0.03,
+    "choice.draw_looked_up": 0.02,
     "handbook_talk.draw": 0.07,
     "handbook_talk.draw_facts_said": 0.06,
     "handbook_talk.draw_many": 0.04,
-    "lake.draw": 0.08,
-    "sokoban.draw": 0.05,
+    "lake.draw": 0.06,
+    "sokoban.draw": 0.04,
     "games_reflection.draw": 0.03,
     "games_recall.draw": 0.03,
-    "games_recall.draw_on_board": 0.03,
-    "instructions.draw": 0.10,
+    "games_recall.draw_on_board": 0.02,
+    "instructions.draw": 0.08,
 }
 """What is drawn alike from the beginning to the end."""
 
@@ -67,62 +69,7 @@ THIRD: Shares = {
 }
 """The whole: up to thirty rules and four operators."""
 
-_HALVES: Shares = {
-    "choice.draw": 0.07,
-    "choice.draw_many": 0.06,
-    "choice.draw_spelled": 0.06,
-    "choice.draw_looked_up": 0.05,
-}
-"""Choices with their two halves by themselves: without these, 16 million tokens taught none."""
-
-
-def _with(shares: Shares, more: Shares) -> Shares:
-    """A mixture with ``more`` in it; the others divide what is left as they did."""
-    others = {name: share for name, share in shares.items() if name not in more}
-    left = (1.0 - sum(more.values())) / sum(others.values())
-    return {**{name: share * left for name, share in others.items()}, **more}
-
-
-_READ: Shares = {
-    "choice.draw": 0.16,
-    "choice.draw_many": 0.07,
-    "choice.draw_spelled": 0.13,
-    "choice.draw_looked_up": 0.04,
-    "handbook_talk.draw": 0.12,
-    "handbook_talk.draw_facts_said": 0.12,
-    "handbook_talk.draw_many": 0.13,
-}
-
-READING: Shares = _with(THIRD, _READ)
-"""Choices and handbooks above all: at 24 million tokens chains of three were at 87 %, these at 20.
-
-A reply of one token has a seventh of the weight that the working of a chain has.
-"""
-
-_SHORT: Shares = {
-    **_READ,
-    "choice.draw": 0.24,
-    "choice.draw_many": 0.05,
-    "choice.draw_spelled": 0.26,
-    "choice.draw_looked_up": 0.04,
-    "handbook_talk.draw": 0.10,
-    "handbook_talk.draw_facts_said": 0.07,
-    "handbook_talk.draw_many": 0.07,
-}
-
-SHORT: Shares = _with(THIRD, _SHORT)
-"""Short conversations above all: shares are of conversations, and a choice has a tenth of a
-chain's tokens. After 28 million tokens some ten thousand choices had been seen, and none learnt."""
-
-STAGES: tuple[tuple[int, Shares], ...] = (
-    (0, FIRST),
-    (24, SECOND),
-    (56, _with(SECOND, _HALVES)),
-    (72, _with(THIRD, _HALVES)),
-    (78, READING),
-    (90, SHORT),
-    (140, _with(THIRD, _HALVES)),
-)
+STAGES: tuple[tuple[int, Shares], ...] = ((0, FIRST), (24, SECOND), (64, THIRD))
 """The curriculum: from which chunk of conversations on which shares hold."""
 
 

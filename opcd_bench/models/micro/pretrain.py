@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,20 @@ class _Log:
         self._file.close()
 
 
+@cache
+def _has_compiler() -> bool:
+    """Whether torch finds a C++ compiler here; where there is none, that is said."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        print("no C++ compiler is here: pre-training goes on without one, at half the pace")
+        return False
+    return True
+
+
 def _step(
     model: Qwen3ForCausalLM,
     optimizers: list[torch.optim.Optimizer],
@@ -122,7 +137,11 @@ def _step(
     """One optimiser step; returns the loss and the gradient's norm before clipping."""
     import torch
 
-    total, grads = gradients(model, group, where, pool, recipe.bf16)
+    from opcd_bench.models import cpu
+
+    compiled = recipe.compiled and where.type == "cpu" and _has_compiler()
+    with cpu.rounded_products(recipe.bf16 and where.type == "cpu"):
+        total, grads = gradients(model, group, where, pool, recipe.bf16, compiled)
     if not math.isfinite(total):
         raise FloatingPointError(f"the loss is {total}")
     for parameter, grad in zip(model.parameters(), grads, strict=True):

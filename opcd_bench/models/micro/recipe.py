@@ -16,7 +16,8 @@ class PretrainRecipe:
     The learning rate warms up over ``warmup`` steps, stays, and falls linearly to zero over the
     last ``decay`` of the tokens, so that a longer run shares its beginning with a shorter one.
     ``stages`` is the curriculum: from which chunk of conversations on which shares hold.
-    ``bf16``: the products in bfloat16. At a width of 128 the casts cost more than they save.
+    ``bf16``: the products in bfloat16. ``compiled``: by `torch.compile` on a CPU, which takes a
+    C++ compiler; both change rounding alone, and together halve the time.
     """
 
     vocab_size: int = 1344
@@ -35,6 +36,7 @@ class PretrainRecipe:
     micro_batches: int = 2
     clip: float = 1.0
     bf16: bool = True
+    compiled: bool = True
     tokenizer_conversations: int = 30_000
     stages: tuple[tuple[int, Shares], ...] = mixture.STAGES
 
@@ -50,9 +52,9 @@ class PretrainRecipe:
 
 
 MICRO = PretrainRecipe()
-SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352, bf16=False)
+SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352)
 
 SIZES: Mapping[str, PretrainRecipe] = {"micro-small": SMALL, "micro": MICRO}
 """The sizes of the built-in model: some 1 and 4 million parameters."""
-TOKENS: Mapping[str, int] = {"micro-small": 80_000_000, "micro": 80_000_000}
+TOKENS: Mapping[str, int] = {"micro-small": 60_000_000, "micro": 80_000_000}
 """Tokens that each is pre-trained on."""

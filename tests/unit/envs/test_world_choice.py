@@ -1,22 +1,36 @@
 import random
+import re
 from dataclasses import asdict
 
+import pytest
 from opcd_bench.tasks import rule_choice
 
 from opcd_bench.envs.worlds import choice as world
 from opcd_bench.envs.worlds.choice import TASK_PICKS, Choice
 
-ASKED = Choice("dax", (("red", 7), ("blue", 3), ("green", 9), ("white", 5), ("black", 2)))
+ASKED = Choice(
+    "dax",
+    (("ring", "green"), ("star", "red"), ("wave", "white"), ("moon", "blue"), ("leaf", "black")),
+)
 
 
-def test_every_pick_picks_what_its_word_says():
-    right = {
-        "first": "red", "second": "blue", "third": "green", "fourth": "white", "last": "black",
-        "largest": "green", "smallest": "black",
-    }  # fmt: skip
-    assert set(right) == set(world.PICKS)
-    for pick, colour in right.items():
-        assert world.answer(ASKED, {"dax": pick}) == colour
+def test_every_mark_picks_the_colour_beside_it():
+    right = {"ring": "green", "star": "red", "wave": "white", "moon": "blue", "leaf": "black"}
+    assert set(right) == set(world.MARKS)
+    for mark, colour in right.items():
+        assert world.answer(ASKED, {"dax": mark}) == colour
+
+
+@pytest.mark.parametrize("draw", [world.draw_many, world.draw_spelled])
+def test_a_question_with_one_row_of_options_is_answered_line_by_line(draw):
+    rng = random.Random(1)
+    for _ in range(50):
+        said = draw(rng)
+        rules = dict(re.findall(r"#(\w+) (\w+)", said.messages[0]["content"]))
+        options, _, asked = said.messages[-1]["content"].partition(" . Pick by ")
+        names = asked.removeprefix("each\n").removesuffix(" .").splitlines()
+        colours = dict(one.split() for one in options.split(" , "))
+        assert said.reply.splitlines() == [colours[rules.get(name, name)] for name in names]
 
 
 def test_no_context_of_pretraining_is_like_the_task_s():
