@@ -19,7 +19,7 @@ from opcd_bench.rollout.attention import Segment, behind, fast_on_cpu, of_rows
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 from opcd_bench.rollout.kv import additive, as_argument, capacity_for
-from opcd_bench.rollout.prefill import Prefilled, prefill
+from opcd_bench.rollout.prefill import Prefilled, last_of, prefill
 from opcd_bench.rollout.prefixes import Ids, Prefixes
 
 _BEAT = 8
@@ -85,7 +85,7 @@ class HFEngine:
             attention_mask=real_BT.long(),
             position_ids=(slots[None] - pads_B1).clamp_(min=0),
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last_of(width, loaded.model.device),
             **as_argument(loaded.model, cache),
         )
         return Prefilled(cache, real_BT, out.logits[:, -1], [Segment(len(prompts), None)])

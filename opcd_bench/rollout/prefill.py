@@ -66,6 +66,15 @@ def prefill(loaded: LoadedModel, prompts: Sequence[Ids], prefixes: Prefixes) -> 
     return Prefilled(Cache(layers=layers), real_BT, logits_BV, prefixes.segments(prompts))
 
 
+def last_of(length: int, device: torch.device) -> Tensor:
+    """What keeps the logits of the last place alone, as ``logits_to_keep``.
+
+    An index copies what it keeps; the number 1 would slice it, and a head that gets a slice is
+    multiplied anew for every row (`torch.nn.functional.linear`): bf16 lost four hundredfold.
+    """
+    return torch.tensor([length - 1], device=device)
+
+
 def _rest(prompt: Ids, prefixes: Prefixes) -> int:
     """How many tokens of a prompt are its own."""
     return len(prompt) - len(prefixes.of(prompt))
@@ -114,7 +123,7 @@ def _forward(
             attention_mask=mask,
             position_ids=positions_BT,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last_of(most, device),
             **as_argument(model, cache),
         )
     return cache, out.logits[:, -1], pads

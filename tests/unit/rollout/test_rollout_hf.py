@@ -321,7 +321,7 @@ def test_prefill_with_a_shared_prefix_and_duplicates_equals_single_forwards(
                 )
 
 
-def test_a_model_with_sliding_layers_is_sampled_through_its_own_cache() -> None:
+def sliding() -> LoadedModel:
     config = Gemma3TextConfig(
         vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, head_dim=16, sliding_window=8,
@@ -335,7 +335,11 @@ def test_a_model_with_sliding_layers_is_sampled_through_its_own_cache() -> None:
             for parameter in model.parameters():
                 if parameter.ndim == 2:
                     parameter.normal_(0.0, 0.3)
-    loaded = assemble("sliding", model, tiny_tokenizer())
+    return assemble("sliding", model, tiny_tokenizer())
+
+
+def test_a_model_with_sliding_layers_is_sampled_through_its_own_cache() -> None:
+    loaded = sliding()
     some = requests(prompts(6))
     greedy = Sampling(temperature=0.0, max_completion_length=16)
     for request, reply in zip(some, HFEngine(loaded).generate(some, greedy), strict=True):
@@ -345,6 +349,27 @@ def test_a_model_with_sliding_layers_is_sampled_through_its_own_cache() -> None:
     ):
         expected = forced_logprobs(loaded, request, reply.ids)
         torch.testing.assert_close(torch.tensor(reply.logprobs), expected, atol=1e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("with_layers", ["full", "sliding"])
+def test_no_product_gets_a_slice_which_it_would_compute_row_by_row(
+    tiny_loaded: LoadedModel, with_layers: str
+) -> None:
+    loaded = tiny_loaded if with_layers == "full" else sliding()
+    sliced: list[str] = []
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, args, name=name: None if args[0].is_contiguous() else sliced.append(name)
+        )
+        for name, module in loaded.model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    try:
+        HFEngine(loaded).generate(requests(prompts(6)), Sampling(max_completion_length=4))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert hooks and not sliced
 
 
 def test_text_is_decoded_without_special_tokens(tiny_loaded: LoadedModel) -> None:
