@@ -51,6 +51,10 @@ class StoreError(UserError):
     """A run directory that is dirty, foreign, sealed, corrupt or unwritable."""
 
 
+class FolderBusy(StoreError):
+    """A folder that another process is writing now; the message names that process."""
+
+
 class LeaseLost(StoreError):
     """Another process has taken over a folder that this one was writing: nothing more is written.
 

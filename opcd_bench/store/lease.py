@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opcd_bench.errors import LeaseLost, StoreError
+from opcd_bench.errors import FolderBusy, LeaseLost
 from opcd_bench.printable import printable
 from opcd_bench.store import heartbeat, lease_file, machine
 from opcd_bench.store.files import NEXT, explained, temporary_beside
@@ -43,7 +43,7 @@ class Lease:
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
-        """Take it; with ``wait`` queue for it, else StoreError names the process that has it.
+        """Take it; with ``wait`` queue for it, else FolderBusy names the process that has it.
 
         Where that may be dead, this waits up to `STALE` seconds to find out, and says so.
         """
@@ -76,7 +76,7 @@ class Lease:
                 if self._taken_over(there):
                     return
             elif not wait and (seen.moved or seen.lives_here):
-                raise StoreError(f"{self.path.parent}: {lease_file.words(there)}")
+                raise FolderBusy(f"{self.path.parent}: {lease_file.words(there)}")
             queue.wait(there, seen)
 
     def _put(self, path: Path) -> bool:

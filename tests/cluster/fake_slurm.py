@@ -87,7 +87,6 @@ def serve(root: Path, width: str, *names: str) -> None:
 def _started(job: Path) -> subprocess.Popen:
     array, _, task = job.name.partition("_")
     starts = job / "starts"
-    starts.write_text(str(1 + int(starts.read_text() if starts.exists() else "0")))
     given = {"SLURM_JOB_ID": job.name.replace("_", "00"), "SLURM_JOB_NODELIST": "node1"}
     if task:
         given |= {"SLURM_ARRAY_JOB_ID": array, "SLURM_ARRAY_TASK_ID": task}
@@ -96,6 +95,7 @@ def _started(job: Path) -> subprocess.Popen:
     process = subprocess.Popen(["bash", str(job / "script")], start_new_session=True,
                                env={**os.environ, **given})  # fmt: skip
     _write(job, "pid", str(process.pid))
+    _write(job, "starts", str(1 + int(starts.read_text() if starts.exists() else "0")))
     _write(job, "state", "RUNNING")
     return process
 
@@ -147,6 +147,14 @@ def send(root: Path, number: str, word: str) -> None:
         time.sleep(0.1)
     for pid in ready:
         os.kill(pid, sent)
+
+
+def reach_time_limit(root: Path, number: str) -> None:
+    """What happens shortly before it: the signal that the script asked for, to the job's steps."""
+    script = (root / number / "script").read_text()
+    asked = re.search(r"^#SBATCH --signal=(?:B:)?(\w+)@\d+$", script, re.M)
+    assert asked, "the script asks for no signal"
+    send(root, number, asked[1])
 
 
 def _steps(shell: int) -> list[int]:

@@ -10,6 +10,9 @@ import fake_slurm
 import pytest
 from suites import WORDS, rows
 
+from opcd_bench.store.files import LOCK
+from opcd_bench.store.lease import Lease
+
 submitit = pytest.importorskip("submitit", reason="make test-cluster installs it")
 pytestmark = pytest.mark.cluster
 
@@ -114,6 +117,44 @@ def test_a_preempted_job_is_requeued_and_goes_on(slurm, model, long_serial, tmp_
     assert process.returncode == 0, err
     assert (folder / running / "starts").read_text() == "2"
     assert rows(tmp_path) == long_serial
+
+
+def test_a_job_at_its_time_limit_is_requeued_and_then_given_out_again(
+    slurm, model, long_serial, tmp_path
+):
+    """Once is allowed here: the second time submitit lets it go, and the driver does not."""
+    folder, environment = slurm
+    limits = ["--cluster-set", "minutes=5", "--cluster-set", "requeues=1"]
+    process = begun([*WORDS, *LONG, *model, *QUICKLY, *limits], tmp_path, environment)
+    (running,) = [n for n, s in fake_slurm.jobs(folder).items() if s == "RUNNING"][:1]
+    fake_slurm.reach_time_limit(folder, running)
+    while (folder / running / "starts").read_text() == "1":
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    fake_slurm.reach_time_limit(folder, running)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert (folder / running / "starts").read_text() == "2"
+    assert "timed-out too many times" in err and "given out again" in err
+    assert rows(tmp_path) == long_serial
+
+
+def test_a_cell_that_another_process_holds_has_its_turn_after_that(slurm, model, serial, tmp_path):
+    _, environment = slurm
+    run([*WORDS, *model, "--methods", "sft_context"], tmp_path)
+    held = tmp_path / "results" / "small" / next(n for n in serial if "--opcd_full--" in n)
+    held.mkdir()
+    with Lease(held / LOCK):
+        process = subprocess.Popen([sys.executable, "-c", ENTRY, *WORDS, *model, *QUICKLY],
+                                   cwd=tmp_path, text=True, stderr=subprocess.PIPE,
+                                   env={**os.environ, "CI": "true", **environment})  # fmt: skip
+        for line in process.stderr:
+            if "It has its turn again after that" in line:
+                break
+        assert f"process {os.getpid()} is writing this folder" in line
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert "lost" not in err and rows(tmp_path) == serial
 
 
 def test_a_job_that_was_killed_is_given_out_again(slurm, model, long_serial, tmp_path):

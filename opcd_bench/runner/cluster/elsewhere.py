@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from opcd_bench.runner.cluster.jobs import Lost, Outcome
+from opcd_bench.runner.cluster.jobs import End, Lost, Outcome
 from opcd_bench.runner.cluster.work import Parcel, in_this_process
 
 ENTRY = "opcd_bench.cli.job"
@@ -20,7 +20,7 @@ PATIENCE = 30
 """Seconds that processes have to end when the job is taken off its node."""
 
 
-def elsewhere(parcel: Parcel) -> Outcome | Lost:
+def elsewhere(parcel: Parcel) -> End:
     """What a cluster's job does."""
     if not Path(parcel.folder).is_dir():
         problem = f"{socket.gethostname()} does not see {parcel.folder}: use a folder that it does"
@@ -28,7 +28,7 @@ def elsewhere(parcel: Parcel) -> Outcome | Lost:
     return in_this_process(parcel) if parcel.suite.processes == 1 else _by_several(parcel)
 
 
-def _by_several(parcel: Parcel) -> Outcome | Lost:
+def _by_several(parcel: Parcel) -> End:
     """Do it with as many processes as the suite says, on the GPUs that the job sees.
 
     Lost where they end without a word: what they had stored is gone on from.
@@ -48,7 +48,7 @@ def _by_several(parcel: Parcel) -> Outcome | Lost:
             _ended(process)
         if not told.is_file():
             return Lost(f"its {parcel.suite.processes} processes ended with exit code {code}")
-        outcome: Outcome | Lost = pickle.loads(told.read_bytes())
+        outcome: End = pickle.loads(told.read_bytes())
         return outcome
 
 

@@ -37,7 +37,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """A job whose folder another process is writing: ``why`` names that process."""
+
+    why: str
+
+
+@dataclass(frozen=True)
 class Lost:
     """A job whose process ended before its work did; ``why`` as the cluster says it."""
 
     why: str
+
+
+End = Outcome | Lost | Taken
+"""What became of a job that was given out."""

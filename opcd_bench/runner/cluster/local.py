@@ -15,7 +15,7 @@ from multiprocessing.queues import SimpleQueue
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import WorkerDied
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.jobs import End, Job, Outcome
 from opcd_bench.runner.cluster.work import Work
 
 
@@ -64,7 +64,7 @@ class LocalPool:
             with _signals_held(), _died():
                 self._running[self._pool.submit(_do, job)] = job
 
-    def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
+    def ended(self, seconds: float) -> list[tuple[Job, End]]:
         """Jobs that have ended."""
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
         with _died():

@@ -11,7 +11,7 @@ from typing import Any
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, MissingPackage
 from opcd_bench.runner.cluster.elsewhere import elsewhere
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
 
 
@@ -38,7 +38,7 @@ class Ray:
             parcel = Parcel(self.work, self.suite, job, str(Path.cwd()))
             self._running[self._task.remote(parcel)] = job
 
-    def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
+    def ended(self, seconds: float) -> list[tuple[Job, End]]:
         """Jobs that have ended, or whose worker or node has."""
         asked = list(self._running)
         if not asked:
@@ -48,13 +48,13 @@ class Ray:
             done, _ = self._ray.wait(asked, num_returns=1, timeout=seconds)
         return [(self._running.pop(one), self._end(one)) for one in done]
 
-    def _end(self, one: Any) -> Outcome | Lost:
+    def _end(self, one: Any) -> End:
         try:
             outcome = self._ray.get(one)
         except self._ray.exceptions.RayError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
             return Lost(f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}")
-        assert isinstance(outcome, (Outcome, Lost))
+        assert isinstance(outcome, End)
         return outcome
 
     def leave(self) -> None:

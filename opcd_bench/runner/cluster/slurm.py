@@ -12,7 +12,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, MissingPackage
 from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.elsewhere import elsewhere
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
 from opcd_bench.store.jsonl import append_row, read_rows
 
@@ -23,7 +23,7 @@ JOURNAL = "jobs.jsonl"
 class Requeued:
     """What SLURM runs: a job, and again after a preemption or at its time limit."""
 
-    def __call__(self, parcel: Parcel) -> Outcome | Lost:
+    def __call__(self, parcel: Parcel) -> End:
         """Do the job; what is stored of it is gone on from."""
         return elsewhere(parcel)
 
@@ -59,7 +59,7 @@ class Slurm:
             if self._on_slurm:
                 append_row(self.folder / JOURNAL, {"job": job.name, "id": one.job_id})
 
-    def ended(self, seconds: float) -> list[tuple[Job, Outcome | Lost]]:
+    def ended(self, seconds: float) -> list[tuple[Job, End]]:
         """Jobs whose result is there, or that SLURM calls ended without one."""
         poll = self.suite.cluster_options.poll_seconds
         until = time.monotonic() + min(seconds, poll)
@@ -106,17 +106,19 @@ class Slurm:
         self._running |= {n: (wanted[n], one) for n, one in known.items() if not one.done()}
 
 
-def _end(one: Any) -> Outcome | Lost:
+def _end(one: Any) -> End:
     """How a job that has ended did."""
     try:
         outcome = one.result()
     except Exception as error:  # submitit's own, or whatever the work raised
         return Lost(_last_line(str(error)) or type(error).__name__)
-    assert isinstance(outcome, (Outcome, Lost))
+    assert isinstance(outcome, End)
     return outcome
 
 
 def _last_line(text: str) -> str:
+    """The line that says why; submitit adds where its logs lie, after a trace."""
+    text = text.partition("You can check full logs")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
     return lines[-1] if lines else ""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.errors import CellFailed, UserError
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.errors import CellFailed, FolderBusy, UserError
+from opcd_bench.runner.cluster.jobs import End, Job, Outcome, Taken
 
 _HELD: dict[str, Any] = {}
 """Of a process, what it has loaded of the suite that it serves: the next job finds it there."""
@@ -59,14 +59,17 @@ class Parcel:
     folder: str
 
 
-def in_this_process(parcel: Parcel) -> Outcome | Lost:
+def in_this_process(parcel: Parcel) -> End:
     """Do a job in the folder that the command was typed in; of several processes, in the first.
 
-    A folder that another process is writing is left to it: the job is given out again later.
+    A folder that another process is writing is left to it, and whoever gave the job out is told.
     """
     os.chdir(parcel.folder)
     try:
         parcel.work.held(parcel.suite)
     except (UserError, CellFailed) as error:
         return Outcome(parcel.job.name, str(error))
-    return parcel.work.done(parcel.suite, parcel.job)
+    try:
+        return parcel.work.done(parcel.suite, parcel.job)
+    except FolderBusy as busy:
+        return Taken(str(busy))

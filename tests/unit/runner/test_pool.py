@@ -3,8 +3,9 @@
 from toy import toy_suite
 
 from opcd_bench.progress import QuietReporter
+from opcd_bench.runner.cluster import executor as executor_module
 from opcd_bench.runner.cluster.executor import drive
-from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome, Taken
 from opcd_bench.runner.cluster.local import LocalPool, gpus_of
 from opcd_bench.runner.cluster.work import Work
 
@@ -50,6 +51,28 @@ class Losing:
 
     def leave(self):
         self.left = True
+
+
+class Shared(Losing):
+    """An executor whose jobs another driver's have taken, so many times."""
+
+    def end(self, job):
+        taken = self.given.count(job) <= self.times
+        return Taken("runs/a: process 7 is writing it") if taken else Outcome(job.name, None)
+
+
+def test_a_job_that_another_process_is_at_waits_for_it_however_long(monkeypatch):
+    monkeypatch.setattr(executor_module, "PAUSE", 0.01)
+    monkeypatch.setattr(executor_module, "LONGEST", 0.05)
+    executor, console = Shared(9), QuietReporter()
+    jobs = [Job("cell", name, {"not": "hashable"}) for name in "abc"]
+    found = [o for os in drive(executor, jobs, retries=0, console=console) for o in os]
+    assert sorted(found, key=lambda one: one.cell) == [Outcome(name, None) for name in "abc"]
+    assert [executor.given.count(job) for job in jobs] == [10] * 3
+    assert console.warnings == [
+        f"{name}: runs/a: process 7 is writing it. It has its turn again after that"
+        for name in "abc"
+    ]
 
 
 def test_a_lost_job_is_given_out_again_and_not_for_ever():
