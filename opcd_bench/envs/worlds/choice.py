@@ -1,9 +1,9 @@
 """Picks: a told rule says which of five numbers a name stands for; the reply is the rule again.
 
-``red 2 , white 8 , blue 9 , green 3 , black 5 . Pick by dax .`` with the rule ``#dax 8`` is ``#dax
-8``. The same five numbers are always there, beside any colours, so that a player who is told
-nothing is right once in five. All of the reply but its last token stands in the prompt, so that what
-can be known without a context can be computed exactly.
+``red 2 , white 8 , blue 9 , green 3 , black 5 . Pick by dax .`` with the rule ``#dax 8`` is
+``#dax 8``. The same five numbers are always there, beside any colours, so that a player who is told
+nothing is right once in five. All of the reply but its last token stands in the prompt: what can be
+known without a context can be computed exactly.
 """
 
 from __future__ import annotations
