@@ -394,3 +394,24 @@ def test_a_run_resumed_with_another_batch_says_so_and_so_do_its_events_and_the_r
     cells = load(path.parent).cells
     assert cells["environment"][0]["resumed with"] == [["computing.rollout_batch_size: 4 -> 3"]]
     assert run(rollout_batch_size=2).warnings == [], "what is sealed is not run"
+
+
+@pytest.mark.parametrize("more", [{}, {"bf16": True}, {"lora_rank": 2}], ids=["", "bf16", "lora"])
+def test_no_product_of_a_whole_cell_gets_a_slice(
+    tmp_path: Path, tiny_model_folder: Path, more: dict[str, object]
+) -> None:
+    """`torch.nn.functional.linear` computes what is not contiguous row by row."""
+    sliced: set[tuple[int, ...]] = set()
+
+    def look(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Linear) and not args[0].is_contiguous():
+            sliced.add(tuple(module.weight.shape))
+
+    methods = ["opcd_full", "opcd", "forward_kl", "sft_context"]
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=methods, max_steps=2, **more)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        run_toy(suite)
+    finally:
+        hook.remove()
+    assert not sliced
