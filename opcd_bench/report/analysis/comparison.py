@@ -26,7 +26,7 @@ _PAIRS = pd.DataFrame(columns=discrimination.PAIRS)
 _DISCRIMINATION = pd.DataFrame(columns=discrimination.SUMMARY)
 _GROUPS = pd.DataFrame(columns=groups.GROUPS)
 _DOSES = pd.DataFrame(columns=doses.DOSES)
-_RESPONSES = pd.DataFrame(columns=doses.RESPONSES)
+_RESPONSE = pd.DataFrame(columns=doses.RESPONSE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Comparison:
     ``by_step``: analysis/forgetting.py. ``curves``: analysis/curves.py. ``effects``:
     analysis/factorial.py. ``matrix`` and ``instructions``: analysis/pairwise.py. ``efficiency`` and
     ``reaches``: analysis/efficiency.py. ``pairs``, ``discrimination``: analysis/discrimination.py.
-    ``groups``: analysis/groups.py. ``doses`` and ``responses``: analysis/doses.py.
+    ``groups``: analysis/groups.py. ``doses``, ``dose_response``: analysis/doses.py.
     """
 
     frontier: pd.DataFrame
@@ -55,7 +55,7 @@ class Comparison:
     discrimination: pd.DataFrame = field(default_factory=_DISCRIMINATION.copy)
     groups: pd.DataFrame = field(default_factory=_GROUPS.copy)
     doses: pd.DataFrame = field(default_factory=_DOSES.copy)
-    responses: pd.DataFrame = field(default_factory=_RESPONSES.copy)
+    dose_response: pd.DataFrame = field(default_factory=_RESPONSE.copy)
 
 
 def compare(results: StoredResults) -> Comparison:
@@ -79,5 +79,5 @@ def compare(results: StoredResults) -> Comparison:
         discrimination=discrimination.summary(results, pairs),
         groups=groups.groups(results, pairs),
         doses=dosed,
-        responses=doses.responses(results, dosed),
+        dose_response=doses.response(results, dosed),
     )

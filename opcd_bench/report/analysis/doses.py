@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ FULL = "opcd_full"
 """The method that damage is measured against."""
 GROUP = ["task", "learning_rate"]
 DOSES = [*GROUP, "method", "seed", "seeds", "step", "takes", "dose", "spared", "damage"]
-RESPONSES = [*GROUP, "methods", "seeds", "correlation", "p"]
+RESPONSE = [*GROUP, "methods", "seeds", "correlation", "p"]
 FEWEST = 3
 """Below so many methods a rank correlation says nothing."""
 
@@ -120,14 +121,13 @@ def _rows(
     return [row(None, tuple(runs)), *(row(seed, (seed,)) for seed in runs)]
 
 
-def responses(results: StoredResults, found: pd.DataFrame) -> pd.DataFrame:
+def response(results: StoredResults, found: pd.DataFrame) -> pd.DataFrame:
     """One row a (task, learning rate) of `doses`: whether damage goes with the dose.
 
     ``correlation``: Spearman's, of dose and damage over the ``methods`` (how many) that take it,
     means over the ``seeds`` that all of them ran. Its interval resamples the test examples: it
-    holds for these methods and trainings. ``p``: of as large a correlation if damage went with the
-    methods by chance; exact up to 7 methods, else of random permutations. Without values below
-    `FEWEST` methods.
+    holds for these methods and trainings. ``p``: how often as large a one comes of damages that are
+    permuted; exact up to 7 methods. Without values below `FEWEST` methods, or where all are alike.
     """
     rows = []
     for (task, rate), group in found.groupby(GROUP, sort=True):
@@ -143,9 +143,10 @@ def responses(results: StoredResults, found: pd.DataFrame) -> pd.DataFrame:
             damages = [over_seeds(full - other) for other in others]
             dose = tuple(float(single[name]) for name in whole["method"])
             correlation = statistics.interval_of(partial(_spearman, dose), *damages)
-            p = _permuted(dose, [float(one.mean()) for one in damages])
+            if not math.isnan(correlation.value):
+                p = _permuted(dose, [float(one.mean()) for one in damages])
         rows.append({**row, "correlation": correlation, "p": p})
-    return pd.DataFrame(rows, columns=RESPONSES)
+    return pd.DataFrame(rows, columns=RESPONSE)
 
 
 def _spearman(dose: tuple[float, ...], *damages: Floats, axis: int = -1) -> Floats:
@@ -169,6 +170,7 @@ def _permuted(dose: Sequence[float], damage: Sequence[float]) -> float:
 
 def _ranks(values: Any) -> Floats:
     """Ranks along the first axis, about their mean; ties share one."""
-    ranks = stats.rankdata(np.asarray(values), axis=0)
+    rounded = np.round(np.asarray(values), 12)  # means of the same scores in another order
+    ranks = stats.rankdata(rounded, axis=0)
     about_mean: Floats = ranks - ranks.mean(axis=0)
     return about_mean

@@ -97,7 +97,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "headline.csv": plain_text.as_csv(table),
         "headline.tex": markup.as_latex(table, blocks),
         **({"claims.md": markup.section_markdown(judged[0])} if judged else {}),
-        **dose_tables.files(comparison.doses, comparison.responses),
+        **dose_tables.files(comparison.doses, comparison.dose_response),
         **{
             f"{DATA}/{name}.csv": plain_text.as_csv(rows)
             for name, rows in frames.items()

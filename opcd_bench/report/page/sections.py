@@ -56,7 +56,7 @@ def sections(context: PageContext) -> list[PageSection]:
                   context.sensitivity),
         _drawn_section(
             context, "doses", "Dose", "Damage by the dose of a truncated loss's leak",
-            doses.conclusions(c.doses, c.responses), ["doses"],
+            doses.conclusions(c.doses, c.dose_response), ["doses"],
             [("All doses as a table", doses.by_task(c.doses))],
         ),
         _drawn_section(

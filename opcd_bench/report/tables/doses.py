@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis.doses import GROUP
+from opcd_bench.report.analysis.doses import FEWEST, GROUP
 from opcd_bench.report.tables import markup
 from opcd_bench.report.tables.layout import Group, Section, Value
 from opcd_bench.report.tables.shown_methods import label
@@ -45,23 +45,23 @@ def _line(row: Mapping[str, Any]) -> tuple[Value, ...]:
     return (str(row["method"]), seeds, str(row["step"]), *amounts, row["damage"])
 
 
-def conclusions(frame: pd.DataFrame, responses: pd.DataFrame) -> list[str]:
+def conclusions(frame: pd.DataFrame, response: pd.DataFrame) -> list[str]:
     """One line a task and learning rate; which these are is said where there are several."""
     found = []
-    for row in responses.to_dict("records"):
+    for row in response.to_dict("records"):
         at = {"task": str(row["task"]), "learning_rate": f"{row['learning_rate']:g}"}
-        named = [words for name, words in at.items() if responses[name].nunique() > 1]
+        named = [words for name, words in at.items() if response[name].nunique() > 1]
         here = (frame["task"] == row["task"]) & (frame["learning_rate"] == row["learning_rate"])
         said = f"{_response(row)} {_spared(frame[here & frame['seed'].isna()])}".strip()
         found.append(f"{', '.join(named)}: {said}" if named else said)
     return found
 
 
-def files(frame: pd.DataFrame, responses: pd.DataFrame) -> dict[str, str]:
+def files(frame: pd.DataFrame, response: pd.DataFrame) -> dict[str, str]:
     """doses.md: the conclusions, then the tables; nothing where there are no doses."""
     if frame.empty:
         return {}
-    said = [line.translate(markup.MARKDOWN) for line in conclusions(frame, responses)]
+    said = [line.translate(markup.MARKDOWN) for line in conclusions(frame, response)]
     tables = [section for of_task in by_task(frame).values() for section in of_task]
     return {"doses.md": "\n\n".join([*said, *map(markup.section_markdown, tables)]) + "\n"}
 
@@ -69,13 +69,14 @@ def files(frame: pd.DataFrame, responses: pd.DataFrame) -> dict[str, str]:
 def _response(row: Mapping[str, Any]) -> str:
     correlation, count = row["correlation"], row["methods"]
     if math.isnan(correlation.value):
-        return f"{count} methods take it: no rank correlation of dose and damage."
+        why = "too few" if count < FEWEST else "which are all alike in one of the two"
+        return f"No rank correlation of dose and damage over the {count} methods that leak, {why}."
     says = "Damage is not shown to go with the dose"
     if row["p"] <= SURE and correlation.low > 0:
         says = "Damage rises with the dose"
     elif row["p"] <= SURE and correlation.high < 0:
         says = "Damage falls as the dose rises"
-    how = f"{says}: rank correlation {correlation.value:+.2f} over {count} methods"
+    how = f"{says}: rank correlation {correlation.value:+.2f} over the {count} methods that leak"
     how += f" (p {row['p']:.2g} by permuting them)"
     if math.isnan(correlation.low):
         return f"{how}."
@@ -90,8 +91,8 @@ def _spared(whole: pd.DataFrame) -> str:
     worst = max(spared.to_dict("records"), key=lambda row: float(row["damage"].value))
     of, damage = label(worst["method"]), worst["damage"].points()
     if len(spared) == 1:
-        return f"{of}, whose loss is spared it, has a damage of {damage} points."
+        return f"{of}, whose loss is spared the leak, has a damage of {damage} points."
     return (
-        f"Of the {len(spared)} methods whose losses are spared it, the largest damage is {damage} "
-        f"points ({of})."
+        f"Of the {len(spared)} methods whose losses are spared the leak, the largest damage is "
+        f"{damage} points ({of})."
     )

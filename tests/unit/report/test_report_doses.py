@@ -138,8 +138,8 @@ def test_nothing_is_told_without_the_full_kl_the_log_or_two_methods_with_a_dose(
         results = suite.results()
         found = doses.doses(results)
         assert found.empty and list(found.columns) == doses.DOSES
-        assert doses.responses(results, found).empty
-        assert tables.files(found, doses.responses(results, found)) == {}
+        assert doses.response(results, found).empty
+        assert tables.files(found, doses.response(results, found)) == {}
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -161,7 +161,7 @@ def many(rights, ratios):
 )
 def test_the_correlation_is_spearmans_of_dose_and_damage_over_the_methods(rights, ratios):
     results = many(rights, ratios)
-    (found,) = doses.responses(results, doses.doses(results)).itertuples()
+    (found,) = doses.response(results, doses.doses(results)).itertuples()
     damages = [36 - right for right in rights]
     wanted = stats.spearmanr(ratios, damages).statistic
     assert found.correlation.value == pytest.approx(wanted)
@@ -175,31 +175,43 @@ def test_the_correlation_is_spearmans_of_dose_and_damage_over_the_methods(rights
 def test_the_conclusion_says_whether_damage_goes_with_the_dose():
     rising = many([35, 30, 18, 3, 1], [0.1, 1.0, 5.0, 20.0, 30.0])
     frame = doses.doses(rising)
-    (said,) = tables.conclusions(frame, doses.responses(rising, frame))
+    (said,) = tables.conclusions(frame, doses.response(rising, frame))
     assert said.startswith("Damage rises with the dose: rank correlation +1.00")
-    assert "over 5 methods (p 0.017 by permuting them), [" in said
+    assert "over the 5 methods that leak (p 0.017 by permuting them), [" in said
     falling = many([1, 9, 18, 27, 36], [0.1, 1.0, 5.0, 20.0, 30.0])
     frame = doses.doses(falling)
-    (said,) = tables.conclusions(frame, doses.responses(falling, frame))
+    (said,) = tables.conclusions(frame, doses.response(falling, frame))
     assert said.startswith("Damage falls as the dose rises: rank correlation -1.00")
     unsure = many([35, 30, 18, 3], [0.1, 1.0, 5.0, 20.0])  # four: p is 2 / 4! at best
     frame = doses.doses(unsure)
-    (said,) = tables.conclusions(frame, doses.responses(unsure, frame))
-    assert said.startswith("Damage is not shown to go with the dose: rank correlation +1.00 over 4")
+    (said,) = tables.conclusions(frame, doses.response(unsure, frame))
+    assert said.startswith(
+        "Damage is not shown to go with the dose: rank correlation +1.00 over the 4 "
+    )
+
+
+def test_methods_that_are_all_alike_have_no_rank_correlation():
+    results = many([30, 30, 30], [0.1, 2.0, 9.0])
+    frame = doses.doses(results)
+    response = doses.response(results, frame)
+    assert np.isnan(response["p"]).all()
+    (said,) = tables.conclusions(frame, response)
+    assert said.endswith("over the 3 methods that leak, which are all alike in one of the two.")
 
 
 def test_two_methods_have_no_rank_correlation_and_who_is_spared_is_told_beside():
     results = small().results()
     frame = doses.doses(results)
-    (said,) = tables.conclusions(frame, doses.responses(results, frame))
-    assert said.startswith("2 methods take it: no rank correlation of dose and damage.")
-    assert "stopped, whose loss is spared it, has a damage of 2.5 [" in said
+    (said,) = tables.conclusions(frame, doses.response(results, frame))
+    nothing = "No rank correlation of dose and damage over the 2 methods that leak, too few."
+    assert said.startswith(nothing)
+    assert "stopped, whose loss is spared the leak, has a damage of 2.5 [" in said
 
 
 def test_several_tasks_are_told_apart_and_the_table_has_a_line_a_method():
     results = small().results()
     frame = doses.doses(results)
-    again = doses.responses(results, frame)
+    again = doses.response(results, frame)
     two = again.assign(task="other")
     both = frame.assign(task="other")
     said = tables.conclusions(pd.concat([both, frame]), pd.concat([two, again]))
@@ -211,7 +223,7 @@ def test_several_tasks_are_told_apart_and_the_table_has_a_line_a_method():
         ("stopped", "2", "10", "", "5"),
     ]  # fmt: skip
     text = tables.files(frame, again)["doses.md"]
-    assert text.index("no rank correlation") < text.index("| high |")
+    assert text.index("No rank correlation") < text.index("| high |")
 
 
 def frame_of(doses_of, rates=(1e-3,)):
@@ -269,12 +281,12 @@ def test_no_word_of_the_figure_is_cut_off(made, rates, narrow, monkeypatch):
 
 def test_figure_and_section_stand_only_where_there_are_doses():
     frame = frame_of(THREE)
-    responses = pd.DataFrame(
+    response = pd.DataFrame(
         [{"task": TASK, "learning_rate": 1e-3, "methods": 2, "seeds": (0, 1),
           "correlation": interval(float("nan")), "p": float("nan")}],
-        columns=doses.RESPONSES,
+        columns=doses.RESPONSE,
     )  # fmt: skip
-    told = replace(comparison(), doses=frame, responses=responses)
+    told = replace(comparison(), doses=frame, dose_response=response)
     marks = style.palette([*NAMES, *THREE])
     (drawn,) = [
         one for one in catalogue.draw(told, marks, [TASK], {TASK: 0.5}) if one.kind == "doses"
@@ -293,7 +305,7 @@ def test_figure_and_section_stand_only_where_there_are_doses():
         several=nothing, break_even=nothing,
     )  # fmt: skip
     (section,) = [one for one in sections(page) if one.id == "doses"]
-    assert section.intro == tables.conclusions(frame, responses)
+    assert section.intro == tables.conclusions(frame, response)
     assert section.blocks[0].figures[0].name == drawn.name
     assert "stopped" in section.blocks[1].html and section.blocks[1].fold
     without = replace(page, comparison=comparison(), drawn=[])
