@@ -190,6 +190,10 @@ def test_the_conclusion_says_whether_damage_goes_with_the_dose():
     )
 
 
+def test_what_differs_by_rounding_alone_shares_a_rank():
+    assert list(doses._ranks([0.1 + 0.2, 0.3, 0.7])) == [-0.5, -0.5, 1.0]
+
+
 def test_methods_that_are_all_alike_have_no_rank_correlation():
     results = many([30, 30, 30], [0.1, 2.0, 9.0])
     frame = doses.doses(results)
