@@ -1,8 +1,9 @@
-"""Rule choice: which of five colours a made-up rule picks; the response is that colour.
+"""Rule choice: which of five numbers a made-up rule picks; the response is that rule.
 
-The context tells a mark for each of twelve names; pre-training of the built-in model draws no
-context like it. Splits are disjoint by question. The response is one token of the built-in model,
-so that what a student can know without a context is a table, and a guess is right one time in five.
+The context tells a number for each of twelve names; pre-training of the built-in model draws no
+context like it. Splits are disjoint by question. All of the response but its last
+token stands in the prompt, so that what a student can know without a context is a table, and a
+guess is right one time in five.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ SIZES: Mapping[Split, int] = {"train": 2000, "dev": 300, "test": 500}
 
 
 class RuleChoice(Task):
-    """One response an example: right if it names the colour picked, and no other."""
+    """One response an example: right if it names the number picked, and no other."""
 
     name = "rule_choice"
     version = 1
-    summary = "pick one of five colours by a made-up rule; the context tells twelve rules"
+    summary = "pick one of five numbers by a made-up rule; the context tells twelve rules"
 
     def context(self) -> Context:
-        """The twelve marks, in the system message."""
+        """The twelve numbers, in the system message."""
         return Context(operators.told(world.pick_lines(TASK_PICKS)))
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """Questions with marks and colours in any order; the hint: the rule, and its pick."""
+        """Questions with colours and numbers in any order; the hint is the rule."""
         return _examples()[split]
 
     def open(self, example: Example, seed: int) -> Episode:
@@ -73,9 +74,8 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
         found = splits[_split_of(choice)]
         if len(found) < SIZES[_split_of(choice)]:
             content = {**asdict(choice), "options": [list(option) for option in choice.options]}
-            example = Example(
-                content, world.answer(choice, TASK_PICKS), world.worked(choice, TASK_PICKS)
-            )
+            right = world.answer(choice, TASK_PICKS)
+            example = Example(content, right, right)
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}
 

@@ -11,7 +11,7 @@ class RuleChoice16(RulePool):
 
     name = "rule_choice_16"
     version = 1
-    summary = "pick one of five colours by one of 16 rule sets; no prompt says which"
+    summary = "pick one of five numbers by one of 16 rule sets; no prompt says which"
     rule_sets = 16
 
 

@@ -12,7 +12,7 @@ class RuleChoice256(RulePool):
 
     name = "rule_choice_256"
     version = 1
-    summary = "pick one of five colours by one of 256 rule sets; no prompt says which"
+    summary = "pick one of five numbers by one of 256 rule sets; no prompt says which"
     rule_sets = 256
 
 

@@ -11,7 +11,7 @@ class RuleChoice4(RulePool):
 
     name = "rule_choice_4"
     version = 1
-    summary = "pick one of five colours by one of 4 rule sets; no prompt says which"
+    summary = "pick one of five numbers by one of 4 rule sets; no prompt says which"
     rule_sets = 4
 
 

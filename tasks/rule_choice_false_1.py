@@ -11,7 +11,7 @@ class RuleChoiceFalse1(FalseRules):
 
     name = "rule_choice_false_1"
     version = 1
-    summary = "pick one of five colours; of the twelve rules in the context one is false"
+    summary = "pick one of five numbers; of the twelve rules in the context one is false"
     false = 1
 
 

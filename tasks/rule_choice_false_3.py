@@ -11,7 +11,7 @@ class RuleChoiceFalse3(FalseRules):
 
     name = "rule_choice_false_3"
     version = 1
-    summary = "pick one of five colours; of the twelve rules in the context three are false"
+    summary = "pick one of five numbers; of the twelve rules in the context three are false"
     false = 3
 
 

@@ -11,7 +11,7 @@ class RuleChoiceFalse6(FalseRules):
 
     name = "rule_choice_false_6"
     version = 1
-    summary = "pick one of five colours; of the twelve rules in the context six are false"
+    summary = "pick one of five numbers; of the twelve rules in the context six are false"
     false = 6
 
 

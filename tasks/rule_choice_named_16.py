@@ -11,7 +11,7 @@ class RuleChoiceNamed16(RulePool):
 
     name = "rule_choice_named_16"
     version = 1
-    summary = "pick one of five colours by the rules of one of 16 schools, named in the prompt"
+    summary = "pick one of five numbers by the rules of one of 16 schools, named in the prompt"
     rule_sets = 16
     named = True
 

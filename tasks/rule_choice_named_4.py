@@ -11,7 +11,7 @@ class RuleChoiceNamed4(RulePool):
 
     name = "rule_choice_named_4"
     version = 1
-    summary = "pick one of five colours by the rules of one of 4 schools, named in the prompt"
+    summary = "pick one of five numbers by the rules of one of 4 schools, named in the prompt"
     rule_sets = 4
     named = True
 

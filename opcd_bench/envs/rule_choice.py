@@ -1,4 +1,4 @@
-"""One choice among five colours as an episode: one reply, graded by the colour that it names."""
+"""One choice among five numbers as an episode: one reply, graded by the number that it names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from opcd_bench.envs.question import QuestionEpisode, majority_floor
 from opcd_bench.envs.task import Floor, Grade
 from opcd_bench.envs.worlds import choice as world
-from opcd_bench.envs.worlds.choice import COLOURS, Choice
+from opcd_bench.envs.worlds.choice import NUMBERS, Choice
 
-_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b")
+_NUMBER = re.compile(r"\d+")
 
 
 class ChoiceEpisode(QuestionEpisode):
@@ -21,22 +21,22 @@ class ChoiceEpisode(QuestionEpisode):
         super().__init__([{"role": "user", "content": world.prompt(choice)}])
 
     def graded(self, reply: str) -> Grade:
-        """1 where the reply names the right colour and no other, None where it names none."""
-        named = sorted(set(_COLOUR.findall(reply.lower())))
+        """1 where the reply names the right number and no other, None where it names none."""
+        named = sorted(set(_NUMBER.findall(reply)))
         if not named:
-            return Grade(None, None, f"the reply names none of {', '.join(COLOURS)}")
-        right = world.answer(self._choice, self._picks)
-        why = f"{self._choice.name} picks {right}"
+            return Grade(None, None, f"the reply names none of {', '.join(NUMBERS)}")
+        right = self._picks[self._choice.name]
+        why = f"{self._choice.name} is {right}"
         return Grade(float(named == [right]), " ".join(named), why)
 
     def feedback(self) -> str:
-        """The rule that was asked for, without the colour."""
-        return f"{self._choice.name} is {self._picks[self._choice.name]}"
+        """The rule that was asked for."""
+        return world.answer(self._choice, self._picks)
 
 
 def choice_floors(answers: Sequence[str]) -> tuple[Floor, Floor]:
-    """What the most frequent colour and a uniform guess score on ``answers``."""
+    """What the most frequent number and a uniform guess score on right replies."""
     return (
-        majority_floor(answers),
-        Floor("uniform random", 1 / len(COLOURS), f"one of {len(COLOURS)} colours"),
+        majority_floor([answer.split()[-1] for answer in answers]),
+        Floor("uniform random", 1 / len(NUMBERS), f"one of {len(NUMBERS)} numbers"),
     )

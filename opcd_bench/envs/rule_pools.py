@@ -51,7 +51,7 @@ class RulePool(Task):
         )
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """Questions with marks and colours in any order; the hint: the rule, and its pick."""
+        """Questions with colours and numbers in any order; the hint is the rule."""
         return _examples(self.name, self.rule_sets, self.named)[split]
 
     def open(self, example: Example, seed: int) -> Episode:
@@ -71,7 +71,7 @@ class RulePool(Task):
 class FalseRules(RulePool):
     """The rule set of ``rule_choice``, of whose twelve lines in the context ``false`` are wrong.
 
-    A false line names another mark than the one that answers are graded by.
+    A false line names another number than the one that answers are graded by.
     """
 
     rule_sets = 1
@@ -88,10 +88,10 @@ class FalseRules(RulePool):
 
 @functools.cache
 def told_rules(false: int) -> Mapping[str, str]:
-    """The first rule set with ``false`` wrong marks; what is wrong with few is so with more."""
+    """The first rule set with ``false`` wrong numbers; what is wrong with few is so with more."""
     rng, told = generator("rule_pools", "false"), dict(rules_of(0))
     for name in rng.sample(sorted(told), len(told))[:false]:
-        others = [pick for pick in world.MARKS if pick != told[name]]
+        others = [number for number in world.NUMBERS if number != told[name]]
         told[name] = others[seed_of("rule_pools", "false", name) % len(others)]
     return told
 
@@ -102,7 +102,7 @@ def rules_of(number: int) -> Mapping[str, str]:
     if number == 0:
         return TASK_PICKS
     rng = generator("rule_pools", "rules", number)
-    return {name: rng.choice(world.MARKS) for name in TASK_PICKS}
+    return {name: rng.choice(world.NUMBERS) for name in TASK_PICKS}
 
 
 @functools.cache
@@ -153,6 +153,6 @@ def _examples(task: str, rule_sets: int, named: bool) -> Mapping[Split, Sequence
             continue  # a prompt names the school that its example's id draws
         found, picks = splits[_split_of(choice)], rules_of(number)
         if len(found) < SIZES[_split_of(choice)]:
-            example = Example(content, world.answer(choice, picks), world.worked(choice, picks))
+            example = Example(content, world.answer(choice, picks), world.answer(choice, picks))
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}

@@ -1,4 +1,4 @@
-"""The best that a student without context can do against told teachers, for answers of one token.
+"""The best that a student without context can do against told teachers, at an answer's last token.
 
 Each prompt is told one of several contexts, which nothing in it gives away. Over them the mean
 forward KL is least at the arithmetic mean of the teachers' distributions, and the mean reverse KL
@@ -8,6 +8,7 @@ at their normalised geometric mean; both losses are that least value and a KL to
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation.continuations import Continuation, logps
 from opcd_bench.models.loaded import LoadedModel
+
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,23 @@ def next_logps(
     return torch.log_softmax(torch.stack(rows), dim=-1).cpu()
 
 
-def answer_token(loaded: LoadedModel, answer: str | None, task: str) -> int:
-    """The one token that an answer is; DataError where it is none, or of several."""
+def answer_ids(
+    loaded: LoadedModel, answer: str | None, prompt: str, task: str
+) -> tuple[tuple[int, ...], int]:
+    """The tokens of an answer before its last, and the last, of which optima are computed.
+
+    Those before must stand in the prompt, so that they are the same under every context: then the
+    optimum of the last token is that of the whole answer. DataError where they do not.
+    """
     ids = [] if answer is None else loaded.tokenizer.encode(answer, add_special_tokens=False)
-    if len(ids) != 1:
+    before = str(loaded.tokenizer.decode(ids[:-1]))
+    if not ids or not set(_WORD.findall(before)) <= set(_WORD.findall(prompt)):
         raise DataError(
-            f"task {task!r}: the answer {answer!r} has {len(ids)} tokens for {loaded.name!r}, and "
-            "exact optima are computed for answers of one token. Use a task of such answers "
-            "(rule_choice), and a model whose tokenizer has them whole"
+            f"task {task!r}: of the answer {answer!r} more than the last token is unknown to "
+            f"{loaded.name!r} without a context, and exact optima are computed for one token. Use "
+            "a task of such answers (rule_choice), and a model whose tokenizer has them whole"
         )
-    return int(ids[0])
+    return tuple(map(int, ids[:-1])), int(ids[-1])
 
 
 def compared(

@@ -80,23 +80,32 @@ class OptimumProbe:
     def _row(self, loaded: LoadedModel, task: Task, example: Example, seed: int) -> dict[str, Any]:
         temperature = self.resources.suite.temperature
         messages = [dict(message) for message in task.open(example, 0).messages]
-        answer = optimum.answer_token(loaded, example.reference, task.name)
-        plain = [prompt_ids(loaded, messages)]
+        asked = str(messages[-1]["content"])
+        before, answer = optimum.answer_ids(loaded, example.reference, asked, task.name)
+        plain = [(*prompt_ids(loaded, messages), *before)]
         (student_V,) = optimum.next_logps(loaded, plain, temperature)
-        told_CV, own_V = self._teachers(task, example, messages, seed)
+        told_CV, own_V = self._teachers(task, example, messages, seed, before)
         found = optimum.compared(student_V, told_CV, own_V, answer)
         return {"example_id": example.id, "contexts": len(told_CV), **found}
 
     def _teachers(
-        self, task: Task, example: Example, messages: list[Message], seed: int
+        self,
+        task: Task,
+        example: Example,
+        messages: list[Message],
+        seed: int,
+        before: tuple[int, ...],
     ) -> tuple[Tensor, Tensor]:
-        """Told each context that the prompt may belong to, and told its own; read once."""
+        """Told each context that the prompt may belong to, and told its own; read once.
+
+        ``before``: the answer's tokens before its last.
+        """
         key = (task.name, seed, example.id)
         if key not in self._told:
             contexts, initial = task.contexts(), self.resources.models.initial
             own = contexts.of(task.name, seed, example.id)
             may = contexts.candidates(task.name, seed, example.id)[: self.asked.contexts]
-            prompts = [told_ids(initial, messages, one) for one in (*may, own)]
+            prompts = [(*told_ids(initial, messages, one), *before) for one in (*may, own)]
             found = optimum.next_logps(initial, prompts, self.resources.suite.temperature)
             self._told[key] = (torch.as_tensor(found[:-1]), found[-1])
         return self._told[key]

@@ -1,9 +1,9 @@
-"""Picks: a told rule says which mark a name stands for; the reply is the colour beside that mark.
+"""Picks: a told rule says which of five numbers a name stands for; the reply is the rule again.
 
-``ring green , star red , wave white , moon blue , leaf black . Pick by dax .`` with the rule
-``#dax moon`` is ``blue``. Five marks and five colours are always there, in any order, so that a
-player who is told nothing is right once in five, and what can be known without a context can be
-computed exactly.
+``red 2 , white 8 , blue 9 , green 3 , black 5 . Pick by dax .`` with the rule ``#dax 8`` is
+``#dax 8``. The same five numbers are always there, beside any colours, so that a player who is told
+nothing is right once in five. All of the reply but its last token stands in the prompt: what can be
+known without a context can be computed exactly.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from opcd_bench.envs.worlds.chain_talk import draw_school, rule_context
 from opcd_bench.envs.worlds.conversation import Conversation, Message
 
 COLOURS = ("red", "blue", "green", "white", "black")
-MARKS = ("star", "moon", "ring", "leaf", "wave")
+NUMBERS = ("2", "3", "5", "8", "9")
 """What a name may stand for."""
 
 Option = tuple[str, str]
-"""A mark and the colour beside it."""
+"""A colour and the number beside it; the colour tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,49 +36,49 @@ class Choice:
 
 def choice_of(content: Mapping[str, Any]) -> Choice:
     """The choice that ``dataclasses.asdict`` took apart, lists for tuples or not."""
-    options = tuple((str(mark), str(colour)) for mark, colour in content["options"])
+    options = tuple((str(colour), str(number)) for colour, number in content["options"])
     return Choice(content["name"], options, content["school"])
 
 
 TASK_PICKS: Mapping[str, str] = {
-    "mip": "ring",
-    "vop": "leaf",
-    "bel": "star",
-    "kiv": "wave",
-    "tuk": "moon",
-    "fep": "ring",
-    "yal": "wave",
-    "nuk": "star",
-    "zim": "leaf",
-    "gop": "moon",
-    "sef": "wave",
-    "rud": "star",
+    "mip": "5",
+    "vop": "8",
+    "bel": "2",
+    "kiv": "9",
+    "tuk": "3",
+    "fep": "5",
+    "yal": "9",
+    "nuk": "2",
+    "zim": "8",
+    "gop": "3",
+    "sef": "9",
+    "rud": "2",
 }
 """What the task ``rule_choice`` tells. Pre-training draws no context with more than three of these
-assignments: each by itself is drawn, lest a model learn which mark a name never has."""
+assignments: each by itself is drawn, lest a model learn which number a name never has."""
 
 
 def draw_picks(rng: random.Random, count: int) -> dict[str, str]:
-    """A mark for each of ``count`` names; never like the task's own."""
+    """A number for each of ``count`` names; never like the task's own."""
     while True:
-        picks = {name: rng.choice(MARKS) for name in rng.sample(operators.NAMES, count)}
-        if sum(picks.get(name) == mark for name, mark in TASK_PICKS.items()) <= 3:
+        picks = {name: rng.choice(NUMBERS) for name in rng.sample(operators.NAMES, count)}
+        if sum(picks.get(name) == number for name, number in TASK_PICKS.items()) <= 3:
             return picks
 
 
 def pick_lines(picks: Mapping[str, str]) -> list[str]:
     """Every name's line, as a context states it."""
-    return [operators.rule_line(name, mark) for name, mark in picks.items()]
+    return [operators.rule_line(name, number) for name, number in picks.items()]
 
 
 def draw_choice(rng: random.Random, names: Sequence[str], school: str | None = None) -> Choice:
-    """A question about one of ``names``; marks and colours in any order."""
-    marks, colours = rng.sample(MARKS, len(MARKS)), rng.sample(COLOURS, len(COLOURS))
-    return Choice(rng.choice(names), tuple(zip(marks, colours, strict=True)), school)
+    """A question about one of ``names``; colours and numbers in any order."""
+    colours, numbers = rng.sample(COLOURS, len(COLOURS)), rng.sample(NUMBERS, len(NUMBERS))
+    return Choice(rng.choice(names), tuple(zip(colours, numbers, strict=True)), school)
 
 
 def _options(choice: Choice) -> str:
-    return " , ".join(f"{mark} {colour}" for mark, colour in choice.options)
+    return " , ".join(f"{colour} {number}" for colour, number in choice.options)
 
 
 def prompt(choice: Choice) -> str:
@@ -87,13 +87,8 @@ def prompt(choice: Choice) -> str:
 
 
 def answer(choice: Choice, picks: Mapping[str, str]) -> str:
-    """The right colour under ``picks``."""
-    return dict(choice.options)[picks[choice.name]]
-
-
-def worked(choice: Choice, picks: Mapping[str, str]) -> str:
-    """The worked solution, for a teacher that reads a hint: the rule, and what it picks."""
-    return f"{operators.rule_line(choice.name, picks[choice.name])}\n{answer(choice, picks)}"
+    """The right reply under ``picks``: the rule, which is its worked solution too."""
+    return operators.rule_line(choice.name, picks[choice.name])
 
 
 def _count(rng: random.Random, most: int) -> int:
@@ -109,13 +104,13 @@ def draw(rng: random.Random) -> Conversation:
     if share < 0.6:
         kind, context = "choice", rule_context(rng, pick_lines(picks), school)
     elif share < 0.72:
-        kind, context = "choice_hint", worked(choice, picks)
+        kind, context = "choice_hint", answer(choice, picks)
     elif share < 0.8:
-        kind, context = "choice_answer", f"The answer is {answer(choice, picks)}."
+        kind, context = "choice_answer", f"The answer is {picks[choice.name]}."
     elif share < 0.86:
         few = rng.sample(tuple(picks), 2)
         choice = draw_choice(rng, few, school)
-        kind, context = "choice_other_hint", worked(draw_choice(rng, few), picks)
+        kind, context = "choice_other_hint", answer(draw_choice(rng, few), picks)
     else:
         kind = "choice_plain"
     user: Message = {"role": "user", "content": prompt(choice)}
@@ -125,41 +120,14 @@ def draw(rng: random.Random) -> Conversation:
     return Conversation(kind, (*system, user), answer(choice, picks))
 
 
-def _each(rng: random.Random, names: Sequence[str], picks: Mapping[str, str]) -> tuple[str, str]:
-    """A question that asks up to six of ``names`` of the same options, and its reply."""
-    asked = rng.sample(names, min(6, len(names)))
-    choice = draw_choice(rng, names)
-    question = "\n".join([f"{_options(choice)} . Pick by each", *asked])
-    return question, "\n".join(answer(replace(choice, name=name), picks) for name in asked)
-
-
 def draw_many(rng: random.Random) -> Conversation:
     """Up to six choices told, one a line: many look-ups in few tokens."""
     picks = draw_picks(rng, rng.randint(3, 14))
-    question, reply = _each(rng, tuple(picks), picks)
+    asked = rng.sample(tuple(picks), min(6, len(picks)))
+    choice = draw_choice(rng, asked)
     messages: tuple[Message, ...] = (
         {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
-        {"role": "user", "content": question},
+        {"role": "user", "content": f"{_options(choice)} . Pick by each of {' '.join(asked)}"},
     )
+    reply = "\n".join(answer(replace(choice, name=name), picks) for name in asked)
     return Conversation("choices", messages, reply)
-
-
-def draw_spelled(rng: random.Random) -> Conversation:
-    """Choices whose question says the marks themselves, one or five: a choice's second half."""
-    picks = {mark: mark for mark in MARKS}
-    choice = draw_choice(rng, MARKS)
-    question, reply = prompt(choice), answer(choice, picks)
-    if rng.random() < 0.5:
-        question, reply = _each(rng, MARKS, picks)
-    return Conversation("choices_spelled", ({"role": "user", "content": question},), reply)
-
-
-def draw_looked_up(rng: random.Random) -> Conversation:
-    """What six names stand for under told rules: the first half of a choice, by itself."""
-    picks = draw_picks(rng, rng.randint(6, 14))
-    asked = rng.sample(tuple(picks), 6)
-    messages: tuple[Message, ...] = (
-        {"role": "system", "content": rule_context(rng, pick_lines(picks), None)},
-        {"role": "user", "content": "\n".join(["Say for each", *asked])},
-    )
-    return Conversation("choices_looked_up", messages, "\n".join(picks[name] for name in asked))

@@ -41,7 +41,7 @@ PICK_FEATURES: dict[str, Callable[[Choice], Hashable]] = {
     "first option": lambda p: p.options[0],
     "last option": lambda p: p.options[-1],
     "colours": lambda p: tuple(colour for colour, _ in p.options),
-    "place of the largest": lambda p: max(range(5), key=lambda at: p.options[at][1]),
+    "numbers": lambda p: tuple(number for _, number in p.options),
     "school": lambda p: p.school,
 }
 

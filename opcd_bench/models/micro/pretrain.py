@@ -161,7 +161,7 @@ def pretrain(
     device: str = "auto",
     recipe: PretrainRecipe = MICRO,
     checkpoint_every: int = 500_000,
-    evaluate_every: int = 4_000_000,
+    evaluate_every: int = 8_000_000,
     stop_after: int | None = None,
 ) -> Path:
     """Pre-train into ``out`` and return the folder ``out / "model"`` that transformers loads.

@@ -94,8 +94,8 @@ def choice_item(rng: random.Random, tells: str) -> Item:
     context = {
         "rules": operators.told(choice.pick_lines(picks)),
         "nothing": None,
-        "hint": choice.worked(asked, picks),
-        "answer": f"The answer is {right}.",
+        "hint": right,
+        "answer": f"The answer is {picks[asked.name]}.",
     }[tells]
     return Item(_asked(context, choice.prompt(asked)), lambda reply: reply.strip() == right)
 

@@ -28,7 +28,7 @@ def test_an_example_is_graded_by_the_rules_that_its_teacher_is_told_with_any_see
         choice = world.choice_of(example.content)
         lines = dict(line.split(" ", 1) for line in context.text.splitlines()[1:])
         pick = lines[f"#{choice.name}"]
-        assert dict(choice.options)[pick] == example.reference
+        assert world.answer(choice, {choice.name: pick}) == example.reference
         episode = task.open(example, 0)
         episode.step(str(example.reference))
         assert episode.grade().score == 1.0

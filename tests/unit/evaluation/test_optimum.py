@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opcd_bench.errors import DataError
-from opcd_bench.evaluation.optimum import answer_token, compared, kl, next_logps, optima
+from opcd_bench.evaluation.optimum import answer_ids, compared, kl, next_logps, optima
 from opcd_bench.models.prompts import prompt_ids
 
 shapes = st.tuples(st.integers(1, 6), st.integers(2, 9), st.integers(0, 10_000))
@@ -115,8 +115,11 @@ def test_the_next_token_is_the_models_own_at_a_temperature(tiny_loaded):
                                    rtol=1e-4)  # fmt: skip
 
 
-def test_answers_of_several_tokens_are_refused(tiny_loaded):
-    assert answer_token(tiny_loaded, "q", "letters") == tiny_loaded.tokenizer.encode("q")[0]
-    for answer in ("blue", None):
-        with pytest.raises(DataError, match="answers of one token"):
-            answer_token(tiny_loaded, answer, "letters")
+def test_an_answer_of_which_more_than_one_token_is_unknown_is_refused(tiny_loaded):
+    encode = tiny_loaded.tokenizer.encode
+    assert answer_ids(tiny_loaded, "q", "which?", "letters") == ((), encode("q")[0])
+    *before, last = encode("#dax 8")
+    assert answer_ids(tiny_loaded, "#dax 8", "Pick by dax .", "letters") == (tuple(before), last)
+    for answer, prompt in (("#dax 8", "Pick by mip ."), ("blue", "which?"), (None, "which?")):
+        with pytest.raises(DataError, match="more than the last token is unknown"):
+            answer_ids(tiny_loaded, answer, prompt, "letters")
