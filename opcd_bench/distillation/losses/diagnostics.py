@@ -36,6 +36,8 @@ class SupportMetrics(NamedTuple):
     l = log p - log q inside the support, which drifts to -1 where mass leaks; `leak` is
     2 P_S (1 - P_S), the L1 norm of the gradient of P_S that a truncated loss without a
     stop-gradient adds; `negative_share` is 1 where the sum of p l over the support is negative.
+    `signal` is what the leak is to be measured by, the L1 norm of the gradient p (m l - F) that the
+    stop-gradient keeps (m is 1 on the support, F that sum); None for the whole vocabulary.
     """
 
     student_mass: Tensor
@@ -47,6 +49,7 @@ class SupportMetrics(NamedTuple):
     coverage: Tensor | None
     log_ratio: Tensor | None
     leak: Tensor
+    signal: Tensor | None
     negative_share: Tensor | None
 
 
@@ -199,8 +202,10 @@ def _metrics(
             coverage=None,
             log_ratio=None,
             leak=_leak(mass_X),
+            signal=None,
             negative_share=None,
         )
+    signal_X = None
     if loss.support == "full":
         assert seen is not None
         truncated_X = student.shaped(seen.reverse_kl_N)
@@ -209,8 +214,11 @@ def _metrics(
     else:
         reading = reading or log_probs_on_support(loss, student, teacher, reply_ids_X)
         own_logp_XK, its_logp_XK = reading.student_logp_XK, reading.teacher_logp_XK
-        truncated_X = (own_logp_XK.exp() * (own_logp_XK - its_logp_XK)).sum(-1)
-        mass_X, teacher_mass_X = own_logp_XK.exp().sum(-1), its_logp_XK.exp().sum(-1)
+        own_XK, ratio_XK = own_logp_XK.exp(), own_logp_XK - its_logp_XK
+        truncated_X = (own_XK * ratio_XK).sum(-1)
+        mass_X, teacher_mass_X = own_XK.sum(-1), its_logp_XK.exp().sum(-1)
+        signal_X = (own_XK * (ratio_XK - truncated_X.unsqueeze(-1)).abs()).sum(-1)
+        signal_X += (1 - mass_X).clamp(min=0) * truncated_X.abs()  # each token outside: p F
         coverage_X = reading.coverage_X.to(entropy_X.dtype)
         size_X = reading.inside_XK.sum(-1).to(entropy_X.dtype)
     teacher_entropy_X = None
@@ -226,6 +234,7 @@ def _metrics(
         coverage=coverage_X,
         log_ratio=truncated_X / mass_X.clamp(min=torch.finfo(mass_X.dtype).tiny),
         leak=_leak(mass_X),
+        signal=signal_X,
         negative_share=(truncated_X < -_ROUNDING).to(entropy_X.dtype),
     )
 

@@ -9,6 +9,7 @@ import pandas as pd
 from opcd_bench.report.analysis import (
     curves,
     discrimination,
+    doses,
     efficiency,
     factorial,
     forgetting,
@@ -24,6 +25,8 @@ _REACHES = pd.DataFrame(columns=efficiency.REACHES)
 _PAIRS = pd.DataFrame(columns=discrimination.PAIRS)
 _DISCRIMINATION = pd.DataFrame(columns=discrimination.SUMMARY)
 _GROUPS = pd.DataFrame(columns=groups.GROUPS)
+_DOSES = pd.DataFrame(columns=doses.DOSES)
+_RESPONSE = pd.DataFrame(columns=doses.RESPONSE)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Comparison:
     ``by_step``: analysis/forgetting.py. ``curves``: analysis/curves.py. ``effects``:
     analysis/factorial.py. ``matrix`` and ``instructions``: analysis/pairwise.py. ``efficiency`` and
     ``reaches``: analysis/efficiency.py. ``pairs``, ``discrimination``: analysis/discrimination.py.
-    ``groups``: analysis/groups.py.
+    ``groups``: analysis/groups.py. ``doses``, ``dose_response``: analysis/doses.py.
     """
 
     frontier: pd.DataFrame
@@ -51,12 +54,15 @@ class Comparison:
     pairs: pd.DataFrame = field(default_factory=_PAIRS.copy)
     discrimination: pd.DataFrame = field(default_factory=_DISCRIMINATION.copy)
     groups: pd.DataFrame = field(default_factory=_GROUPS.copy)
+    doses: pd.DataFrame = field(default_factory=_DOSES.copy)
+    dose_response: pd.DataFrame = field(default_factory=_RESPONSE.copy)
 
 
 def compare(results: StoredResults) -> Comparison:
     """All frames of the comparison; StoreError where the cells cannot be compared."""
     pairs = discrimination.pairs(results)
     areas, area_differences = frontier.dominated(results)
+    dosed = doses.doses(results)
     return Comparison(
         frontier=frontier.points(results),
         areas=areas,
@@ -72,4 +78,6 @@ def compare(results: StoredResults) -> Comparison:
         pairs=pairs,
         discrimination=discrimination.summary(results, pairs),
         groups=groups.groups(results, pairs),
+        doses=dosed,
+        dose_response=doses.response(results, dosed),
     )

@@ -9,6 +9,7 @@ import pandas as pd
 from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.figures import (
     curves,
+    doses,
     factorial,
     forgetting,
     frontier,
@@ -35,6 +36,7 @@ def draw(
         (c.forgetting, lambda task: forgetting.drawn(c.forgetting, task, marks)),
         (c.by_step, lambda task: steps.drawn(c.by_step, task, marks)),
         (_headline(c), lambda task: curves.drawn(c.curves, task, marks)),
+        (c.doses, lambda task: doses.drawn(c.doses, task, marks)),
         (c.effects, lambda task: factorial.drawn(c.effects, task, marks)),
         (c.matrix, lambda task: pairwise.drawn(c.matrix, task, marks)),
         (c.instructions, lambda task: instructions.drawn(c.instructions, task, marks)),

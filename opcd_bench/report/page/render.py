@@ -29,6 +29,7 @@ from opcd_bench.report.page import browser, page, probed, published, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.tables import claims as claim_tables
+from opcd_bench.report.tables import doses as dose_tables
 from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
 from opcd_bench.report.tables import sensitivity as variance_tables
 from opcd_bench.report.tables.layout import Section
@@ -96,6 +97,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "headline.csv": plain_text.as_csv(table),
         "headline.tex": markup.as_latex(table, blocks),
         **({"claims.md": markup.section_markdown(judged[0])} if judged else {}),
+        **dose_tables.files(comparison.doses, comparison.dose_response),
         **{
             f"{DATA}/{name}.csv": plain_text.as_csv(rows)
             for name, rows in frames.items()

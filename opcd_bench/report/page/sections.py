@@ -15,6 +15,7 @@ from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import tables
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.page.probed import Probed
+from opcd_bench.report.tables import doses
 from opcd_bench.report.tables.markup import sections_html
 
 
@@ -53,6 +54,11 @@ def sections(context: PageContext) -> list[PageSection]:
         *map(_probed, context.probed),
         _finished("sensitivity", "Variance", "Where the gain's variance comes from",
                   context.sensitivity),
+        _drawn_section(
+            context, "doses", "Dose", "Damage by the dose of a truncated loss's leak",
+            doses.conclusions(c.doses, c.dose_response), ["doses"],
+            [("All doses as a table", doses.by_task(c.doses))],
+        ),
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "

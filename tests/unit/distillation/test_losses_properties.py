@@ -35,6 +35,7 @@ from loss_checks import (
     value,
 )
 
+from opcd_bench.distillation.losses.diagnostics import support_metrics, support_metrics_from_support
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import from_support, token_loss
 
@@ -173,6 +174,44 @@ def test_the_naive_gradient_is_the_stopped_one_plus_that_of_the_students_mass(ca
     close(leak, mass_gradient(case.p, case.inside))
     close(leak.abs().sum(), 2 * mass * (1 - mass))
     close(leak[case.inside].sum(), mass * (1 - mass))
+
+
+@quick
+@given(case=cases(), id=st.sampled_from(["rkl_trunc_naive", "rkl_trunc_sg", "rkl_tail"]))
+def test_the_logged_signal_is_the_size_of_the_gradient_that_is_stopped(case, id):
+    """Whichever loss of the support logs it, from logits and from a list, k = 1 included."""
+    wanted = gradient(on_case("rkl_trunc_sg", case), case.student, case.teacher).abs().sum()
+    reply = case.inside.long().argmax()
+    if case.kind != "given":
+        loss = build(id, case.kind, case.k)
+        close(support_metrics(case.student, case.teacher, loss, reply).signal, wanted, 1e-9)
+    ids = case.inside.nonzero().squeeze(-1)
+    if len(ids):
+        loss, listed = build(id, "teacher_top_k", len(ids)), case.teacher.log_softmax(-1)[ids]
+        found = support_metrics_from_support(case.student, ids, listed, loss, reply)
+        close(found.signal, wanted, 1e-9)
+
+
+@quick
+@given(case=cases(kinds=("teacher_top_k",), proper=True), slots=st.integers(1, 3))
+def test_empty_slots_of_a_list_and_ids_that_are_dropped_have_no_share_in_the_signal(case, slots):
+    """The student's top k of which a list knows those that are the teacher's too."""
+    ids, absent = case.inside.nonzero().squeeze(-1), torch.full((slots,), -1)
+    listed = torch.cat([ids, absent])
+    logp = torch.cat([case.teacher.log_softmax(-1)[ids], torch.zeros(slots).double()])
+    loss = build("rkl_trunc_sg", "student_top_k", case.k, missing_ids="drop")
+    logits = case.student.clone().requires_grad_(True)
+    out = from_support(loss, logits, listed, logp, ids[0])
+    (kept,) = torch.autograd.grad(out.surrogate.sum(), logits)
+    found = support_metrics_from_support(case.student, listed, logp, loss, ids[0])
+    close(found.signal, kept.abs().sum())
+
+
+@pytest.mark.parametrize("id", ["rkl_full", "nll"])
+def test_where_nothing_is_truncated_no_signal_is_logged(id):
+    student, teacher = torch.randn(2, 3, 9).double()
+    found = support_metrics(student, teacher, named(id), torch.zeros(3, dtype=torch.long))
+    assert found.signal is None
 
 
 @quick
