@@ -1,4 +1,4 @@
-"""What teachers and rollout policies may read beside a prompt; what they and ceilings are called."""
+"""What teachers and rollout policies may read, and what teachers and ceilings are called."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
     """Of each task its contexts, by the hash that its runs have; and the shapes of the models.
 
     ``contexts``: task -> hash -> ``pool`` (placement and text of each), its draw (``by_example``),
-    whether prompts say which is drawn (``named``), and in tokens of the student, means over the first `MEASURED` dev prompts, ``prompt_tokens`` without context and
-    ``context_tokens`` that it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
+    whether prompts say which is drawn (``named``), and in tokens of the student, means over
+    the first `MEASURED` dev prompts, ``prompt_tokens`` without context and ``context_tokens`` that
+    it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
     and the width of all attention heads; nothing for a model in another process.
     """
     larger = models.larger() if models.suite.teacher_model is not None else None
