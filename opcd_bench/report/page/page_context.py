@@ -31,8 +31,8 @@ class PageContext:
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``concluded``: one line on the claims. ``probed``: what `opcd-bench probe` stored. ``studied``:
     studied.studied(…). ``contexts``: task -> what in-context teachers read. ``cells``:
-    Results.cells, for the provenance. ``protocols``: columns task, measured, split, protocol_hash. ``missing``: columns task,
-    learning_rate, method, state (why it is missing).
+    Results.cells, for the provenance. ``protocols``: columns task, measured, split, protocol_hash.
+    ``missing``: columns task, learning_rate, method, state (why it is missing).
     ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
     ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
     task -> how many test questions stand in its train split. ``notes``: sentences that stand above
