@@ -49,7 +49,7 @@ def drawn(frame: pd.DataFrame, best: pd.DataFrame, marks: Marks) -> DrawnFigure:
     """The figure of all tasks."""
     flat = data(frame, best)
     caption = (
-        "How much of its gap each method closed on test (0: the base; 100: its own teacher, told "
+        "How much of its gap each method closed on test (0: the base; 100: its own teacher with "
         "what it reads), against the number of contexts that a task's examples divide among "
         f"themselves (log scale), with 95 % intervals, {AT_RATE}. A gap that is not above 0 for "
         "sure has no point. "

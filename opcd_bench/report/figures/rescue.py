@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from opcd_bench.report.analysis.claims import apart
 from opcd_bench.report.analysis.rescue import SHARE
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import style as look
@@ -18,6 +22,10 @@ KIND = "rescue"
 DATA = [
     "method", "teacher", "rescue", "rescue_low", "rescue_high", "gain", "gain_low", "gain_high",
 ]  # fmt: skip
+
+CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+NEAR = {"rescue": 0.25, "gain": 0.12}
+"""Shares of what is drawn, within which two names would meet."""
 
 
 def data(frame: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -47,17 +55,29 @@ def drawn(frame: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
 
 
 def conclusion(frame: pd.DataFrame, task: str) -> str:
-    """One line: which teacher rescues most, and from which most was gained."""
+    """One line: which teacher rescues most, and from which most was gained, where either is sure.
+
+    That is: by `apart`, as if no two had an example in common, it is above all others.
+    """
     mine = frame[frame["task"] == task].to_dict("records")
-    rescuer, taught = (max(mine, key=lambda row: row[name].value) for name in ("rescue", "gain"))
     teachers = counted(len({row["teacher"] for row in mine}), "teacher")
-    best = f"{rescuer['teacher']} rescues most ({_points(rescuer['rescue'])} points)"
-    if taught["teacher"] == rescuer["teacher"]:
-        return f"{task}: of {teachers}, {best}, and taught most ({_points(taught['gain'])})."
-    return (
-        f"{task}: of {teachers}, {best}, while most was gained from {taught['teacher']} "
-        f"({_points(taught['gain'])})."
-    )
+    rescuer, taught = _most(mine, "rescue"), _most(mine, "gain")
+    said = [
+        f"{rescuer['teacher']} rescues most ({_points(rescuer['rescue'])} points)"
+        if rescuer
+        else "none is shown to rescue more than the others",
+        f"most was gained from {taught['teacher']} ({_points(taught['gain'])} points)"
+        if taught
+        else "none is shown to have taught more than the others",
+    ]
+    return f"{task}, {teachers}: {'; '.join(said)}."
+
+
+def _most(rows: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    """The row that is above those of all other teachers; None where none is for sure."""
+    first = max(rows, key=lambda row: row[name].value)
+    others = [row for row in rows if row["teacher"] != first["teacher"]]
+    return first if all(apart(first[name], row[name]).low > 0 for row in others) else None
 
 
 def _points(interval: Interval) -> str:
@@ -70,8 +90,9 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     figure, (panel,) = look.grid(1, 1, (width, 2.7 + look.legend_height(entries, width)))
     panel.axhline(0, color=look.RULE, linewidth=0.7, zorder=1)
     panel.axvline(0, color=look.RULE, linewidth=0.7, zorder=1)
-    for row in flat.sort_values("gain").to_dict("records"):
-        _point(panel, row, marks[row["method"]])
+    rows = flat.sort_values("gain", kind="stable").to_dict("records")
+    for row, corner in zip(rows, corners(rows), strict=True):
+        _point(panel, row, marks[row["method"]], corner)
     panel.margins(x=0.12, y=0.1)
     look.at_least(panel, look.LEAST_SPAN)
     look.percent(panel)
@@ -81,7 +102,27 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     return figure
 
 
-def _point(panel: Axes, row: dict[str, float | str], mark: Mark) -> None:
+def corners(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Where the name of each point stands, right or left (1, -1) and above or below it.
+
+    Points near one another have names at different corners, as far as there are any.
+    """
+    spans = {
+        name: max(row[f"{name}_high"] for row in rows) - min(row[f"{name}_low"] for row in rows)
+        for name in NEAR
+    }
+    found: list[tuple[int, int]] = []
+    for row in rows:
+        near = [
+            corner
+            for corner, other in zip(found, rows, strict=False)
+            if all(abs(row[x] - other[x]) <= share * spans[x] for x, share in NEAR.items())
+        ]
+        found.append(next((one for one in CORNERS if one not in near), CORNERS[0]))
+    return found
+
+
+def _point(panel: Axes, row: dict[str, float | str], mark: Mark, corner: tuple[int, int]) -> None:
     x, y = float(row["rescue"]), float(row["gain"])
     for xs, ys in (
         ([row["rescue_low"], row["rescue_high"]], [y, y]),
@@ -90,7 +131,9 @@ def _point(panel: Axes, row: dict[str, float | str], mark: Mark) -> None:
         if not np.isnan([*map(float, xs), *map(float, ys)]).any():
             panel.plot(xs, ys, color=mark.colour, linewidth=1.0, zorder=2)
     panel.plot([x], [y], mark.marker, color=mark.colour, markersize=6.5, zorder=3)
+    right, above = corner
     panel.annotate(
-        str(row["teacher"]), (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7,
-        color=look.INK,
+        str(row["teacher"]), (x, y), xytext=(5 * right, 4 * above), textcoords="offset points",
+        fontsize=7, color=look.INK, ha="left" if right > 0 else "right",
+        va="bottom" if above > 0 else "top",
     )  # fmt: skip

@@ -118,11 +118,27 @@ def test_the_figure_and_its_line_say_every_teacher():
     assert list(drawn.data.columns) == figure.DATA and drawn.name == "rescue-rule_math"
     assert "in-context (OPCD) rescues +10.0 and taught +20.0" in drawn.alt
     assert figure.conclusion(frame, "rule_math") == (
-        "rule_math: of 2 teachers, larger rescues most (30.0 [25.0, 35.0] points), while most was "
-        "gained from in-context (20.0 [15.0, 25.0])."
+        "rule_math, 2 teachers: larger rescues most (30.0 [25.0, 35.0] points); most was gained "
+        "from in-context (20.0 [15.0, 25.0] points)."
     )
-    agreed = rescue.rescues(PROBE, gains(opcd=of(-0.2), big=of(0.1)), DESCRIBED)
-    assert figure.conclusion(agreed, "rule_math").endswith("and taught most (10.0 [5.0, 15.0]).")
+
+
+def test_the_line_names_no_teacher_that_may_as_well_be_another():
+    frame = rescue.rescues(PROBE, gains(opcd=of(0.2), big=of(0.15), again=of(0.1)), DESCRIBED)
+    assert figure.conclusion(frame, "rule_math").endswith(
+        "; none is shown to have taught more than the others."
+    )
+    alike = frame.assign(rescue=[of(0.0)] * len(frame))
+    assert figure.conclusion(alike, "rule_math").startswith(
+        "rule_math, 2 teachers: none is shown to rescue more than the others; "
+    )
+
+
+def test_names_of_points_that_lie_together_stand_at_different_corners():
+    frame = rescue.rescues(PROBE, gains(opcd=of(0.2), big=of(0.2), again=of(-0.3)), DESCRIBED)
+    together = frame.assign(rescue=[of(0.1)] * 3)
+    rows = figure.data(together, "rule_math").to_dict("records")
+    assert figure.corners(rows) == [(1, 1), (1, -1), (1, 1)]
 
 
 def test_the_page_tells_it_beside_the_probe_and_only_where_it_was_made(tmp_path, monkeypatch):
