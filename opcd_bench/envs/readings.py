@@ -1,4 +1,4 @@
-"""What teachers and rollout policies may read beside a prompt, and what ceilings are called."""
+"""What teachers and rollout policies may read, and what teachers and ceilings are called."""
 
 from __future__ import annotations
 
@@ -105,3 +105,22 @@ def ceiling_of(described: Mapping[str, Any]) -> str:
         told = ["told"] if teacher["by_reads"] == "context" else []
         parts += ["adapted", teacher["by"], *told]
     return "-".join([*parts, *([reads] if reads != "context" else [])])
+
+
+def teacher_name(teacher: Mapping[str, Any]) -> str | None:
+    """What probes call a teacher, by its description; None for one that knows no more than the
+    student.
+
+    ``in-context``: the student before training, told the shared context; ``with-hint``,
+    ``with-reference``: told that; ``larger``, ``larger-no-context``, ``larger-hint``: the suite's
+    larger model; ``adapted-grpo``, ``adapted-grpo-with-context-hint``: one that was adapted so.
+    A teacher that changes with the student (``ema``, ``live``) is called what it begins as.
+    """
+    weights, reads = teacher["weights"], teacher.get("reads", "context")
+    read = "" if reads == "context" else f"-{reads}".replace("nothing", "no-context")
+    if weights == "adapted":
+        told = "-with-context" if teacher["by_reads"] == "context" else ""
+        return f"adapted-{teacher['by']}{told}{read}"
+    if weights == "larger":
+        return f"larger{read}"
+    return {"context": "in-context", "nothing": None}.get(reads, f"with{read}")

@@ -22,9 +22,10 @@ MEASURED = 16
 def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
     """Of each task its contexts, by the hash that its runs have; and the shapes of the models.
 
-    ``contexts``: task -> hash -> ``pool`` (placement and text of each), its draw, and in tokens of
-    the student, means over the first `MEASURED` dev prompts, ``prompt_tokens`` without context and
-    ``context_tokens`` that it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
+    ``contexts``: task -> hash -> ``pool`` (placement and text of each), its draw (``by_example``),
+    whether prompts say which is drawn (``named``), and in tokens of the student, means over
+    the first `MEASURED` dev prompts, ``prompt_tokens`` without context and ``context_tokens`` that
+    it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
     and the width of all attention heads; nothing for a model in another process.
     """
     larger = models.larger() if models.suite.teacher_model is not None else None
@@ -42,7 +43,7 @@ def _of_task(task: Task, reader: PromptFormat) -> dict[str, Any]:
     contexts = task.contexts()
     told: dict[str, Any] = {
         "pool": [{"placement": one.placement, "text": one.text} for one in contexts.pool],
-        **({"by_example": True} if contexts.by_example else {}),
+        **{name: True for name in ("by_example", "named") if getattr(contexts, name)},
     }
     lengths = _lengths(task, contexts, reader)
     if not lengths:

@@ -55,26 +55,24 @@ class Writer:
 def teachers_of(described: Iterable[Mapping[str, Any]], larger: bool) -> dict[str, Teacher]:
     """The teachers that a student can be handed over to, by name.
 
-    ``in-context`` is the student before training, with the context; with a ``larger`` model
-    ``larger`` and ``larger-no-context``; and the adapted ones, and those that read something else,
-    of the methods that are ``described``.
+    ``in-context``; with a ``larger`` model ``larger`` and ``larger-no-context``; and those of the
+    methods that are ``described``. Names are those of `readings.teacher_name`.
     """
     found = {IN_CONTEXT: Teacher()}
     if larger:
         found |= {"larger": Teacher("larger"), "larger-no-context": Teacher("larger", "nothing")}
     for method in described:
-        teacher = Teacher(**method["teacher"])
-        reads = "" if teacher.reads == "context" else f"-{teacher.reads}"
-        if teacher.weights == "adapted":
-            by = f"adapted-{teacher.by}" + (
-                "-with-context" if teacher.by_reads == "context" else ""
-            )
-            found[by + reads.replace("nothing", "no-context")] = teacher
-        elif teacher.reads in ("hint", "reference"):
-            weights = "larger" if teacher.weights == "larger" else "initial"
-            name = ("larger" if weights == "larger" else "with") + reads
-            found[name] = Teacher(weights, teacher.reads)  # type: ignore[arg-type]
+        name = readings.teacher_name(method["teacher"])
+        if name is not None and name not in found:
+            found[name] = _begun(Teacher(**method["teacher"]))
     return found
+
+
+def _begun(teacher: Teacher) -> Teacher:
+    """A teacher as it begins: one that changes with the student is the student before training."""
+    if teacher.weights == "adapted":
+        return teacher
+    return Teacher("larger" if teacher.weights == "larger" else "initial", teacher.reads)
 
 
 def chosen(known: Mapping[str, Teacher], names: Sequence[str] | None) -> dict[str, Teacher]:

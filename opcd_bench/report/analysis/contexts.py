@@ -36,8 +36,8 @@ def stored(suite: Mapping[str, Any], cells: pd.DataFrame) -> dict[str, StoredCon
         if len(wanted) == 1 and (one := told.get(wanted.pop())):
             pool = tuple(Context(each["text"], each["placement"]) for each in one["pool"])
             lengths = (float(one.get(f"{what}_tokens", "nan")) for what in ("prompt", "context"))
-            drawn = Contexts(pool, by_example=bool(one.get("by_example")))
-            found[str(task)] = StoredContexts(drawn, *lengths)
+            drawn = {name: bool(one.get(name)) for name in ("by_example", "named")}
+            found[str(task)] = StoredContexts(Contexts(pool, **drawn), *lengths)
     return found
 
 

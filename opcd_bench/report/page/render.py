@@ -25,7 +25,7 @@ from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
 from opcd_bench.report.figures import claims as claim_figure
-from opcd_bench.report.page import browser, page, probed, published, verdict
+from opcd_bench.report.page import browser, page, probed, published, studied, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.tables import claims as claim_tables
@@ -59,6 +59,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     if (effects := claim_figure.drawn(stated)) is not None:
         drawn.append(effects)
     told = contexts.of(results)
+    studies = studied.studied(results, table, comparison.groups, told, asked, marks)
+    drawn += [figure for one in studies for figure in one.drawn]
     pools = {task: one.contexts for task, one in told.items()}
     sets = stored_samples.sample_sets(results.root, pools)
     samples = browser.shards(sets)
@@ -87,6 +89,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         "rounds": chained,
         "probes": beside,
         **{f"probe_{one.kind}": one.frame for one in asked},
+        **{name: frame for one in studies for name, frame in one.frames.items()},
         "claims": stated,
         "sensitivity": varied,
         "several_samples": counted,
@@ -124,6 +127,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         sensitivity=_sensitivity(varied),
         concluded=claim_tables.conclusion(stated) if judged else "",
         probed=asked,
+        studied=studies,
         comparison=comparison,
         drawn=drawn,
         cells=results.cells,

@@ -15,6 +15,7 @@ from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.page import tables
 from opcd_bench.report.page.page_context import PageContext
 from opcd_bench.report.page.probed import Probed
+from opcd_bench.report.page.studied import Studied
 from opcd_bench.report.tables import doses
 from opcd_bench.report.tables.markup import sections_html
 
@@ -51,6 +52,7 @@ def sections(context: PageContext) -> list[PageSection]:
         _headline(context),
         _finished("rounds", "Rounds", "Rounds", context.rounds),
         _finished("probes", "Further", "Further test sets", context.probes),
+        *map(_studied, context.studied),
         *map(_probed, context.probed),
         _finished("sensitivity", "Variance", "Where the gain's variance comes from",
                   context.sensitivity),
@@ -176,6 +178,12 @@ def _probed(found: Probed) -> PageSection:
         Block(html=Markup(sections_html(found.sections))),
     ]
     return PageSection(f"probe-{found.kind}", short, title, (), blocks)
+
+
+def _studied(one: Studied) -> PageSection:
+    """What a study came to, the conclusion first."""
+    figures = [_figure(figure) for figure in one.drawn]
+    return PageSection(one.id, one.short, one.title, one.said, [Block(figures=figures)])
 
 
 def _context(context: PageContext) -> PageSection | None:

@@ -74,3 +74,18 @@ def test_an_example_without_what_is_read_is_named():
 def test_a_method_is_measured_against_what_its_teacher_reads(choices, reads, ceiling):
     assert readings.read_by(described(**choices)) == reads
     assert readings.ceiling_of(described(**choices)) == ceiling
+
+
+def test_teachers_are_called_by_their_weights_and_what_they_read():
+    def name(weights, reads="context", **adapted):
+        return readings.teacher_name({"weights": weights, "reads": reads, **adapted})
+
+    assert name("initial") == name("live") == name("ema") == "in-context"
+    assert name("initial", "hint") == "with-hint"
+    assert name("initial", "nothing") is None
+    assert name("larger") == "larger"
+    assert name("larger", "nothing") == "larger-no-context"
+    assert name("larger", "reference") == "larger-reference"
+    assert name("adapted", by="grpo", by_reads="nothing") == "adapted-grpo"
+    told = name("adapted", "nothing", by="grpo", by_reads="context")
+    assert told == "adapted-grpo-with-context-no-context"

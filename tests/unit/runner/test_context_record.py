@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import pandas as pd
 import pytest
 from fixtures import tiny_model, tiny_tokenizer
 from toy import Toy
@@ -11,6 +12,7 @@ from opcd_bench.envs.task import Context, Contexts
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.models.loading import assemble
 from opcd_bench.models.prompts import prompt_ids, told_ids
+from opcd_bench.report.analysis.contexts import stored
 from opcd_bench.runner import context_record
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -50,6 +52,15 @@ def test_a_pool_is_kept_whole(models):
     task = Toy().telling(pool)
     found = context_record.record({"toy": task}, models)["contexts"]["toy"]
     assert [one["text"] for one in found[pool.hash]["pool"]] == [one.text for one in pool.pool]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_how_a_pool_is_drawn_and_whether_prompts_name_it_is_kept(models, named):
+    pool = Contexts((Context("One."), Context("Two.")), by_example=True, named=named)
+    found = context_record.record({"toy": Toy().telling(pool)}, models)
+    assert found["contexts"]["toy"][pool.hash].get("named", False) is named
+    cells = pd.DataFrame({"task": ["toy"], "settings": [{"task.context_hash": pool.hash}]})
+    assert stored(found, cells)["toy"].contexts == pool
 
 
 def test_the_shape_of_a_model_is_what_its_arithmetic_depends_on(models):
