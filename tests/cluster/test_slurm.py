@@ -119,24 +119,38 @@ def test_a_preempted_job_is_requeued_and_goes_on(slurm, model, long_serial, tmp_
     assert rows(tmp_path) == long_serial
 
 
-def test_a_job_at_its_time_limit_is_requeued_and_then_given_out_again(
+def test_a_job_that_reaches_its_time_limit_twice_and_is_then_killed_goes_on(
     slurm, model, long_serial, tmp_path
 ):
-    """Once is allowed here: the second time submitit lets it go, and the driver does not."""
+    """One limit is allowed: at the second submitit lets the job go, and the driver does not."""
     folder, environment = slurm
     limits = ["--cluster-set", "minutes=5", "--cluster-set", "requeues=1"]
     process = begun([*WORDS, *LONG, *model, *QUICKLY, *limits], tmp_path, environment)
     (running,) = [n for n, s in fake_slurm.jobs(folder).items() if s == "RUNNING"][:1]
+    before = set(fake_slurm.jobs(folder))
     fake_slurm.reach_time_limit(folder, running)
-    while (folder / running / "starts").read_text() == "1":
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    until(process, lambda: (folder / running / "starts").read_text() == "2")
     fake_slurm.reach_time_limit(folder, running)
+    until(process, lambda: "RUNNING" in new(folder, before).values())
+    assert (folder / running / "starts").read_text() == "2"
+    (again,) = [n for n, s in new(folder, before).items() if s == "RUNNING"]
+    fake_slurm.send(folder, again, "KILL")
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    assert (folder / running / "starts").read_text() == "2"
-    assert "timed-out too many times" in err and "given out again" in err
+    assert "timed-out too many times" in err and err.count("it is given out again") == 2
     assert rows(tmp_path) == long_serial
+
+
+def new(folder, before):
+    """The jobs that are not among ``before``, and their states."""
+    return {n: state for n, state in fake_slurm.jobs(folder).items() if n not in before}
+
+
+def until(process, ready):
+    """Wait for something, as long as the driver lives."""
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
 
 
 def test_a_cell_that_another_process_holds_has_its_turn_after_that(slurm, model, serial, tmp_path):
@@ -155,17 +169,6 @@ def test_a_cell_that_another_process_holds_has_its_turn_after_that(slurm, model,
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "lost" not in err and rows(tmp_path) == serial
-
-
-def test_a_job_that_was_killed_is_given_out_again(slurm, model, long_serial, tmp_path):
-    folder, environment = slurm
-    process = begun([*WORDS, *LONG, *model, *QUICKLY], tmp_path, environment)
-    (running,) = [n for n, s in fake_slurm.jobs(folder).items() if s == "RUNNING"][:1]
-    fake_slurm.send(folder, running, "KILL")
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    assert "its worker was lost" in err and "given out again" in err
-    assert rows(tmp_path) == long_serial
 
 
 def test_the_driver_may_die_and_the_next_one_finds_what_runs(slurm, model, long_serial, tmp_path):
