@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
+from matplotlib.text import Text
 
 from opcd_bench.report.analysis import curves, factorial, forgetting, frontier, pairwise
 from opcd_bench.report.analysis import discrimination as apart
@@ -188,3 +189,18 @@ def _instructions(task, kept, names):
 
 def _frame(rows, like):
     return pd.DataFrame(rows, columns=list(like.columns))
+
+
+def assert_no_word_is_cut_off(figure, monkeypatch):
+    """Every text that is drawn lies inside the figure, to a pixel."""
+    figure.draw_without_rendering()  # lays it out
+    written = []
+    draw = Text.draw
+    monkeypatch.setattr(Text, "draw", lambda text, *to: (written.append(text), draw(text, *to)))
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    assert len([text for text in written if text.get_text()]) > 5
+    for text in written:
+        box = text.get_window_extent()
+        inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
+        assert inside or not text.get_text(), (text.get_text(), box.bounds, (width, height))

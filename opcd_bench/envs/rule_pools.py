@@ -153,6 +153,7 @@ def _examples(task: str, rule_sets: int, named: bool) -> Mapping[Split, Sequence
             continue  # a prompt names the school that its example's id draws
         found, picks = splits[_split_of(choice)], rules_of(number)
         if len(found) < SIZES[_split_of(choice)]:
-            example = Example(content, world.answer(choice, picks), world.answer(choice, picks))
+            right = world.answer(choice, picks)
+            example = Example(content, right, right)
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}

@@ -52,7 +52,6 @@ class Lease:
         self._one = threading.Lock()  # a sign of life at a time
         self._beats, self._last = 0, machine.seconds()
         self._lost: str | None = None
-        self._over = False  # no sign of life any more
         self._next_seen = _Watch()
         with explained(path):
             self._take(wait)
@@ -161,7 +160,7 @@ class Lease:
         One that was away for long first keeps out whoever is about to take the lease over.
         """
         with self._one:
-            if self._over:
+            if not self._forgotten.alive:  # released
                 return False
             if not self._is_late():
                 return self._beat()
@@ -198,8 +197,7 @@ class Lease:
         with explained(self.path):
             ours = self._lost is None and self._is_ours()
             with self._one:  # a sign of life that is being given ends first, with its files
-                self._over = True
-            self._forgotten.detach()
+                self._forgotten.detach()
             if ours:
                 self.path.unlink(missing_ok=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,16 +64,21 @@ def clustered(rows: pd.DataFrame) -> bool:
     return len(rows) > 1 and high - low < CLOSE * (max(high, 0.0) - min(low, 0.0))
 
 
+def intervals(panel: Axes, row: Mapping[Any, Any], across: str, up: str, mark: Mark) -> None:
+    """The intervals of a point's two columns, as a cross; no bar where there is none."""
+    x, y = row[across], row[up]
+    for xs, ys in (
+        ([row[f"{across}_low"], row[f"{across}_high"]], [y, y]),
+        ([x, x], [row[f"{up}_low"], row[f"{up}_high"]]),
+    ):
+        if not np.isnan([*xs, *ys]).any():
+            panel.plot(xs, ys, color=mark.colour, linewidth=1.0, zorder=4)
+
+
 def compared(panel: Axes, rows: pd.DataFrame, mark: Mark) -> None:
     """Large points with both intervals; no bar where there is no interval."""
     for row in rows.to_dict("records"):
-        x, y = row["gain"], row["change"]
-        for xs, ys in (
-            ([row["gain_low"], row["gain_high"]], [y, y]),
-            ([x, x], [row["change_low"], row["change_high"]]),
-        ):
-            if not np.isnan([*xs, *ys]).any():
-                panel.plot(xs, ys, color=mark.colour, linewidth=1.0, zorder=4)
+        intervals(panel, row, "gain", "change", mark)
     panel.plot(
         rows["gain"], rows["change"], mark.marker, color=mark.colour, markersize=6.5,
         markeredgecolor=look.INK, markeredgewidth=0.7, zorder=5,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from opcd_bench.report.analysis.rescue import SHARE
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
+from opcd_bench.report.figures.plane import intervals
 from opcd_bench.report.figures.style import Mark, Marks
 from opcd_bench.report.figures.words import AT_RATE, counted, listed, summed_seeds
 
@@ -122,15 +122,10 @@ def corners(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return found
 
 
-def _point(panel: Axes, row: dict[str, float | str], mark: Mark, corner: tuple[int, int]) -> None:
+def _point(panel: Axes, row: Mapping[str, Any], mark: Mark, corner: tuple[int, int]) -> None:
     x, y = float(row["rescue"]), float(row["gain"])
-    for xs, ys in (
-        ([row["rescue_low"], row["rescue_high"]], [y, y]),
-        ([x, x], [row["gain_low"], row["gain_high"]]),
-    ):
-        if not np.isnan([*map(float, xs), *map(float, ys)]).any():
-            panel.plot(xs, ys, color=mark.colour, linewidth=1.0, zorder=2)
-    panel.plot([x], [y], mark.marker, color=mark.colour, markersize=6.5, zorder=3)
+    intervals(panel, row, "rescue", "gain", mark)
+    panel.plot([x], [y], mark.marker, color=mark.colour, markersize=6.5, zorder=5)
     right, above = corner
     panel.annotate(
         str(row["teacher"]), (x, y), xytext=(5 * right, 4 * above), textcoords="offset points",

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.text import Text
-from report_comparison import NAMES, TASK, comparison, interval
+from report_comparison import NAMES, TASK, assert_no_word_is_cut_off, comparison, interval
 from report_frames import Suite, describe
 from scipy import stats
 
@@ -270,17 +269,7 @@ def test_no_word_of_the_figure_is_cut_off(made, rates, narrow, monkeypatch):
     with style.style():
         flat = figure.data(frame_of(made, rates), TASK)
         drawing = figure._draw(flat, style.palette(made), narrow=narrow)
-        drawing.draw_without_rendering()  # lays it out
-        written = []
-        draw = Text.draw
-        monkeypatch.setattr(Text, "draw", lambda text, *to: (written.append(text), draw(text, *to)))
-        drawing.draw_without_rendering()
-    width, height = drawing.bbox.width, drawing.bbox.height
-    assert len([text for text in written if text.get_text()]) > 5
-    for text in written:
-        box = text.get_window_extent()
-        inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
-        assert inside or not text.get_text(), (text.get_text(), box.bounds, (width, height))
+        assert_no_word_is_cut_off(drawing, monkeypatch)
 
 
 def test_figure_and_section_stand_only_where_there_are_doses():

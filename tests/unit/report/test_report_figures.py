@@ -13,8 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from report_comparison import NAMES, TASK, comparison, empty, interval, separated
+from report_comparison import (
+    NAMES,
+    TASK,
+    assert_no_word_is_cut_off,
+    comparison,
+    empty,
+    interval,
+    separated,
+)
 
 from opcd_bench.report.analysis.curves import METRICS
 from opcd_bench.report.figures import (
@@ -417,18 +424,7 @@ def test_tiles_say_what_the_matrix_says():
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_word_of_a_figure_is_cut_off(kind, names, narrow, monkeypatch):
     with style.style():
-        figure = figure_of(kind, names, narrow=narrow)
-        figure.draw_without_rendering()  # lays it out
-        written = []
-        draw = Text.draw
-        monkeypatch.setattr(Text, "draw", lambda text, *to: (written.append(text), draw(text, *to)))
-        figure.draw_without_rendering()
-        width, height = figure.bbox.width, figure.bbox.height
-        assert len([text for text in written if text.get_text()]) > 5
-        for text in written:
-            box = text.get_window_extent()
-            inside = box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1
-            assert inside or not text.get_text(), (text.get_text(), box.bounds, (width, height))
+        assert_no_word_is_cut_off(figure_of(kind, names, narrow=narrow), monkeypatch)
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
