@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from opcd_bench import BestPossible, Context, Episode, Example, Floor, Split, Task, generator
-from opcd_bench.envs.rule_math import MathEpisode, math_floors
-from opcd_bench.envs.worlds import rule_math as world
-from opcd_bench.envs.worlds.rule_math import TASK_RULES, MathProblem, Rule
+from opcd_bench.envs.rule_math import MathEpisode, content_of, math_floors
+from opcd_bench.envs.worlds import chains, operators
+from opcd_bench.envs.worlds.operators import TASK_RULES, Rule
 
 SIZES: Mapping[Split, int] = {"train": 500, "dev": 200, "test": 500}
-COUNT = 4
+COUNT = 12
 """Rules in each context."""
+LENGTHS = (2, 2, 3, 3, 4)
+"""Operators in a problem."""
 
 
 class ToldOther(Task):
-    """One reply an example; each is told four rules of its own, none of them ``rule_math``'s."""
+    """One reply an example; each is told twelve rules of its own, none of them ``rule_math``'s."""
 
     name = "told_other"
-    version = 1
-    summary = "retention: obey four other rules, told in each example's own system message"
+    version = 2
+    summary = "retention: obey twelve other rules, told in each example's own system message"
 
     def context(self) -> Context:
         """Empty: an example's rules are in its own messages."""
@@ -37,8 +38,9 @@ class ToldOther(Task):
 
     def open(self, example: Example, seed: int) -> Episode:
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
-        rules = {mark: Rule(form, k) for mark, form, k in example.content["rules"]}
-        return MathEpisode(MathProblem(**example.content["problem"]), rules, world.told(rules))
+        rules = {name: Rule(form, k) for name, form, k in example.content["rules"]}
+        told = operators.told(operators.rule_lines(rules))
+        return MathEpisode(chains.chain_of(example.content["problem"]), rules, told)
 
     def floors(self, split: Split) -> Sequence[Floor]:
         """The majority answer, and a uniform guess."""
@@ -51,19 +53,19 @@ class ToldOther(Task):
 
 @functools.cache
 def _examples() -> Mapping[Split, Sequence[Example]]:
-    rng = generator("told_other", "examples", 1)
+    rng = generator("told_other", "examples", 2)
     taken: set[str] = set()
     splits: dict[Split, Sequence[Example]] = {}
     for split, size in SIZES.items():
         found: list[Example] = []
         while len(found) < size:
-            rules = world.draw_rules(rng, COUNT, of_held_out=True)
-            problem = world.draw_problem(rng, tuple(rules))
-            stated = [[mark, rule.form, rule.k] for mark, rule in rules.items()]
+            rules = operators.draw_rules(rng, COUNT, of_held_out=True)
+            chain = chains.draw_chain(rng, tuple(rules), LENGTHS)
+            stated = [[name, rule.form, rule.k] for name, rule in rules.items()]
             example = Example(
-                {"rules": stated, "problem": asdict(problem)}, str(world.answer(problem, rules))
+                {"rules": stated, "problem": content_of(chain)}, str(chains.answer(chain, rules))
             )
-            known = any(TASK_RULES.get(mark) == rule for mark, rule in rules.items())
+            known = any(TASK_RULES.get(name) == rule for name, rule in rules.items())
             if not known and example.id not in taken:
                 taken.add(example.id)
                 found.append(example)

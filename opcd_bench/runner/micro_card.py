@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opcd_bench.rollout.engine import Engine, Sampling
     from opcd_bench.rollout.trajectory import Trajectory
 
-LIMIT = 160
+LIMIT = 200
 """Most tokens of a reply on the card."""
 
 
