@@ -40,7 +40,7 @@ def build(folder: Path, methods: int, cells: int, samples: int) -> None:
     names = [method.name for method in chosen]
     suite.merge(
         {"name": "big", "tasks": ["toy"], "methods": names, "learning_rate": list(RATES),
-         "seeds": seeds, "model": "micro", "floors": {"toy": {"majority answer": 0.1}}}
+         "seeds": seeds, "model": "micro-small", "floors": {"toy": {"majority answer": 0.1}}}
     )  # fmt: skip
     prompts = {f"t{i:05d}": text(draw, 30) for i in range(samples)}
     anchors = stored_anchors(suite, draw, prompts)
@@ -50,7 +50,7 @@ def build(folder: Path, methods: int, cells: int, samples: int) -> None:
             skill = draw.uniform(0.2, 0.3) * (rate_at + 1)
             for seed in range(seeds):
                 config = {
-                    "suite": {"model": "micro", "max_steps": STEPS},
+                    "suite": {"model": "micro-small", "max_steps": STEPS},
                     "task": {"name": "toy", "version": 1},
                     "method": described,
                     "learning_rate": rate,

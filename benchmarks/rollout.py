@@ -1,7 +1,7 @@
 """Tokens a second of HFEngine against transformers' generate, on the same requests in one run.
 
     python benchmarks/rollout.py                      a random model of the built-in model's size
-    python benchmarks/rollout.py --model micro        or any model that opcd-bench opens
+    python benchmarks/rollout.py --model micro-small        or any model that opcd-bench opens
     python benchmarks/rollout.py --shared 120         told prompts: 120 tokens that all share
     python benchmarks/rollout.py --model FOLDER --vllm    vLLM beside it, where it is installed
 
@@ -109,7 +109,7 @@ def generate(loaded: LoadedModel, requests: list[Request], batch: int, most: int
 def main() -> None:
     """Print both rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None, help="Hub id, folder or micro; default random")
+    parser.add_argument("--model", default=None, help="Hub id, folder or micro-small; default random")
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--reply", type=int, default=80)

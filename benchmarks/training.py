@@ -1,6 +1,6 @@
 """Time an optimiser step, with and without what makes a CPU quick; prints the ratio.
 
-python benchmarks/training.py [--model micro] [--replies 64] [--threads 1]
+python benchmarks/training.py [--model micro-small] [--replies 64] [--threads 1]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def plain_transformers() -> Iterator[None]:
 def main() -> None:
     """Print seconds a step of both, and their ratio, in alternating rounds of one process."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="micro")
+    parser.add_argument("--model", default="micro-small")
     parser.add_argument("--replies", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)

@@ -38,7 +38,7 @@ def audit(
         str, typer.Option("--tasks", "--task", help="Task whose trajectories are used.")
     ] = "rule_math",
     model: Annotated[
-        str | None, typer.Option(help="Student: Hub id, local folder, or 'micro' (built in).")
+        str | None, typer.Option(help="Student: Hub id, local folder, or 'micro-small' (built in).")
     ] = None,
     items: Annotated[
         int, typer.Option(min=1, help="Number of examples; each has one response.")

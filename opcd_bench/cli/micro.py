@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 Size = Annotated[
-    str, typer.Option(help="Which size: micro (4 million parameters) or micro-small (1).")
+    str, typer.Option(help="Which size: micro-small (1 million parameters) or micro (4).")
 ]
 
 
@@ -32,7 +32,7 @@ def _checked(size: str) -> str:
 
 
 @app.command("path")
-def path(size: Size = "micro") -> None:
+def path(size: Size = "micro-small") -> None:
     """Print the folder of the built-in model."""
     from opcd_bench.models.source import source_of
 
@@ -42,7 +42,7 @@ def path(size: Size = "micro") -> None:
 @app.command("pretrain")
 def pretrain(
     context: typer.Context,
-    size: Size = "micro",
+    size: Size = "micro-small",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for weights, checkpoint and log (default: scratch/SIZE)."),
@@ -83,7 +83,7 @@ def card(
     folder: Annotated[
         Path | None, typer.Argument(help="Folder of a model (default: the built-in one).")
     ] = None,
-    size: Size = "micro",
+    size: Size = "micro-small",
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure again, and write the card into the folder.")
     ] = False,

@@ -42,7 +42,7 @@ Runs = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="In place of runs, a model: Hub id, local folder, or 'micro' (built in)."),
+    typer.Option(help="In place of runs, a model: Hub id, local folder, or 'micro-small' (built in)."),
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", "--task", help="Tasks for --model.")]
 Contexts = Annotated[
@@ -160,7 +160,7 @@ def _subject(
     if bool(runs) == bool(model):
         raise ConfigError(
             f"probe {kind}: name what is probed: runs (opcd-bench probe {kind} RUN), or a model "
-            f"and its tasks (--model micro --tasks rule_math){', not both' if runs else ''}"
+            f"and its tasks (--model micro-small --tasks rule_math){', not both' if runs else ''}"
         )
     if model is not None:
         if tasks is None:

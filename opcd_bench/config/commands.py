@@ -26,7 +26,7 @@ def same(name: str, help: str | None = None) -> Any:
 class ModelSettings(Declared):
     """Which task is read, and by which model on which engine."""
 
-    model: str = same("model", "Model: Hub id, local folder, or 'micro' (built in).")
+    model: str = same("model", "Model: Hub id, local folder, or 'micro-small' (built in).")
     history: Literal["last", "full"] = same("history")
     data_dir: str | None = same("data_dir")
     model_dir: str | None = same("model_dir")

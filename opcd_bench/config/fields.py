@@ -73,6 +73,7 @@ GRID_FIELDS = (
     "context",
     "context_placement",
     "equivalence_margin",
+    "first_seed",
     "headline_learning_rate",
     "headline_rule",
     "learning_rate",
@@ -121,9 +122,16 @@ class Settings(BaseModel):
     )
     seeds: int = identity(
         1,
-        help="Number of training seeds for every method and task: 0 … seeds - 1.",
+        help="Number of training seeds for every method and task: first_seed, first_seed + 1, …",
         ge=1,
         le=REPEATS,
+    )
+    first_seed: int = later(
+        0,
+        help="The first training seed. A pilot, which fixes rates and steps and is not reported, "
+        "takes seeds that the comparison does not (1000).",
+        ge=0,
+        le=COUNT,
     )
     history: Literal["last", "full"] = identity(
         "last",
@@ -144,7 +152,9 @@ class Settings(BaseModel):
     )
 
     model: str = identity(
-        "micro", help="Student: Hub id, local folder, or 'micro' (built in).", min_length=1
+        "micro-small",
+        help="Student: Hub id, local folder, or 'micro-small' (built in).",
+        min_length=1,
     )
     revision: str | None = identity(None, help="Revision of a Hub model.", min_length=1)
     model_dir: str | None = runtime(
@@ -155,11 +165,12 @@ class Settings(BaseModel):
     )
     model_weights: str | None = later(
         None,
-        help="SHA-256 of the weights that `model_dir` has for `model`. Set by `model_dir`.",
+        help="SHA-256 of the weights of `model`, where they are built in or `model_dir` has them. "
+        "Set when a run is asked for.",
     )
     teacher_weights: str | None = later(
         None,
-        help="SHA-256 of the weights that `model_dir` has for `teacher_model`. Set by `model_dir`.",
+        help="The same of `teacher_model`.",
     )
     teacher_model: str | None = identity(
         None,

@@ -193,7 +193,7 @@ class GeneralPrompts(Prompts):
 
 
 def prompts_for(task: Task, model: str, wanted: str = "auto", *, cite: bool = False) -> Prompts:
-    """The prompts of a task and a model; ``auto`` takes micro's own for ``micro`` alone.
+    """The prompts of a task and a model; ``auto`` takes micro's own for the built-in sizes.
 
     A game (a task of several turns) is told inside its first user message, where that has a second
     paragraph, and at its head where not.

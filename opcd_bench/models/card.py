@@ -69,7 +69,7 @@ def _origin(suite: Mapping[str, Any]) -> str:
     """What training began from: a model, or what an earlier round made of it."""
     model = f"`{suite['model']}`"
     if suite.get("model_weights") is not None:
-        model += f" (local weights with the SHA-256 {suite['model_weights']})"
+        model += f" (weights with the SHA-256 {suite['model_weights']})"
     if suite.get("begin_weights") is None:
         return model
     return f"the checkpoint that the rounds before round {suite['round']} made of {model}"

@@ -119,6 +119,6 @@ def _cached(name: str, revision: str | None) -> Path | None:
     except HFValidationError:
         raise ModelError(
             f"model {name!r} is neither a folder nor a Hub id; give a folder that save_pretrained "
-            "wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
+            "wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro-small"
         ) from None
     return Path(found).parent if isinstance(found, str) else None

@@ -1,4 +1,4 @@
-"""Load a student or teacher with its tokenizer: a Hub id, a local folder, or the built-in micro."""
+"""Load a student or teacher with its tokenizer: a Hub id, a local folder, or the built-in one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def load(
     date: str | None = None,
     model_dir: str | None = None,
 ) -> LoadedModel:
-    """The model called ``name``: a Hub id, a folder, or ``micro``.
+    """The model called ``name``: a Hub id, a folder, or a built-in size.
 
     Weights are safetensors, and pickles (``*.bin``) only with ``allow_pickle``. ``model_dir`` holds
     folders for Hub ids (`model_dir.mapped`). ``device`` auto is CUDA where there is one; ``dtype``

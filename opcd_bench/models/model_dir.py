@@ -12,7 +12,7 @@ from opcd_bench.errors import ModelError
 VARIABLE = "OPCD_BENCH_MODEL_DIR"
 """The environment variable that stands for --model-dir where it is not given."""
 
-BUILT_IN = ("micro", "micro-small")
+BUILT_IN = ("micro-small", "micro")
 """The names of the model that the package carries, a size each: they never come from elsewhere."""
 
 RECORD = "opcd-bench-source.json"

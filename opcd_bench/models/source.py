@@ -30,8 +30,9 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
         folder = micro.path(name)
         if not folder.exists():
             raise ModelError(
-                f"the built-in model {name} does not come with this version. Use micro, or make "
-                f"it: opcd-bench micro pretrain --size {name}, and give the folder that it prints"
+                f"the built-in model {name} does not come with this version. Use micro-small, or "
+                f"make it: opcd-bench micro pretrain --size {name}, and give the folder that it "
+                "prints"
             )
     else:
         folder = mapped(name, model_dir) or Path(name).expanduser()
@@ -39,7 +40,8 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
             if is_path(name):
                 raise ModelError(
                     f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
-                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or micro"
+                    "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or "
+                    "micro-small"
                 )
             return name
     if not folder.is_dir():
@@ -93,7 +95,8 @@ def unreachable(name: str, source: str, error: Exception) -> ModelError:
         return ModelError(
             f"model {name!r} is not a local folder and not in the Hub cache, and HF_HUB_OFFLINE "
             f"is set. Type `unset HF_HUB_OFFLINE`, or `hf download {name}` where there is a "
-            "connection, or give a folder, or the folder that holds it with --model-dir, or micro"
+            "connection, or give a folder, or the folder that holds it with --model-dir, or "
+            "micro-small"
         )
     if "gated" in str(error).lower() or "401" in str(error):
         return ModelError(
@@ -102,7 +105,7 @@ def unreachable(name: str, source: str, error: Exception) -> ModelError:
         )
     return ModelError(
         f"model {name!r} is neither a local folder nor reachable on the Hub. Check the spelling "
-        f"and the connection, type `hf download {name}` first, or give a folder, or micro "
+        f"and the connection, type `hf download {name}` first, or give a folder, or micro-small "
         f"({first_line(error)})"
     )
 

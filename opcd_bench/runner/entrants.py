@@ -49,7 +49,8 @@ class Entrants:
 
     def _seeds(self) -> range:
         """The decoding seeds of an entrant: those of the runs, where decoding has any chance."""
-        return range(1 if self.suite.eval_temperature == 0 else self.suite.seeds)
+        first = self.suite.first_seed
+        return range(first, first + (1 if self.suite.eval_temperature == 0 else self.suite.seeds))
 
     def _interpolated(self, cell: Cell, task: Task) -> None:
         """A trained student between its base and itself, at each share of the training."""

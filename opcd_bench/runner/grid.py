@@ -69,7 +69,7 @@ def rates_and_seeds(suite: Suite) -> tuple[tuple[float, int], ...]:
     for rate in rates:
         swept = headline is not None and rate != headline
         seeds = suite.sweep_seeds if swept and suite.sweep_seeds is not None else suite.seeds
-        pairs += [(rate, seed) for seed in range(seeds)]
+        pairs += [(rate, suite.first_seed + number) for number in range(seeds)]
     return tuple(pairs)
 
 
@@ -117,9 +117,9 @@ def headline_cells(
     """The seeds that the sweep left out, each (task, method) at its headline rate."""
     first = suite.sweep_seeds or suite.seeds
     return tuple(
-        cell(suite, methods[method], tasks[task], rates[task, method], seed)
+        cell(suite, methods[method], tasks[task], rates[task, method], suite.first_seed + number)
         for task in suite.tasks
-        for seed in range(first, suite.seeds)
+        for number in range(first, suite.seeds)
         for method in suite.methods
         if (task, method) in rates
     )

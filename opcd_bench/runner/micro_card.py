@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from opcd_bench.rollout.engine import Engine, Sampling
     from opcd_bench.rollout.trajectory import Trajectory
 
+HISTORY = "history.md"
+"""The file beside the recipe in which whoever watched a pre-training says what they changed."""
+
 LIMIT = 200
 """Most tokens of a reply on the card."""
-
 
 ATTEMPTS = 40
 """Attempts that are reflected on."""
@@ -175,7 +177,7 @@ def _reflection(
 def measure(
     folder: Path,
     *,
-    name: str = "micro",
+    name: str = "micro-small",
     items: int = 500,
     device: str = "auto",
     pretraining: Path | None = None,
@@ -184,7 +186,8 @@ def measure(
 ) -> dict[str, Any]:
     """Measure the model in ``folder`` (greedy) and write ``card.json`` and ``CARD.md`` into it.
 
-    ``pretraining`` is the folder of the run that made it (``recipe.json``, ``log.jsonl``).
+    ``pretraining`` is the folder of the run that made it (``recipe.json``, ``log.jsonl``, and
+    ``history.md`` where something was changed on the way).
     """
     from opcd_bench.evaluation import retention
     from opcd_bench.models import loading
@@ -230,8 +233,10 @@ def _pretraining(out: Path) -> dict[str, Any]:
     # A run that was killed and resumed wrote the rows after its checkpoint twice: the last count.
     curve = {round(row["seen"] / 1e6): row for row in rows if next(iter(CURVE)) in row}
     last = steps[-1]
+    history = out / HISTORY
     return {
         "recipe": recipe,
+        "history": history.read_text(encoding="utf-8").strip() if history.is_file() else "",
         "tokens": last["seen"],
         "steps": last["step"],
         "seconds": last["seconds"],
@@ -265,11 +270,11 @@ def _told_of_examples_lines(card: Mapping[str, Any]) -> list[str]:
 def render(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
     lines = [
-        f"# The built-in model `{card.get('name', 'micro')}`",
+        f"# The built-in model `{card['name']}`",
         "",
         "A Qwen3 of "
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
-        f"`opcd-bench micro pretrain --size {card.get('name', 'micro')}`",
+        f"`opcd-bench micro pretrain --size {card['name']}`",
         "on text drawn by `opcd_bench/envs/worlds/`. Greedy decoding unless said otherwise;",
         "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
         "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
@@ -314,6 +319,7 @@ def render(card: Mapping[str, Any]) -> str:
             "",
             "Nothing but the recipe, the seed and the generators in `opcd_bench/envs/worlds/`",
             "decides the text and its order.",
+            *(["", made["history"]] if made["history"] else []),
             "",
             "Recipe:",
             "",

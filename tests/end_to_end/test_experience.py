@@ -90,7 +90,7 @@ def test_one_is_chosen_on_dev_and_a_pool_is_distilled(contexts, tmp_path):
     assert opcd(*run, *told) == 0
     (cell,) = (tmp_path / "pool").glob("rule_math--sft_context--*")
     assert RunReader(cell).sealed
-    micro = load("micro", device="cpu")
+    micro = load("micro-small", device="cpu")
     assert {system_message(micro, row) for row in told_rows(tmp_path / "pool")} == texts
     pooled = Contexts(tuple(Context(text) for text in texts))
     stored = json.loads((cell / "config.json").read_text())["task"]["context_hash"]

@@ -65,7 +65,7 @@ def build(root: Path) -> None:
     """Two methods, two rates, two seeds at the first; opcd solves what the base does not."""
     suite = SuiteDir(root)
     suite.merge(
-        {"name": "lakes", "tasks": ["lake"], "methods": list(METHODS), "model": "micro",
+        {"name": "lakes", "tasks": ["lake"], "methods": list(METHODS), "model": "micro-small",
          "learning_rate": list(RATES), "seeds": 1, "summary": "Two methods on a lake.",
          "contexts": {"lake": {"h": {"pool": [{"placement": "user", "text": CONTEXT}],
                                      "prompt_tokens": 20.0, "context_tokens": 12.0}}},

@@ -52,12 +52,12 @@ GREEDY = Sampling(temperature=0.0, max_completion_length=48)
 
 @pytest.fixture(scope="module")
 def micro() -> LoadedModel:
-    return loading.load("micro", device="cpu", dtype="float32")
+    return loading.load("micro-small", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
 def backend(micro) -> LocalVLLM:
-    return LocalVLLM(micro, "micro", most_ids=64)
+    return LocalVLLM(micro, "micro-small", most_ids=64)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend,
 
 @pytest.mark.parametrize("caching", [False, True])
 def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, caching):
-    engine = LocalVLLM(micro, "micro", most_ids=8, options={"enable_prefix_caching": caching})
+    engine = LocalVLLM(micro, "micro-small", most_ids=8, options={"enable_prefix_caching": caching})
     WeightSync(engine).refresh(micro)
     engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
     assert order_gap(engine, micro) < 1e-3

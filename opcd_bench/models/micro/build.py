@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from opcd_bench.models.micro import mixture
 from opcd_bench.models.micro import tokenizer as micro_tokenizer
 from opcd_bench.models.micro.recipe import PretrainRecipe
+from opcd_bench.models.source import source_of
 
 if TYPE_CHECKING:
     import torch
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 
 
 def make_tokenizer(out: Path, recipe: PretrainRecipe, seed: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``out``, trained on the mixture's own text and saved there if absent."""
+    """The tokenizer of ``out``; made there if absent: another size's, or one of its own text."""
     from transformers import AutoTokenizer
 
-    if not (out / "tokenizer.json").exists():
+    made: PreTrainedTokenizerBase
+    if not (out / "tokenizer.json").exists() and recipe.tokenizer_of is not None:
+        made = AutoTokenizer.from_pretrained(source_of(recipe.tokenizer_of))
+        made.save_pretrained(out)
+    elif not (out / "tokenizer.json").exists():
         last = recipe.stages[-1][1]
         drawn = mixture.conversations(seed, -1, recipe.tokenizer_conversations, last)
         texts = [m["content"] for c in drawn for m in c.messages] + [c.reply for c in drawn]
         micro_tokenizer.train(texts, recipe.vocab_size).save_pretrained(out)
-    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(out)
-    return loaded
+    made = AutoTokenizer.from_pretrained(out)
+    return made
 
 
 def make_model(

@@ -17,7 +17,9 @@ class PretrainRecipe:
     last ``decay`` of the tokens, so that a longer run shares its beginning with a shorter one.
     ``stages`` is the curriculum: from which chunk of conversations on which shares hold.
     ``bf16``: the products in bfloat16. ``compiled``: by `torch.compile` on a CPU, which takes a
-    C++ compiler; both change rounding alone, and together halve the time.
+    C++ compiler; both change rounding alone, and together halve the time. ``tokenizer_of``: the
+    size whose tokenizer is taken (None: one is trained on the mixture's own text), since a larger
+    teacher must have the student's vocabulary.
     """
 
     vocab_size: int = 1344
@@ -37,6 +39,7 @@ class PretrainRecipe:
     clip: float = 1.0
     bf16: bool = True
     compiled: bool = True
+    tokenizer_of: str | None = None
     tokenizer_conversations: int = 30_000
     stages: tuple[tuple[int, Shares], ...] = mixture.STAGES
 
@@ -51,8 +54,8 @@ class PretrainRecipe:
         return warm * max(0.0, min(1.0, left))
 
 
-MICRO = PretrainRecipe()
-SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352)
+MICRO = PretrainRecipe(tokenizer_of="micro-small")
+SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352, tokenizer_of=None)
 
 SIZES: Mapping[str, PretrainRecipe] = {"micro-small": SMALL, "micro": MICRO}
 """The sizes of the built-in model: some 1 and 4 million parameters."""

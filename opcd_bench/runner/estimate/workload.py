@@ -79,7 +79,8 @@ def runs_of(suite: Suite) -> list[int]:
     """The seed of every run of a (task, method): rates x seeds, those chosen on dev included."""
     seeds = [seed for _, seed in rates_and_seeds(suite)]
     if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
-        seeds += range(suite.sweep_seeds, suite.seeds)
+        left = range(suite.sweep_seeds, suite.seeds)
+        seeds += [suite.first_seed + number for number in left]
     return seeds * suite.rounds
 
 

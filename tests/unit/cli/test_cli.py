@@ -453,7 +453,7 @@ def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
     fake = types.ModuleType("opcd_bench.models.micro.pretrain")
 
     def pretrain(out, **settings):
-        assert settings.pop("recipe") == recipe.SIZES["micro"]
+        assert settings.pop("recipe") == recipe.SIZES["micro-small"]
         assert settings == {"seed": 3, "tokens": 5, "resume": False, "device": "auto"}
         raise KeyboardInterrupt
 

@@ -39,7 +39,7 @@ def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp
     told = opcd(*EXTRACT, "--batch-size", "7", "--device", "cpu", "--threads", "2")
     assert told.code == 0, told.err
     settings = {
-        "model": "micro", "revision": None, "device": "cpu", "dtype": "auto", "batch_size": 7,
+        "model": "micro-small", "revision": None, "device": "cpu", "dtype": "auto", "batch_size": 7,
         "threads": 2, "engine": "hf", "vllm_url": None, "enable_thinking": False,
         "trust_remote_code": False,
     }  # fmt: skip
@@ -49,7 +49,7 @@ def test_an_extraction_prints_its_figures_and_what_to_type_next(opcd, model, tmp
     assert [row[-1] for row in rows] == [f"contexts/a/memoryless/s00{i}.json" for i in range(2)]
     assert rows[0][:4] == ["0", "2", "2", "1"], "seed, read, items, kept"
     assert (
-        "opcd-bench select --tasks rule_math --model micro --contexts contexts/a/memoryless"
+        "opcd-bench select --tasks rule_math --model micro-small --contexts contexts/a/memoryless"
         in told.out
     )
     assert "--context contexts/a/memoryless/s000.json" in told.out

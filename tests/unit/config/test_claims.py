@@ -32,7 +32,7 @@ def test_a_study_has_a_smoke_size_on_the_weights_that_ship_and_says_how_long_the
 ):
     assert set(registry.suite_sizes(name)) == {"full", "smoke"}
     smoke = registry.suite(name, size="smoke")
-    assert smoke.model == "micro" and smoke.max_steps <= 4
+    assert smoke.model == "micro-small" and smoke.max_steps <= 4
     assert "# Hours on two cores: about" in registry.suite_file(name).read_text()
 
 

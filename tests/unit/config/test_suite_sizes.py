@@ -11,11 +11,8 @@ from opcd_bench.envs import data_files, data_sets
 from opcd_bench.envs.task import SPLITS, assert_disjoint
 from opcd_bench.errors import ConfigError, MissingData, UnknownName
 from opcd_bench.evaluation.task_scores import eval_sampling, retention_sampling
-from opcd_bench.models import micro
+from opcd_bench.models import micro, model_dir
 from opcd_bench.runner import registry
-
-SHIPPED = {name for name in micro.FOLDERS if micro.path(name).exists()}
-"""The sizes of the built-in model whose weights come with the package."""
 
 PAPERS = {
     "paper_math": ("dapo_math", "Qwen/Qwen3-8B"),
@@ -132,7 +129,7 @@ def test_a_size_that_is_not_there_is_one_message(opcd, words, told):
 
 def test_settings_of_the_command_line_go_over_those_of_the_size():
     made = settings.make("paper_sokoban", {"max_steps": 3}, size="smoke")
-    assert made.max_steps == 3 and made.model == "micro"
+    assert made.max_steps == 3 and made.model == "micro-small"
     assert made.name.startswith("paper_sokoban-smoke-")
     grown = settings.make("paper_sokoban", {"methods": "opcd", "seeds": 2}, size="smoke")
     assert grown.name == "paper_sokoban-smoke"
@@ -167,9 +164,10 @@ def test_every_size_of_every_suite_prints_its_cells(opcd, data_dir, name, size):
     words += ["--size", size] if size else []
     words += [] if size == "smoke" else ["--data-dir", data_dir]
     answer = opcd(*words)
-    if registry.suite(name, size=size).model == "micro-small" and "micro-small" not in SHIPPED:
-        assert answer.code == 2 and "opcd-bench micro pretrain --size micro-small" in answer.err
-        pytest.skip("micro-small is in pre-training, and its suites say so")
+    larger = registry.suite(name, size=size).teacher_model
+    if larger in model_dir.BUILT_IN and not micro.path(larger).exists():
+        assert answer.code == 2 and f"opcd-bench micro pretrain --size {larger}" in answer.err
+        pytest.skip(f"{larger} is in pre-training, and its suites say so")
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)
     made, cells = told["suite"], told["chains" if "chains" in told else "cells"]
@@ -219,7 +217,7 @@ def test_across_sizes_a_larger_model_teaches_told_and_plain():
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_smoke_size_needs_neither_network_nor_gpu(name):
     made = registry.suite(name, size="smoke")
-    assert made.model == "micro" and made.teacher_model in (None, "micro")
+    assert made.model == "micro-small" and made.teacher_model in (None, "micro-small")
     assert made.retention == ("ifeval_micro",) and not made.bf16
     with data_sets.local_only():
         for task in made.tasks:

@@ -191,12 +191,12 @@ def test_raw_traces_hold_what_was_seen_answered_and_said():
 def test_prompts_go_by_model_and_by_whether_the_task_is_a_game():
     question, game = Codes(), Codes()
     game.max_turns = 3
-    assert prompts_for(question, "micro").name == "micro"
+    assert prompts_for(question, "micro-small").name == "micro"
     assert prompts_for(question, "./micro-tuned", "micro").name == "micro"
     general = prompts_for(question, "Qwen/Qwen3-1.7B")
     assert general.describe()["game"] is False and general.describe()["placement"] == "user"
     assert prompts_for(game, "Qwen/Qwen3-1.7B").describe()["placement"] == "user"
-    assert prompts_for(question, "micro", "general").name == "general"
+    assert prompts_for(question, "micro-small", "general").name == "general"
 
 
 def test_a_game_whose_prompt_has_a_role_paragraph_is_told_after_it(monkeypatch):

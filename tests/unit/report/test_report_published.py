@@ -43,8 +43,8 @@ def test_a_spread_is_given_where_the_paper_prints_one_and_nowhere_else():
 @pytest.mark.parametrize(
     ("tasks", "model"),
     [
-        (["rule_math", "frozen_lake", "sokoban"], "micro"),
-        (["dapo_math"], "micro"),
+        (["rule_math", "frozen_lake", "sokoban"], "micro-small"),
+        (["dapo_math"], "micro-small"),
         (["dapo_math"], "Qwen/Qwen3-1.7B"),
         (["sokoban"], "Qwen/Qwen3-4B-Instruct-2507"),
         ([], "Qwen/Qwen3-8B"),
@@ -58,7 +58,7 @@ def test_no_other_task_or_model_gets_any(tasks, model):
 def test_no_suite_of_the_built_in_model_shows_any():
     for name in registry.suites():
         suite = registry.suite(name)
-        if suite.model == "micro":
+        if suite.model == "micro-small":
             assert published.rows(suite.tasks, suite.model).empty, name
 
 

@@ -166,7 +166,7 @@ def test_the_sampler_trainer_gap_is_measured_at_the_temperature_of_the_writers_l
 
 
 def test_games_of_many_turns_are_played_as_by_the_hf_engine():
-    micro = loading.load("micro", device="cpu", dtype="float32")
+    micro = loading.load("micro-small", device="cpu", dtype="float32")
     task = registry.task("frozen_lake")
     examples = list(task.examples("dev")[:2])
     words = {"seeds": [1, 2], "env_seeds": [3, 4], "context": task.context()}

@@ -248,6 +248,21 @@ def test_the_headline_rate_is_the_best_on_dev_and_the_smallest_of_equals():
     ]  # fmt: skip
 
 
+def test_a_pilot_takes_seeds_that_the_comparison_does_not():
+    settings = {"learning_rate": [1e-3, 1e-2], "seeds": 3, "sweep_seeds": 1}
+    pilot, reported = (
+        suite(**settings, headline_learning_rate="dev", first_seed=first) for first in (1000, 0)
+    )
+    assert {c.seed for c in cells(pilot, METHODS, TASKS)} == {1000}
+    more = headline_cells(pilot, METHODS, TASKS, {("math", "a"): 1e-3})
+    assert [cell.seed for cell in more] == [1001, 1002]
+    ours = suite(learning_rate=[1e-3], seeds=1002)
+    assert more[0].name in {c.name for c in cells(ours, METHODS, TASKS)}  # the seed alone tells
+    assert not {c.name for c in cells(reported, METHODS, TASKS)} & {
+        c.name for c in cells(pilot, METHODS, TASKS)
+    }
+
+
 def test_a_new_suite_takes_the_smallest_rate_within_a_standard_error_and_names_no_cell_by_it():
     sweep = {"learning_rate": [1e-3, 1e-2], "seeds": 2, "sweep_seeds": 1}
     new = suite(**sweep, headline_learning_rate="dev")

@@ -46,8 +46,8 @@ def shape():
 
 
 def test_the_built_in_models_parameters_are_counted_from_its_config_alone():
-    real = loading.load("micro", device="cpu")
-    found = shape_of("micro", loading.config_of("micro"))
+    real = loading.load("micro-small", device="cpu")
+    found = shape_of("micro-small", loading.config_of("micro-small"))
     assert found.parameters == sum(p.numel() for p in real.model.parameters())
     assert (found.head_rows, found.window) == (real.vocab_size + real.padded_rows, real.max_length)
 

@@ -8,6 +8,7 @@ import safetensors.torch
 
 from opcd_bench.errors import ConfigError, ModelError, StoreError
 from opcd_bench.models import micro, model_dir
+from opcd_bench.models.stored_weights import weights_digest
 from opcd_bench.runner import grid, model_folders, registry, requested, suite_runner
 from opcd_bench.runner.refusals import refuse_other_settings
 from opcd_bench.store.suite_dir import SuiteDir
@@ -17,7 +18,7 @@ NAME = "someone/tiny"
 
 @pytest.fixture
 def models(tmp_path):
-    """Two model_dirs with one name: the built-in model's weights, and some that differ."""
+    """Two model_dirs with one name: the built-in weights, and some that differ."""
     for kind in ("original", "rounded"):
         shutil.copytree(micro.path(), tmp_path / kind / NAME)
     file = tmp_path / "rounded" / NAME / "model.safetensors"
@@ -46,13 +47,16 @@ def test_the_weights_enter_the_identity_and_not_the_name_of_the_suite(models):
 
 
 def test_a_larger_teacher_is_known_by_its_weights_too(models):
-    suite = asked(model="micro", teacher_model=NAME, model_dir=str(models / "rounded"))
-    assert suite.model_weights is None and len(suite.teacher_weights) == 64
+    suite = asked(model="micro-small", teacher_model=NAME, model_dir=str(models / "rounded"))
+    assert len({suite.model_weights, suite.teacher_weights, None}) == 3
 
 
-def test_the_built_in_model_keeps_its_identity_beside_a_model_dir(models):
-    suite = asked(model="micro", model_dir=str(models / "original"))
-    assert suite.identity() == asked(model="micro").identity()
+def test_the_built_in_model_is_known_by_its_weights_and_keeps_its_identity_beside_a_model_dir(
+    models,
+):
+    suite = asked(model="micro-small", model_dir=str(models / "original"))
+    assert suite.identity() == asked(model="micro-small").identity()
+    assert suite.model_weights == weights_digest(micro.path("micro-small"))
 
 
 def test_the_environment_gives_the_model_dir_unless_it_is_set(models, monkeypatch):
@@ -80,7 +84,7 @@ def test_where_the_weights_come_from_is_part_of_the_provenance(models):
     assert model_folders.origin(suite) == {
         "name": NAME, "weights": suite.model_weights, "made_from": {"file": "tiny.gguf"}
     }  # fmt: skip
-    assert model_folders.origin(asked(model="micro")) is None
+    assert model_folders.origin(asked(model="micro-small")) is None
 
 
 def test_a_finished_run_of_other_weights_refuses_to_be_joined(models, tmp_path):
