@@ -67,7 +67,31 @@ THIRD: Shares = {
 }
 """The whole: up to thirty rules and four operators."""
 
-STAGES: tuple[tuple[int, Shares], ...] = ((0, FIRST), (24, SECOND), (64, THIRD))
+FOURTH: Shares = {
+    "lake.draw": 0.18,
+    "sokoban.draw": 0.12,
+    "games_recall.draw": 0.12,
+    "games_recall.draw_on_board": 0.06,
+    "games_reflection.draw": 0.03,
+    "instructions.draw": 0.11,
+    "choice.draw": 0.04,
+    "choice.draw_many": 0.02,
+    "handbook_talk.draw": 0.05,
+    "handbook_talk.draw_facts_said": 0.03,
+    "handbook_talk.draw_many": 0.02,
+    "chain_talk.draw_some": 0.02,
+    "chain_talk.draw": 0.08,
+    "chain_talk.draw_rescue": 0.02,
+    "chain_talk.draw_plain": 0.02,
+    "chain_talk.draw_hint": 0.03,
+    "chain_talk.draw_traces": 0.01,
+    "chain_drills.draw_recall": 0.01,
+    "chain_drills.draw_uses": 0.01,
+    "chain_drills.draw_reflection": 0.02,
+}
+"""Games: until here the control of a direction, a word of one letter, was looked up by chance."""
+
+STAGES: tuple[tuple[int, Shares], ...] = ((0, FIRST), (24, SECOND), (64, THIRD), (185, FOURTH))
 """The curriculum: from which chunk of conversations on which shares hold."""
 
 

@@ -20,7 +20,7 @@ def greedy(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Sequence[Message]],
-    limit: int = 160,
+    limit: int = 200,
     batch: int = 100,
 ) -> list[str]:
     """Greedy replies by transformers' own generation, prompts padded on the left."""

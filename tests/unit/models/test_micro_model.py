@@ -191,7 +191,7 @@ def test_shares_of_every_stage_are_a_whole():
         assert sum(shares.values()) == pytest.approx(1.0)
     first, last = mixture.STAGES[0], mixture.STAGES[-1]
     assert mixture.shares_of(0) == first[1] == mixture.FIRST
-    assert mixture.shares_of(last[0]) == last[1] == mixture.THIRD
+    assert mixture.shares_of(last[0]) == last[1] == mixture.FOURTH
     assert mixture.shares_of(last[0] - 1) == mixture.STAGES[-2][1]
 
 
