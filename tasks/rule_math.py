@@ -28,8 +28,9 @@ from opcd_bench.envs.worlds.chains import Chain
 from opcd_bench.envs.worlds.operators import TASK_RULES, rule_lines, told
 
 SIZES: Mapping[Split, int] = {"train": 2000, "dev": 300, "test": 500}
-LENGTHS = (2, 2, 3, 3, 4)
-"""Operators in a problem."""
+LENGTHS = (2, 2, 3, 3, 4, 5)
+"""Operators in a problem. Pre-training has four at most, so a teacher fails at most problems of
+five, and a student can do better."""
 
 
 class RuleMath(Task):
@@ -37,14 +38,14 @@ class RuleMath(Task):
 
     name = "rule_math"
     version = 2
-    summary = "problems that chain two to four made-up operators; the context explains all twelve"
+    summary = "problems that chain two to five made-up operators; the context explains all twelve"
 
     def context(self) -> Context:
         """The twelve rules, in the system message."""
         return Context(told(rule_lines(TASK_RULES)))
 
     def examples(self, split: Split) -> Sequence[Example]:
-        """Problems with uniform digits and two to four operators, each with its worked solution."""
+        """Problems with uniform digits and two to five operators, each with its worked solution."""
         return _examples()[split]
 
     def open(self, example: Example, seed: int) -> Episode:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HISTORY = "history.md"
 """The file beside the recipe in which whoever watched a pre-training says what they changed."""
 
-LIMIT = 200
+LIMIT = 224
 """Most tokens of a reply on the card."""
 
 ATTEMPTS = 40

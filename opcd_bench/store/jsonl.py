@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +15,9 @@ from opcd_bench.errors import StoreError
 from opcd_bench.store.files import explained, write_all
 
 Row = dict[str, Any]
+
+PACKED = ".gz"
+"""The suffix of a file of rows that is packed by gzip."""
 
 
 def canonical_row(row: Mapping[str, Any]) -> str:
@@ -55,6 +60,11 @@ def _name(where: str, key: object) -> str:
 def joined(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The bytes of a file of rows."""
     return b"".join(canonical_row(row).encode() + b"\n" for row in rows)
+
+
+def packed(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The bytes of a packed file of rows; the same rows give the same bytes."""
+    return gzip.compress(joined(rows), compresslevel=6, mtime=0)
 
 
 def append_row(path: Path, row: Mapping[str, Any], *, fsync: bool = False) -> None:
@@ -106,10 +116,21 @@ def _cut_torn_line(handle: int) -> int:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """The whole lines of a file, without their newlines; a torn last line is left out."""
+    """The whole lines of a file, without their newlines; a torn last line is left out.
+
+    A file whose name ends in `PACKED` is unpacked; StoreError where it is damaged.
+    """
     with explained(path):
-        lines = path.read_bytes().split(b"\n")
-    return lines[:-1]
+        data = path.read_bytes()
+    if path.suffix == PACKED:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise StoreError(
+                f"{path}: damaged ({error}). Put it back from a copy, or remove its folder and run "
+                "again"
+            ) from None
+    return data.split(b"\n")[:-1]
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -30,8 +30,8 @@ from opcd_bench.store.jsonl import (
     Row,
     append_row,
     canonical_row,
-    joined,
     object_text,
+    packed,
     parse,
     read_lines,
     read_object,
@@ -159,13 +159,13 @@ class RunDir(RunReader):
         append_row(self._file("events"), {**fields, "kind": kind, "time": now})
 
     def samples(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write samples/<name>.jsonl whole, in place of one that is there.
+        """Write samples/<name>.jsonl.gz whole, in place of one that is there.
 
         Names say where they belong, for ``rewind``: ``dev-step_000050`` to a step, those without
         a step (``test``) to the end of the run.
         """
         self._need_lease()
-        write_atomic(self._file(f"samples/{checked_name(name)}"), joined(rows))
+        write_atomic(self._file(f"samples/{checked_name(name)}"), packed(rows))
 
     def drop_samples(self, prefix: str) -> None:
         """Remove the samples whose names begin so."""

@@ -8,7 +8,7 @@ from typing import Literal
 from opcd_bench.errors import StoreError
 from opcd_bench.store import checkpoints
 from opcd_bench.store.checkpoints import Checkpoint
-from opcd_bench.store.jsonl import Row, read_object, read_rows
+from opcd_bench.store.jsonl import PACKED, Row, read_object, read_rows
 
 CONFIG, ENVIRONMENT, DONE, FAILED = "config.json", "environment.json", "DONE", "FAILED.json"
 CHECKPOINTS = "checkpoints"
@@ -68,7 +68,8 @@ class RunReader:
 
     def sample_names(self) -> list[str]:
         """The stored samples, by name."""
-        return sorted(path.stem for path in (self.path / "samples").glob("*.jsonl"))
+        found = (path.name.removesuffix(PACKED) for path in (self.path / "samples").glob("*"))
+        return sorted({name.removesuffix(".jsonl") for name in found if name.endswith(".jsonl")})
 
     def failure(self) -> Row | None:
         """``{"reason", "traceback"}`` of the attempt that failed, or None."""
@@ -94,7 +95,11 @@ class RunReader:
         return checkpoints.checked(kept[step])
 
     def _file(self, name: str) -> Path:
-        return self.path / f"{name}.jsonl"
+        """Where rows lie, or will; samples are packed, but for those of older runs."""
+        path = self.path / f"{name}.jsonl"
+        if name in ROWS or path.is_file():
+            return path
+        return path.with_name(path.name + PACKED)
 
 
 def sealed(path: Path) -> bool:

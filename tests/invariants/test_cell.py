@@ -89,7 +89,7 @@ def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(
     assert counted == ["base", *["student"] * 3]
     once = run_toy(toy_suite(tiny_model_folder, tmp_path / "once", **words, eval_retention=False))
     assert counted[4:] == ["student", "base"]
-    name = "samples/retention-ifeval_micro.jsonl"
+    name = "samples/retention-ifeval_micro.jsonl.gz"
     assert (often / name).read_bytes() == (once / name).read_bytes()
     assert not list((often / "samples").glob("whole-*")), "kept until the end alone"
     phases = {row["phase"] for row in RunReader(often).read("timing") if "phase" in row}

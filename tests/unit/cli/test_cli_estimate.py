@@ -36,8 +36,8 @@ def test_it_prints_tokens_memory_and_how_to_get_the_time(opcd):
     assert shown.code == 0, shown.err
     assert "micro-small: 1,096,000 parameters, trained: all" in shown.out
     row = next(line for line in shown.out.splitlines() if "at most  4" in line)
-    # 20 steps of 32 replies of 192 tokens; two methods write themselves, three read a teacher
-    assert row.split()[-6:-1] == ["80", "245,760", "122,880", "368,640", "491,520"]
+    # 20 steps of 32 replies of 224 tokens; two methods write themselves, three read a teacher
+    assert row.split()[-6:-1] == ["80", "286,720", "143,360", "430,080", "573,440"]
     for words in ("keys and values of the context", "at most while training: ", "add --measure 3"):
         assert words in shown.out
 
@@ -45,7 +45,7 @@ def test_it_prints_tokens_memory_and_how_to_get_the_time(opcd):
 def test_json_has_the_same_numbers_and_settings_are_taken_as_run_takes_them(opcd):
     shown = opcd(*QUICK, "--json", "--max-steps", "10", "--set", "lora_rank=4", "--methods", "opcd")
     found = json.loads(shown.out)
-    assert found["at_most"]["trained"] == 10 * 32 * 192
+    assert found["at_most"]["trained"] == 10 * 32 * 224
     assert found["model"]["adapter"] > 0 and found["seconds"] is None
     names = [part["name"] for part in found["tasks"][0]["parts"]]
     assert "adapter" in names and "frozen teacher" not in names

@@ -17,7 +17,7 @@ import pytest
 from opcd_bench.errors import StoreError
 from opcd_bench.store import files
 from opcd_bench.store.files import LOCK, write_atomic
-from opcd_bench.store.jsonl import append_row, canonical_row, read_rows
+from opcd_bench.store.jsonl import append_row, canonical_row, joined, read_rows
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
@@ -141,7 +141,7 @@ def test_a_disk_that_is_really_full_loses_nothing(small_disk: Path) -> None:
         checkpointed(run, 1)
         run.samples("dev-step_000001", [{"reply": "before"}])
         before = everything_in(small_disk)
-        too_much = [{"reply": "x" * 200_000}]
+        too_much = [{"reply": os.urandom(200_000).hex()}]  # what gzip cannot make small
         with pytest.raises(StoreError, match=r"disk is full.*--output-dir"):
             run.samples("dev-step_000001", too_much)
         with pytest.raises(StoreError, match="disk is full"):
@@ -351,6 +351,27 @@ def test_rows_need_a_step_and_the_clock_stays_out_of_those_that_are_compared(
             run.samples("../escape", [])
 
 
+def test_samples_are_packed_alike_each_time_and_those_of_older_runs_are_read_as_they_are(
+    tmp_path: Path,
+) -> None:
+    rows = [{"reply": "x" * 100, "score": 1.0}] * 50
+    with begin(tmp_path / "run") as run:
+        run.samples("test", rows)
+        file = run.path / "samples" / "test.jsonl.gz"
+        first = file.read_bytes()
+        assert len(first) < 500 < len(joined(rows))
+        run.samples("test", rows)
+        assert file.read_bytes() == first and run.read("samples/test") == rows
+        (run.path / "samples" / "dev-step_000001.jsonl").write_bytes(joined(rows[:2]))
+        assert run.sample_names() == ["dev-step_000001", "test"]
+        assert run.read("samples/dev-step_000001") == rows[:2]
+        file.write_bytes(first[:-9])
+        with pytest.raises(StoreError, match=r"test\.jsonl\.gz: damaged"):
+            run.read("samples/test")
+        run.rewind(-1)
+        assert run.sample_names() == []
+
+
 def test_rewind_drops_what_is_past_the_step_and_the_final_test(tmp_path: Path) -> None:
     with begin(tmp_path / "run") as run:
         for step in range(4):
@@ -501,7 +522,7 @@ def test_a_failed_attempt_is_recorded_and_the_next_one_starts_clean(tmp_path: Pa
         "train.jsonl",
         "timing.jsonl",
         "evals.jsonl",
-        "samples/dev-step_000001.jsonl",
+        "samples/dev-step_000001.jsonl.gz",
         "checkpoints/step_000001/manifest.json",
         "checkpoints/step_000001/inner/weights.bin",
     ],
