@@ -109,7 +109,7 @@ def generate(loaded: LoadedModel, requests: list[Request], batch: int, most: int
 def main() -> None:
     """Print both rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None, help="Hub id, folder or micro-small; default random")
+    parser.add_argument("--model", default=None, help="default: random weights")
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--reply", type=int, default=80)

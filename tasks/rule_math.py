@@ -1,4 +1,4 @@
-"""Rule math: word problems and expressions that chain made-up operators, which the context explains.
+"""Rule math: problems that chain made-up operators, which the context explains.
 
 The twelve rules are the task's own: none of its assignments of a rule to a name occurs in the
 built-in model's pre-training. Splits are disjoint by expression, whatever words it comes in. A hint

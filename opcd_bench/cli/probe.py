@@ -42,7 +42,9 @@ Runs = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="In place of runs, a model: Hub id, local folder, or 'micro-small' (built in)."),
+    typer.Option(
+        help="In place of runs, a model: Hub id, local folder, or 'micro-small' (built in)."
+    ),
 ]
 Tasks = Annotated[str | None, typer.Option("--tasks", "--task", help="Tasks for --model.")]
 Contexts = Annotated[

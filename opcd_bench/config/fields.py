@@ -341,6 +341,13 @@ class Settings(BaseModel):
         ge=1,
         le=COUNT,
     )
+    train_items: int = later(
+        0,
+        help="Train prompts, the first of the split, that are scored beside test as a further test "
+        "set (`training_prompts`): what was learned by heart shows there alone. 0: none.",
+        ge=0,
+        le=COUNT,
+    )
     eval_samples: int = identity(
         1, help="Responses sampled per example on test, and for base and ceiling.", ge=1, le=REPEATS
     )

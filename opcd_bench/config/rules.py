@@ -22,6 +22,7 @@ TASK_FIELDS = (
     "num_generations",
     "probe_items",
     "test_items",
+    "train_items",
 )
 """What a task may set otherwise than its suite."""
 

@@ -116,12 +116,13 @@ class Teacher:
     so, frozen. ``by_reads``: what it was told of the task as it was adapted, ``nothing`` or the
     ``context``.
     ``reads``: the task's shared ``context``; the example's own ``hint``; the ``reference`` answer;
-    or ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among
+    ``other_hint``, the hint of another example, which controls for what any hint does; or
+    ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among
     the reply positions of each micro-batch: the control that must not help.
     """
 
     weights: Literal["initial", "larger", "ema", "live", "adapted"] = "initial"
-    reads: Literal["context", "hint", "reference", "nothing"] = "context"
+    reads: Literal["context", "hint", "reference", "other_hint", "nothing"] = "context"
     rate: float | None = None
     rows: Literal["aligned", "shuffled"] = "aligned"
     by: str | None = None
@@ -130,7 +131,7 @@ class Teacher:
     def __post_init__(self) -> None:
         for value, allowed, field in (
             (self.weights, ("initial", "larger", "ema", "live", "adapted"), "weights"),
-            (self.reads, ("context", "hint", "reference", "nothing"), "reads"),
+            (self.reads, ("context", "hint", "reference", "other_hint", "nothing"), "reads"),
             (self.rows, ("aligned", "shuffled"), "rows"),
             (self.by_reads, ("nothing", "context"), "by_reads"),
         ):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 from opcd_bench.envs.task import SPLITS, Context, Contexts, Example, Split, Task
 from opcd_bench.errors import DataError
 from opcd_bench.hashing import text_digest
 
-Reads = Literal["context", "hint", "reference", "nothing"]
+Reads = Literal["context", "hint", "reference", "other_hint", "nothing"]
 READS: tuple[Reads, ...] = get_args(Reads)
-"""The task's shared context; the example's own hint; its reference answer; or nothing."""
+"""The task's shared context; the example's own hint; its reference answer; the hint of another
+example, the control of hints; or nothing."""
 
 
 def told(reads: Reads, task: Task, example: Example, seed: int) -> Context | None:
@@ -25,13 +27,38 @@ def told(reads: Reads, task: Task, example: Example, seed: int) -> Context | Non
     context = task.contexts().of(task.name, seed, example.id)
     if reads == "context":
         return context
-    text = example.hint if reads == "hint" else example.reference
+    of = hint_lender(task, example) if reads == "other_hint" else example
+    text = of.reference if reads == "reference" else of.hint
     if text is None:
         raise DataError(
-            f"task {task.name!r}: example {example.id} has no {reads}, which the method's "
+            f"task {task.name!r}: example {of.id} has no {_lacks(reads)}, which the method's "
             "teacher or rollout policy reads; use a task that gives one, or reads = 'context'"
         )
-    return Context(text if reads == "hint" else reference_words(text), context.placement)
+    return Context(reference_words(text) if reads == "reference" else text, context.placement)
+
+
+def hint_lender(task: Task, example: Example) -> Example:
+    """The example of the same split whose hint a reader of ``other_hint`` is told: the one before.
+
+    The first of a split has the last one's, so that each is read once.
+    """
+    lenders = _LENDERS.get(task)
+    if lenders is None:
+        splits = (task.examples(split) for split in SPLITS)
+        lenders = _LENDERS[task] = {
+            one.id: before
+            for every in splits
+            for before, one in zip([*every[-1:], *every[:-1]], every, strict=True)
+        }
+    return lenders[example.id]
+
+
+_LENDERS: WeakKeyDictionary[Task, dict[str, Example]] = WeakKeyDictionary()
+
+
+def _lacks(reads: Reads) -> Literal["hint", "reference"]:
+    """The part of an example that is read."""
+    return "reference" if reads == "reference" else "hint"
 
 
 def reference_words(reference: str) -> str:
@@ -41,7 +68,7 @@ def reference_words(reference: str) -> str:
 
 @dataclass(frozen=True)
 class OwnTexts(Contexts):
-    """In the place of a task's contexts: what each example has of its own, its hint or reference.
+    """In the place of a task's contexts: what each example is told of its own, hint or reference.
 
     ``of`` raises DataError for an example that has none.
     """
@@ -75,9 +102,9 @@ def telling(task: Task, reads: Reads) -> Task:
 
 def lacking(reads: Reads, task: Task, split: Split) -> list[Example]:
     """The examples of a split that do not have what is read."""
-    if reads not in ("hint", "reference"):
+    if reads in ("context", "nothing"):
         return []
-    return [example for example in task.examples(split) if getattr(example, reads) is None]
+    return [one for one in task.examples(split) if getattr(one, _lacks(reads)) is None]
 
 
 def read_by(described: Mapping[str, Any]) -> Reads:
@@ -104,7 +131,7 @@ def ceiling_of(described: Mapping[str, Any]) -> str:
     if teacher["weights"] == "adapted":
         told = ["told"] if teacher["by_reads"] == "context" else []
         parts += ["adapted", teacher["by"], *told]
-    return "-".join([*parts, *([reads] if reads != "context" else [])])
+    return "-".join([*parts, *([reads.replace("_", "-")] if reads != "context" else [])])
 
 
 def teacher_name(teacher: Mapping[str, Any]) -> str | None:
@@ -118,6 +145,7 @@ def teacher_name(teacher: Mapping[str, Any]) -> str | None:
     """
     weights, reads = teacher["weights"], teacher.get("reads", "context")
     read = "" if reads == "context" else f"-{reads}".replace("nothing", "no-context")
+    read = read.replace("_", "-")
     if weights == "adapted":
         told = "-with-context" if teacher["by_reads"] == "context" else ""
         return f"adapted-{teacher['by']}{told}{read}"

@@ -221,6 +221,9 @@ class BestPossible:
 PROBE = "probe"
 """In place of a split, where samples of a task's further test sets are stored."""
 
+TRAINING_PROMPTS = "training_prompts"
+"""The further test set that a suite adds to any task: prompts that are trained on."""
+
 
 @dataclass(frozen=True)
 class Probe:

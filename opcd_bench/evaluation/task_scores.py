@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs.task import PROBE, Contexts, Example, Probe, Split, Task
+from opcd_bench.envs.task import (
+    PROBE,
+    TRAINING_PROMPTS,
+    Contexts,
+    Example,
+    Probe,
+    Split,
+    Task,
+)
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation.scores import SCORED, UNSCORED, Score, score_of
 from opcd_bench.hashing import digest, text_digest
@@ -107,6 +116,21 @@ def evaluate(
     return _scored(task, task.name, split, examples, samples, contexts, loaded, engine, suite, seed)
 
 
+def further_sets(task: Task, suite: Suite) -> tuple[Probe, ...]:
+    """What is scored beside test: the task's further test sets, and its training prompts.
+
+    Each is as long as the suite wants it.
+    """
+    own = tuple(
+        replace(probe, examples=probe.examples[: suite.probe_items]) for probe in task.probes()
+    )
+    if not suite.train_items:
+        return own
+    seen = task.examples("train")[: suite.train_items]
+    summary = "prompts that are trained on"
+    return (*own, Probe(TRAINING_PROMPTS, summary, seen, task.floors("train")))
+
+
 def evaluate_probe(
     task: Task,
     probe: Probe,
@@ -117,16 +141,15 @@ def evaluate_probe(
     suite: Suite,
     seed: int,
 ) -> Score:
-    """Score a further test set of ``task`` as `evaluate` scores test, under `probe_name`.
+    """Score one of `further_sets` as `evaluate` scores test, under `probe_name`.
 
     ``told``: with the task's context, where the set itself has nothing read with its prompts.
     """
-    examples = probe.examples[: suite.probe_items]
     contexts = task.contexts() if told else probe.told(task)
     fixed = probe.told(task)
     reads = {"probe": probe.name, "reads": None if fixed is None else fixed.hash}
     return _scored(
-        task, probe_name(task, probe), PROBE, examples, suite.eval_samples, contexts, loaded,
+        task, probe_name(task, probe), PROBE, probe.examples, suite.eval_samples, contexts, loaded,
         engine, suite, seed, reads,
     )  # fmt: skip
 

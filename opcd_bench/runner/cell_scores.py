@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import PROBE, Task
 from opcd_bench.evaluation.scores import Score
+from opcd_bench.evaluation.task_scores import further_sets
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.grid import Cell
@@ -88,7 +89,7 @@ class CellScores:
 
     def _probes(self, step: int, loaded: LoadedModel, engine: Engine) -> None:
         """The task's further test sets, each stored as test is."""
-        for probe in self.task.probes():
+        for probe in further_sets(self.task, self.suite):
             with self._clock(step, PROBE, final=True):
                 found = self.references.probe(self.task, probe, loaded, engine, self.cell.seed)
             self._record(step, found, final=True)

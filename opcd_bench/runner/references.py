@@ -120,7 +120,7 @@ class References:
             self._reference(reading, told, "test", seed, teacher=by)
             name, folder = self._name(reading, "test", seed), self.folder(told, by).path.name
             found.append({"reading": reading, "shared": folder, "name": name})
-        for probe in task.probes():
+        for probe in task_scores.further_sets(task, self.suite.for_task(task.name)):
             # A told teacher tells nothing new where the model under test is told something too.
             for reading in usual if probe.reads == "nothing" else ["base"]:
                 name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
@@ -341,6 +341,7 @@ class References:
             "overlong": suite.overlong,
             "teacher_model": self.models.larger_identity,
             **({} if suite.probe_items is None else {"probe_items": suite.probe_items}),
+            **({"train_items": suite.train_items} if suite.train_items else {}),
         }
 
     def _shared(self, shared: SharedDir, name: str, compute: Callable[[], Score]) -> Score:

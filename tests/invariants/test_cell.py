@@ -21,6 +21,7 @@ from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.analysis.probes import probes
 from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import grid, registry, suite_runner
@@ -415,3 +416,19 @@ def test_no_product_of_a_whole_cell_gets_a_slice(
     finally:
         hook.remove()
     assert not sliced
+
+
+def test_training_prompts_are_scored_beside_test_for_the_base_the_ceiling_and_the_student(
+    tiny_model_folder, tmp_path
+):
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path, train_items=3, max_steps=2))
+    rows = RunReader(path).read("evals")
+    (scored,) = [row for row in rows if row["task"] == "toy.training_prompts" and row["primary"]]
+    assert scored["n"] == 3 and scored["split"] == "probe" and scored["final"]
+    stored = RunReader(path).read("samples/probe-training_prompts")
+    seen = {example.id for example in Toy().examples("train")[:3]}
+    assert {row["example_id"] for row in stored if "example_id" in row} == seen
+    found = probes(load(path.parent))
+    assert list(found["method"]) == ["base", "ceiling", "opcd_full"]
+    assert set(found["probe"]) == {"training_prompts"}
+    assert verify(path) == []

@@ -44,6 +44,11 @@ ROWS = [
         "probe prefix --model micro-small --tasks rule_math --teachers larger",
         ("unknown teacher 'larger'", "in-context"),
     ),
-    Row("probe prefix --model micro-small --tasks rule_math --continuations 1", ("--continuations",)),
-    Row("probe optimum --model micro-small --tasks rule_math --most-contexts 0", ("--most-contexts",)),
+    Row(
+        "probe prefix --model micro-small --tasks rule_math --continuations 1", ("--continuations",)
+    ),
+    Row(
+        "probe optimum --model micro-small --tasks rule_math --most-contexts 0",
+        ("--most-contexts",),
+    ),
 ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from opcd_bench.envs.task import (
     SPLITS,
+    TRAINING_PROMPTS,
     Episode,
     Example,
     Grade,
@@ -223,6 +224,8 @@ def _probes(task: Task) -> str:
             raise ContractBroken(
                 f"further test set {probe.name!r}: use lower-case letters, digits and underscores"
             )
+        if probe.name == TRAINING_PROMPTS:
+            raise ContractBroken(f"{probe.name} is what `train_items` scores; use another name")
         if not probe.summary.strip() or "\n" in probe.summary:
             raise ContractBroken(f"{probe.name}: its summary is one line, and not empty")
         if not probe.examples or not probe.floors:

@@ -13,6 +13,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.envs import data_sets
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import MissingData, MissingPackage
+from opcd_bench.evaluation.task_scores import further_sets
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds
@@ -274,7 +275,7 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
 def _probed(suite: Suite, task: Task) -> tuple[int, int]:
     """Examples of a task's further test sets, and of those that told teachers are scored on."""
     with suppress(MissingData, MissingPackage), data_sets.local_only():
-        sizes = [(len(one.examples[: suite.probe_items]), one.reads) for one in task.probes()]
+        sizes = [(len(one.examples), one.reads) for one in further_sets(task, suite)]
         return sum(n for n, _ in sizes), sum(n for n, reads in sizes if reads == "nothing")
     return 0, 0
 

@@ -9,7 +9,9 @@ from opcd_bench.envs.context_file import ContextFile, read, resolve, write
 from opcd_bench.envs.task import Context
 from opcd_bench.errors import DataError
 
-MADE = ContextFile("- EXPERIENCE ITEM: é", "user", ("é",), {"seed": 3, "model": {"model": "micro-small"}})
+MADE = ContextFile(
+    "- EXPERIENCE ITEM: é", "user", ("é",), {"seed": 3, "model": {"model": "micro-small"}}
+)
 
 
 def test_what_is_written_is_read_back_and_a_second_write_has_the_same_bytes(tmp_path):

@@ -24,6 +24,10 @@ def test_each_example_is_told_its_own_text():
             wanted = words.format(example.id if reads == "hint" else example.content["word"])
             assert contexts.of("toy", 3, example.id).text == wanted
             assert readings.told(reads, task, example, 3) == contexts.of("toy", 3, example.id)
+    contexts = readings.telling(task, "other_hint").contexts()
+    assert contexts.of("toy", 3, two.id).text == f"hint {one.id}"
+    last = task.examples("test")[-1]
+    assert readings.told("other_hint", task, one, 3).text == f"hint {last.id}"
     assert readings.told("nothing", task, one, 0) is None
     assert readings.told("context", task, one, 0) == task.context()
 
@@ -32,7 +36,7 @@ def test_what_is_read_is_part_of_what_stored_replies_are_known_by():
     task = Hinted()
     assert readings.telling(task, "context") is task
     kinds = [describe_task(readings.telling(task, reads)) for reads in readings.READS]
-    assert len({one["context_hash"] for one in kinds}) == 3, "nothing is as the context"
+    assert len({one["context_hash"] for one in kinds}) == 4, "nothing is as the context"
     told = task.telling(readings.telling(task, "context").contexts())
     assert describe_task(told) == describe_task(task)
 
@@ -51,6 +55,10 @@ def test_an_example_without_what_is_read_is_named():
     with pytest.raises(DataError, match=f"example {example.id} has no hint"):
         readings.told("hint", Toy(), example, 0)
     assert readings.lacking("hint", Toy(), "train") == list(Toy().examples("train"))
+    with pytest.raises(DataError, match="has no hint"):
+        readings.told("other_hint", Toy(), example, 0)
+    lacking = [readings.lacking(reads, Toy(), "train") for reads in ("hint", "other_hint")]
+    assert lacking[0] == lacking[1]
     assert readings.lacking("context", Toy(), "train") == []
     assert readings.lacking("hint", Hinted(), "train") == []
 
@@ -82,6 +90,7 @@ def test_teachers_are_called_by_their_weights_and_what_they_read():
 
     assert name("initial") == name("live") == name("ema") == "in-context"
     assert name("initial", "hint") == "with-hint"
+    assert name("initial", "other_hint") == "with-other-hint"
     assert name("initial", "nothing") is None
     assert name("larger") == "larger"
     assert name("larger", "nothing") == "larger-no-context"

@@ -23,7 +23,9 @@ def test_a_hub_name_is_a_folder_where_the_model_dir_has_it(tmp_path):
     assert source_of("someone/other", model_dir=str(tmp_path)) == "someone/other"
 
 
-@pytest.mark.parametrize("name", ["micro", "micro-small", "./tiny", "/tiny", "~/tiny", "a/b/tiny", "../tiny"])
+@pytest.mark.parametrize(
+    "name", ["micro", "micro-small", "./tiny", "/tiny", "~/tiny", "a/b/tiny", "../tiny"]
+)
 def test_paths_and_the_built_in_model_are_never_mapped(tmp_path, name):
     for folder in ("micro", "tiny", "a/b/tiny"):
         (tmp_path / folder).mkdir(parents=True)

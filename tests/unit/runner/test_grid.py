@@ -118,7 +118,7 @@ CHANGES = {
     "optim": "adamw_8bit", "lora_rank": 8, "model_weights": "aa", "teacher_weights": "bb",
     "attn_implementation": "eager",
     "retention_temperature": 0.7, "retention_top_p": 0.8, "retention_top_k": 20,
-    "probe_items": 10, "processes": 2,
+    "probe_items": 10, "train_items": 10, "processes": 2,
 }  # fmt: skip
 UNCHANGING = {
     "method_files": {"a": "./a.py"}, "task_files": {"lake": "./lake.py"},
