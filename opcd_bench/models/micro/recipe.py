@@ -59,5 +59,5 @@ SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352, toke
 
 SIZES: Mapping[str, PretrainRecipe] = {"micro-small": SMALL, "micro": MICRO}
 """The sizes of the built-in model: some 1 and 4 million parameters."""
-TOKENS: Mapping[str, int] = {"micro-small": 76_000_000, "micro": 80_000_000}
+TOKENS: Mapping[str, int] = {"micro-small": 70_000_000, "micro": 80_000_000}
 """Tokens that each is pre-trained on."""
