@@ -28,6 +28,9 @@ HISTORY = "history.md"
 LIMIT = 224
 """Most tokens of a reply on the card."""
 
+CARD_TASKS = ("rule_math", "rule_choice", "handbook_6", "frozen_lake", "sokoban", "told_other")
+"""The tasks that the card measures."""
+
 ATTEMPTS = 40
 """Attempts that are reflected on."""
 
@@ -181,7 +184,7 @@ def measure(
     items: int = 500,
     device: str = "auto",
     pretraining: Path | None = None,
-    tasks: Sequence[str] = ("rule_math", "frozen_lake", "sokoban", "told_other"),
+    tasks: Sequence[str] = CARD_TASKS,
     reflection: Sequence[str] = ("rule_math", "frozen_lake", "sokoban"),
 ) -> dict[str, Any]:
     """Measure the model in ``folder`` (greedy) and write ``card.json`` and ``CARD.md`` into it.
@@ -276,7 +279,7 @@ def render(card: Mapping[str, Any]) -> str:
         f"{card['parameters'] / 1e6:.2f} million parameters, pre-trained by "
         f"`opcd-bench micro pretrain --size {card['name']}`",
         "on text drawn by `opcd_bench/envs/worlds/`. Greedy decoding unless said otherwise;",
-        "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a mark",
+        "95 % Wilson intervals. Held out of pre-training: every assignment of a rule to a name",
         "that `rule_math` and `told_other` use, the games' marks and controls, their test maps.",
         "Measured by `opcd-bench micro card --measure`.",
         "",
