@@ -150,20 +150,39 @@ class ToldReplies:
         step: int,
         writer: Callable[[], PromptFormat],
     ) -> list[Trajectory | Skipped]:
-        name = f"step_{step + 1:06d}"
-        if not shared.has(name):
+        if not shared.has(_name(step)):
             model = writer()
-            sampled = sample_replies(
-                schedule(task, suite, seed, step),
-                task,
-                suite,
-                seed,
-                model,
-                self.engine(model),
-                task.contexts(),
+            # Whole groups, so that a response is sampled beside the same others after a kill too.
+            slots = {n: schedule(task, suite, seed, n) for n in _sampled_with(step, suite)}
+            sampled = iter(
+                sample_replies(
+                    [slot for of_step in slots.values() for slot in of_step],
+                    task,
+                    suite,
+                    seed,
+                    model,
+                    self.engine(model),
+                    task.contexts(),
+                )
             )
-            shared.put(name, [row_of(t) for t in sampled])
-        return [of_row(row) for row in shared.get(name)]
+            for number, of_step in slots.items():
+                shared.put(_name(number), [row_of(next(sampled)) for _ in of_step])
+        return [of_row(row) for row in shared.get(_name(step))]
+
+
+def _name(step: int) -> str:
+    return f"step_{step + 1:06d}"
+
+
+def _sampled_with(step: int, suite: Suite) -> range:
+    """The steps whose told responses are sampled together with those of ``step``.
+
+    They depend on no training, and a batch of `rollout_batch_size` takes hardly longer than a small
+    one.
+    """
+    together = max(1, suite.rollout_batch_size // (suite.batch_size * suite.num_generations))
+    first = step - step % together
+    return range(first, max(step + 1, min(first + together, suite.max_steps)))
 
 
 class ReplySampler:

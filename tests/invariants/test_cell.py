@@ -16,7 +16,7 @@ from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import checkpoint, trainer
+from opcd_bench.distillation import checkpoint, replies, trainer
 from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.progress import QuietReporter
@@ -256,6 +256,31 @@ def test_told_replies_are_stored_once_and_shared(tiny_model_folder, tmp_path):
     rows = [RunReader(path).read("train") for path in SuiteDir(tmp_path / "toy").runs()]
     assert [row["tokens"] for row in rows[0]] == [row["tokens"] for row in rows[1]]
     assert all(row["tokens_written"] == 0 for row in rows[0])
+
+
+def test_told_replies_of_several_steps_are_sampled_together_and_again_alike(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """A batch of four takes two steps of two; a step that was lost is sampled beside its own."""
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft_context"], rollout_batch_size=5)
+    asked: list[list[int]] = []
+    original = replies.sample_replies
+
+    def sample(slots, *words):
+        asked.append(sorted({slot.step for slot in slots}))
+        return original(slots, *words)
+
+    monkeypatch.setattr(replies, "sample_replies", sample)
+    run_toy(suite)
+    assert asked == [[0, 1], [2, 3], [4, 5]]
+    (folder,) = (tmp_path / "toy" / "shared").glob("told-*")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for name in ("step_000004.sha256", "step_000004.jsonl"):
+        (folder / name).unlink()
+    shutil.rmtree(next(iter(SuiteDir(tmp_path / "toy").runs())))
+    run_toy(suite)
+    assert asked[3:] == [[2, 3]]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):
