@@ -128,8 +128,8 @@ class Settings(BaseModel):
     )
     first_seed: int = later(
         0,
-        help="The first training seed. A pilot, which fixes rates and steps and is not reported, "
-        "takes seeds that the comparison does not (1000).",
+        help="The first training seed. A pilot, which fixes learning rates and steps and is not "
+        "reported, takes seeds that the comparison does not (1000).",
         ge=0,
         le=COUNT,
     )

@@ -20,13 +20,13 @@ def small(output: Path, **values) -> Suite:
     base = {
         "name": "alive",
         "methods": ["opcd", "control_null"],
-        "tasks": ["rule_math"],
+        "tasks": ["rule_choice"],
         "output_dir": str(output),
-        "learning_rate": 3e-4,
+        "learning_rate": 1e-3,
         "max_steps": 16,
         "batch_size": 24,
         "eval_steps": 16,
-        "max_completion_length": 128,
+        "max_completion_length": 8,
         "dev_items": 48,
         "test_items": 48,
         "retention": ["ifeval_micro"],
@@ -55,7 +55,8 @@ def dev(run: RunReader) -> dict[int, float]:
 @pytest.mark.parametrize("name", ["rule_math", "frozen_lake"])
 def test_told_it_knows_and_plain_it_can_only_guess(name, tmp_path):
     task = registry.task(name)
-    bench = Resources(small(tmp_path, tasks=[name]), SuiteDir(tmp_path / "alive"), QuietReporter())
+    long = small(tmp_path, tasks=[name], max_completion_length=192)
+    bench = Resources(long, SuiteDir(tmp_path / "alive"), QuietReporter())
     engine = bench.models.engine(bench.models.initial)
     told = bench.references.score(task, "dev", bench.models.initial, engine, 0, told=True).metrics[
         "accuracy"
@@ -73,7 +74,7 @@ def test_a_teacher_that_is_told_nothing_moves_nothing(alive):
     scores = dev(alive["control_null"])
     assert abs(scores[16] - scores[0]) <= 0.1
     rows = alive["control_null"].read("train")
-    assert max(row["reverse_kl"] for row in rows) < 1e-2
+    assert max(row["reverse_kl"] for row in rows) < 5e-2
 
 
 def test_the_sampler_and_the_trainer_read_the_same_probabilities(alive):

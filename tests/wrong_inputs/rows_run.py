@@ -76,12 +76,12 @@ ROWS = [
         {"long.txt": "rule " * 20_001},
     ),
     Row(
-        "run --methods ./hints.py --tasks rule_math --dry-run",
+        "run --methods ./hints.py --tasks frozen_lake --dry-run",
         ("have none", "teacher.reads = 'context'"),
         {"hints.py": HINTS},
     ),
     Row(
-        "estimate --methods ./hints.py --tasks rule_math",
+        "estimate --methods ./hints.py --tasks frozen_lake",
         ("have none", "teacher.reads = 'context'"),
         {"hints.py": HINTS},
     ),

@@ -239,7 +239,9 @@ def test_a_method_that_does_not_load_stops_only_a_run_that_needs_it(opcd, monkey
 
 
 def test_a_suite_without_words_is_itself():
-    assert settings.make("quick", {}) == registry.suite("quick")
+    made = settings.make("quick", {})
+    assert len(made.model_weights) == 64  # of the built-in model
+    assert made.model_copy(update={"model_weights": None}) == registry.suite("quick")
 
 
 def test_runtime_words_and_a_larger_grid_keep_the_suites_folder():

@@ -34,7 +34,7 @@ def test_its_options_are_those_of_run():
 def test_it_prints_tokens_memory_and_how_to_get_the_time(opcd):
     shown = opcd(*QUICK)
     assert shown.code == 0, shown.err
-    assert "micro-small: 1,096,000 parameters, trained: all" in shown.out
+    assert "micro-small: 1,095,360 parameters, trained: all" in shown.out
     row = next(line for line in shown.out.splitlines() if "at most  4" in line)
     # 20 steps of 32 replies of 224 tokens; two methods write themselves, three read a teacher
     assert row.split()[-6:-1] == ["80", "286,720", "143,360", "430,080", "573,440"]

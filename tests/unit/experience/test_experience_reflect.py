@@ -121,7 +121,7 @@ def test_the_feedback_of_the_tasks_that_ship_is_hardly_ever_withheld():
         episode.step("Answer: 3")
         tried = attempt((episode.messages[-1]["content"], "Answer: 3"), feedback=episode.feedback())
         withheld += readable(tried, example) == "withheld"
-    assert withheld < 30
+    assert withheld < 45  # a chain of five shows many digits, one of which is the answer
 
 
 # --- the words ----------------------------------------------------------------------------------
