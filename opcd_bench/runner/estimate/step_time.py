@@ -94,6 +94,13 @@ def _sitting(run: RunReader) -> float | None:
     return (times["finished"] - times["started"]).total_seconds()
 
 
+def _a_step_at_a_time(suite: Suite) -> Suite:
+    """The suite with no responses sampled ahead of their step, whose time would not be measured."""
+    own = [suite.for_task(task) for task in suite.tasks]
+    least = min(one.batch_size * one.num_generations for one in own)
+    return suite.model_copy(update={"rollout_batch_size": min(suite.rollout_batch_size, least)})
+
+
 def rehearsed(
     suite: Suite,
     methods: Mapping[str, Method],
@@ -106,7 +113,7 @@ def rehearsed(
     with tempfile.TemporaryDirectory(prefix="opcd-bench-estimate-") as folder:
         suite_dir = SuiteDir(Path(folder) / suite.name)
         suite_dir.merge({})
-        resources = Resources(suite, suite_dir, console)
+        resources = Resources(_a_step_at_a_time(suite), suite_dir, console)
         resources.check(list(methods.values()))
         for cell in grid.cells(suite, methods, tasks):
             if cell.method in found.get(cell.task, {}):
