@@ -63,7 +63,7 @@ def test_a_file_with_a_parameter_runs_in_two_processes_resumes_and_moves(
     assert "hello from mine" in told.err
     first = finished(here)
     names = sorted(name.rsplit("--", 1)[0] for name in first)
-    assert names == ["codes--mine-k4--lr3e-04--s0", "codes--opcd-k4--lr3e-04--s0"]
+    assert names == ["codes--mine-k4--lr1e-03--s0", "codes--opcd-k4--lr1e-03--s0"]
     (mine,) = (here / "results/small" / name for name in first if "mine" in name)
     config = RunReader(mine).config
     assert config["method"]["name"] == "mine[k=4]" and config["method"]["loss"]["k"] == 4
