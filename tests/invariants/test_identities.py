@@ -77,7 +77,8 @@ def test_shared_samples_are_found_where_the_sealed_suite_has_them(tmp_path):
     tasks = registry.plugins_of(suite)[1].values()
     found = {bench.references.folder(task).path.name for task in tasks}
     found |= {bench.references.retention_folder(name).path.name for name in suite.retention}
-    stored = {path.name for path in (REFERENCE / "micro" / "shared").iterdir()}
+    there = (path.name for path in (REFERENCE / "micro" / "shared").iterdir())
+    stored = {name for name in there if not name.startswith("told-")}  # these are not committed
     assert stored and stored <= found
 
 
