@@ -47,7 +47,7 @@ pytestmark = [
 ]
 
 SMOLLM2 = Path(__file__).parents[2] / "models" / "HuggingFaceTB" / "SmolLM2-135M-Instruct"
-GREEDY = Sampling(temperature=0.0, max_completion_length=48)
+GREEDY = Sampling(temperature=0.0, max_completion_length=96)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def command(*words: str, cwd) -> subprocess.CompletedProcess[str]:
 
 def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
     done = command(
-        "run", "--methods", "forward_kl_on_policy,opcd_hybrid", "--tasks", "rule_math",
+        "run", "--methods", "forward_kl_on_policy[k=64],opcd_hybrid[k=64]", "--tasks", "rule_math",
         "--max-steps", "3", "--batch-size", "4", "--learning-rate", "1e-4", "--retention", "none",
         "--name", "v", "--no-report", "--set", "engine=vllm", "--set", "teacher_engine=vllm",
         "--set", "eval_steps=3", "--set", "dev_items=4", "--set", "test_items=6", "--set", "jobs=1",
