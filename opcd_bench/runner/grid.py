@@ -108,6 +108,12 @@ def headline_rates(
     return found
 
 
+def seeds_left(suite: Suite) -> range:
+    """The seeds that a sweep leaves out; none where every rate runs with all of them."""
+    first = suite.sweep_seeds or suite.seeds
+    return range(suite.first_seed + first, suite.first_seed + suite.seeds)
+
+
 def headline_cells(
     suite: Suite,
     methods: Mapping[str, Method],
@@ -115,11 +121,10 @@ def headline_cells(
     rates: Mapping[tuple[str, str], float],
 ) -> tuple[Cell, ...]:
     """The seeds that the sweep left out, each (task, method) at its headline rate."""
-    first = suite.sweep_seeds or suite.seeds
     return tuple(
-        cell(suite, methods[method], tasks[task], rates[task, method], suite.first_seed + number)
+        cell(suite, methods[method], tasks[task], rates[task, method], seed)
         for task in suite.tasks
-        for number in range(first, suite.seeds)
+        for seed in seeds_left(suite)
         for method in suite.methods
         if (task, method) in rates
     )

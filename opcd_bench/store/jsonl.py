@@ -126,10 +126,7 @@ def read_lines(path: Path) -> list[bytes]:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise StoreError(
-                f"{path}: damaged ({error}). Put it back from a copy, or remove its folder and run "
-                "again"
-            ) from None
+            raise _damaged(path, error) from None
     return data.split(b"\n")[:-1]
 
 
@@ -169,11 +166,14 @@ def read_object(path: Path) -> Row:
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}, not an object")
     except ValueError as error:
-        raise StoreError(
-            f"{path}: damaged ({error}). Put it back from a copy, or remove its folder and run "
-            "again"
-        ) from None
+        raise _damaged(path, error) from None
     return value
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path}: damaged ({error}). Put it back from a copy, or remove its folder and run again"
+    )
 
 
 def object_text(value: Mapping[str, Any]) -> str:

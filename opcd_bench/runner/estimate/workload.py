@@ -16,7 +16,7 @@ from opcd_bench.errors import MissingData, MissingPackage
 from opcd_bench.evaluation.task_scores import further_sets
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
-from opcd_bench.runner.grid import rates_and_seeds
+from opcd_bench.runner.grid import rates_and_seeds, seeds_left
 from opcd_bench.runner.rounds.chain import experience_of
 
 KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
@@ -79,9 +79,8 @@ class Work:
 def runs_of(suite: Suite) -> list[int]:
     """The seed of every run of a (task, method): rates x seeds, those chosen on dev included."""
     seeds = [seed for _, seed in rates_and_seeds(suite)]
-    if suite.headline_learning_rate == "dev" and suite.sweep_seeds is not None:
-        left = range(suite.sweep_seeds, suite.seeds)
-        seeds += [suite.first_seed + number for number in left]
+    if suite.headline_learning_rate == "dev":
+        seeds += seeds_left(suite)
     return seeds * suite.rounds
 
 
