@@ -15,6 +15,7 @@ from opcd_bench.distillation.parallel import peers
 from opcd_bench.progress import QuietReporter
 from opcd_bench.runner import registry, suite_runner
 from opcd_bench.runner.parallel import crew, follower
+from opcd_bench.store.jsonl import read_lines
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
@@ -44,7 +45,7 @@ def fails_at(row: int) -> None:
 def truth(path: Path) -> dict[str, str]:
     """Every file that must not depend on interruptions."""
     files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
-    return {file.name: file.read_text() for file in files}
+    return {file.name: b"\n".join(read_lines(file)).decode() for file in files}
 
 
 def lead(cases: dict, model: Path, folder: Path) -> dict:
