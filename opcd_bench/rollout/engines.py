@@ -86,7 +86,7 @@ class Engines:
             loaded,
             source_of(source, allow_pickle=True, model_dir=self.suite.model_dir),
             revision=revision,
-            most_ids=loaded.vocab_size,
+            most_ids=loaded.vocab_size + loaded.padded_rows,
             options={**own, **self.suite.vllm_options},
             role=role,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 from collections.abc import Sequence
 
 import torch
@@ -87,14 +88,14 @@ class TopKTeacher(Unmoved):
         k = loss.k or 0
         backend = self.backend
         if not (backend.arbitrary_ids and loss.teacher_needs == "I"):
-            return self._packed(backend.score(sequences, k), lengths, student.device)
+            return self._packed(self._likeliest(sequences, lengths, k), student.device)
         rows = student.top_ids(k).tolist()
         ends = torch.tensor(lengths).cumsum(0).tolist()
         asked = [rows[end - n : end] for end, n in zip(ends, lengths, strict=True)]
-        chosen = self._packed(backend.score(sequences, 0, asked), lengths, student.device)
+        chosen = self._packed(backend.score(sequences, 0, asked), student.device)
         if loss.support != "union":
             return dataclasses.replace(chosen, likeliest=False)
-        own = self._packed(backend.score(sequences, k), lengths, student.device)
+        own = self._packed(self._likeliest(sequences, lengths, k), student.device)
         return ListedOutput(
             torch.cat([own.ids_NL, chosen.ids_NL], -1),
             torch.cat([own.logp_NL, chosen.logp_NL], -1),
@@ -103,11 +104,35 @@ class TopKTeacher(Unmoved):
             temperature=self.temperature,
         )
 
-    def _packed(
-        self, scored: Sequence[PromptLogProbs], lengths: Sequence[int], device: torch.device
-    ) -> ListedOutput:
+    def _likeliest(
+        self, sequences: Sequence[tuple[int, ...]], lengths: Sequence[int], k: int
+    ) -> list[PromptLogProbs]:
+        """The k likeliest ids that the tokenizer has, after each token of each reply.
+
+        vLLM lists rows of the LM head that are padding too. Where they take places of a list, the
+        sequence is asked for again with so many more, until the list has k others.
+        """
+        found: list[PromptLogProbs] = [
+            one.last(n) for one, n in zip(self.backend.score(sequences, k), lengths, strict=True)
+        ]
+        size = self.prompts.vocab_size
+        asked = dict.fromkeys(range(len(sequences)), k)
+        while short := {
+            at: k + padding
+            for at, top in asked.items()
+            if (padding := max((_beyond(row, size) for row in found[at].ids), default=0)) > top - k
+        }:
+            top = max(short.values())
+            again = self.backend.score([sequences[at] for at in short], top)
+            for at, one in zip(short, again, strict=True):
+                asked[at], found[at] = top, one.last(lengths[at])
+        return [
+            one if asked[at] == k else _without_padding(one, size, k)
+            for at, one in enumerate(found)
+        ]
+
+    def _packed(self, replies: Sequence[PromptLogProbs], device: torch.device) -> ListedOutput:
         """The rows of the replies, one below the other."""
-        replies = [one.last(n) for one, n in zip(scored, lengths, strict=True)]
         rows = [row for one in replies for row in one.ids]
         values = [row for one in replies for row in one.logps]
         width = max(map(len, rows))
@@ -121,3 +146,24 @@ class TopKTeacher(Unmoved):
             likeliest=True,
             temperature=self.temperature,
         )
+
+
+def _beyond(ids: Sequence[int], size: int) -> int:
+    """How many ids the tokenizer does not have."""
+    return sum(token >= size for token in ids)
+
+
+def _without_padding(scored: PromptLogProbs, size: int, k: int) -> PromptLogProbs:
+    """Each row's k likeliest ids below ``size``, the likeliest first."""
+    kept = [
+        heapq.nlargest(
+            k,
+            ((logp, -token) for token, logp in {*zip(ids, logps, strict=True)} if token < size),
+        )
+        for ids, logps in zip(scored.ids, scored.logps, strict=True)
+    ]
+    return PromptLogProbs(
+        scored.own,
+        tuple(tuple(-token for _, token in row) for row in kept),
+        tuple(tuple(logp for logp, _ in row) for row in kept),
+    )

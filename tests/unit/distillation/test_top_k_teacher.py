@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 import torch
-from fixtures import frozen
+from fixtures import frozen, tiny_model, tiny_tokenizer
 from vllm_fake import FakeVLLM
 
 from opcd_bench.config.suite import make_suite
@@ -18,7 +18,7 @@ from opcd_bench.distillation.teachers.top_k import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import DataError, InvalidLoss
 from opcd_bench.models.loaded import LoadedModel
-from opcd_bench.models.loading import copy_frozen
+from opcd_bench.models.loading import assemble, copy_frozen
 
 SUITE = make_suite({"methods": "opcd", "tasks": "rule_math", "micro_batch_size": 3}, "test")
 
@@ -126,3 +126,26 @@ def test_a_told_prompt_that_fills_the_window_is_refused(tiny_loaded):
     short = TopKTeacher(FakeVLLM(tiny_loaded), None, tiny_loaded, 10, SUITE.temperature)
     with pytest.raises(DataError, match="leave no room in fake vLLM, which reads 10"):
         stepped(tiny_loaded, named("fkl_gen", k=3), short)
+
+
+def test_rows_of_the_head_that_no_token_has_are_replaced_on_the_list():
+    model = tiny_model(vocab_size=320)
+    with torch.no_grad():
+        model.lm_head.weight[259:] = model.lm_head.weight[3:64] * 2
+    wide = assemble("wide", model, tiny_tokenizer())
+    weights = teacher(wide)
+    backend = FakeVLLM(wide)
+    listing = TopKTeacher(backend, weights, weights, weights.max_length, SUITE.temperature)
+    first = backend.score([(5, 9, 7, 3)], 7)[0]
+    assert max(map(max, first.ids)) >= 259, "there is padding among the likeliest"
+    # A renormalised loss does not see the mass that vLLM gives to padding.
+    loss = named("fkl_renorm", k=7)
+    local, a = stepped(wide, loss, weights)
+    from_list, b = stepped(wide, loss, listing)
+    assert torch.allclose(local, from_list, atol=2e-5)
+    assert b.divergence == pytest.approx(a.divergence, rel=1e-4)
+    some = [(*pair.told_ids, *pair.reply_ids) for pair in pairs(259)]
+    lengths = [len(pair.reply_ids) for pair in pairs(259)]
+    backend.load(weights)
+    for row in (row for one in listing._likeliest(some, lengths, 7) for row in one.ids):
+        assert 7 <= len(row) <= 8 and max(row) < 259
