@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from beside_trl import side
 from beside_trl.workloads import Workload
@@ -18,7 +20,7 @@ from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.local import FrozenTeacher
 from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import loading
-from opcd_bench.rollout import hf
+from opcd_bench.rollout import decoder, hf
 from opcd_bench.rollout.draw import uniforms
 from opcd_bench.rollout.engine import Request, Sampling
 
@@ -52,6 +54,7 @@ class Ours:
         self.teacher = FrozenTeacher(frozen, suite.temperature)
         self.loss = _loss(workload)
         self.positions = side.Positions(self.student.model, frozen.model)
+        _count_steps(self.positions)
 
     def step(self, number: int) -> side.Step:
         """Step ``number`` (0-based): prompts as text to an update of the weights."""
@@ -94,6 +97,17 @@ class Ours:
             if length < steps:
                 noise[row, length - 1] = 0.0
         return noise
+
+
+def _count_steps(positions: side.Positions) -> None:
+    """Count decoding steps too, which do not pass the module that is watched."""
+    step = decoder.Decoder.step
+
+    def counted(self: decoder.Decoder, ids_B: Tensor, *rest: Any) -> Tensor:
+        positions.counts["sampling"] += len(ids_B)
+        return step(self, ids_B, *rest)
+
+    mock.patch.object(decoder.Decoder, "step", counted).start()
 
 
 def _loss(workload: Workload) -> Divergence:

@@ -104,18 +104,32 @@ def shared_attention(
     masses, so no row holds a copy of its prefix.
     """
     query = query * scale_of(query, scaling)
+    mixed = behind_prefixes(query, key, value, attention_mask, _SEGMENTS.get(), module.layer_idx)
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+def behind_prefixes(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    segments: Sequence[Segment],
+    layer: int,
+) -> Tensor:
+    """Attention of rows to their own keys and to those of their segment's prefix, in two parts.
+
+    ``query`` (rows, heads, tokens, size) is scaled; the result is of its shape.
+    """
     mixed, begin = [], 0
-    for rows, prefix in _SEGMENTS.get():
+    for rows, prefix in segments:
         part = slice(begin, begin + rows)
-        mask = attention_mask
-        if mask is not None and len(mask) > 1:
-            mask = mask[part]
-        own = own_part(query[part], key[part], value[part], mask)
+        of_part = mask if mask is None or len(mask) == 1 else mask[part]
+        own = own_part(query[part], key[part], value[part], of_part)
         if prefix is not None:
-            own = joined(of_prefix(query[part], *prefix.layers[module.layer_idx]), own)
+            own = joined(of_prefix(query[part], *prefix.layers[layer]), own)
         mixed.append(own.mixed)
         begin += rows
-    return torch.cat(mixed).transpose(1, 2).contiguous(), None
+    return torch.cat(mixed)
 
 
 def has_kernel(query: Tensor) -> bool:

@@ -16,6 +16,7 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.progress import beat
 from opcd_bench.rollout.attention import Segment, behind, fast_on_cpu, of_rows
+from opcd_bench.rollout.decoder import Decoder, decodes
 from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Reply, Request, Sampling, check_requests
 from opcd_bench.rollout.kv import additive, as_argument, capacity_for
@@ -42,6 +43,7 @@ class HFEngine:
         self.loaded = loaded
         self.batch_size = batch_size
         self._plain = cpu.plain(loaded.model)
+        self._direct = decodes(loaded.model)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Reply]:
         """One reply a request, in order.
@@ -63,9 +65,10 @@ class HFEngine:
         order = sorted(range(len(requests)), key=key)
         replies: list[Reply | None] = [None] * len(requests)
         with _quiet(self.loaded, self._plain):
+            decoder = Decoder(self.loaded.model) if self._direct else None
             for begin in range(0, len(order), self.batch_size):
                 batch = order[begin : begin + self.batch_size]
-                written = self._batch([requests[i] for i in batch], sampling, prefixes)
+                written = self._batch([requests[i] for i in batch], sampling, prefixes, decoder)
                 for i, reply in zip(batch, written, strict=True):
                     replies[i] = reply
         return [reply for reply in replies if reply is not None]
@@ -91,7 +94,11 @@ class HFEngine:
         return Prefilled(cache, real_BT, out.logits[:, -1], [Segment(len(prompts), None)])
 
     def _batch(
-        self, requests: Sequence[Request], sampling: Sampling, prefixes: Prefixes
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        prefixes: Prefixes,
+        decoder: Decoder | None,
     ) -> list[Reply]:
         device, vocabulary = self.loaded.model.device, self.loaded.vocab_size
         most, count = sampling.max_completion_length, len(requests)
@@ -100,7 +107,6 @@ class HFEngine:
         cache, real_BT, logits_BV, segments = self._prefilled(
             [r.prompt_ids for r in requests], prefixes
         )
-        named_cache = as_argument(self.loaded.model, cache)
         mask = self._mask(real_BT, most)
         filled = real_BT.shape[1]
         lengths_B1 = torch.tensor([[len(r.prompt_ids)] for r in requests], device=device)
@@ -131,15 +137,33 @@ class HFEngine:
             filled += 1
             if self._plain:
                 mask[..., filled - 1] = 0.0
-            with behind(self.loaded.model, segments):
-                logits_BV = self.loaded.model(
-                    input_ids=ids[:, None],
-                    attention_mask=mask[..., : capacity_for(filled) if self._plain else filled],
-                    position_ids=lengths_B1 + step,
-                    use_cache=True,
-                    **named_cache,
-                ).logits[:, -1]
+            places_B1 = lengths_B1 + step
+            open_mask = mask[..., : capacity_for(filled) if self._plain else filled]
+            if decoder is not None:
+                logits_BV = decoder.step(ids, places_B1, open_mask, cache, segments)
+            else:
+                logits_BV = self._next(ids, places_B1, open_mask, cache, segments)
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
+
+    def _next(
+        self,
+        ids_B: Tensor,
+        positions_B1: Tensor,
+        mask: Tensor,
+        cache: Cache,
+        segments: Sequence[Segment],
+    ) -> Tensor:
+        """The logits after one more token of each row, by the module's own forward pass."""
+        model = self.loaded.model
+        with behind(model, segments):
+            logits: Tensor = model(
+                input_ids=ids_B[:, None],
+                attention_mask=mask,
+                position_ids=positions_B1,
+                use_cache=True,
+                **as_argument(model, cache),
+            ).logits
+        return logits[:, -1]
 
     def _mask(self, real_BT: Tensor, room: int) -> Tensor:
         """The mask of all steps: additive, 4-D, new slots shut; 2-D where layers differ."""

@@ -16,8 +16,9 @@ _GROW = 32
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values in whole buffers of ``(rows, heads, capacity, size)``, grown 32 slots a time.
 
-    A new token is written, not copied, and attention reads the whole contiguous buffer: slots that
-    are not filled hold zeros and must be masked (``capacity`` is the mask's width).
+    A new token is written, not copied, and attention reads the whole buffer: slots that are not
+    filled hold zeros and must be masked (``capacity`` is the mask's width). On a CPU the keys lie
+    with the slots last, which halves the time of the product with one query.
     """
 
     keys: Tensor
@@ -28,6 +29,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.dtype, self.device = keys.dtype, keys.device
         self.keys, self.values, self.length = keys, values, length
         self.is_initialized = True
+
+    @classmethod
+    def empty(cls, rows: int, slots: int, keys: Tensor, values: Tensor) -> GrowingLayer:
+        """Room for so many rows and slots, which count as filled, of heads as in the examples."""
+        room = capacity_for(slots)
+        return cls(_keys_of(keys, rows, room), _values_of(values, rows, room), slots)
 
     @property
     def capacity(self) -> int:
@@ -44,8 +51,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Append ``(rows, heads, tokens, size)`` and return the whole buffers."""
         begin, end = self.length, self.length + key_states.shape[-2]
         if end > self.capacity:
-            self.keys = _roomy(self.keys, capacity_for(end))
-            self.values = _roomy(self.values, capacity_for(end))
+            keys, values, room = self.keys, self.values, capacity_for(end)
+            self.keys = _keys_of(keys, len(keys), room)
+            self.values = _values_of(values, len(values), room)
+            self.keys[:, :, :begin], self.values[:, :, :begin] = (
+                keys[:, :, :begin],
+                values[:, :, :begin],
+            )
         self.keys[:, :, begin:end] = key_states
         self.values[:, :, begin:end] = value_states
         self.length = end
@@ -53,7 +65,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows, and free the memory of the others."""
-        self.keys = self.keys.index_select(0, indices)
+        keys = _keys_of(self.keys, len(indices), self.capacity)
+        self.keys = keys.copy_(self.keys[indices])
         self.values = self.values.index_select(0, indices)
 
 
@@ -68,11 +81,18 @@ def capacity_for(length: int) -> int:
     return -(-length // _GROW) * _GROW
 
 
-def _roomy(filled: Tensor, capacity: int) -> Tensor:
-    shape = (*filled.shape[:2], capacity, filled.shape[3])
-    buffer = torch.zeros(shape, dtype=filled.dtype, device=filled.device)
-    buffer[:, :, : filled.shape[2]] = filled
-    return buffer
+def _keys_of(like: Tensor, rows: int, slots: int) -> Tensor:
+    """A buffer of zeros for keys (rows, heads, slots, size)."""
+    # Zeros: what is not written yet is masked, and 0 times garbage must be 0.
+    _, heads, _, size = like.shape
+    if like.device.type == "cpu":
+        return like.new_zeros((rows, heads, size, slots)).transpose(2, 3)
+    return like.new_zeros((rows, heads, slots, size))
+
+
+def _values_of(like: Tensor, rows: int, slots: int) -> Tensor:
+    """A buffer of zeros for values (rows, heads, slots, size)."""
+    return like.new_zeros((rows, like.shape[1], slots, like.shape[3]))
 
 
 def held(cache: Cache) -> list[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.attention import Segment, behind
-from opcd_bench.rollout.kv import GrowingLayer, additive, as_argument, capacity_for, held
+from opcd_bench.rollout.kv import GrowingLayer, additive, as_argument, held
 from opcd_bench.rollout.prefixes import Ids, Prefixes
 
 _TOKENS = 4_096
@@ -43,7 +43,7 @@ def prefill(loaded: LoadedModel, prompts: Sequence[Ids], prefixes: Prefixes) -> 
     for row, prompt in enumerate(prompts):
         rows_of.setdefault(prompt, []).append(row)
     width = max(_rest(prompt, prefixes) for prompt in rows_of)
-    buffers: list[tuple[Tensor, Tensor]] = []
+    layers: list[Any] = []
     real_BT = torch.zeros((len(prompts), width), dtype=torch.bool, device=device)
     logits_BV: Tensor | None = None
     for chunk in _chunks(list(rows_of), prefixes):
@@ -53,16 +53,14 @@ def prefill(loaded: LoadedModel, prompts: Sequence[Ids], prefixes: Prefixes) -> 
         source = torch.tensor([i for i, p in enumerate(chunk) for _ in rows_of[p]], device=device)
         if logits_BV is None:
             logits_BV = chunk_logits.new_empty((len(prompts), chunk_logits.shape[-1]))
-            shape = (len(prompts), width)
-            buffers = [(_empty(k, *shape), _empty(v, *shape)) for k, v in held(read)]
+            layers = [GrowingLayer.empty(len(prompts), width, *pair) for pair in held(read)]
         logits_BV[rows] = chunk_logits[source]
-        for pair, parts in zip(buffers, held(read), strict=True):
-            for buffer, part in zip(pair, parts, strict=True):
-                buffer[rows, :, width - rest : width] = part[source]
+        for layer, (keys, values) in zip(layers, held(read), strict=True):
+            layer.keys[rows, :, width - rest : width] = keys[source]
+            layer.values[rows, :, width - rest : width] = values[source]
         slots = torch.arange(width, device=device)
         real_BT[rows] = slots >= width - rest + pads[source][:, None]
     assert logits_BV is not None, "a batch has a prompt"
-    layers: list[Any] = [GrowingLayer(keys, values, width) for keys, values in buffers]
     return Prefilled(Cache(layers=layers), real_BT, logits_BV, prefixes.segments(prompts))
 
 
@@ -78,12 +76,6 @@ def last_of(length: int, device: torch.device) -> Tensor:
 def _rest(prompt: Ids, prefixes: Prefixes) -> int:
     """How many tokens of a prompt are its own."""
     return len(prompt) - len(prefixes.of(prompt))
-
-
-def _empty(like: Tensor, rows: int, width: int) -> Tensor:
-    # Zeros: padding slots between two chunks are never written, and 0 times garbage must be 0.
-    shape = (rows, like.shape[1], capacity_for(width), like.shape[3])
-    return torch.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 def _chunks(distinct: Sequence[Ids], prefixes: Prefixes) -> list[Sequence[Ids]]:
