@@ -194,6 +194,25 @@ def command(*words: str, cwd) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def test_vllm_goes_on_from_a_begun_response_as_from_its_own(tmp_path):
+    done = command(
+        "probe", "prefix", "--model", "micro-small", "--tasks", "rule_math",
+        "--teachers", "in-context", "--continuations", "2", "--items", "6",
+        "--temperature", "0.02", "--out", "probed", "--json",
+        "--set", "engine=vllm", "--set", "jobs=1", "--set", "max_completion_length=200",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in json.loads(done.stdout)["rows"] if row["teacher"] == "in-context"]
+    assert [row["share"] for row in rows] == [0.0, 0.25, 0.5, 0.75]
+    # Nearly greedy: where its own response is cut changes nothing, if the tokens are joined well.
+    whole = rows[0]["own"]["value"]
+    assert whole >= 0.5
+    assert all(abs(row["own"]["value"] - whole) < 0.2 for row in rows)
+    # What a student that was told nothing begins is wrong from its first rule on.
+    assert rows[-1]["accuracy"]["value"] < rows[0]["accuracy"]["value"]
+
+
 def test_a_cell_written_and_taught_by_vllm_trains_and_logs_the_gap(tmp_path):
     done = command(
         "run", "--methods", "forward_kl_on_policy,opcd_hybrid", "--tasks", "rule_math",
