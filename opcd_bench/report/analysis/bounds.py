@@ -19,7 +19,9 @@ def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     z = float(stats.norm.ppf((1 + confidence) / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(middle - half, 0.0), min(middle + half, 1.0)
+    # Exactly 0 and 1 where all are wrong or right, which round-off misses by 1e-17.
+    low = max(middle - half, 0.0) if share > 0 else 0.0
+    return low, min(middle + half, 1.0) if share < 1 else 1.0
 
 
 def rare(n: int, confidence: float) -> float:

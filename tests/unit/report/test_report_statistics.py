@@ -159,6 +159,9 @@ def test_all_right_and_all_wrong_have_wilson_s_interval():
     assert found.low == pytest.approx(20 / (20 + 1.959964**2))
     assert statistics.mean(samples([0.0] * 20)).high == pytest.approx(1 - found.low)
     assert found.points() == "100.0 [83.9, 100.0]"
+    # Exactly: round-off made 3e-17 of six wrong ones.
+    assert [statistics.mean(samples([0.0] * n)).low for n in (6, 7, 20)] == [0.0] * 3
+    assert [statistics.mean(samples([1.0] * n)).high for n in (6, 7, 20)] == [1.0] * 3
 
 
 def test_one_wrong_of_many_is_no_surer_than_none():
