@@ -137,6 +137,16 @@ def has_kernel(query: Tensor) -> bool:
     return query.device.type == "cpu"
 
 
+def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool) -> Part:
+    """PyTorch's kernel, which reads wrongly what is not contiguous in its last dimension."""
+    parts = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    return Part(
+        *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *parts, 0.0, causal, attn_mask=mask, scale=1.0
+        )
+    )
+
+
 def own_part(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:
     """Attention of each row to its own keys; ``query`` is scaled."""
     if query.shape[2] == 1:
@@ -146,10 +156,7 @@ def own_part(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> 
     if has_kernel(query):
         # The fused kernel fails on a mask of another type than the query.
         mask = None if mask is None else mask.to(query.dtype)
-        mixed, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, mask is None, attn_mask=mask, scale=1.0
-        )
-        return Part(mixed, mass)
+        return _fused(query, key, value, mask, causal=mask is None)
     rows, heads, tokens, _ = query.shape
     if mask is None:
         mask = torch.full((tokens, key.shape[2]), -torch.inf, device=query.device).triu_(1)
@@ -176,11 +183,7 @@ def of_prefix(query: Tensor, key: Tensor, value: Tensor) -> Part:
     shared = key.shape[1]
     stacked = query.reshape(rows, shared, -1, size).transpose(0, 1).reshape(1, shared, -1, size)
     if has_kernel(query) and stacked.shape[2] > 1:
-        part = Part(
-            *torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                stacked, key, value, 0.0, False, scale=1.0
-            )
-        )
+        part = _fused(stacked, key, value, None, causal=False)
     else:
         most = max(1, _SCORES // (shared * key.shape[2]))
         pieces = torch.split(stacked, most, dim=2)

@@ -161,7 +161,6 @@ class Decoder:
         cos_SB, sin_SB = turn
         turned = torch.addcmul(straight * cos_SB, straight.roll(size // 2, 1), sin_SB)
         turned = turned.permute(2, 0, 1)
-        # Copied: the fused kernel of a CPU reads another layout wrongly.
         query = turned[:, :heads].contiguous().view(rows, shared, self._groups, size)
         return query, turned[:, heads:], places[both:].permute(2, 0, 1)
 

@@ -180,6 +180,26 @@ def test_a_teacher_with_an_adapter_reads_its_prefix_with_it():
         torch.testing.assert_close(shared, whole, atol=5e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_attention_does_not_depend_on_how_its_tensors_lie(rows, tokens):
+    """PyTorch 2.13's fused kernel does: off by 2 where the last dimension is not contiguous."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        whole = torch.randn(rows, 4, tokens, 32), torch.randn(rows, 2, tokens, 32)
+    query, key = whole
+    turned = [x.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2) for x in whole]
+    assert rows == 1 or turned[0].stride(-1) != 1
+    for i in range(rows):
+        part = slice(i, i + 1)
+        one = attention.of_prefix(query[part], key[:1], key[:1])
+        other = attention.of_prefix(turned[0][part], key[:1], key[:1])
+        torch.testing.assert_close(one, other)
+        one = attention.own_part(query[part], key[part], key[part], None)
+        other = attention.own_part(*(x[part] for x in (*turned, turned[1])), None)
+        torch.testing.assert_close(one, other)
+
+
 ARCHITECTURES = {
     "llama": (LlamaConfig, True),
     "gpt_neox": (GPTNeoXConfig, True),
