@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -65,10 +65,10 @@ class HFEngine:
         order = sorted(range(len(requests)), key=key)
         replies: list[Reply | None] = [None] * len(requests)
         with _quiet(self.loaded, self._plain):
-            decoder = Decoder(self.loaded.model) if self._direct else None
+            after = Decoder(self.loaded.model).step if self._direct else self._after
             for begin in range(0, len(order), self.batch_size):
                 batch = order[begin : begin + self.batch_size]
-                written = self._batch([requests[i] for i in batch], sampling, prefixes, decoder)
+                written = self._batch([requests[i] for i in batch], sampling, prefixes, after)
                 for i, reply in zip(batch, written, strict=True):
                     replies[i] = reply
         return [reply for reply in replies if reply is not None]
@@ -98,7 +98,7 @@ class HFEngine:
         requests: Sequence[Request],
         sampling: Sampling,
         prefixes: Prefixes,
-        decoder: Decoder | None,
+        after: Callable[[Tensor, Tensor, Tensor, Cache, Sequence[Segment]], Tensor],
     ) -> list[Reply]:
         device, vocabulary = self.loaded.model.device, self.loaded.vocab_size
         most, count = sampling.max_completion_length, len(requests)
@@ -137,15 +137,11 @@ class HFEngine:
             filled += 1
             if self._plain:
                 mask[..., filled - 1] = 0.0
-            places_B1 = lengths_B1 + step
             open_mask = mask[..., : capacity_for(filled) if self._plain else filled]
-            if decoder is not None:
-                logits_BV = decoder.step(ids, places_B1, open_mask, cache, segments)
-            else:
-                logits_BV = self._next(ids, places_B1, open_mask, cache, segments)
+            logits_BV = after(ids, lengths_B1 + step, open_mask, cache, segments)
         return self._replies(ids_BT, logp_BT, written_B, stopped_B)
 
-    def _next(
+    def _after(
         self,
         ids_B: Tensor,
         positions_B1: Tensor,

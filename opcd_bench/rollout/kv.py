@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -54,10 +55,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             keys, values, room = self.keys, self.values, capacity_for(end)
             self.keys = _keys_of(keys, len(keys), room)
             self.values = _values_of(values, len(values), room)
-            self.keys[:, :, :begin], self.values[:, :, :begin] = (
-                keys[:, :, :begin],
-                values[:, :, :begin],
-            )
+            self.keys[:, :, :begin] = keys[:, :, :begin]
+            self.values[:, :, :begin] = values[:, :, :begin]
         self.keys[:, :, begin:end] = key_states
         self.values[:, :, begin:end] = value_states
         self.length = end
@@ -72,8 +71,15 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 def as_argument(model: PreTrainedModel, cache: Cache) -> dict[str, Cache]:
     """A cache under the name that ``model.forward`` gives it: `cache` from transformers 5.24 on."""
-    known = "cache" in inspect.signature(model.forward).parameters
-    return {"cache" if known else "past_key_values": cache}
+    architecture: Any = type(model)
+    return {_argument_of(architecture): cache}
+
+
+@functools.cache
+def _argument_of(architecture: Any) -> str:
+    """Read once: a decoding step asks for every token."""
+    known = inspect.signature(architecture.forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def capacity_for(length: int) -> int:

@@ -112,24 +112,21 @@ class TopKTeacher(Unmoved):
         vLLM lists rows of the LM head that are padding too. Where they take places of a list, the
         sequence is asked for again with so many more, until the list has k others.
         """
-        found: list[PromptLogProbs] = [
-            one.last(n) for one, n in zip(self.backend.score(sequences, k), lengths, strict=True)
-        ]
-        size = self.prompts.vocab_size
-        asked = dict.fromkeys(range(len(sequences)), k)
-        while short := {
-            at: k + padding
-            for at, top in asked.items()
-            if (padding := max((_beyond(row, size) for row in found[at].ids), default=0)) > top - k
-        }:
-            top = max(short.values())
-            again = self.backend.score([sequences[at] for at in short], top)
-            for at, one in zip(short, again, strict=True):
-                asked[at], found[at] = top, one.last(lengths[at])
-        return [
-            one if asked[at] == k else _without_padding(one, size, k)
-            for at, one in enumerate(found)
-        ]
+        size, top = self.prompts.vocab_size, k
+        found: dict[int, PromptLogProbs] = {}
+        asked = list(range(len(sequences)))
+        while asked:
+            short: dict[int, int] = {}
+            scored = self.backend.score([sequences[at] for at in asked], top)
+            for at, one in zip(asked, scored, strict=True):
+                reply = one.last(lengths[at])
+                padding = max((_beyond(row, size) for row in reply.ids), default=0)
+                if padding > top - k:
+                    short[at] = padding
+                else:
+                    found[at] = reply if top == k else _without_padding(reply, size, k)
+            asked, top = list(short), k + max(short.values(), default=0)
+        return [found[at] for at in range(len(sequences))]
 
     def _packed(self, replies: Sequence[PromptLogProbs], device: torch.device) -> ListedOutput:
         """The rows of the replies, one below the other."""
@@ -149,8 +146,8 @@ class TopKTeacher(Unmoved):
 
 
 def _beyond(ids: Sequence[int], size: int) -> int:
-    """How many ids the tokenizer does not have."""
-    return sum(token >= size for token in ids)
+    """How many ids the tokenizer does not have; nearly always none, which is seen at once."""
+    return 0 if max(ids, default=0) < size else sum(token >= size for token in ids)
 
 
 def _without_padding(scored: PromptLogProbs, size: int, k: int) -> PromptLogProbs:
