@@ -92,3 +92,9 @@ class Hinted(Toy):
             Example(one.content, reference=f"ref {one.content['word']}", hint=f"hint {one.id}")
             for one in super().examples(split)
         ]
+
+
+def truth(path: Path) -> dict[str, bytes]:
+    """Every file of a run that must not depend on interruptions."""
+    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
+    return {file.name: file.read_bytes() for file in files}

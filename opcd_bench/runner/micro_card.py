@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError, StoreError
 from opcd_bench.models.micro import leak
+from opcd_bench.report.analysis import bounds
 from opcd_bench.runner import registry
 from opcd_bench.seeds import seed_of
 from opcd_bench.store.jsonl import read_object, read_rows
@@ -55,19 +55,9 @@ TELLS: Mapping[str, str] = {
 """What a teacher may be told of an example beside the shared context."""
 
 
-def wilson(right: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share of ``right`` in ``n``."""
-    if n == 0:
-        return 0.0, 1.0
-    share, square = right / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def share(right: int, n: int) -> dict[str, Any]:
     """A measured share as the card holds it."""
-    low, high = wilson(right, n)
+    low, high = bounds.wilson(right / n, n, 0.95)
     return {"value": right / n, "low": low, "high": high, "n": n}
 
 

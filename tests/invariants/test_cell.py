@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures import write_tiny_model
-from toy import Toy, toy_suite
+from toy import Toy, toy_suite, truth
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import checkpoint, replies, trainer
@@ -64,12 +64,6 @@ def in_child(work: Callable[[], None]) -> int:
 
 def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def truth(path: Path) -> dict[str, bytes]:
-    """Every file that must not depend on interruptions."""
-    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
-    return {file.name: file.read_bytes() for file in files}
 
 
 def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(

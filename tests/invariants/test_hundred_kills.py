@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
-from test_cell import run_toy, truth
+from test_cell import run_toy
 from test_store_survives_kill import CALLS, killed_at
-from toy import toy_suite
+from toy import toy_suite, truth
 
 from opcd_bench.store.files import is_leftover
 from opcd_bench.store.suite_dir import SuiteDir

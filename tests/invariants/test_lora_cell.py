@@ -7,8 +7,8 @@ import importlib.util
 
 import pytest
 import torch
-from test_cell import after_rows, in_child, run_toy, truth
-from toy import Toy, toy_suite
+from test_cell import after_rows, in_child, run_toy
+from toy import Toy, toy_suite, truth
 
 from opcd_bench.distillation import trainer
 from opcd_bench.distillation.checkpoint import ADAPTER, load_student

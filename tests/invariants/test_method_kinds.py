@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from toy import Hinted, Toy, toy_suite
+from toy import Hinted, Toy, toy_suite, truth
 
 from opcd_bench.distillation import text_health
 from opcd_bench.distillation.losses.divergence import named
@@ -80,11 +80,6 @@ def run(suite, task=None) -> list[Path]:
         outcome = run_cell(cell, planned, resources, QuietReporter())
         assert outcome.problem is None, outcome.problem
     return [suite_dir.run(cell.name) for cell in cells]
-
-
-def truth(path: Path) -> dict[str, bytes]:
-    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
-    return {file.name: file.read_bytes() for file in files}
 
 
 def killed_at(monkeypatch, suite, row: int, task=None) -> None:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
-from test_cell import run_toy, truth
-from toy import toy_suite
+from test_cell import run_toy
+from toy import toy_suite, truth
 
 from opcd_bench.cli import settings
 from opcd_bench.distillation import replies

@@ -243,7 +243,12 @@ def test_the_shipped_card_holds_what_it_claims():
         assert row["told"]["value"] > max(row["floors"].values())
 
 
-def test_wilson_intervals_are_the_published_ones():
-    low, high = micro_card.wilson(8, 10)
-    assert (low, high) == (pytest.approx(0.4901625, abs=1e-5), pytest.approx(0.9433178, abs=1e-5))
-    assert micro_card.wilson(0, 20)[0] == 0.0 and micro_card.wilson(20, 20)[1] == 1.0
+def test_a_share_on_the_card_has_wilson_s_interval():
+    made = micro_card.share(8, 10)
+    assert made == {
+        "value": 0.8,
+        "low": pytest.approx(0.4901625, abs=1e-5),
+        "high": pytest.approx(0.9433178, abs=1e-5),
+        "n": 10,
+    }
+    assert micro_card.share(0, 20)["low"] == 0.0 and micro_card.share(20, 20)["high"] == 1.0
