@@ -46,6 +46,6 @@ def print_planned(suite: Suite, json: bool) -> None:
     print(
         f"\n{len(rows)} chains of {suite.rounds} round{'s' * (suite.rounds > 1)} in "
         f"{suite.output_dir}/{suite.name}/rounds; each round makes {made.seeds} x {made.items} "
-        f"attempts and trains {suite.max_steps} steps on "
+        f"attempts and trains {grid.steps_text(suite)} on "
         f"{'the states that they visited' if suite.consolidate == 'replay' else 'train examples'}"
     )

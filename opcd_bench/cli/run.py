@@ -197,7 +197,7 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     ]
     print(text_table(columns, table))
     print(
-        f"\n{len(cells)} cells of suite {suite.name!r}, {suite.max_steps} steps each, in {folder}"
+        f"\n{len(cells)} cells of suite {suite.name!r}, {grid.steps_text(suite)} each, in {folder}"
     )
     if suite.headline_learning_rate == "dev":
         left = suite.seeds - (suite.sweep_seeds or suite.seeds)

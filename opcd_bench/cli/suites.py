@@ -6,7 +6,7 @@ from opcd_bench.cli.output import Json, exit_if, print_broken, print_json, text_
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError
 from opcd_bench.runner import registry
-from opcd_bench.runner.grid import rates_and_seeds
+from opcd_bench.runner.grid import lengths, rates_and_seeds
 
 
 def suites(json: Json = False) -> None:
@@ -54,7 +54,7 @@ def suites(json: Json = False) -> None:
                 ",".join(suite.tasks),
                 len(suite.learning_rate),
                 suite.seeds,
-                suite.max_steps,
+                " or ".join(map(str, lengths(suite))),
                 cell_count(suite),
                 ",".join(sizes[name]) or None,
                 suite.summary,

@@ -57,6 +57,22 @@ def rate_text(rate: float) -> str:
     return f"{mantissa}e{int(exponent):+03d}"
 
 
+def lengths(suite: Suite) -> dict[int, list[str]]:
+    """``max_steps`` of the cells -> the tasks that train for so many, in the suite's order."""
+    tasks: dict[int, list[str]] = {}
+    for task in suite.tasks:
+        tasks.setdefault(suite.for_task(task).max_steps, []).append(task)
+    return tasks
+
+
+def steps_text(suite: Suite) -> str:
+    """How long every cell trains: ``20 steps``, or ``20 (a, b) or 6 (c) steps``."""
+    tasks = lengths(suite)
+    if len(tasks) == 1:
+        return f"{next(iter(tasks))} steps"
+    return " or ".join(f"{steps} ({', '.join(names)})" for steps, names in tasks.items()) + " steps"
+
+
 def rates_and_seeds(suite: Suite) -> tuple[tuple[float, int], ...]:
     """Every (learning rate, seed) known before anything has run: the headline rate first.
 

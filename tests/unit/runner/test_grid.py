@@ -18,6 +18,7 @@ from opcd_bench.runner.grid import (
     headline_rates,
     rate_text,
     rates_and_seeds,
+    steps_text,
 )
 
 
@@ -100,6 +101,12 @@ def test_a_cell_is_named_after_what_it_is():
 def test_a_rate_is_written_with_every_digit_that_it_has(rate, text):
     assert rate_text(rate) == text
     assert float(text) == rate
+
+
+def test_how_long_cells_train_is_said_task_by_task_where_tasks_differ():
+    assert steps_text(suite(tasks=["p", "q"], max_steps=20)) == "20 steps"
+    apart = suite(tasks=["p", "q", "r"], max_steps=20, task_settings={"q": {"max_steps": 6}})
+    assert steps_text(apart) == "20 (p, r) or 6 (q) steps"
 
 
 CHANGES = {
