@@ -49,9 +49,23 @@ class Measured:
         """The products that a phase needs, over what the peak would do in its time."""
         sdft = name == "trl" and self.workload.told
         needed = self.workload.needed("teacher" if sdft else "student").get(phase)
-        peak = self.product_peak["bfloat16" if self.workload.bf16 else "float32"]
         seconds = self.phase(name, phase)
-        return needed / (peak * seconds) if needed and seconds else None
+        return needed / (self._peak * seconds) if needed and seconds else None
+
+    @property
+    def at_peak(self) -> float:
+        """What the ratio would be, took our step no longer than its products do at the peak."""
+        return self.ratio / self.whole_share
+
+    @property
+    def whole_share(self) -> float:
+        """The products that our whole step needs, over what the peak would do in its time."""
+        needed = sum(self.workload.needed("student").values())
+        return needed / (self._peak * statistics.median(self.whole("ours")))
+
+    @property
+    def _peak(self) -> float:
+        return self.product_peak["bfloat16" if self.workload.bf16 else "float32"]
 
     def beyond(self, name: str, phase: str) -> float | None:
         """Positions that passed the layers in vain, over all that did; None: not seen to pass."""
@@ -94,8 +108,9 @@ def markdown(measured: Sequence[Measured], header: Sequence[str]) -> str:
 def _ratios(measured: Sequence[Measured]) -> list[str]:
     rows = [
         "| workload | ours, s | TRL, s | ratio | by round | target | "
+        "our share of the product peak | ratio at the peak | "
         "peak GiB, ours / TRL | beyond what is held, ours / TRL |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in measured:
         ours, trl = one.memory("ours"), one.memory("trl")
@@ -103,6 +118,7 @@ def _ratios(measured: Sequence[Measured]) -> list[str]:
         rows.append(
             f"| `{one.workload.name}` | {spread(one.whole('ours'))} | {spread(one.whole('trl'))} | "
             f"{one.ratio:.2f} | {by_round} | {one.workload.target:g} | "
+            f"{one.whole_share:.0%} | {one.at_peak:.2f} | "
             f"{ours[0]:.2f} / {trl[0]:.2f} | {ours[1]:.2f} / {trl[1]:.2f} |"
         )
     return rows

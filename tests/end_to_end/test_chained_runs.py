@@ -146,3 +146,12 @@ def test_chains_run_side_by_side_in_processes_of_their_own(tiny_model_folder, tm
     assert len(weights) == 1 and weights == {
         json.loads((suite / "suite.json").read_text())["weights"]
     }
+
+
+def test_the_suite_on_the_model_s_own_lessons_runs_small(tmp_path):
+    done = run_in(tmp_path, "--suite", "micro_experience", "--size", "smoke")
+    assert (done["done"], done["failed"], done["total"]) == (1, 0, 1)
+    contexts = (tmp_path / "results" / "micro_experience-smoke").glob(
+        "experience/*/memoryless/s*.json"
+    )
+    assert len(list(contexts)) == 2, "one a sampling seed, one of which was chosen"

@@ -96,6 +96,9 @@ def test_ratios_shares_and_memory():
     assert found.ratios == [4.0, 8.0 / 3.0]
     needed = WORK.needed("student")["sampling"]
     assert found.share("ours", "sampling") == needed / (1e9 * 1.0)
+    every = sum(WORK.needed("student").values())
+    assert found.whole_share == every / (1e9 * 2.0)
+    assert found.at_peak == pytest.approx(6.0 / (every / 1e9))
     assert found.beyond("ours", "student") == 0.5
     assert found.beyond("trl", "teacher") is None
     peak, beyond = found.memory("ours")
@@ -107,7 +110,7 @@ def test_the_table_has_a_row_for_each_workload_and_two_for_its_phases():
     text = table.markdown([measured()], ["where"])
     rows = [line for line in text.splitlines() if line.startswith("| `work`")]
     assert len(rows) == 3
-    assert "| 2.00 (1.00 to 3.00) | 6.00 (4.00 to 8.00) | 3.00 | 2.67 to 4.00 | 2 |" in rows[0]
+    assert "| 2.00 (1.00 to 3.00) | 6.00 (4.00 to 8.00) | 3.00 | 2.67 to 4.00 | 2 | " in rows[0]
     assert "Alone on the machine: other processes used 1% of the CPU" in text
 
 
