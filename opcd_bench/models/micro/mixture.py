@@ -94,6 +94,9 @@ FOURTH: Shares = {
 STAGES: tuple[tuple[int, Shares], ...] = ((0, FIRST), (24, SECOND), (64, THIRD), (185, FOURTH))
 """The curriculum: from which chunk of conversations on which shares hold."""
 
+SOONER: tuple[tuple[int, Shares], ...] = (*STAGES[:-1], (135, FOURTH))
+"""Of a larger model, which has learnt the third stage's chains in fewer tokens."""
+
 
 def shares_of(chunk: int, stages: tuple[tuple[int, Shares], ...] = STAGES) -> Shares:
     """The shares of the ``chunk``-th batch of conversations."""

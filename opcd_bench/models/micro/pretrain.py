@@ -18,7 +18,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.models.micro import batches
 from opcd_bench.models.micro.build import make_model, make_optimizers, make_tokenizer
 from opcd_bench.models.micro.gradient import gradients
-from opcd_bench.models.micro.recipe import MICRO, PretrainRecipe
+from opcd_bench.models.micro.recipe import MICRO, TOKENS, PretrainRecipe
 from opcd_bench.store.jsonl import read_object
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _step(
 def pretrain(
     out: Path,
     seed: int = 0,
-    tokens: int = 80_000_000,
+    tokens: int = TOKENS["micro"],
     resume: bool = True,
     device: str = "auto",
     recipe: PretrainRecipe = MICRO,

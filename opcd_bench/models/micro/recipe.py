@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from opcd_bench.models.micro import mixture
 from opcd_bench.models.micro.mixture import Shares
@@ -54,10 +54,10 @@ class PretrainRecipe:
         return warm * max(0.0, min(1.0, left))
 
 
-MICRO = PretrainRecipe(tokenizer_of="micro-small")
-SMALL = replace(MICRO, hidden_size=128, head_dim=32, intermediate_size=352, tokenizer_of=None)
+MICRO = PretrainRecipe(tokenizer_of="micro-small", stages=mixture.SOONER)
+SMALL = PretrainRecipe(hidden_size=128, head_dim=32, intermediate_size=352)
 
 SIZES: Mapping[str, PretrainRecipe] = {"micro-small": SMALL, "micro": MICRO}
 """The sizes of the built-in model: some 1 and 4 million parameters."""
-TOKENS: Mapping[str, int] = {"micro-small": 70_000_000, "micro": 80_000_000}
+TOKENS: Mapping[str, int] = {"micro-small": 70_000_000, "micro": 54_000_000}
 """Tokens that each is pre-trained on."""

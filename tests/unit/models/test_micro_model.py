@@ -187,12 +187,14 @@ def test_a_short_reply_weighs_more_a_token_and_less_in_all():
 
 
 def test_shares_of_every_stage_are_a_whole():
-    for _, shares in mixture.STAGES:
+    for _, shares in (*mixture.STAGES, *mixture.SOONER):
         assert sum(shares.values()) == pytest.approx(1.0)
     first, last = mixture.STAGES[0], mixture.STAGES[-1]
     assert mixture.shares_of(0) == first[1] == mixture.FIRST
     assert mixture.shares_of(last[0]) == last[1] == mixture.FOURTH
     assert mixture.shares_of(last[0] - 1) == mixture.STAGES[-2][1]
+    assert SIZES["micro"].shares_of(135) == mixture.FOURTH == SIZES["micro-small"].shares_of(185)
+    assert SIZES["micro-small"].shares_of(184) == mixture.THIRD == SIZES["micro"].shares_of(134)
 
 
 def test_the_sizes_are_one_and_four_million_parameters():
