@@ -91,7 +91,7 @@ def test_a_damaged_file_is_named_and_not_read(sealed, name, damage):
 
 def test_the_folder_of_samples_that_is_gone_is_not_a_run_without_samples(sealed):
     shutil.rmtree(sealed / "samples")
-    with pytest.raises(StoreError, match="test.jsonl.gz: missing, and the run is sealed"):
+    with pytest.raises(StoreError, match=r"test\.jsonl\.gz: missing, and the run is sealed"):
         read_all(sealed)
 
 
