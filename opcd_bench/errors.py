@@ -102,4 +102,4 @@ class CellFailed(Exception):
 
 
 class NonFiniteGradients(CellFailed):
-    """Five optimiser steps in a row had a NaN or infinite gradient."""
+    """Five optimiser steps in a row had a NaN or infinite gradient, or all of a run's."""

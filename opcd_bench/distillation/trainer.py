@@ -32,6 +32,8 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import beat
 
 MOST_SKIPPED_IN_A_ROW = 5
+MENDS = "lower learning_rate, or set dtype = 'float32' and bf16 = false"
+"""What to type where gradients are not finite."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,7 @@ class TrainingCore:
         if self.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise NonFiniteGradients(
                 f"the gradient was not finite in {MOST_SKIPPED_IN_A_ROW} optimiser steps in a row, "
-                f"the last of them step {self.step_count}; lower learning_rate, or set "
-                "dtype = 'float32' and bf16 = false"
+                f"the last of them step {self.step_count}; {MENDS}"
             )
         means = total.means()
         return StepReport(

@@ -36,7 +36,7 @@ def prompt_ids(
     tokenizer), and so is today's date; a beginning-of-sequence token is there only if the template
     writes it. What the messages hold stays text, whatever it looks like: control tokens are the
     template's own. The same messages are rendered once per tokenizer. Raises DataError if the
-    template refuses the messages.
+    template refuses the messages, or one of them is no text.
     """
     tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     thinking = isinstance(reader, PromptFormat) and reader.thinking
@@ -46,12 +46,26 @@ def prompt_ids(
     key = (f"{thinking} {date} {tokenizer.chat_template}", said)
     if key in cache:
         return cache[key]
+    _refuse_no_text(messages)
     render = partial(rendered, tokenizer, thinking=thinking, date=date)
     ids = ids_of(tokenizer, controls_of(tokenizer).rendered(messages, render))
     if len(cache) >= _RENDERED_MOST:
         cache.clear()
     cache[key] = ids
     return ids
+
+
+def _refuse_no_text(messages: Sequence[Message]) -> None:
+    """Raise DataError for what a task wrote and no tokenizer reads: no string, half a surrogate."""
+    for message in messages:
+        for name, value in message.items():
+            try:
+                value.encode()
+            except (AttributeError, UnicodeEncodeError) as error:
+                raise DataError(
+                    f"a prompt's {name} is no text ({error}): {value!a:.60}; a task's messages "
+                    "are strings that UTF-8 can hold"
+                ) from None
 
 
 def told_ids(

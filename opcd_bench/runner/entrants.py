@@ -10,7 +10,7 @@ import torch
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import Task, describe_task
-from opcd_bench.errors import ModelError
+from opcd_bench.errors import ModelError, StoreError
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
 from opcd_bench.models import adapters, loading, saving
@@ -21,8 +21,8 @@ from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
 
-RECORD = "entrants"
-"""Where suite.json lists them, with where their scores lie."""
+RECORD = "entrant_scores"
+"""Where suite.json lists them, with where their scores lie: no setting's name, which a run puts."""
 
 
 class Entrants:
@@ -76,6 +76,7 @@ class Entrants:
 
     def _score(self, about: dict[str, Any], loaded: LoadedModel, task: Task, seed: int) -> None:
         weights = saving.weights_hash(loaded.model)
+        self._refuse_other_weights(about, weights)
         engine = self.resources.models.engine(loaded)
         references = self.resources.references
 
@@ -94,6 +95,18 @@ class Entrants:
             phase.advance(len(found))
         row = {**about, "weights": weights, "scores": found}
         self.resources.suite_dir.merge({RECORD: [row]})
+
+    def _refuse_other_weights(self, about: Mapping[str, Any], weights: str) -> None:
+        """Raise StoreError where this name's scores in this suite are those of other weights."""
+        suite_dir, which = self.resources.suite_dir, ("name", "task", "learning_rate", "seed")
+        for row in suite_dir.read().get(RECORD, []):
+            same = all(row.get(key) == about.get(key) for key in which)
+            if same and row["weights"] != weights:
+                raise StoreError(
+                    f"{suite_dir.path}: {about['name']!r} was scored with other weights (SHA-256 "
+                    f"{row['weights'][:10]}…, now {weights[:10]}…), and one name cannot stand for "
+                    "both in a table. Give the entrant another name, or the suite with --name"
+                )
 
     def _retained(self, name: str, weights: str, loaded: LoadedModel) -> dict[str, str]:
         references = self.resources.references

@@ -327,6 +327,14 @@ def checksums(folder: Path, skip: Callable[[str], bool]) -> dict[str, Checksum]:
     return found
 
 
+def found_at(folder: Path, name: str) -> dict[str, Checksum]:
+    """`checksums` of one file; {} where there is none."""
+    path = folder / name
+    if path.is_symlink():
+        return {name: LINK}
+    return {name: checksum(path)} if path.is_file() else {}
+
+
 def leftovers(folder: Path) -> list[Problem]:
     """What killed writers left at ``folder`` and below, as remarks of ``verify``."""
     what = "left over from a kill; the next run of the suite removes it"

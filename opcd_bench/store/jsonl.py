@@ -139,7 +139,7 @@ def parse(line: bytes, path: Path, number: int) -> Row:
     """One row from its line; StoreError names file and line where it is none."""
     try:
         row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad_line(path, number, str(error)) from None
     if not isinstance(row, dict):
         raise _bad_line(path, number, f"a {type(row).__name__}, not an object")
@@ -165,7 +165,7 @@ def read_object(path: Path) -> Row:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}, not an object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     return value
 

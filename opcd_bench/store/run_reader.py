@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from opcd_bench.errors import StoreError
-from opcd_bench.store import checkpoints
+from opcd_bench.store import checkpoints, suite_list
 from opcd_bench.store.checkpoints import Checkpoint
+from opcd_bench.store.files import Checksum, compare, found_at, removal
 from opcd_bench.store.jsonl import PACKED, Row, read_object, read_rows
 
 CONFIG, ENVIRONMENT, DONE, FAILED = "config.json", "environment.json", "DONE", "FAILED.json"
@@ -17,7 +19,10 @@ ROWS = (*STEPPED, "events")
 
 
 class RunReader:
-    """A run opened for reading; ``RunDir`` adds the writing. StoreError where there is none."""
+    """A run opened for reading; ``RunDir`` adds the writing. StoreError where there is none.
+
+    What is read of a sealed run is what was sealed, or a StoreError that names the file.
+    """
 
     def __init__(self, path: Path) -> None:
         if not (path / CONFIG).is_file():
@@ -39,11 +44,13 @@ class RunReader:
     @property
     def config(self) -> Row:
         """The settings it was created with."""
+        self._refuse_changed(CONFIG)
         return read_object(self.path / CONFIG)
 
     @property
     def environment(self) -> Row:
         """The environment it was created in; later ones are in its events."""
+        self._refuse_changed(ENVIRONMENT)
         return read_object(self.path / ENVIRONMENT)
 
     @property
@@ -51,14 +58,16 @@ class RunReader:
         """What was sealed with it; StoreError where it is not sealed."""
         if not self.sealed:
             raise StoreError(f"{self.path}: not finished ({self.state}), so it has no summary")
-        summary = read_object(self.path / DONE)["summary"]
-        assert isinstance(summary, dict), "seal() writes an object"
+        summary = self._seal.get("summary")
+        if not isinstance(summary, dict):
+            raise self._damaged(DONE, "changed: this is no longer a seal")
         return summary
 
     def read(self, name: str) -> list[Row]:
         """Rows of ``train``, ``evals``, ``timing``, ``events`` ([] if none yet), ``samples/…``."""
         name = name.removesuffix(".jsonl")
         path = self._file(name)
+        self._refuse_changed(path.relative_to(self.path).as_posix())
         if path.is_file():
             return read_rows(path)
         if name in ROWS:
@@ -67,8 +76,12 @@ class RunReader:
         raise StoreError(f"{path}: no such rows; there are {known}")
 
     def sample_names(self) -> list[str]:
-        """The stored samples, by name."""
-        found = (path.name.removesuffix(PACKED) for path in (self.path / "samples").glob("*"))
+        """The stored samples, by name; of a sealed run those that were sealed."""
+        there = (path.name for path in (self.path / "samples").glob("*"))
+        if self.sealed:
+            sealed = (Path(name) for name in self._listed)
+            there = (path.name for path in sealed if path.parent.name == "samples")
+        found = (name.removesuffix(PACKED) for name in there)
         return sorted({name.removesuffix(".jsonl") for name in found if name.endswith(".jsonl")})
 
     def failure(self) -> Row | None:
@@ -93,6 +106,32 @@ class RunReader:
                 f"{', '.join(map(str, kept)) or 'none'}"
             )
         return checkpoints.checked(kept[step])
+
+    @cached_property
+    def _seal(self) -> Row:
+        """What DONE says, if the list of the suite that the run lies in says so too."""
+        for problem in suite_list.problems_of(self.path.parent, f"{self.path.name}/{DONE}"):
+            raise self._damaged(DONE, problem.what)
+        return read_object(self.path / DONE)
+
+    @cached_property
+    def _listed(self) -> dict[str, Checksum]:
+        return checkpoints.read_listing(self._seal, self.path / DONE)
+
+    def _refuse_changed(self, name: str) -> None:
+        """Raise StoreError for a file that is not, or is no longer, what was sealed."""
+        if not self.sealed:
+            return
+        listed = {key: value for key, value in self._listed.items() if key == name}
+        for problem in compare(self.path, listed, found_at(self.path, name)):
+            raise self._damaged(name, problem.what)
+
+    def _damaged(self, name: str, what: str) -> StoreError:
+        return StoreError(
+            f"{self.path / name}: {what}, and the run is sealed. Put it back from a copy, or "
+            f"remove the run and run it again: {removal(self.path)} (opcd-bench verify tells all "
+            "that is damaged)"
+        )
 
     def _file(self, name: str) -> Path:
         """Where rows lie, or will; samples are packed, but for those of older runs."""

@@ -82,7 +82,9 @@ class SuiteDir:
             )
 
     def read(self) -> Row:
-        """What suite.json says; empty where there is none yet."""
+        """What suite.json says; empty where there is none yet, StoreError where it was changed."""
+        if suite_list.problems_of(self.path, SUITE):
+            self._refuse_changed(suite_list.read(self.path))
         return read_object(self.path / SUITE) if (self.path / SUITE).exists() else {}
 
     def merge(self, values: Mapping[str, Any]) -> Row:
@@ -287,7 +289,10 @@ class SharedDir:
         """The stored rows; StoreError where they are absent or damaged."""
         if not self.has(name):
             there = ", ".join(self.names()) or "nothing"
-            raise StoreError(f"{self.file(name)}: not stored yet; there is {there}")
+            raise StoreError(
+                f"{self.file(name)}: not stored; there is {there}. Put it back from a copy, or run "
+                "the suite again"
+            )
         for problem in self.damage(name):
             raise StoreError(
                 f"{problem}. Put it back from a copy; or remove its folder, the runs that read it "

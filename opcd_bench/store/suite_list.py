@@ -70,10 +70,26 @@ def problems(root: Path) -> list[Problem]:
         return [Problem(where, "no list", what, damage=False)]
     try:
         listed = read(root)
+        if not listed:
+            raise StoreError(f"{where}: it is empty")
     except StoreError:
         what = "changed: no list of checksums any more"
         return [Problem(where, "changed", what, damage=True)]
     return [problem for name in sorted(listed) for problem in _differs(root / name, listed[name])]
+
+
+def problems_of(root: Path, part: str) -> list[Problem]:
+    """What differs between the list, where there is one, and a part that it has.
+
+    A run that goes on changes list and suite.json one after the other: a difference is read again.
+    """
+    before: tuple[str, ...] | None = None
+    while (listed := read(root).get(part)) is not None:
+        found = _differs(root / part, listed)
+        if not found or listed == before:
+            return found
+        before = listed
+    return []
 
 
 def _differs(path: Path, expected: Iterable[str]) -> list[Problem]:

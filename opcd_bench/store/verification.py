@@ -76,7 +76,7 @@ def suites_in(path: Path) -> list[Path]:
 def _suite_problems(suite: SuiteDir) -> list[Problem]:
     wrong: list[Problem] = []
     try:
-        suite.read()
+        read_object(suite.path / SUITE)
     except StoreError:
         what = "changed: it can no longer be read"
         wrong.append(Problem(suite.path / SUITE, "changed", what, damage=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -451,3 +452,26 @@ def test_training_prompts_are_scored_beside_test_for_the_base_the_ceiling_and_th
     assert list(found["method"]) == ["base", "ceiling", "opcd_full"]
     assert set(found["probe"]) == {"training_prompts"}
     assert verify(path) == []
+
+
+@pytest.mark.parametrize(("bad", "fails"), [({1, 2, 3}, True), ({2}, False)])
+def test_a_run_whose_gradients_were_never_finite_is_no_result(
+    tiny_model_folder, tmp_path, monkeypatch, bad, fails
+):
+    """Three steps are fewer than the five in a row after which training gives up."""
+    real = trainer.TrainingCore._clipped
+
+    def clipped(self, limit):
+        norm = real(self, limit)
+        return math.nan if self.step_count + 1 in bad else norm
+
+    monkeypatch.setattr(trainer.TrainingCore, "_clipped", clipped)
+    warned = []
+    monkeypatch.setattr(QuietReporter, "warn", lambda _, text: warned.append(text))
+    run = RunReader(run_toy(toy_suite(tiny_model_folder, tmp_path, max_steps=3)))
+    if fails:
+        assert not run.sealed
+        assert "not finite in any of the 3 optimiser steps" in run.failure()["reason"]
+    else:
+        assert run.sealed and run.summary["skipped_steps"] == 1
+        assert any("not finite in 1 of 3 optimiser steps" in text for text in warned)

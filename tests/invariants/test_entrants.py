@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from fixtures import write_tiny_model
 from toy import Toy, toy_suite
 
 from opcd_bench.api import load_results
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import TOLD_TEACHER, Method
-from opcd_bench.errors import ConfigError
+from opcd_bench.errors import ConfigError, StoreError
 from opcd_bench.models import loading, saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import entrants as frames
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables import stored
-from opcd_bench.runner import grid
+from opcd_bench.runner import grid, probing
 from opcd_bench.runner.entrants import Entrants, between
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
@@ -107,3 +108,27 @@ def test_what_cannot_be_is_refused_as_the_suite_is_read(values, told):
     base = {"methods": ["opcd"], "tasks": ["rule_math"], "learning_rate": 1e-3, "max_steps": 4}
     with pytest.raises(ConfigError, match=told):
         make_suite({**base, **values}, "test")
+
+
+def test_a_later_run_without_entrants_keeps_what_was_scored(tiny_model_folder, tmp_path):
+    """Every run puts its settings into suite.json, and one of them is called ``entrants``."""
+    entered = {"entrants": {"mine": str(tiny_model_folder)}}
+    resources, cell = finished(tiny_model_folder, tmp_path, **entered)
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    suite_dir = resources.suite_dir
+    for later in ({}, {"entrants": {"other": "x"}}):
+        settings = resources.suite.model_dump(mode="json") | {"entrants": {}, **later}
+        suite_dir.merge(settings)
+        assert list(frames.frame(load(suite_dir.path))["name"]) == ["mine"]
+    assert probing.stored_suite(suite_dir.path, {}).entrants["mine"] == str(tiny_model_folder)
+
+
+def test_one_name_is_not_two_models(tiny_model_folder, tmp_path):
+    resources, cell = finished(tiny_model_folder, tmp_path, entrants={"a": str(tiny_model_folder)})
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    suite = resources.suite.model_copy(update={"entrants": {"a": str(other)}})
+    again = Resources(suite, resources.suite_dir, QuietReporter())
+    with pytest.raises(StoreError, match="'a' was scored with other weights"):
+        Entrants(again, QuietReporter()).score({"toy": Toy()}, [cell])
+    assert frames.frame(load(resources.suite_dir.path)).loc[0, "seeds"] == 1

@@ -82,7 +82,7 @@ def measured(
         found, more = Evaluated(out, None, seen), {"clip_share": clipped.to(out.divergence)}
         loss = whole.REVERSE_KL
     elif not isinstance(loss, Divergence):
-        out = loss(student_logits, teacher_logits, reply_ids)
+        out = functional.contributed(loss, student_logits, teacher_logits, reply_ids)
         found = Evaluated(out, None, whole.compared(student, teacher))
         loss = whole.REVERSE_KL
     else:
@@ -134,7 +134,7 @@ def measured_alone(
         functional.check_shapes(student_logits, None, reply_ids)
         out = functional.evaluate(loss, student, None, reply_ids, None).loss
     else:
-        out = loss(student_logits, None, reply_ids)
+        out = functional.contributed(loss, student_logits, None, reply_ids)
     metrics["student_entropy"] = student.shaped(student.entropy_N)
     return _measured(out, metrics, student, reply_ids)
 

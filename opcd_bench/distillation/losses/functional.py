@@ -9,7 +9,7 @@ arXiv 2402.03898 (skew KL), http://joschu.net/blog/kl-approx.html (k1, k2, k3).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,11 +59,12 @@ def token_loss(
         second. float32, or float64 where the student's logits are.
 
     Raises:
-        InvalidLoss: k is above the vocabulary, or something that the loss needs is absent.
+        InvalidLoss: k is above the vocabulary, something that the loss needs is absent, or a
+            callable returns something else.
 
     """
     if not isinstance(loss, Divergence | PolicyGradient):
-        return loss(student_logits, teacher_logits, reply_ids)
+        return contributed(loss, student_logits, teacher_logits, reply_ids)
     check_shapes(student_logits, teacher_logits, reply_ids)
     if isinstance(loss, PolicyGradient):
         reads = teacher_logits is not None and loss.kl > 0
@@ -72,6 +73,34 @@ def token_loss(
         return rewarded(loss, FromLogits(student_logits), teacher, reply_ids, beside)[0]
     teacher = teacher_of(loss, teacher_logits)
     return evaluate(loss, FromLogits(student_logits), teacher, reply_ids, sampler_logp).loss
+
+
+def contributed(
+    loss: Callable[..., TokenLoss],
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    reply_ids: Tensor,
+) -> TokenLoss:
+    """The two values of a contributor's callable; InvalidLoss where it returns something else.
+
+    A value of another shape would be broadcast, and something else trained than its file says.
+    """
+    found: Any = loss(student_logits, teacher_logits, reply_ids)
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise InvalidLoss(
+            f"the loss returned a {type(found).__name__}; return TokenLoss(surrogate, divergence)"
+        )
+    for name, value in zip(TokenLoss._fields, found, strict=True):
+        if not isinstance(value, Tensor) or value.shape != reply_ids.shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InvalidLoss(
+                f"{name} has shape {shape}, not that of the written ids, "
+                f"{tuple(reply_ids.shape)}; a loss never reduces and sees no mask"
+            )
+    surrogate, divergence = found
+    if student_logits.requires_grad and not surrogate.requires_grad:
+        raise InvalidLoss("the surrogate carries no gradient to the student's logits")
+    return TokenLoss(surrogate, divergence)
 
 
 def metric_of(loss: object) -> str:

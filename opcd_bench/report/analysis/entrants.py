@@ -10,8 +10,10 @@ import pandas as pd
 from opcd_bench.config.measures import NATS
 from opcd_bench.report.analysis import load, statistics
 from opcd_bench.report.analysis.load import StoredResults
-from opcd_bench.store.jsonl import read_rows
-from opcd_bench.store.suite_dir import SHARED
+from opcd_bench.store.suite_dir import SHARED, SharedDir
+
+RECORD = "entrant_scores"
+"""Where suite.json lists them."""
 
 COLUMNS = [
     "task", "name", "kind", "method", "share", "learning_rate", "seeds", "plain", "base", "gain",
@@ -27,9 +29,7 @@ def frame(results: StoredResults) -> pd.DataFrame:
     change``, of a measure in nats too.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for entered in results.suite.get("entrants", []):
-        if not isinstance(entered, Mapping):
-            continue
+    for entered in results.suite.get(RECORD, []):
         key = tuple(entered.get(name) for name in ("task", "name", "learning_rate"))
         groups.setdefault(key, []).append(entered)
     rows = [_row(results, entered) for entered in groups.values()]
@@ -66,8 +66,7 @@ def _samples(
             if score["measured"] != measured:
                 continue
             in_nats = score["shared"].startswith(f"entrant-{NATS}-")
-            path = results.root / SHARED / score["shared"] / f"{score['name']}.jsonl"
-            rows = read_rows(path)[1:]
+            rows = SharedDir(results.root / SHARED / score["shared"]).get(score["name"])[1:]
             found += [(one.get("seed", 0), *load.sample(r, measured != "test")) for r in rows]
     return load.typed(pd.DataFrame(found, columns=["seed", *load.SAMPLE])), in_nats
 

@@ -18,9 +18,9 @@ from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.store.environment import rounded_otherwise
-from opcd_bench.store.jsonl import Row, read_object, read_rows
+from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
-from opcd_bench.store.suite_dir import SHARED, is_suite
+from opcd_bench.store.suite_dir import SHARED, SharedDir, SuiteDir, is_suite
 from opcd_bench.store.suite_list import SUITE
 
 TEST = "test"
@@ -153,7 +153,7 @@ def load(root: Path) -> StoredResults:
     probes: list[tuple[Any, ...]] = []
     probe_anchors: list[tuple[Any, ...]] = []
     shared: set[tuple[str, str, str]] = set()
-    suite = read_object(root / SUITE)
+    suite = SuiteDir(root).read()
     told = {name: leakage.Told.from_json(one) for name, one in suite.get("told", {}).items()}
     for config_file in sorted(root.glob(f"*/{CONFIG}")):
         reader = RunReader(config_file.parent)
@@ -186,7 +186,7 @@ def load(root: Path) -> StoredResults:
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
     anchors: list[tuple[Any, ...]] = []
     for reading, folder, name in sorted(shared):
-        rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
+        rows = SharedDir(root / SHARED / folder).get(name)[1:]
         if folder.startswith(f"{NATS}-"):
             nats_base += [sample(r, False) for r in rows]
             continue

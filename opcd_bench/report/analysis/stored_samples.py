@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from opcd_bench.config.measures import NATS
 from opcd_bench.envs.task import Context, Contexts
-from opcd_bench.store.jsonl import Row, read_rows
+from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, RunReader
-from opcd_bench.store.suite_dir import SHARED
+from opcd_bench.store.suite_dir import SHARED, SharedDir
 
 TOLD = "told"
 """Of a stored row's reading: its prompts were read with the context."""
@@ -119,7 +119,7 @@ def sample_sets(root: Path, contexts: Mapping[str, Contexts] | None = None) -> l
     for key in sorted({run[0] for run in runs}, key=lambda key: (key[0], key[2] != "test", key)):
         one = sets[key] = SampleSet(*key)
         for reading, folder, name in sorted(anchors.get(key, ())):
-            rows = read_rows(root / SHARED / folder / f"{name}.jsonl")[1:]
+            rows = SharedDir(root / SHARED / folder).get(name)[1:]
             column = Column.anchor(reading, name)
             told = Told((contexts or {}).get(one.task), one.task, column.seed)
             one.columns[column] = dict(_records(rows, texts, told))

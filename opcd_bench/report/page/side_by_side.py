@@ -15,9 +15,9 @@ from opcd_bench.config.measures import NATS
 from opcd_bench.errors import StoreError, UnknownName
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.load import StoredResults
-from opcd_bench.store.jsonl import Row, read_rows
+from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SHARED
+from opcd_bench.store.suite_dir import SHARED, SharedDir
 
 OTHERS = ("retention-", f"{NATS}-")
 """How the folders of shared scores begin that are not on the task."""
@@ -159,7 +159,7 @@ def _anchor(root: Path, reader: RunReader, reading: str) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for anchor in reader.summary.get("anchors", []):
         if anchor["reading"] == reading and not anchor["shared"].startswith(OTHERS):
-            rows = read_rows(root / SHARED / anchor["shared"] / f"{anchor['name']}.jsonl")[1:]
+            rows = SharedDir(root / SHARED / anchor["shared"]).get(anchor["name"])[1:]
             found |= _by_example(rows)
     return found
 

@@ -20,9 +20,8 @@ from opcd_bench.report.tables.layout import Runs, Section, of_frame
 from opcd_bench.store.chain_dir import ROUNDS as FOLDER
 from opcd_bench.store.chain_dir import ChainDir, chains, compared, other_settings
 from opcd_bench.store.files import removal
-from opcd_bench.store.jsonl import Row, read_object
-from opcd_bench.store.suite_dir import is_suite
-from opcd_bench.store.suite_list import SUITE
+from opcd_bench.store.jsonl import Row
+from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
 TITLE = "rounds"
 KEYS = ["task", "method", "learning_rate", "consolidate", "round"]
@@ -91,7 +90,7 @@ def read(root: Path) -> pd.DataFrame:
     What the suite asks for is there, run or not. Empty where it asks for no chain and has none.
     StoreError where the chains, or a round's numbers, cannot be compared.
     """
-    suite = read_object(root / SUITE) if is_suite(root) else {}
+    suite = SuiteDir(root).read() if is_suite(root) else {}
     seeds = _planned(suite)
     grouped: dict[Key, list[ChainDir]] = {key: [] for key in seeds}
     for chain in _comparable(root):

@@ -15,6 +15,7 @@ from opcd_bench.distillation.losses.functional import token_loss
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.scheduled import Scheduled
 from opcd_bench.distillation.method import Method
+from opcd_bench.errors import InvalidLoss
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
 
 SIZE_B, SIZE_T = 2, 3
@@ -74,22 +75,12 @@ def evaluate(method: Method, given: LossInputs) -> Value:
     student = given.student_BTV.clone().requires_grad_(True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        returned: Any = token_loss(loss, student, given.teacher_BTV, given.reply_ids_BT, **rewards)
-    if not (isinstance(returned, tuple) and len(returned) == 2):
-        raise ContractBroken(
-            f"the loss returned a {type(returned).__name__}; "
-            "return TokenLoss(surrogate, divergence)"
-        )
-    surrogate, divergence = returned
-    for name, value in (("surrogate", surrogate), ("divergence", divergence)):
-        if not isinstance(value, Tensor) or value.shape != given.reply_ids_BT.shape:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ContractBroken(
-                f"{name} has shape {shape}, not that of the written ids, "
-                f"{tuple(given.reply_ids_BT.shape)}; a loss never reduces and sees no mask"
+        try:
+            surrogate, divergence = token_loss(
+                loss, student, given.teacher_BTV, given.reply_ids_BT, **rewards
             )
-    if not surrogate.requires_grad:
-        raise ContractBroken("the surrogate carries no gradient to the student's logits")
+        except InvalidLoss as error:
+            raise ContractBroken(str(error)) from None
     if divergence.requires_grad:
         raise ContractBroken("the divergence is for the log alone; return it detached")
     (gradient,) = torch.autograd.grad(surrogate.sum(), student)

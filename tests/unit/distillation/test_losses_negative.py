@@ -1,5 +1,6 @@
 """Wrong implementations seen in the wild, each handed to the checkers, which must reject it."""
 
+import pytest
 import torch
 from loss_checks import (
     Case,
@@ -22,8 +23,10 @@ from loss_checks import (
     rejected,
 )
 
+from opcd_bench.distillation.losses import diagnostics
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss, token_loss
+from opcd_bench.errors import InvalidLoss
 
 torch.manual_seed(0)
 STUDENT, TEACHER = torch.randn(2, 8).double() * 2
@@ -104,7 +107,8 @@ def test_a_mean_over_positions_inside_the_loss_is_rejected():
     reduced = as_loss(lambda p, q, y: (p.exp() * (p - q)).sum(-1).mean().expand(y.shape))
     assert rejected(check_positions_are_independent, reduced, *BATCH)
     scalar = as_loss(lambda p, q, y: (p.exp() * (p - q)).sum(-1).mean())
-    assert rejected(check_positions_are_independent, scalar, *BATCH)
+    with pytest.raises(InvalidLoss, match=r"has shape \(\), not that of the written ids"):
+        check_positions_are_independent(scalar, *BATCH)
 
 
 def test_a_sum_over_the_batch_hidden_in_the_normaliser_is_rejected():
@@ -250,3 +254,32 @@ def test_a_gradient_through_the_coefficient_of_a_policy_gradient_is_told_apart()
     live = as_loss(lambda p, q, y: ((p - q) * p).gather(-1, y[..., None])[..., 0])
     assert rejected(close, expected_gradient(live, *MODELS), full_gradient(CASE.p, CASE.q), 1e-3)
     assert float(gradient(live, *MODELS).abs().max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        (lambda v: TokenLoss(v.mean(), v.mean().detach()), r"surrogate has shape \(\), not"),
+        (lambda v: TokenLoss(v[..., :1], v.detach()), r"surrogate has shape \(2, 1\), not"),
+        (lambda v: TokenLoss(v, v.detach().mean()), r"divergence has shape \(\), not"),
+        (lambda v: (v, v.detach(), v), "returned a tuple"),
+        (lambda _: None, "returned a NoneType"),
+        (lambda v: TokenLoss(v, 0.0), "divergence has shape float"),
+        (lambda v: TokenLoss(v.detach(), v.detach()), "carries no gradient"),
+    ],
+)
+def test_what_a_contributed_loss_returns_is_checked_where_it_trains(returned, says):
+    """A scalar would be broadcast over the tokens, and train something else."""
+    student = torch.randn(2, 3, 5).requires_grad_(True)
+    teacher, ids = torch.randn(2, 3, 5), torch.zeros(2, 3, dtype=torch.long)
+
+    def loss(student, *_):
+        return returned(student.log_softmax(-1).mean(-1))
+
+    for call in (
+        lambda: token_loss(loss, student, teacher, ids),
+        lambda: diagnostics.measured(loss, student, teacher, ids),
+        lambda: diagnostics.measured_alone(loss, student, ids),
+    ):
+        with pytest.raises(InvalidLoss, match=says):
+            call()

@@ -1,11 +1,13 @@
 """Where the cells of a suite stand, read from its folder alone."""
 
 import json
+from dataclasses import asdict
 
 from opcd_bench.store.cell_states import cell_states
 from opcd_bench.store.files import LOCK
 from opcd_bench.store.lease import Lease
 from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.verification import contents
 
 
 def cell(folder, name, steps=0, **files):
@@ -29,7 +31,9 @@ def suite(folder):
 
 def test_each_cell_is_in_the_state_that_its_folder_shows(tmp_path):
     made = suite(tmp_path)
-    cell(tmp_path, "a", 5, DONE="{}")
+    done = cell(tmp_path, "a", 5)
+    files = {name: asdict(found) for name, found in contents(done).items()}
+    (done / "DONE").write_text(json.dumps({"summary": {}, "files": files, "checkpoints": {}}))
     cell(tmp_path, "b", 2)
     running = cell(tmp_path, "c", 3)
     with Lease(running / LOCK):

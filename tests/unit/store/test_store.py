@@ -591,7 +591,7 @@ def test_shared_rows_are_stored_once_and_the_first_ones_stay(tmp_path: Path) -> 
     assert shared.put("base-test", [{"reply": "1"}]) == [{"reply": "1"}]
     assert shared.put("base-test", [{"reply": "2"}]) == [{"reply": "1"}] == shared.get("base-test")
     assert shared.names() == ["base-test"]
-    with pytest.raises(StoreError, match="not stored yet; there is base-test"):
+    with pytest.raises(StoreError, match="not stored; there is base-test"):
         shared.get("ceiling-test")
     checked = subprocess.run(
         ["sha256sum", "-c", "base-test.sha256"], cwd=shared.path, capture_output=True
