@@ -15,8 +15,8 @@ from opcd_bench.report.analysis.statistics import Interval
 
 COLUMNS = ["claim", "contrast", "measure", "direction", "threshold", "effect", "mde", "word"]
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "not decidable here"
-POWERED = (1.959964 + 0.841621) / 1.959964
-"""The minimum detectable effect (two-sided 5 %, power 80 %) over half an interval of 95 %."""
+FEWEST = 2
+"""Trainings of an arm below which nothing is decided: one says nothing of the next."""
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
@@ -25,7 +25,8 @@ def claims(results: StoredResults) -> pd.DataFrame:
 
     ``effect``: the first arm less the second (or itself), an interval in shares, each arm at the
     learning rate at which its method is compared; no value where an arm was not run or probed.
-    ``mde``: the effect that would show in four of five repetitions. ``word``: see `judged`.
+    ``mde``: the effect that would show in four of five repetitions. ``word``: see `judged`; open
+    where a trained arm has a single seed, whose interval holds for that training alone.
     """
     stated = [Claim.model_validate(one) for one in results.suite.get("claims", [])]
     if not stated:
@@ -42,8 +43,10 @@ def claims(results: StoredResults) -> pd.DataFrame:
                 "direction": claim.direction,
                 "threshold": claim.threshold,
                 "effect": effect,
-                "mde": POWERED * (effect.high - effect.low) / 2,
-                "word": judged(effect, claim.direction, claim.threshold),
+                "mde": statistics.detectable(effect),
+                "word": judged(effect, claim.direction, claim.threshold)
+                if arms.trainings(claim) >= FEWEST
+                else OPEN,
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -83,11 +86,10 @@ class _Arms:
 
     def __init__(self, results: StoredResults) -> None:
         self.results = results
-        self.rates = {
-            (point.task, point.method): point.learning_rate
-            for point in headline.points(results).itertuples()
-        }
-        self._probe: pd.DataFrame | None = None
+        points = list(headline.points(results).itertuples())
+        self.rates = {(point.task, point.method): point.learning_rate for point in points}
+        self.seeds = {(point.task, point.method): len(point.seeds) for point in points}
+        self._probe: list[Mapping[str, Any]] | None = None
 
     def effect(self, claim: Claim) -> Interval:
         """The first arm less the second; paired where both are scored on the same examples."""
@@ -99,7 +101,17 @@ class _Arms:
                 return NOTHING
             return statistics.difference(*frames)
         measured = [self._measured(claim, *one) for one in pair]
-        return measured[0] if len(measured) == 1 else apart(*measured)
+        return measured[0] if len(measured) == 1 else statistics.apart(*measured)
+
+    def trainings(self, claim: Claim) -> int:
+        """The fewest seeds of an arm that was trained; `FEWEST` where none was (the base)."""
+        pair = [arm(claim.first), *([] if claim.second is None else [arm(claim.second)])]
+        trained = [(method, task) for method, task in pair if method != "base"]
+        if claim.measure in PROBED:
+            counted = [int((self._probe_row(claim, *one) or {}).get("seeds", 0)) for one in trained]
+        else:
+            counted = [self.seeds.get((task, method), 0) for method, task in trained]
+        return min(counted, default=FEWEST)
 
     def _measured(self, claim: Claim, method: str, task: str) -> Interval:
         if claim.measure in PROBED:
@@ -122,22 +134,18 @@ class _Arms:
         return None if rate is None else self.results.finals[task, method, rate].get(TEST)
 
     def _probed(self, claim: Claim, method: str, task: str) -> Interval:
+        row = self._probe_row(claim, method, task)
+        return NOTHING if row is None else row[claim.measure]
+
+    def _probe_row(self, claim: Claim, method: str, task: str) -> Mapping[str, Any] | None:
+        """What the probe measured of an arm, for the claim's teacher and share; None: nothing."""
         if self._probe is None:
-            self._probe = prefixes.prefixes(prefixes.stored(self.results.root))
-        rows: list[Mapping[str, Any]] = self._probe.to_dict("records")
+            self._probe = prefixes.prefixes(prefixes.stored(self.results.root)).to_dict("records")
         rate = self.rates.get((task, method))
-        for row in rows:
+        for row in self._probe:
             known = (row["task"], row["method"], row["teacher"], row["share"])
             if known == (task, method, claim.teacher, claim.share) and (
                 method == "base" or row["learning_rate"] == rate
             ):
-                found: Interval = row[claim.measure]
-                return found
-        return NOTHING
-
-
-def apart(first: Interval, second: Interval) -> Interval:
-    """The difference of two that share no example: half its width is the root of both squared."""
-    value = first.value - second.value
-    half = math.hypot((first.high - first.low) / 2, (second.high - second.low) / 2)
-    return Interval(value, value - half, value + half, min(first.n, second.n))
+                return row
+        return None

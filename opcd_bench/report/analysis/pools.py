@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.claims import apart
 from opcd_bench.report.analysis.contexts import StoredContexts
 
 POOLS = ["task", "contexts", "named", "method", "control", "learning_rate", "seeds", "gap_closed"]
@@ -99,7 +98,7 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """Of each method the ``change`` of `pools` from the fewest contexts to the most.
 
     Of prompts that do not name theirs, of methods that ran at both ends, without controls. The
-    tasks share no example, so the interval is that of `apart`. Columns `CHANGES`.
+    tasks share no example, so the interval is that of `statistics.apart`. Columns `CHANGES`.
     """
     mine = frame[~frame["named"] & ~frame["control"]]
     if mine.empty:
@@ -109,5 +108,5 @@ def changes(frame: pd.DataFrame) -> pd.DataFrame:
     for method, points in mine.groupby("method", sort=False):
         at = dict(zip(points["contexts"], points["gap_closed"], strict=True))
         if first < last and {first, last} <= at.keys():
-            rows.append((method, first, last, apart(at[last], at[first])))
+            rows.append((method, first, last, statistics.apart(at[last], at[first])))
     return pd.DataFrame(rows, columns=CHANGES)

@@ -7,22 +7,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.load import TEST, StoredResults
 from opcd_bench.report.analysis.pairing import by_example
 
-COLUMNS = ["task", "teachers", "losses", "seeds", "source", "share", "spread"]
+COLUMNS = ["task", "teachers", "losses", "seeds", "source", "share", "spread", "p"]
+Gains = np.ndarray[Any, Any]
+"""Of shape (teachers, losses, seeds)."""
 SOURCES = ("teacher", "loss", "teacher x loss", "seed")
 
 
 def sensitivity(results: StoredResults) -> pd.DataFrame:
     """Four rows a task whose methods cross at least two teachers with at least two losses.
 
-    All that differs between the methods must be these two. ``share``: of the sum of squares of the
-    gains (test accuracy less the base's) over the runs, by a two-way analysis of variance;
-    ``spread``: the root of its mean square per run, in shares of accuracy. The seed's part holds
-    the sampling of the training and of the responses. Tasks without such a grid have no rows.
+    All that differs between the methods must be these two, and each has as many seeds, at least
+    two. ``share``: of the sum of squares of the gains (test accuracy less the base's) over the
+    runs, by a two-way analysis of variance, less what seeds alone add to it (`shares`); ``spread``:
+    the root of that part per run, in shares of accuracy; 0 where it is below 0. ``p``: of the F
+    test against seeds, NaN of the seed's own part, which holds the sampling of the training and of
+    the responses. Tasks without such a grid have no rows.
     """
     rows: list[dict[str, Any]] = []
     points = headline.points(results)
@@ -32,21 +37,49 @@ def sensitivity(results: StoredResults) -> pd.DataFrame:
         losses = list(dict.fromkeys(loss for _, loss in gains))
         seeds = {len(values) for values in gains.values()}
         whole = len(gains) == len(teachers) * len(losses) and len(seeds) == 1
-        if not whole or min(len(teachers), len(losses)) < 2:
+        if not whole or min(len(teachers), len(losses), *seeds) < 2:
             continue
         grid = np.array([[gains[t, loss] for loss in losses] for t in teachers])
         about = {"task": task, "teachers": len(teachers), "losses": len(losses),
                  "seeds": grid.shape[2]}  # fmt: skip
-        squares = sums_of_squares(grid)
-        total = sum(squares.values())
-        for source in SOURCES:
-            share = squares[source] / total if total > 0 else np.nan
-            spread = float(np.sqrt(squares[source] / grid.size))
-            rows.append({**about, "source": source, "share": share, "spread": spread})
+        squares, freedoms = sums_of_squares(grid), degrees(grid)
+        total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
+        for source, share in shares(grid).items():
+            spread = float(np.sqrt(max(share, 0.0) * total / grid.size)) if total > 0 else 0.0
+            f = squares[source] / freedoms[source] / noise if noise > 0 else np.inf
+            p = float(stats.f.sf(f, freedoms[source], freedoms["seed"]))
+            p = np.nan if source == "seed" or not total > 0 else p
+            rows.append({**about, "source": source, "share": share, "spread": spread, "p": p})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def sums_of_squares(gains_TLS: np.ndarray[Any, Any]) -> dict[str, float]:
+def shares(gains_TLS: Gains) -> dict[str, float]:
+    """Of each of `SOURCES` the share of the whole sum of squares, less what seeds add: epsilon².
+
+    A source of d degrees of freedom has d mean squares of seeds in it by chance alone, which are
+    the seed's (Kelley 1935): of gains that differ by seeds alone, teacher and loss have 0 on
+    average, and may be below. They add up to 1; NaN where nothing varies.
+    """
+    squares, freedoms = sums_of_squares(gains_TLS), degrees(gains_TLS)
+    total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
+    if not total > 0:
+        return dict.fromkeys(SOURCES, np.nan)
+    found = {one: (squares[one] - freedoms[one] * noise) / total for one in SOURCES[:-1]}
+    return {**found, "seed": 1.0 - sum(found.values())}
+
+
+def degrees(gains_TLS: Gains) -> dict[str, int]:
+    """The degrees of freedom of each of `SOURCES`."""
+    teachers, losses, seeds = gains_TLS.shape
+    return {
+        "teacher": teachers - 1,
+        "loss": losses - 1,
+        "teacher x loss": (teachers - 1) * (losses - 1),
+        "seed": teachers * losses * (seeds - 1),
+    }
+
+
+def sums_of_squares(gains_TLS: Gains) -> dict[str, float]:
     """Of gains by teacher, loss and seed: what each of `SOURCES` adds to the sum of squares."""
     _, losses, seeds = gains_TLS.shape
     teachers = len(gains_TLS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +43,15 @@ class Interval:
 
     ``low`` and ``high`` are NaN where there is none: fewer than two examples, or the same value
     whichever are drawn and no bound known for it, or a ratio whose denominator vanishes in some
-    resamples.
+    resamples. ``freedom``: the degrees of freedom of the t that makes it so wide; infinite where
+    none does.
     """
 
     value: float
     low: float
     high: float
     n: int
+    freedom: float = field(default=math.inf, compare=False)
 
     def text(self) -> str:
         """In its own unit: ``0.120 [0.101, 0.139]``; nothing where nothing was scored."""
@@ -83,7 +85,7 @@ def mean(samples: pd.DataFrame, *, shares: bool = True) -> Interval:
     low, high = bounds.wilson(share, n, CONFIDENCE)
     if math.isnan(found.low):
         return Interval(share, low, high, n)
-    return Interval(share, min(low, found.low), max(high, found.high), n)
+    return Interval(share, min(low, found.low), max(high, found.high), n, found.freedom)
 
 
 def difference(
@@ -158,7 +160,52 @@ def _of_seeds(
 
 def _around(value: float, spread: Spread, n: int, within: tuple[float, float]) -> Interval:
     half = spread.half(CONFIDENCE)
-    return Interval(value, max(value - half, within[0]), min(value + half, within[1]), n)
+    low, high = max(value - half, within[0]), min(value + half, within[1])
+    return Interval(value, low, high, n, spread.freedom)
+
+
+def quantile(freedom: float) -> float:
+    """Standard errors on each side of an interval of t with these degrees of freedom."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+
+
+def detectable(interval: Interval, power: float = 0.8) -> float:
+    """The effect that an interval of such width excludes 0 for, in ``power`` of repetitions.
+
+    From its wider side, since a share's other one is cut off at 0 or 1; NaN without an interval.
+    """
+    half = max(interval.value - interval.low, interval.high - interval.value)
+    t = quantile(interval.freedom)
+    return half * (t + float(stats.t.ppf(power, interval.freedom))) / t
+
+
+def apart(first: Interval, second: Interval) -> Interval:
+    """The difference of two that share no example, each side by Welch (1947) from both intervals.
+
+    Each one's standard error is its half width by the t that made it; the degrees of freedom of
+    both are Satterthwaite's. Of intervals without t that is the root of both half widths squared.
+    """
+    value, n = first.value - second.value, min(first.n, second.n)
+    freedoms = first.freedom, second.freedom
+    below = _welch((first.value - first.low, second.high - second.value), freedoms)
+    above = _welch((first.high - first.value, second.value - second.low), freedoms)
+    freedom = min(below.freedom, above.freedom)
+    return Interval(value, value - below.half, value + above.half, n, freedom)
+
+
+class _Side(NamedTuple):
+    """One side of an interval."""
+
+    half: float
+    freedom: float
+
+
+def _welch(halves: tuple[float, float], freedoms: tuple[float, float]) -> _Side:
+    """One side of the interval of a difference, from those of its two parts."""
+    errors = [(half / quantile(one)) ** 2 for half, one in zip(halves, freedoms, strict=True)]
+    unsure = sum(error**2 / one for error, one in zip(errors, freedoms, strict=True))
+    freedom = sum(errors) ** 2 / unsure if unsure > 0 else math.inf
+    return _Side(quantile(freedom) * math.sqrt(sum(errors)), freedom)
 
 
 def interval_of(statistic: Statistic, *arrays: Floats) -> Interval:

@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from opcd_bench.report.analysis.claims import apart
 from opcd_bench.report.analysis.rescue import SHARE
-from opcd_bench.report.analysis.statistics import Interval
+from opcd_bench.report.analysis.statistics import Interval, apart
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.plane import intervals

@@ -29,10 +29,11 @@ class PageContext:
     where there is none).
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
-    ``concluded``: one line on the claims. ``probed``: what `opcd-bench probe` stored. ``studied``:
-    studied.studied(…). ``contexts``: task -> what in-context teachers read. ``cells``:
-    Results.cells, for the provenance. ``protocols``: columns task, measured, split, protocol_hash.
-    ``missing``: columns task, learning_rate, method, state (why it is missing).
+    ``concluded``: one line on the claims; ``varies``: one a task on ``sensitivity``. ``probed``:
+    what `opcd-bench probe` stored. ``studied``: studied.studied(…). ``contexts``: task -> what
+    in-context teachers read. ``cells``: Results.cells, for the provenance. ``protocols``: columns
+    task, measured, split, protocol_hash. ``missing``: columns task, learning_rate, method, state
+    (why it is missing).
     ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
     ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
     task -> how many test questions stand in its train split. ``notes``: sentences that stand above
@@ -64,6 +65,7 @@ class PageContext:
     claims: str = ""
     concluded: str = ""
     sensitivity: str = ""
+    varies: Sequence[str] = ()
     probed: Sequence[Probed] = ()
     studied: Sequence[Studied] = ()
     published: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,23 +25,26 @@ Kind = Literal["prefix", "optimum"]
 
 @dataclass(frozen=True)
 class Probed:
-    """A probe of a suite: its frame with intervals, its tables, and its figures."""
+    """A probe of a suite: its frame with intervals, its tables, figures, and a line a task."""
 
     kind: Kind
     frame: pd.DataFrame
     sections: list[Section]
     drawn: list[DrawnFigure]
+    said: Sequence[str] = ()
 
 
 def probed(root: Path, kind: Kind) -> Probed:
     """What is stored of a suite's probe of this kind; empty where there is none."""
     if kind == "optimum":
         frame = optima.optima(optima.stored(root))
-        return Probed(kind, frame, optimum_tables.sections(frame), [])
+        said = optimum_tables.conclusions(frame)
+        return Probed(kind, frame, optimum_tables.sections(frame), [], said)
     frame = prefixes.prefixes(prefixes.stored(root))
     tasks = list(dict.fromkeys(frame["task"]))
     drawn = [prefix_figure.drawn(frame, task) for task in tasks]
-    return Probed(kind, frame, prefix_tables.sections(frame), drawn)
+    said = prefix_tables.conclusions(frame)
+    return Probed(kind, frame, prefix_tables.sections(frame), drawn, said)
 
 
 def every(root: Path) -> list[Probed]:
@@ -51,14 +55,15 @@ def every(root: Path) -> list[Probed]:
 
 def as_text(found: Probed) -> str:
     """The tables for a terminal."""
-    return "\n\n".join(map(plain_text.section_text, found.sections))
+    return "\n\n".join([*found.said, *map(plain_text.section_text, found.sections)])
 
 
 def write(found: Probed, root: Path, out: Path | None) -> WrittenFiles:
     """Tables as Markdown and CSV, and figures, in a folder beside the suite's report."""
     default = folder.default_out(root)
     where = out or default.with_name(f"{default.name}-{found.kind}")
-    text = "\n".join(map(markup.section_markdown, found.sections))
+    said = [f"{line.translate(markup.MARKDOWN)}\n" for line in found.said]
+    text = "\n".join([*said, *map(markup.section_markdown, found.sections)])
     files = {
         f"{found.kind}.md": text.encode(),
         f"{found.kind}.csv": plain_text.as_csv(found.frame).encode(),

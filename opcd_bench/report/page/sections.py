@@ -55,7 +55,7 @@ def sections(context: PageContext) -> list[PageSection]:
         *map(_studied, context.studied),
         *map(_probed, context.probed),
         _finished("sensitivity", "Variance", "Where the gain's variance comes from",
-                  context.sensitivity),
+                  context.sensitivity, context.varies),
         _drawn_section(
             context, "doses", "Dose", "Damage by the dose of a truncated loss's leak",
             doses.conclusions(c.doses, c.dose_response), ["doses"],
@@ -159,8 +159,10 @@ def _headline(context: PageContext) -> PageSection | None:
     return PageSection("headline", "Comparison", "Comparison", (), blocks)
 
 
-def _finished(name: str, short: str, title: str, html: str) -> PageSection | None:
-    return PageSection(name, short, title, (), [Block(html=Markup(html))]) if html else None
+def _finished(
+    name: str, short: str, title: str, html: str, intro: Sequence[str] = ()
+) -> PageSection | None:
+    return PageSection(name, short, title, intro, [Block(html=Markup(html))]) if html else None
 
 
 PROBED = {
@@ -177,7 +179,7 @@ def _probed(found: Probed) -> PageSection:
         Block(figures=[_figure(one) for one in found.drawn]),
         Block(html=Markup(sections_html(found.sections))),
     ]
-    return PageSection(f"probe-{found.kind}", short, title, (), blocks)
+    return PageSection(f"probe-{found.kind}", short, title, found.said, blocks)
 
 
 def _studied(one: Studied) -> PageSection:

@@ -16,7 +16,8 @@ NOTE = (
     "the least effect that counts (of alike: the most). detectable: the effect that would show in "
     "four of five repetitions. reproduced: the interval excludes 0 and the effect reaches what "
     "counts; not reproduced: the interval excludes every effect that counts; else it is not "
-    "decidable here. Arms of different tasks share no examples, and their difference is unpaired."
+    "decidable here, nor is what rests on a single training. Differences of accuracy on one task "
+    "are paired by example; all others are unpaired."
 )
 TITLE = "Claims of this suite"
 

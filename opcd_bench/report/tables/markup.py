@@ -24,6 +24,10 @@ LATEX = str.maketrans(
 COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
 BOUNDS = re.compile(r" \[[^\[\]=]*, [^\[\]=]*\]$")
 """An interval at the end of a text."""
+METHODS = ("method", "other")
+"""Columns of methods' names."""
+WORDY = 30
+"""Characters from which on a value is a sentence: its column is set to the left, and wraps."""
 MARKDOWN = str.maketrans(
     {**{mark: f"\\{mark}" for mark in r"\`*_[]#|~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;",
      "\n": " "}
@@ -32,7 +36,7 @@ MARKDOWN = str.maketrans(
 
 def labelled(section: Section) -> Section:
     """The section with its methods under their names for readers."""
-    named = [name in ("method", "other") for name in section.columns]
+    named = [name in METHODS for name in section.columns]
     groups = tuple(
         group._replace(
             rows=tuple(
@@ -46,6 +50,22 @@ def labelled(section: Section) -> Section:
         for group in section.groups
     )
     return replace(section, groups=groups)
+
+
+def _wordy(section: Section) -> list[bool]:
+    """Of each column whether it holds sentences; names of methods are none, however long."""
+    rows = [row for group in section.groups for row in group.rows]
+    columns = range(len(section.columns))
+    longest = [max((_length(row[at]) for row in rows), default=0) for at in columns]
+    return [
+        name not in METHODS and length > WORDY
+        for name, length in zip(section.columns, longest, strict=True)
+    ]
+
+
+def _length(value: Value) -> int:
+    """Characters of a text; 0 of numbers."""
+    return len(value) if isinstance(value, str) else 0
 
 
 # --- Markdown ---------------------------------------------------------------------------------
@@ -67,7 +87,8 @@ def section_markdown(section: Section) -> str:
     lines = [f"### {section.title.translate(MARKDOWN)}", ""]
     if section.columns:
         lines.append(_line([name.translate(MARKDOWN) for name in section.columns]))
-        lines.append(_line(["---" if name in KEYS else "--:" for name in section.columns]))
+        left = zip(section.columns, _wordy(section), strict=True)
+        lines.append(_line(["---" if name in KEYS or wordy else "--:" for name, wordy in left]))
     for group in section.groups:
         if group.label:
             label = f"*{group.label.translate(MARKDOWN)}*"
@@ -182,7 +203,7 @@ def _html(section: Section) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in section.notes)
     if not section.columns:
         return f'<p class="note"><strong>{title}</strong></p>\n{notes}'
-    marks = _classes(section.columns)
+    marks = _classes(section)
     head = "".join(
         f'<th scope="col"{mark}>{escape(name)}</th>'
         for name, mark in zip(section.columns, marks, strict=True)
@@ -195,8 +216,11 @@ def _html(section: Section) -> str:
     )
 
 
-def _classes(columns: Sequence[str]) -> list[str]:
-    """Of each column the attribute of its cells: what a change stands beside is ``more``, costs."""
+def _classes(section: Section) -> list[str]:
+    """Of each column the attribute of its cells: what a change stands beside is ``more``, costs;
+    sentences are ``words``.
+    """
+    columns = section.columns
     changed = {
         name
         for name in columns
@@ -206,16 +230,17 @@ def _classes(columns: Sequence[str]) -> list[str]:
     more = changed | COSTS
     rest = {name for name in columns if name.startswith("tokens to ")}
     return [
-        ' class="rest"' if name in rest else ' class="more"' if name in more else ""
-        for name in columns
-    ]
+        ' class="rest"' if name in rest else ' class="more"' if name in more
+        else ' class="words"' if wordy else ""
+        for name, wordy in zip(columns, _wordy(section), strict=True)
+    ]  # fmt: skip
 
 
 def _body(group: Group, marks: Sequence[str]) -> str:
     count = len(marks)
     label = f'<tr><th scope="rowgroup" colspan="{count}">{escape(group.label)}</th></tr>\n'
     rows = "".join(
-        f'<tr><th scope="row">{_entry(row[0])}</th>'
+        f'<tr><th scope="row"{marks[0]}>{_entry(row[0])}</th>'
         + "".join(
             f"<td{mark}>{_entry(value)}</td>"
             for value, mark in zip(row[1:], marks[1:], strict=True)

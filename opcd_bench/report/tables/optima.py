@@ -36,9 +36,34 @@ def sections(frame: pd.DataFrame) -> list[Section]:
     ]  # fmt: skip
 
 
+def conclusions(frame: pd.DataFrame) -> list[str]:
+    """One line a task: how often the optima's likeliest token is right, and the students'."""
+    found = []
+    for task, rows in frame.groupby("task", sort=False):
+        first = rows.iloc[0]
+        teacher, forward, reverse = (
+            f"{100 * first[f'{who}_greedy'].value:.0f}" for who in ("teacher", "forward", "reverse")
+        )
+        got = sorted(
+            round(100 * row["student_greedy"].value)
+            for row in rows.to_dict("records")
+            if row["method"] != "base"
+        )
+        students = f"; the trained students' in {got[0]} to {got[-1]} %" if got else ""
+        found.append(
+            f"{task} ({_many(first['contexts'])}): the likeliest token is right in {teacher} % "
+            f"with the context; at best in {forward} % (forward KL) and {reverse} % (reverse KL) "
+            f"without it{students}."
+        )
+    return found
+
+
+def _many(contexts: float) -> str:
+    return "one context" if contexts == 1 else f"{contexts:.0f} contexts"
+
+
 def _sections(task: str, rows: pd.DataFrame) -> list[Section]:
-    contexts = int(rows["contexts"].max())
-    many = "one context" if contexts == 1 else f"{contexts} contexts"
+    many = _many(rows["contexts"].max())
     records = rows.to_dict("records")
     distances = tuple((*_head(row), *(row[name].text() for name in LOSSES)) for row in records)
     answers = tuple(

@@ -12,6 +12,7 @@ HEADINGS = (
     "by the student", "rescue",
 )  # fmt: skip
 INTERVALS = ("accuracy", "own", "mismatch", "wrong", "turned", "luck", "rescue")
+HALF = 0.5
 NOTE = (
     "In %, with 95 % intervals, paired by example. The student writes without context; after a "
     "share of its tokens another goes on. accuracy: of what comes of it; on own tokens: after as "
@@ -24,6 +25,29 @@ NOTE = (
 def sections(frame: pd.DataFrame) -> list[Section]:
     """`prefixes` as tables; none where it is empty."""
     return [_section(rows) for _, rows in frame.groupby(KEYS, sort=False, dropna=False)]
+
+
+def conclusions(frame: pd.DataFrame) -> list[str]:
+    """One line a task: whom half of the first student's response costs accuracy, and by how much.
+
+    The first student is the base, where it was probed.
+    """
+    found = []
+    for task, rows in frame[frame["teacher"] != STUDENT].groupby("task", sort=False):
+        method = next((name for name in rows["method"] if name == "base"), rows["method"].iloc[0])
+        half = rows[(rows["method"] == method) & (rows["share"] == HALF)].to_dict("records")
+        costs = [
+            f"{row['teacher']} ({row['mismatch'].points()} points)"
+            for row in half
+            if row["mismatch"].high < 0
+        ]
+        others = [str(row["teacher"]) for row in half if not row["mismatch"].high < 0]
+        says = [f"costs accuracy to {' and '.join(costs)}"] if costs else []
+        says += [f"is not shown to cost any to {' or '.join(others)}"] if others else []
+        if says:
+            whose = f"half of a response of {method}, in the place of half of their own,"
+            found.append(f"{task}: {whose} {'; it '.join(says)}.")
+    return found
 
 
 def _section(rows: pd.DataFrame) -> Section:

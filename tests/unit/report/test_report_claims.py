@@ -2,16 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from report_suite import describe, finish
+from scipy import stats
 
 from opcd_bench.config.claims import Claim, arm
-from opcd_bench.report.analysis import claims, load, statistics
+from opcd_bench.report.analysis import claims, load, significance, statistics
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import claims as figure
 from opcd_bench.report.page import render
 from opcd_bench.report.tables import claims as table
+from opcd_bench.report.tables import markup
 
 
 def judged(low, value, high, direction="above", threshold=0.0):
@@ -91,13 +94,16 @@ def test_every_claim_has_its_effect_and_those_that_were_not_run_stay_open(result
     for open_one in (4, 5):
         assert math.isnan(frame["effect"][open_one].value)
         assert frame["word"][open_one] == claims.OPEN
-    half = (frame["effect"][0].high - frame["effect"][0].low) / 2
-    assert frame["mde"][0] == pytest.approx(half * 2.8 / 1.96, rel=1e-3)
+    assert frame["mde"][0] == pytest.approx(significance.minimum_detectable_effect(a, b))
 
 
 def test_the_table_says_each_claim_and_its_word_and_one_line_says_all(results):
     frame = claims.claims(results)
     (section,) = table.sections(frame)
+    html = markup.sections_html([section])
+    assert '<th scope="row">They are alike.' in html  # no sentence is long in that column
+    assert '<td class="words">opcd on toy, less forward_kl on toy</td>' in html
+    assert markup.section_markdown(section).splitlines()[3].startswith("| --: | --- | --: |")
     assert [line[0] for line in section.groups[0].rows] == [one["text"] for one in STATED]
     assert {line[-1] for line in section.groups[0].rows} <= {
         claims.REPRODUCED, claims.NOT, claims.OPEN,
@@ -107,9 +113,46 @@ def test_the_table_says_each_claim_and_its_word_and_one_line_says_all(results):
 
 
 def test_arms_of_different_tasks_differ_by_the_root_of_both_squares():
-    found = claims.apart(Interval(0.5, 0.46, 0.54, 9), Interval(0.2, 0.17, 0.23, 5))
+    found = statistics.apart(Interval(0.5, 0.46, 0.54, 9), Interval(0.2, 0.17, 0.23, 5))
     assert found.value == pytest.approx(0.3) and found.n == 5
     assert found.high - found.value == pytest.approx(0.05)
+    aside = statistics.apart(Interval(0.5, 0.46, 0.58, 9), Interval(0.2, 0.14, 0.23, 5))
+    assert aside.value - aside.low == pytest.approx(0.05)
+    assert aside.high - aside.value == pytest.approx(0.1)
+
+
+def test_of_few_seeds_it_is_welch_and_not_the_root_of_two_wide_intervals():
+    first, second = np.random.default_rng(0).normal(size=(2, 3))
+
+    def interval(values):
+        error = values.std(ddof=1) / math.sqrt(len(values))
+        half = statistics.quantile(2.0) * error
+        return Interval(values.mean(), values.mean() - half, values.mean() + half, 3, 2.0)
+
+    found = statistics.apart(interval(first), interval(second))
+    welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high))
+    assert found.freedom == pytest.approx(stats.ttest_ind(first, second, equal_var=False).df)
+
+
+def test_what_is_detectable_takes_the_t_of_the_interval_and_the_side_that_is_not_cut_off():
+    wide = Interval(0.9, 0.5, 1.0, 9, 2.0)
+    assert statistics.detectable(wide) == pytest.approx(
+        0.4 * (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) / stats.t.ppf(0.975, 2)
+    )
+    plain = statistics.detectable(Interval(0.0, -0.1, 0.1, 9))
+    assert plain == pytest.approx(0.1 * 2.8 / 1.96, rel=1e-3)
+    assert math.isnan(statistics.detectable(Interval(0.1, math.nan, math.nan, 9)))
+
+
+def test_one_training_decides_nothing_whatever_its_interval(tmp_path):
+    helps = {"text": "It helps.", "first": "opcd on toy", "second": "base on toy"}
+    alike = {**helps, "text": "It is as it was.", "direction": "alike", "threshold": 9.0}
+    suite = describe(tmp_path / "one", claims=[alike, helps])
+    finish(suite, "opcd", 1e-3, 0)
+    assert list(claims.claims(load.load(suite.path))["word"]) == [claims.OPEN, claims.OPEN]
+    finish(suite, "opcd", 1e-3, 1)
+    assert claims.claims(load.load(suite.path))["word"][0] == claims.REPRODUCED
 
 
 def test_the_page_says_the_conclusion_first_and_shows_every_effect_that_was_measured(results):

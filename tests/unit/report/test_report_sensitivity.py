@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from report_suite import describe, finish
 
 from opcd_bench.report.analysis import load, sensitivity
-from opcd_bench.report.analysis.sensitivity import SOURCES, sums_of_squares
+from opcd_bench.report.analysis.sensitivity import SOURCES, degrees, shares, sums_of_squares
+from opcd_bench.report.tables import sensitivity as table
 
 
 def test_gains_of_one_source_have_it_all():
@@ -31,6 +32,25 @@ def test_the_four_add_up_to_the_whole(teachers, losses, seeds, seed):
     assert sum(found.values()) == pytest.approx(((gains - gains.mean()) ** 2).sum())
 
 
+def test_what_seeds_alone_add_to_a_source_is_the_seed_s():
+    rng = np.random.default_rng(0)
+    found = [shares(rng.normal(size=(3, 4, 3))) for _ in range(400)]
+    means = {source: np.mean([one[source] for one in found]) for source in SOURCES}
+    assert means["seed"] == pytest.approx(1.0, abs=0.03)
+    assert all(abs(means[source]) < 0.02 for source in SOURCES[:-1])
+    assert sum(found[0].values()) == pytest.approx(1.0)
+    assert all(np.isnan(value) for value in shares(np.zeros((2, 2, 2))).values())
+
+
+def test_the_share_is_epsilon_squared_and_p_that_of_the_f_test():
+    gains = np.random.default_rng(1).normal(size=(2, 3, 4)) + np.array([0.0, 2.0])[:, None, None]
+    squares, freedoms = sums_of_squares(gains), degrees(gains)
+    assert sum(freedoms.values()) == gains.size - 1
+    noise = squares["seed"] / freedoms["seed"]
+    whole = ((gains - gains.mean()) ** 2).sum()
+    assert shares(gains)["teacher"] == pytest.approx((squares["teacher"] - noise) / whole)
+
+
 def test_a_suite_without_a_grid_of_teachers_and_losses_has_no_rows(tmp_path):
     suite = describe(tmp_path / "made")
     for method in ("opcd", "forward_kl"):
@@ -38,7 +58,8 @@ def test_a_suite_without_a_grid_of_teachers_and_losses_has_no_rows(tmp_path):
     assert sensitivity.sensitivity(load.load(suite.path)).empty
 
 
-def test_a_grid_of_two_teachers_and_two_losses_has_four_rows(tmp_path, monkeypatch):
+def crossed(tmp_path, monkeypatch, seeds):
+    """A suite of two teachers and two losses."""
     import report_suite
 
     whole = report_suite.description
@@ -55,9 +76,23 @@ def test_a_grid_of_two_teachers_and_two_losses_has_four_rows(tmp_path, monkeypat
     names = [f"{k}_{weights}" for k in (4, 8) for weights in ("initial", "live")]
     suite = describe(tmp_path / "made", methods=names)
     for name in names:
-        for seed in range(2):
+        for seed in range(seeds):
             finish(suite, name, 1e-3, seed)
+    return suite
+
+
+def test_a_grid_of_two_teachers_and_two_losses_has_four_rows(tmp_path, monkeypatch):
+    suite = crossed(tmp_path, monkeypatch, seeds=2)
     frame = sensitivity.sensitivity(load.load(suite.path))
     assert list(frame["source"]) == list(SOURCES)
     assert set(frame["teachers"]) == set(frame["losses"]) == set(frame["seeds"]) == {2}
     assert frame["share"].sum() == pytest.approx(1.0)
+    (line,) = table.conclusions(frame)
+    assert "toy: " in line and "between seeds" in line
+    (section,) = table.sections(frame)
+    assert section.columns[-1] == "p" and section.groups[0].rows[-1][-1] == ""
+
+
+def test_one_seed_has_no_rows_since_it_says_nothing_of_the_seed(tmp_path, monkeypatch):
+    suite = crossed(tmp_path, monkeypatch, seeds=1)
+    assert sensitivity.sensitivity(load.load(suite.path)).empty
