@@ -22,6 +22,9 @@ LATEX = str.maketrans(
     }
 )  # fmt: skip
 COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
+WORDS = {"levels", "computed from"}
+"""Columns of sentences, which may break."""
+MORE, REST = ' class="more"', ' class="rest"'
 BOUNDS = re.compile(r" \[[^\[\]=]*, [^\[\]=]*\]$")
 """An interval at the end of a text."""
 MARKDOWN = str.maketrans(
@@ -56,7 +59,7 @@ def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
     ``others``: further sections after the caption, as those of `plain_text.as_text`.
     """
-    blocks = [section_markdown(section) for section in sections(table)]
+    blocks = [section_markdown(section) for section in sections(table, label)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
     return "\n\n".join([*blocks, *map(section_markdown, others)]) + "\n"
 
@@ -93,7 +96,7 @@ def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
     ``others``: further sections, as those of `plain_text.as_text`.
     """
-    measured = [section for section in sections(table) if section.columns]
+    measured = [section for section in sections(table, label) if section.columns]
     first, later = " ".join(caption(table)), "Numbers as in the table before."
     said = [first if place == 0 else later for place in range(len(measured))]
     made = [_latex(*pair) for pair in zip(measured, said, strict=True)]
@@ -206,7 +209,13 @@ def _classes(columns: Sequence[str]) -> list[str]:
     more = changed | COSTS
     rest = {name for name in columns if name.startswith("tokens to ")}
     return [
-        ' class="rest"' if name in rest else ' class="more"' if name in more else ""
+        REST
+        if name in rest
+        else MORE
+        if name in more
+        else ' class="words"'
+        if name in WORDS
+        else ""
         for name in columns
     ]
 
@@ -214,8 +223,9 @@ def _classes(columns: Sequence[str]) -> list[str]:
 def _body(group: Group, marks: Sequence[str]) -> str:
     count = len(marks)
     label = f'<tr><th scope="rowgroup" colspan="{count}">{escape(group.label)}</th></tr>\n'
+    aside = [mark in (MORE, REST) for mark in marks]
     rows = "".join(
-        f'<tr><th scope="row">{_entry(row[0])}</th>'
+        f'<tr{"" if _stands(row, aside) else MORE}><th scope="row">{_entry(row[0])}</th>'
         + "".join(
             f"<td{mark}>{_entry(value)}</td>"
             for value, mark in zip(row[1:], marks[1:], strict=True)
@@ -224,6 +234,13 @@ def _body(group: Group, marks: Sequence[str]) -> str:
         for row in group.rows
     )
     return f"<tbody>\n{label if group.label else ''}{rows}</tbody>\n"
+
+
+def _stands(row: Sequence[Value], aside: Sequence[bool]) -> bool:
+    """Whether a row says anything where the columns ``aside`` are left out."""
+    return any(
+        value != "" for value, out in zip(row[1:], aside[1:], strict=True) if not out
+    ) or not any(value != "" for value in row[1:])
 
 
 def _entry(value: Value) -> str:
