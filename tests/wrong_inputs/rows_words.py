@@ -17,6 +17,6 @@ ROWS = [
     Row("estimate --lr=3e-4", ("--learning-rate 3e-4",)),
     Row("run quick", ("(quick)", "--suite NAME")),
     Row("estimate quick", ("(quick)", "--suite NAME")),
-    Row("run --methods opcd, jsd --tasks rule_math", ("without spaces: opcd,jsd",)),
+    Row("run --methods opcd, jsd --tasks rule_math", ("without spaces", "opcd,jsd")),
     Row("run --suite quick --set max_steps 5", ("Write --set max_steps=5",)),
 ]
