@@ -17,6 +17,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from rich.text import Text
 
 from opcd_bench.cli.main import app
 from opcd_bench.config.experience import Experience
@@ -160,7 +161,10 @@ def _section(words: tuple[str, ...], command: Any) -> list[str]:
     rows += [(_option(one), one) for one in options if not one.hidden]
     if rows:
         lines += [_row(["argument or option", "default", "what it is"]), _row(["---"] * 3)]
-        lines += [_row([said, _said_default(one), _escaped(one.help or "")]) for said, one in rows]
+        lines += [
+            _row([said, _said_default(one), _escaped(Text.from_markup(one.help or "").plain)])
+            for said, one in rows
+        ]
         lines.append("")
     return lines
 

@@ -31,7 +31,8 @@ def audit(
         typer.Option(
             "--methods",
             "--method",
-            help="Methods whose losses are audited: opcd,'opcd[k=4]',./mine.py (repeatable).",
+            help="Methods whose losses are audited, by name (opcd), with parameters "
+            "('opcd\\[k=4]'), or as files (./mine.py): repeatable, or with commas between them.",
         ),
     ],
     task: Annotated[

@@ -43,6 +43,9 @@ from opcd_bench.store import user_files
 from opcd_bench.version import __version__
 
 USER_ERROR = 2
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser raises for words that it cannot read."""
+EXTRA = "Got unexpected extra argument"
 
 
 class Commands(TyperGroup):
@@ -52,6 +55,14 @@ class Commands(TyperGroup):
         """Run the subcommand that was typed."""
         try:
             return super().invoke(ctx)
+        except USAGE_ERROR as error:
+            told: Any = error
+            inner = getattr(told.ctx, "command", None)
+            if told.message.startswith(EXTRA) and inner is not None:
+                told.message += settings.instead_of_extra(
+                    ctx.obj or (), told.ctx.command_path, [one.name for one in inner.params]
+                )
+            raise
         except KeyboardInterrupt:
             interrupt.say()
             raise typer.Exit(interrupt.code()) from None
@@ -113,6 +124,7 @@ def entry(arguments: Sequence[str] | None = None) -> None:
     with interrupt.stoppable():
         try:
             _refuse_no_text(words)
+            settings.refuse_early_options(words)
             settings.refuse_options_of_set(words)
             with alone, output.warnings_as_lines():
                 app(args=list(words), prog_name="opcd-bench", obj=words)

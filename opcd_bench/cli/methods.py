@@ -23,7 +23,7 @@ def methods(
         list[str] | None,
         typer.Argument(
             metavar="[METHOD]…",
-            help="Only these: names (opcd), with parameters ('opcd[k=4]'), or files (./mine.py).",
+            help="Only these: names (opcd), with parameters ('opcd\\[k=4]'), or files (./mine.py).",
         ),
     ] = None,
     json: Json = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from rich.markup import escape
 
 METAVARS = {"vllm_url": "URL", "teacher_url": "URL", "learning_rate": "R,R"}
 """Of fields whose type says too little."""
@@ -46,7 +47,7 @@ def _parameter(name: str, field: FieldInfo, optional: bool) -> inspect.Parameter
     default = None if optional else field.default
     if default is None:
         kind = kind | None
-    option = typer.Option(*flag, metavar=metavar, help=field.description)
+    option = typer.Option(*flag, metavar=metavar, help=escape(field.description or ""))
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -199,8 +199,8 @@ def _print_cells(suite: Suite, cells: tuple[grid.Cell, ...], json: bool) -> None
     print(
         f"\n{len(cells)} cells of suite {suite.name!r}, {grid.steps_text(suite)} each, in {folder}"
     )
-    if suite.headline_learning_rate == "dev":
-        left = suite.seeds - (suite.sweep_seeds or suite.seeds)
+    left = suite.seeds - (suite.sweep_seeds or suite.seeds)
+    if suite.headline_learning_rate == "dev" and left:
         print(
             f"After that, {left * len(suite.methods) * len(suite.tasks)} more: the other {left} "
             "seeds of each task and method, at the learning rate that headline_rule = "

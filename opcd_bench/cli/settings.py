@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
@@ -129,6 +131,35 @@ def shares(text: str) -> list[float]:
         ) from None
 
 
+OF_NO_SUBCOMMAND = ("--version", "--install-completion", "--show-completion", "--help", "-h")
+
+
+def refuse_early_options(words: Sequence[str]) -> None:
+    """Raise ConfigError for an option that stands before the subcommand and is of none."""
+    first = words[0].partition("=")[0] if words else ""
+    if first.startswith("-") and not get_close_matches(first, OF_NO_SUBCOMMAND):
+        raise ConfigError(
+            f"No such option: {first}. Options stand after a subcommand: opcd-bench run --suite "
+            "quick (subcommands: opcd-bench --help)"
+        )
+
+
+def instead_of_extra(words: Sequence[str], command: str, options: Sequence[str]) -> str:
+    """What to type in place of a word that ``command``, with these options, does not take.
+
+    Begins with ". ", to stand after the parser's own words; empty where those say enough.
+    """
+    for before, word in pairwise(words):
+        if before.endswith(",") and not word.startswith("-"):
+            return f". A list is one word, without spaces: {before}{word}"
+    for option, key, value in zip(words, words[1:], words[2:], strict=False):
+        if option in ("--set", "--cluster-set") and "=" not in key and not value.startswith("-"):
+            return f". Write {option} {key}={value}"
+    if "suite" in options and "tasks" in options:
+        return f". {command} takes options alone: a suite is given as --suite NAME"
+    return ""
+
+
 def refuse_options_of_set(words: Sequence[str]) -> None:
     """Raise ConfigError for a setting of a suite that is typed as an option and is none."""
     if words[:1] not in (("run",), ("estimate",)):
@@ -137,6 +168,8 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
         name, equals, value = word.removeprefix("--").partition("=")
         key = name.replace("-", "_")
         known = key in (*OPTIONS, *OWN)
+        if word.startswith("--") and key == "lr":
+            raise ConfigError(f"No such option: --lr. Write --learning-rate {value or '1e-4'}")
         if word.startswith("--") and key in Suite.model_fields and not known:
             raise ConfigError(
                 f"--{name} is no option of {words[0]}: write --set {key}="

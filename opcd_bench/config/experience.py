@@ -57,9 +57,8 @@ class Extraction(Declared):
     )
     accumulate: Rule = Field(
         default="newest",
-        description="Which lessons a context keeps: the newest, each once (newest); the newest, "
-        "repeats included (newest-with-repeats); or, of those with the same first word, the most "
-        "frequent (consensus).",
+        description="Which lessons a context keeps: newest (each once), newest-with-repeats, or "
+        "consensus (of those with the same first word, the most frequent).",
     )
     max_context_tokens: int = Field(
         default=1024, description="Maximum tokens per context.", ge=1, le=LENGTH

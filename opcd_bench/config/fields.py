@@ -160,7 +160,7 @@ class Settings(BaseModel):
     model_dir: str | None = runtime(
         None,
         help="Folder with local models, in place of the Hub: FOLDER/OWNER/NAME is the Hub's "
-        "OWNER/NAME. None: the environment variable OPCD_BENCH_MODEL_DIR, if it is set.",
+        "OWNER/NAME. None: the environment variable OPCD_BENCH_MODEL_DIR if it is set.",
         min_length=1,
     )
     model_weights: str | None = later(

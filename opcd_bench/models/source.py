@@ -47,6 +47,13 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
     if not folder.is_dir():
         raise ModelError(f"model {name}: {folder} is a file; give the folder that holds it")
     files = {path.name for path in folder.iterdir()}
+    if "config.json" not in files and "adapter_config.json" in files:
+        raise ModelError(
+            f"model folder {folder} holds an adapter, not a whole model. Merge it into its base "
+            f"first. Type in Python: AutoPeftModelForCausalLM.from_pretrained({str(folder)!r})"
+            ".merge_and_unload().save_pretrained('merged'), then save the base's tokenizer into "
+            "merged too, and give that folder"
+        )
     if "config.json" not in files:
         raise ModelError(
             f"model folder {folder} has no config.json; it needs config.json, *.safetensors and a "

@@ -10,7 +10,9 @@ import sys
 import pytest
 from command_line import opcd
 
+import opcd_bench
 from opcd_bench.envs import context_file
+from opcd_bench.report.tables import rounds
 from opcd_bench.store.run_reader import RunReader
 
 SUITE = """
@@ -111,6 +113,24 @@ def test_a_damaged_file_of_a_round_is_found(ran, capsys):
     finally:
         file.write_bytes(before)
     assert "train.jsonl" in capsys.readouterr().out
+
+
+def test_a_script_reads_the_rounds_with_a_number_a_column_in_the_words_of_users(ran):
+    suite, _ = ran
+    results, stored = opcd_bench.load_results(suite), rounds.read(suite)
+    assert len(results.rounds) == len(stored) == 2
+    for row, told in zip(results.rounds.to_dict("records"), stored.to_dict("records"), strict=True):
+        assert row["runs"] == told["runs"].names and row["chosen_steps"] == tuple(told["steps"])
+        for ours, theirs in (
+            ("before", "plain before"), ("with_context", "told"), ("after", "plain after"),
+            ("since_start", "since start"), ("told_other_change", "told_other change"),
+        ):  # fmt: skip
+            interval = told[theirs]
+            assert [row[f"{ours}{end}"] for end in ("", "_low", "_high")] == pytest.approx(
+                [interval.value, interval.low, interval.high], rel=0, abs=0, nan_ok=True
+            )
+    assert results.samples.empty and "2 rounds" in repr(results)
+    assert "since start" in results._repr_html_()
 
 
 def test_a_dry_run_says_which_rounds_are_done_and_a_bad_word_what_to_type(ran, capsys, monkeypatch):

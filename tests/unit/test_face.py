@@ -17,7 +17,6 @@ import opcd_bench
 from opcd_bench.config import suite as suite_settings
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.report.figures import forgetting as drawing
-from opcd_bench.report.tables import rounds
 from opcd_bench.runner.rounds import any_suite
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -248,24 +247,6 @@ def test_results_read_by_name_and_by_folder_are_the_same(results):
     by_name = opcd_bench.load_results("made")
     assert by_name == results
     pd.testing.assert_frame_equal(by_name.headline, results.headline)
-
-
-def test_rounds_have_a_number_a_column_in_the_words_of_users():
-    path = FACE.parents[1] / "results" / "reference" / "rounds"
-    results, stored = opcd_bench.load_results(path), rounds.read(path)
-    assert len(results.rounds) == len(stored) == 3
-    for row, told in zip(results.rounds.to_dict("records"), stored.to_dict("records"), strict=True):
-        assert row["runs"] == told["runs"].names and row["chosen_steps"] == tuple(told["steps"])
-        for ours, theirs in (
-            ("before", "plain before"), ("with_context", "told"), ("after", "plain after"),
-            ("since_start", "since start"), ("told_other_change", "told_other change"),
-        ):  # fmt: skip
-            interval = told[theirs]
-            assert [row[f"{ours}{end}"] for end in ("", "_low", "_high")] == pytest.approx(
-                [interval.value, interval.low, interval.high], rel=0, abs=0, nan_ok=True
-            )
-    assert results.samples.empty and "3 rounds" in repr(results)
-    assert "since start" in results._repr_html_()
 
 
 def test_what_is_no_suite_is_refused_with_near_names(results):

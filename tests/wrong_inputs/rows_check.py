@@ -7,8 +7,8 @@ from rows_plugins import METHOD
 
 ROWS = [
     Row("check", ("Missing argument",)),
-    Row("check nosuch.py", ("nosuch.py", "is no Python file", "opcd-bench check path/to/name.py")),
-    Row("check nosuch", ("is no Python file",)),
+    Row("check nosuch.py", ("nosuch.py", "there is no such file")),
+    Row("check nosuch", ("there is no such file",)),
     Row("check .", ("is no Python file",)),
     Row("check mine.txt", ("is no Python file",), {"mine.txt": METHOD}),
     Row("check mine.py", ("is no Python file",), {"mine.py": lambda path: path.mkdir()}),

@@ -5,4 +5,6 @@ from row import Row
 ROWS = [
     Row("runn", ("No such command 'runn'", "Did you mean", "run")),
     Row("--versoin", ("--version",)),
+    Row("--suite quick run", ("No such option: --suite", "after a subcommand")),
+    Row("-v", ("No such option: -v", "opcd-bench --help")),
 ]

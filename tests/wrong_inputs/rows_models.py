@@ -52,4 +52,14 @@ ROWS = [
         ("drift", "ifeval_micro"),
     ),
     Row("doctor --model-dir none", ("there is no folder none",)),
+    Row(
+        "run --suite quick --model adapter",
+        ("holds an adapter", "merge_and_unload()"),
+        {"adapter/adapter_config.json": "{}", "adapter/adapter_model.safetensors": "x"},
+    ),
+    Row(
+        "run --suite quick --entrant mine=./adapter",
+        ("holds an adapter", "merge_and_unload()"),
+        {"adapter/adapter_config.json": "{}", "adapter/adapter_model.safetensors": "x"},
+    ),
 ]

@@ -13,4 +13,10 @@ ROWS = [
     Row("select --tasks rule_math --contexts c --set dev_items=0", ("dev_items",)),
     Row("select --tasks rule_math --contexts c --set dev_items", ("write --set key=value",)),
     Row("select --tasks rule_math --contexts c --set seeds=3", ("unknown setting 'seeds'",)),
+    Row("run --suite quick --lr 1e-4", ("No such option: --lr", "--learning-rate 1e-4")),
+    Row("estimate --lr=3e-4", ("--learning-rate 3e-4",)),
+    Row("run quick", ("(quick)", "--suite NAME")),
+    Row("estimate quick", ("(quick)", "--suite NAME")),
+    Row("run --methods opcd, jsd --tasks rule_math", ("without spaces", "opcd,jsd")),
+    Row("run --suite quick --set max_steps 5", ("Write --set max_steps=5",)),
 ]

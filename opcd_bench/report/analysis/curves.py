@@ -30,8 +30,9 @@ METRICS: Mapping[str, Metric] = {
     ),
     "divergence": Metric(
         "divergence (nats)",
-        "Each method's own divergence from the in-context teacher, of the kind named beside it. "
-        "Comparable between methods only where the kinds are the same.",
+        "Each method's own divergence from the in-context teacher, of the kind named below the "
+        "figure. Comparable between methods only where the kinds are the same. Generalised: what "
+        "the masses on the support differ by is added, so that a truncated KL is never negative.",
     ),
     "reverse_kl": Metric(
         "reverse KL (nats)",

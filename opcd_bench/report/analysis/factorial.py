@@ -94,16 +94,8 @@ def _row(effect: _Effect, corners: Sequence[Standing], scores: Sequence[Floats])
         "methods": effect.corners,
         "learning_rates": tuple(corner.learning_rate for corner in corners),
         "seeds": tuple(sorted(set.intersection(*(set(corner.seeds) for corner in corners)))),
-        "note": "; ".join(note for note in (effect.note, _rates(corners)) if note),
+        "note": effect.note,
     }
-
-
-def _rates(corners: Sequence[Standing]) -> str:
-    """At which rates the corners stand, where these differ."""
-    if len({corner.learning_rate for corner in corners}) == 1:
-        return ""
-    each = ", ".join(f"{corner.method} {corner.learning_rate:g}" for corner in corners)
-    return f"each at its own learning rate: {each}"
 
 
 def _described(results: StoredResults) -> dict[tuple[str, str], Coordinates]:

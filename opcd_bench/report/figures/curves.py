@@ -16,7 +16,13 @@ from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.steps import lines
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.words import AT_RATE, lines_words, listed, seeds_words
+from opcd_bench.report.figures.words import (
+    AT_RATE,
+    divergence_words,
+    lines_words,
+    listed,
+    seeds_words,
+)
 
 DATA = ["metric", "kind", "method", "learning_rate", "seed", "step", "tokens", "value"]
 LOGARITHMIC = {"divergence", "reverse_kl", "grad_norm", "leak"}
@@ -52,16 +58,18 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     shown = [metric for metric in METRICS if metric in set(flat["metric"])]
     kinds = flat[flat["metric"] == "divergence"].groupby("method")["kind"].first()
+    of_kind: dict[str, list[str]] = {}
+    for method in look.ordered(marks, kinds.index):
+        of_kind.setdefault(kinds[method], []).append(marks[method].label)
     named = "; ".join(
-        f"{marks[method].label} {kinds[method].replace('_', ' ')}"
-        for method in look.ordered(marks, kinds.index)
+        f"{divergence_words(kind)} of {listed(labels)}" for kind, labels in of_kind.items()
     )
     caption = (
         f"What was logged during training, against training step, {AT_RATE}. {lines_words(seeds)} "
-        f"No interval is drawn. {seeds_words(seeds)}"
+        f"No interval is drawn. {seeds_words(seeds, included=None)}"
     )
     if named:
-        caption += f" Divergence, of each method's own kind: {named}."
+        caption += f" Divergence, each of its own kind: {named}."
     alt = (
         f"{task}: {listed([METRICS[m].label for m in shown])} against training step for "
         f"{listed(look.labels(marks, flat['method']))}; the CSV beside it has the numbers."

@@ -15,6 +15,7 @@ from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import (
     AT_RATE,
+    effect_notes,
     factor_words,
     interval_words,
     levels_words,
@@ -48,7 +49,6 @@ def drawn(effects: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     flat = data(effects, task)
     mine = effects[effects["task"] == task]
     seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
-    notes = [note for note in dict.fromkeys(mine["note"]) if note]
     caption = (
         "Effect of one choice on accuracy on test and on retention after training, in points, with "
         f"{interval_words(seeds=seeds)}, paired by example and seed, {AT_RATE}. "
@@ -56,8 +56,8 @@ def drawn(effects: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
         "effects add up. Not corrected for the number of effects. "
         f"{seeds_words(seeds, included=True)}"
     )
-    if notes:
-        caption += " Note: " + "; ".join(notes) + "."
+    if note := effect_notes(mine, marks):
+        caption += f" {note}"
     said = " ".join(
         f"{factor_words(row.factor)} ({levels_words(row.factor, row.levels)}) on {row.measured}: "
         f"{look.change(row.effect)}."
@@ -81,7 +81,7 @@ def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figu
     height = look.rows_of(len(names), across) * (0.22 * (1 + lines / 2) * rows + 0.65)
     figure, axes = look.grid(len(names), across, (look.COLUMN if narrow else look.PAGE, height))
     for number, (panel, name) in enumerate(zip(axes, names, strict=True)):
-        _panel(panel, flat[flat["measured"] == name], rows)
+        _panel(panel, flat[flat["measured"] == name], rows, ticks=3 if narrow else 5)
         panel.set_title(name)
         panel.set_xlabel("effect (points)")
         if number % across == 0:
@@ -91,7 +91,7 @@ def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figu
     return figure
 
 
-def _panel(panel: Axes, part: pd.DataFrame, rows: int) -> None:
+def _panel(panel: Axes, part: pd.DataFrame, rows: int, *, ticks: int) -> None:
     panel.axvline(0, color=look.RULE, linewidth=0.9, zorder=1)
     for row in part.itertuples():
         if not np.isnan(row.effect_low):
@@ -101,7 +101,7 @@ def _panel(panel: Axes, part: pd.DataFrame, rows: int) -> None:
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    look.percent(panel, "x", most=5, signed=True)
+    look.percent(panel, "x", most=ticks, signed=True)
 
 
 def _labels(panel: Axes, flat: pd.DataFrame, letters: int) -> None:

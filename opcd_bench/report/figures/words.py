@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.figures.style import Marks
 
 AT_RATE = "each method at the learning rate at which it is compared"
 
@@ -32,12 +35,49 @@ def levels_words(factor: str, levels: str) -> str:
     return levels.replace(" - ", " \N{MINUS SIGN} ").replace("_", " ")
 
 
-def seeds_words(seeds: Sequence[int], *, included: bool = False) -> str:
-    """How many seeds stand behind it, as a sentence; ``included``: in the intervals."""
+FORMS = {
+    "generalised": "generalised {}", "renormalised": "renormalised {}",
+    "truncated_teacher": "{} to the truncated teacher", "tail": "{} with a tail bucket",
+    "estimate": "{}, estimated from samples",
+}  # fmt: skip
+"""How a logged divergence is of its direction, by the end of its stored name."""
+
+
+def divergence_words(kind: str) -> str:
+    """A stored kind of divergence for readers: ``generalised reverse KL``."""
+    for end, form in FORMS.items():
+        if kind.endswith(f"_{end}"):
+            return form.format(divergence_words(kind.removesuffix(f"_{end}")))
+    words = kind.replace("_", " ").split(" ")
+    return " ".join(word.upper() if word in ("kl", "jsd") else word for word in words)
+
+
+def effect_notes(effects: pd.DataFrame, marks: Marks) -> str:
+    """What else differs between the methods of a task's effects, as a sentence, or nothing."""
+    notes = [note for note in dict.fromkeys(effects["note"]) if note]
+    rates = {
+        name: rate
+        for names, of_names in zip(effects["methods"], effects["learning_rates"], strict=True)
+        if len(set(of_names)) > 1
+        for name, rate in zip(names, of_names, strict=True)
+    }
+    if rates:
+        each = ", ".join(f"{marks[m].label} {rates[m]:g}" for m in marks if m in rates)
+        notes.append(f"methods stand at learning rates of their own: {each}")
+    return f"Note: {'; '.join(notes)}." if notes else ""
+
+
+def seeds_words(seeds: Sequence[int], *, included: bool | None = False) -> str:
+    """How many seeds stand behind it, as a sentence.
+
+    ``included``: whether the intervals do; None where there is no interval.
+    """
     if not seeds:
         return "No seed is finished."
     if len(seeds) == 1:
         return "One seed: seed variance is not known."
+    if included is None:
+        return f"{len(seeds)} seeds."
     do = "include" if included else "do not include"
     return f"{len(seeds)} seeds: the intervals {do} seed variance."
 

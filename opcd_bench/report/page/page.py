@@ -28,7 +28,7 @@ def render(context: PageContext) -> bytes:
         js=Markup(_text("page.js") + _text("samples.js")),
         told={
             "stands": stands(context.comparison),
-            "labels": {name: mark.label for name, mark in context.marks.items()},
+            "labels": [[name, mark.label] for name, mark in context.marks.items()],
         },
         metrics=list(METRICS.values()),
         command=context.command,

@@ -33,6 +33,7 @@ from opcd_bench.report.tables import doses as dose_tables
 from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds, separation
 from opcd_bench.report.tables import sensitivity as variance_tables
 from opcd_bench.report.tables.layout import Section
+from opcd_bench.report.tables.shown_methods import label
 
 DATA = "data"
 PROTOCOLS = ["task", "measured", "split", "protocol_hash"]
@@ -153,8 +154,8 @@ def _tables(table: pd.DataFrame) -> dict[str, str]:
     """The headline table as the page has it: where methods are compared, everywhere, and words."""
     compared = table[table["headline"] | (table["seeds"] == 0)]
     return {
-        "headline": markup.sections_html(layout.sections(compared)),
-        "all_rates": markup.sections_html(layout.sections(table)),
+        "headline": markup.sections_html(layout.sections(compared, label)),
+        "all_rates": markup.sections_html(layout.sections(table, label)),
         "words": markup.caption_html(table),
     }
 

@@ -9,7 +9,13 @@ import pandas as pd
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.words import factor_words, levels_words, listed, measures
+from opcd_bench.report.figures.words import (
+    effect_notes,
+    factor_words,
+    levels_words,
+    listed,
+    measures,
+)
 from opcd_bench.report.tables.layout import Section, of_frame
 
 READINGS = {
@@ -65,6 +71,7 @@ def effects(frame: pd.DataFrame, marks: Marks) -> ByTask:
     """factorial.effects: effects down, measures across."""
 
     def table(task: str, rows: pd.DataFrame) -> list[Section]:
+        note = effect_notes(rows, marks)
         rows = rows.assign(
             methods=[", ".join(marks[name].label for name in names) for names in rows["methods"]],
             levels=list(map(levels_words, rows["factor"], rows["levels"])),
@@ -76,8 +83,7 @@ def effects(frame: pd.DataFrame, marks: Marks) -> ByTask:
             part = rows[rows["measured"] == name].set_index(keys)["effect"]
             wanted = shown[keys].itertuples(index=False, name=None)
             shown[f"{name} (points)"] = [part.get(key) for key in wanted]
-        notes = "; ".join(dict.fromkeys(note for note in rows["note"] if note))
-        note = f"Note: {notes}." if notes else ""
+        shown = shown.rename(columns={"methods": "computed from"})
         return [of_frame(f"{task}: effects", shown, note)]
 
     return _by_task(frame, table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,16 +71,17 @@ def _seen(value: Value) -> Value:
     return one_line(value) if isinstance(value, str) else value
 
 
-def sections(table: pd.DataFrame) -> list[Section]:
+def sections(table: pd.DataFrame, named: Callable[[str], str] = str) -> list[Section]:
     """Of each task what was gained, how soon, what was forgotten, and last what is missing.
 
     ``table``: the frame of `headline`. Floor, base and ceiling are rows above the methods; a method
-    comes with the rate at which it is compared, and its other rates below all of them.
+    comes with the rate at which it is compared, and its other rates below all of them. ``named``:
+    how a method is called in the sentences below the tables.
     """
     found = []
     for task, rows in table.groupby("task", sort=False):
         done = rows[rows["seeds"] > 0]
-        missing = tuple(_missing(rows))
+        missing = tuple(_missing(rows, named))
         if done.empty:
             found.append(Section(str(task), (), (), missing))
             continue
@@ -311,12 +312,13 @@ def _section(
     return Section(title, tuple(filled), tuple(groups), notes)
 
 
-def _missing(rows: pd.DataFrame) -> Iterator[str]:
+def _missing(rows: pd.DataFrame, named: Callable[[str], str]) -> Iterator[str]:
     """What is not done, a sentence a reason."""
     for state, lacking in rows[rows["state"] != "done"].groupby("state", sort=False):
+        rates = lacking.groupby("method", sort=False)["learning_rate"]
         cells = [
-            f"{method} at {', '.join(f'{rate:g}' for rate in sorted(of['learning_rate']))}"
-            for method, of in lacking.groupby("method", sort=False)
+            f"{named(str(method))} at {', '.join(f'{rate:g}' for rate in sorted(of))}"
+            for method, of in rates
         ]
         yield f"{state}: {'; '.join(cells)}"
 

@@ -22,6 +22,7 @@ LATEX = str.maketrans(
     }
 )  # fmt: skip
 COSTS = {*KEYS[1:], "parsed", "tokens generated", "tokens scored", "seconds"}
+MORE, REST = ' class="more"', ' class="rest"'
 BOUNDS = re.compile(r" \[[^\[\]=]*, [^\[\]=]*\]$")
 """An interval at the end of a text."""
 METHODS = ("method", "other")
@@ -76,7 +77,7 @@ def as_markdown(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
     ``others``: further sections after the caption, as those of `plain_text.as_text`.
     """
-    blocks = [section_markdown(section) for section in sections(table)]
+    blocks = [section_markdown(section) for section in sections(table, label)]
     blocks += [sentence.translate(MARKDOWN) for sentence in caption(table)]
     return "\n\n".join([*blocks, *map(section_markdown, others)]) + "\n"
 
@@ -114,7 +115,7 @@ def as_latex(table: pd.DataFrame, others: Sequence[Section] = ()) -> str:
 
     ``others``: further sections, as those of `plain_text.as_text`.
     """
-    measured = [section for section in sections(table) if section.columns]
+    measured = [section for section in sections(table, label) if section.columns]
     first, later = " ".join(caption(table)), "Numbers as in the table before."
     said = [first if place == 0 else later for place in range(len(measured))]
     made = [_latex(*pair) for pair in zip(measured, said, strict=True)]
@@ -217,8 +218,9 @@ def _html(section: Section) -> str:
 
 
 def _classes(section: Section) -> list[str]:
-    """Of each column the attribute of its cells: what a change stands beside is ``more``, costs;
-    sentences are ``words``.
+    """Of each column the attribute of its cells.
+
+    A cost, or what a change stands beside, is ``more``; sentences are ``words``.
     """
     columns = section.columns
     changed = {
@@ -230,7 +232,7 @@ def _classes(section: Section) -> list[str]:
     more = changed | COSTS
     rest = {name for name in columns if name.startswith("tokens to ")}
     return [
-        ' class="rest"' if name in rest else ' class="more"' if name in more
+        REST if name in rest else MORE if name in more
         else ' class="words"' if wordy else ""
         for name, wordy in zip(columns, _wordy(section), strict=True)
     ]  # fmt: skip
@@ -239,8 +241,9 @@ def _classes(section: Section) -> list[str]:
 def _body(group: Group, marks: Sequence[str]) -> str:
     count = len(marks)
     label = f'<tr><th scope="rowgroup" colspan="{count}">{escape(group.label)}</th></tr>\n'
+    aside = [mark in (MORE, REST) for mark in marks]
     rows = "".join(
-        f'<tr><th scope="row"{marks[0]}>{_entry(row[0])}</th>'
+        f'<tr{"" if _stands(row, aside) else MORE}><th scope="row"{marks[0]}>{_entry(row[0])}</th>'
         + "".join(
             f"<td{mark}>{_entry(value)}</td>"
             for value, mark in zip(row[1:], marks[1:], strict=True)
@@ -249,6 +252,13 @@ def _body(group: Group, marks: Sequence[str]) -> str:
         for row in group.rows
     )
     return f"<tbody>\n{label if group.label else ''}{rows}</tbody>\n"
+
+
+def _stands(row: Sequence[Value], aside: Sequence[bool]) -> bool:
+    """Whether a row says anything where the columns ``aside`` are left out."""
+    return any(
+        value != "" for value, out in zip(row[1:], aside[1:], strict=True) if not out
+    ) or not any(value != "" for value in row[1:])
 
 
 def _entry(value: Value) -> str:

@@ -19,8 +19,8 @@ NOTE = (
     "undecided: neither. "
     "between / within: the variance between methods by that between the seeds of one; below 1 the "
     "seed of a training matters more than its method. MDE: the smallest difference that a single "
-    "test finds with 80 % power, the largest of the pairs. In points (of efficiency: of the gap), "
-    "or in nats."
+    "test finds with 80 % power, the largest of the pairs; unknown where all score alike on every "
+    "example. In points (of efficiency: of the gap), or in nats."
 )
 GROUPS_NOTE = (
     "The best first. Methods that share a letter are not separated on that measure; this does not "
@@ -46,7 +46,10 @@ def sections(summary: pd.DataFrame, groups: pd.DataFrame) -> list[Section]:
             "alike": summary["equivalent"].map(str),
             "undecided": summary["undecided"].map(str),
             "between / within": list(map(_ratio, summary["ratio"])),
-            "MDE": list(map(_in_unit, summary["mde"], summary["unit"])),
+            "MDE": [
+                _in_unit(mde, unit) if mde != 0 else "unknown"  # all score alike on every example
+                for mde, unit in zip(summary["mde"], summary["unit"], strict=True)
+            ],
             "margin": list(map(_in_unit, summary["margin"], summary["unit"])),
             "seeds": summary["seeds"].map(str),
         }

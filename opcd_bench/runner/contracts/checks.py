@@ -65,6 +65,8 @@ def told(path: str, data_dir: str | None = None) -> Iterator[dict[str, Any]]:
 
 def _python_file(path: str | Path) -> Path:
     file = Path(path).resolve()
+    if not file.exists():
+        raise PluginError(f"{path}: there is no such file (looked for {file})")
     if file.suffix != ".py" or not file.is_file():
         raise PluginError(f"{path}: is no Python file; type: opcd-bench check path/to/name.py")
     return file

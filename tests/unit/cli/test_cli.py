@@ -465,3 +465,10 @@ def test_an_interrupted_pre_training_says_how_to_go_on(opcd, monkeypatch):
     told = opcd("micro", "pretrain", "--seed", "3", "--tokens", "5", "--fresh")
     assert told.code == 130
     assert told.err.endswith("opcd-bench micro pretrain --seed 3 --tokens 5\n")
+
+
+def test_a_dry_run_speaks_of_further_seeds_only_where_there_are_any(opcd):
+    words = ("run", "--suite", "quick", "--learning-rate", "1e-4,1e-3", "--dry-run")
+    dev = ("--set", "headline_learning_rate=dev", "--set", "sweep_seeds=1")
+    assert "After that, 4 more: the other 1 seeds" in opcd(*words, *dev, "--seeds", "2").out
+    assert "After that" not in opcd(*words, *dev, "--seeds", "1").out

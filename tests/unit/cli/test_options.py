@@ -1,6 +1,8 @@
 """Options that are made of declared settings: one default, one help text, one set of bounds."""
 
+import pytest
 import typer
+from rich.text import Text
 
 from opcd_bench.cli import main
 from opcd_bench.cli import settings as cli_settings
@@ -20,7 +22,7 @@ def test_extract_and_select_have_every_declared_setting_with_its_default_and_hel
         shown = options(command)
         for name, field in settings.model_fields.items():
             assert shown[name].default == field.default, name
-            assert shown[name].help == field.description, name
+            assert Text.from_markup(shown[name].help).plain == field.description, name
             assert f"--{name.replace('_', '-')}" in shown[name].opts
 
 
@@ -28,7 +30,8 @@ def test_an_option_of_run_leaves_its_default_to_the_suite():
     shown = options("run")
     for name in cli_settings.OPTIONS:
         assert shown[name].default is None, name
-        assert shown[name].help == Suite.model_fields[name].description
+        said = Text.from_markup(shown[name].help).plain
+        assert said == Suite.model_fields[name].description
 
 
 def test_choices_are_shown_as_they_are_declared():
@@ -45,3 +48,25 @@ def test_the_one_default_that_differs_is_the_seeds_of_a_round():
     }
     assert differ == {"seeds"} and len(both) > 5
     assert (ExtractSettings().seeds, Experience().seeds) == (10, 1)
+
+
+def every_command(command=None, words=()):
+    inner = COMMANDS if command is None else getattr(command, "commands", {})
+    if command is not None:
+        yield words, command
+    for name, one in inner.items():
+        yield from every_command(one, (*words, name))
+
+
+@pytest.mark.parametrize("words", [words for words, _ in every_command()], ids=" ".join)
+def test_a_help_at_80_columns_has_every_word_whole_and_no_bracket_is_markup(words, opcd):
+    command = dict(every_command())[words]
+    shown = opcd(*words, "--help").out
+    said = [Text.from_markup(one.help or "").plain for one in command.params]
+    cut = [word for text in said for word in text.split() if word not in shown]
+    assert cut == []
+
+
+def test_the_help_of_methods_has_parameters_in_their_brackets(opcd):
+    for command in ("run", "estimate", "methods", "audit"):
+        assert "opcd[k=4]" in opcd(command, "--help").out, command

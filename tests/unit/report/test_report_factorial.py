@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_frames import Suite, describe
 
 from opcd_bench.report.analysis import factorial
+from opcd_bench.report.figures import style, words
 from opcd_bench.runner import registry
 
 CORNERS = {
@@ -121,9 +123,20 @@ def test_corners_are_compared_over_the_seeds_that_all_have():
 def test_corners_at_rates_of_their_own_are_named():
     suite = square({name: s for name, s in SCORES.items() if name != "on_reverse"})
     suite.cell("on_reverse", 1e-2, test=SCORES["on_reverse"], description=describe("student"))
-    found = effects(suite).loc[("test", "writer")]
-    assert "on_reverse 0.01" in found["note"] and "on_forward 0.001" in found["note"]
-    assert "0.001" not in effects(square(SCORES)).loc[("test", "writer"), "note"]
+    found = effects(suite)
+    said = words.effect_notes(found, style.palette(sorted(SCORES)))
+    assert "on_reverse 0.01" in said and "on_forward 0.001" in said
+    assert said.count("learning rates of their own") == 1
+    alike = effects(square(SCORES))
+    assert "0.001" not in words.effect_notes(alike, style.palette(sorted(SCORES)))
+
+
+def test_the_notes_of_effects_have_methods_under_their_names_for_readers():
+    rows = {"methods": [("opcd", "forward_kl")], "learning_rates": [(1e-3, 3e-3)], "note": [""]}
+    said = words.effect_notes(pd.DataFrame(rows), style.palette(["forward_kl", "opcd"]))
+    assert said == (
+        "Note: methods stand at learning rates of their own: Forward KL 0.003, OPCD 0.001."
+    )
 
 
 def test_the_interval_of_an_interaction_covers_it():

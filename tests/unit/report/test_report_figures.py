@@ -38,6 +38,7 @@ from opcd_bench.report.figures import (
     style,
     summary,
     tiles,
+    words,
 )
 
 TWO = ("forward_kl", "opcd")
@@ -250,7 +251,26 @@ def test_curves_are_of_the_compared_rates_with_their_means_first():
 
 
 def test_the_kinds_of_divergence_are_named_below_the_curves(drawn):
-    assert "OPCD opcd kind" in drawn["curves"].caption
+    assert "opcd kind of OPCD" in drawn["curves"].caption
+
+
+def test_a_kind_of_divergence_is_read_as_words():
+    assert [words.divergence_words(kind) for kind in (
+        "reverse_kl_generalised", "forward_kl", "jsd_0.5_renormalised", "reverse_kl_tail",
+        "reverse_kl_estimate", "forward_kl_truncated_teacher",
+    )] == [
+        "generalised reverse KL", "forward KL", "renormalised JSD 0.5",
+        "reverse KL with a tail bucket", "reverse KL, estimated from samples",
+        "forward KL to the truncated teacher",
+    ]  # fmt: skip
+
+
+def test_a_figure_without_intervals_says_nothing_of_what_these_include(drawn):
+    for figure in drawn.values():
+        if "No interval is drawn" in figure.caption:
+            assert "the intervals" not in figure.caption
+    several = words.seeds_words([0, 1], included=None)
+    assert several == "2 seeds."
 
 
 def test_effects_keep_their_place_over_the_panels():

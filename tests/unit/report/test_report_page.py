@@ -234,7 +234,7 @@ def test_the_rates_where_methods_are_compared_are_told_to_the_browser(whole):
     found = re.search(r'<script type="application/json" id="told">(.*?)</script>', text)
     assert json.loads(found.group(1)) == {
         "stands": {TASK: dict.fromkeys(NAMES, 1e-3)},
-        "labels": {"opcd": "OPCD", "forward_kl": "Forward KL", "sft_context": "SFT"},
+        "labels": [[name, mark.label] for name, mark in context().marks.items()],
     }
 
 

@@ -344,6 +344,20 @@ def test_a_change_stands_for_its_value_where_there_is_little_room():
     assert "<td>11 <small>[7, &gt; 20]</small></td>" in page
 
 
+def test_a_row_that_says_nothing_where_there_is_little_room_is_left_out_there():
+    frame = pd.DataFrame({"method": ["base", "opcd", "none"], "keep": ["82", "80", ""],
+                          "keep change": ["", "-2", ""]})  # fmt: skip
+    page = markup.sections_html([layout.of_frame("toy", frame)])
+    rows = re.findall(r'<tr( class="\w+")?><th scope="row">(\w+)', page)
+    assert rows == [(' class="more"', "base"), ("", "OPCD"), ("", "none")]
+
+
+def test_columns_of_sentences_may_break():
+    page = markup.sections_html([layout.of_frame("toy", pd.DataFrame({"factor": ["a"],
+                                 "levels": ["b - c"], "computed from": ["d, e"]}))])  # fmt: skip
+    assert page.count('<td class="words">') == 2
+
+
 def test_parameters_in_brackets_are_no_interval():
     frame = pd.DataFrame({"method": ["opcd[k=4,a=b]"], "n": ["x [k=4, a=b]"]})
     page = markup.sections_html([layout.of_frame("toy", frame)])
@@ -381,6 +395,14 @@ def test_a_csv_reads_back_as_the_numbers_that_it_was_written_from():
     assert list(frame["keep change low"]) == pytest.approx([-0.225, -0.1, -0.4])
     assert frame["ceiling low"].isna().all()
     assert list(frame["headline"]) == [True, True, False]
+
+
+def test_what_is_missing_is_called_as_the_methods_of_its_table_are():
+    rows = shown(state="not run", seeds=0)
+    rows.loc[1, "method"] = "opcd_stop_gradient"
+    assert "not run: opcd_stop_gradient at" in plain_text.as_text(rows)
+    for made in (markup.as_markdown, markup.as_latex):
+        assert "not run: OPCD (stop-gradient) at" in made(rows)
 
 
 def test_what_is_missing_stands_below_the_table_with_its_reason():

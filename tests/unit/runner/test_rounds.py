@@ -458,9 +458,9 @@ def test_all_that_is_to_be_done_is_done_once(run, side_by_side, monkeypatch, toy
 def test_a_chain_that_failed_before_its_cell_says_where_and_why(toy, tmp_path):
     suite = toy(rounds=2)
     (one,) = chains.chains(suite)
+    SuiteDir(tmp_path / "toy").merge({"methods": [], "tasks": [], "rounds": 2})
     folder = one.folder(suite)
     folder.describe(one.config)
-    (tmp_path / "toy" / "suite.json").write_text('{"rounds": 2}')
     folder.fail(1, "nothing was learnt", "traceback")
     rows = table.read(tmp_path / "toy").to_dict("records")
     assert [row["missing"] for row in rows] == ["failed: nothing was learnt", "not run"]

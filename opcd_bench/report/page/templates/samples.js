@@ -17,7 +17,8 @@
 
   const browser = byId("browser");
   if (!browser) return;
-  const { stands, labels } = JSON.parse(byId("told").textContent);
+  const { stands, labels: inPageOrder } = JSON.parse(byId("told").textContent);
+  const labels = Object.fromEntries(inPageOrder);
   const READINGS = {
     base: "base", ceiling: "in-context teacher", "ceiling-larger": "larger in-context teacher",
   };
@@ -111,7 +112,7 @@
   }
 
   // Numbers of the columns shown: anchors first, then methods in the order of the page.
-  const places = new Map(Object.keys(labels).map((name, place) => [name, place]));
+  const places = new Map(inPageOrder.map(([name], place) => [name, place]));
   const placeOf = (column) => (column.reading === "method" ? places.get(column.method) ?? Infinity : -1);
   const inOrder = (numbers) => {
     const { columns } = state.set;
