@@ -21,6 +21,7 @@ from opcd_bench.report.page import make as page
 from opcd_bench.report.page import watching
 from opcd_bench.report.tables import stored
 from opcd_bench.store.files import LOCK
+from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "micro"
@@ -78,8 +79,13 @@ def test_new_results_change_the_report_and_old_files_go(opcd, suite):
     stale = Path("reports/made/samples/toy-ifeval_toy-0.js")
     assert stale.exists()
     for path in suite.runs():
+        reader = RunReader(path)
+        summary, settings, where = reader.summary, reader.config, reader.environment
+        (path / "DONE").unlink()
         for file in path.glob("samples/retention-*"):
             file.unlink()
+        with RunDir.open(path, settings, where) as run:
+            run.seal(summary)
     told = opcd("report", "made")
     assert told.code == 0 and not stale.exists()
 
@@ -180,7 +186,7 @@ def test_a_watch_outlives_results_that_cannot_be_read_for_a_while(opcd, suite):
     told = opcd("report", "made", "--watch", "--every", "0.1")
     thread.join()
     assert told.code == 0 and said == [True]
-    assert "evals.jsonl, line 1" in told.err and "Traceback" not in told.err
+    assert "evals.jsonl: changed" in told.err and "Traceback" not in told.err
 
 
 def test_what_a_run_writes_changes_the_signature_and_locks_and_checkpoints_do_not(suite):
