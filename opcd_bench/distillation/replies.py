@@ -120,8 +120,29 @@ class ToldReplies:
 
         They are known by what was read before they were written, too.
         """
-        suite, whole = self.suite.for_task(task.name), task
-        task = readings.telling(task, reads)
+        suite, told, shared = self._place(task, seed, teacher, reads)
+        key = shared.path.name
+        if key not in self._held:
+            self._held = {key: []}  # one seed's at a time: they can be large
+        steps = self._held[key]
+        while len(steps) <= step:
+            writer = partial(self.model, teacher, task)
+            self._write(suite, shared, told, seed, len(steps), writer)
+            steps.append([of_row(row) for row in shared.get(_name(len(steps)))])
+        return steps[step]
+
+    def write(
+        self, task: Task, seed: int, step: int, *, teacher: Teacher, reads: Reads = "context"
+    ) -> None:
+        """Sample and store the replies of one optimiser step, where they are not stored."""
+        suite, told, shared = self._place(task, seed, teacher, reads)
+        self._write(suite, shared, told, seed, step, partial(self.model, teacher, task))
+
+    def _place(
+        self, whole: Task, seed: int, teacher: Teacher, reads: Reads
+    ) -> tuple[Suite, Task, SharedDir]:
+        """The task's suite, the task as the writer is told of it, and where the replies lie."""
+        suite, task = self.suite.for_task(whole.name), readings.telling(whole, reads)
         key = digest(
             {
                 "model": self.identity(teacher, whole),
@@ -132,16 +153,9 @@ class ToldReplies:
                 "lengths": [suite.max_prompt_length, suite.overlong],
             }
         )
-        shared = self.suite_dir.shared(f"told-{task.name}", key)
-        if key not in self._held:
-            self._held = {key: []}  # one seed's at a time: they can be large
-        steps = self._held[key]
-        while len(steps) <= step:
-            writer = partial(self.model, teacher, whole)
-            steps.append(self._stored(suite, shared, task, seed, len(steps), writer))
-        return steps[step]
+        return suite, task, self.suite_dir.shared(f"told-{task.name}", key)
 
-    def _stored(
+    def _write(
         self,
         suite: Suite,
         shared: SharedDir,
@@ -149,25 +163,25 @@ class ToldReplies:
         seed: int,
         step: int,
         writer: Callable[[], PromptFormat],
-    ) -> list[Trajectory | Skipped]:
-        if not shared.has(_name(step)):
-            model = writer()
-            # Whole groups, so that a response is sampled beside the same others after a kill too.
-            slots = {n: schedule(task, suite, seed, n) for n in _sampled_with(step, suite)}
-            sampled = iter(
-                sample_replies(
-                    [slot for of_step in slots.values() for slot in of_step],
-                    task,
-                    suite,
-                    seed,
-                    model,
-                    self.engine(model),
-                    task.contexts(),
-                )
+    ) -> None:
+        if shared.has(_name(step)):
+            return
+        model = writer()
+        # Whole groups, so that a response is sampled beside the same others after a kill too.
+        slots = {n: schedule(task, suite, seed, n) for n in _sampled_with(step, suite)}
+        sampled = iter(
+            sample_replies(
+                [slot for of_step in slots.values() for slot in of_step],
+                task,
+                suite,
+                seed,
+                model,
+                self.engine(model),
+                task.contexts(),
             )
-            for number, of_step in slots.items():
-                shared.put(_name(number), [row_of(next(sampled)) for _ in of_step])
-        return [of_row(row) for row in shared.get(_name(step))]
+        )
+        for number, of_step in slots.items():
+            shared.put(_name(number), [row_of(next(sampled)) for _ in of_step])
 
 
 def _name(step: int) -> str:
@@ -180,9 +194,17 @@ def _sampled_with(step: int, suite: Suite) -> range:
     They depend on no training, and a batch of `rollout_batch_size` takes hardly longer than a small
     one.
     """
-    together = max(1, suite.rollout_batch_size // (suite.batch_size * suite.num_generations))
-    first = step - step % together
-    return range(first, max(step + 1, min(first + together, suite.max_steps)))
+    first = group_of(step, suite) * _together(suite)
+    return range(first, max(step + 1, min(first + _together(suite), suite.max_steps)))
+
+
+def group_of(step: int, suite: Suite) -> int:
+    """Which of the groups of steps whose told responses are sampled together a step is in."""
+    return step // _together(suite)
+
+
+def _together(suite: Suite) -> int:
+    return max(1, suite.rollout_batch_size // (suite.batch_size * suite.num_generations))
 
 
 class ReplySampler:

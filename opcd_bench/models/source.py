@@ -28,12 +28,6 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
         from opcd_bench.models import micro
 
         folder = micro.path(name)
-        if not folder.exists():
-            raise ModelError(
-                f"the built-in model {name} does not come with this version. Use micro-small, or "
-                f"make it: opcd-bench micro pretrain --size {name}, and give the folder that it "
-                "prints"
-            )
     else:
         folder = mapped(name, model_dir) or Path(name).expanduser()
         if not folder.exists():

@@ -94,7 +94,7 @@ class Spread:
         waiting = [cell for cell in cells if not sealed(self.suite_dir.run(cell.name))]
         if not waiting:
             return
-        for wave in perform.shared_waves(self.planned, waiting):
+        for wave in perform.shared_waves(self.planned, waiting, self.executor.room or 1):
             self._share(wave)
         where = f"{self.executor.room} at a time" if suite.cluster == "local" else suite.cluster
         total = sum(suite.for_task(cell.task).max_steps for cell in waiting)

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from opcd_bench.config import rules
-from opcd_bench.distillation.replies import told_by_teacher
+from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, UserError
@@ -34,10 +34,12 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
         prepare(planned, resources, console)
     elif job.kind == "retention":
         resources.references.base_retention()
-    elif job.kind in ("anchors", "responses"):
+    elif job.kind == "anchors":
         task, seed = job.what
-        make = anchors if job.kind == "anchors" else responses
-        make(planned, planned.tasks[task], seed, resources)
+        anchors(planned, planned.tasks[task], seed, resources)
+    elif job.kind == "responses":
+        task, seed, share, shares = job.what
+        responses(planned, planned.tasks[task], seed, resources, share, shares)
     elif job.kind == "entrants":
         score_entrants(planned, job.what, resources, console)
     return Outcome(job.name, None)
@@ -64,8 +66,13 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
         console.note(remark)
 
 
-def shared_waves(planned: Plan, cells: Sequence[grid.Cell]) -> tuple[list[Job], list[Job]]:
-    """What cells share, as jobs: all of the first wave can run at once, and then the second."""
+def shared_waves(
+    planned: Plan, cells: Sequence[grid.Cell], workers: int = 1
+) -> tuple[list[Job], list[Job]]:
+    """What cells share, as jobs: all of the first wave can run at once, and then the second.
+
+    Responses of a task and seed are divided among ``workers`` that would have nothing to do else.
+    """
     suite = planned.suite
     seeds = dict.fromkeys((cell.task, cell.seed) for cell in cells)
     decoded = dict.fromkeys((t, 0 if suite.eval_temperature == 0 else s) for t, s in seeds)
@@ -76,7 +83,13 @@ def shared_waves(planned: Plan, cells: Sequence[grid.Cell]) -> tuple[list[Job], 
     ]
     first = [Job("retention", "retention")] * bool(suite.retention)
     first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
-    return first, [Job("responses", f"responses--{t}--s{s}", (t, s)) for t, s in told]
+    shares = max(1, workers // len(told)) if told else 1
+    second = [
+        Job("responses", f"responses--{t}--s{s}--{share}", (t, s, share, shares))
+        for t, s in told
+        for share in range(shares)
+    ]
+    return first, second
 
 
 TOLD = ("teacher", "mixture")
@@ -91,15 +104,22 @@ def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
         resources.references.anchors(task, seed, method.describe())
 
 
-def responses(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """The in-context teacher's responses to every step of every method that trains on them."""
+def responses(
+    planned: Plan, task: Task, seed: int, resources: Resources, share: int = 0, shares: int = 1
+) -> None:
+    """The in-context teacher's responses to every step of every method that trains on them.
+
+    Of several shares one: every so many of the groups that are sampled together.
+    """
     suite = planned.suite.for_task(task.name)
     for method in planned.methods.values():
         for part, steps in method.spans(suite.max_steps):
             for step in steps if part.writer.kind in TOLD else ():
+                if group_of(step, suite) % shares != share:
+                    continue
                 slots = schedule(task, suite, seed, step)
                 if any(told_by_teacher(part.writer, slots, task, seed)):
-                    resources.told_replies.of_step(
+                    resources.told_replies.write(
                         task, seed, step, teacher=part.teacher, reads=part.writer.reads
                     )
 

@@ -25,7 +25,7 @@ from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
 from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
-from opcd_bench.runner import grid, registry, suite_runner
+from opcd_bench.runner import grid, perform, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
@@ -276,6 +276,24 @@ def test_told_replies_of_several_steps_are_sampled_together_and_again_alike(
     run_toy(suite)
     assert asked[3:] == [[2, 3]]
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folder, tmp_path):
+    """What two shares store is what one process stores, file by file."""
+    stored = []
+    for name, shares in (("one", 1), ("two", 2)):
+        suite = toy_suite(tiny_model_folder, tmp_path / name, methods=["sft_context"],
+                          rollout_batch_size=5)  # fmt: skip
+        planned = Plan(suite, {"sft_context": registry.method("sft_context")}, {"toy": Toy()})
+        cells = grid.cells(suite, planned.methods, planned.tasks)
+        _, jobs = perform.shared_waves(planned, cells, workers=shares)
+        assert len(jobs) == shares
+        resources = Resources(suite, SuiteDir(tmp_path / name / "toy"), QuietReporter())
+        for job in jobs:
+            perform.perform(job, planned, resources, QuietReporter())
+        (folder,) = (tmp_path / name / "toy" / "shared").glob("told-*")
+        stored.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert stored[0] == stored[1] and len(stored[0]) == 2 * 6
 
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ adapted teachers), the in-context teacher's responses. ``entrants``: what is sco
 class Job:
     """A piece of a suite's run. Done again after an interruption, it goes on from what is stored.
 
-    ``what`` is the kind's own: a cell, (task, seed), the finished cells, or the place of a chain.
+    ``what`` is the kind's own: a cell, (task, seed), of responses (task, seed, share, shares), the
+    finished cells, or the place of a chain.
     """
 
     kind: Kind

@@ -11,7 +11,6 @@ from opcd_bench.envs import data_files, data_sets
 from opcd_bench.envs.task import SPLITS, assert_disjoint
 from opcd_bench.errors import ConfigError, MissingData, UnknownName
 from opcd_bench.evaluation.task_scores import eval_sampling, retention_sampling
-from opcd_bench.models import micro, model_dir
 from opcd_bench.runner import registry
 
 PAPERS = {
@@ -164,10 +163,6 @@ def test_every_size_of_every_suite_prints_its_cells(opcd, data_dir, name, size):
     words += ["--size", size] if size else []
     words += [] if size == "smoke" else ["--data-dir", data_dir]
     answer = opcd(*words)
-    larger = registry.suite(name, size=size).teacher_model
-    if larger in model_dir.BUILT_IN and not micro.path(larger).exists():
-        assert answer.code == 2 and f"opcd-bench micro pretrain --size {larger}" in answer.err
-        pytest.skip(f"{larger} is in pre-training, and its suites say so")
     assert answer.code == 0, answer.err
     told = json.loads(answer.out)
     made, cells = told["suite"], told["chains" if "chains" in told else "cells"]
