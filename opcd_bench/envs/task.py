@@ -36,6 +36,15 @@ class Context:
     text: str
     placement: Placement = "system"
 
+    def __post_init__(self) -> None:
+        try:
+            self.text.encode()
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise DataError(
+                f"a context is no text ({error}): {self.text!a:.60}; it is a string that UTF-8 "
+                "can hold"
+            ) from None
+
     @property
     def hash(self) -> str:
         """First ten hex digits of the SHA-256 of placement and text."""

@@ -16,7 +16,7 @@ from opcd_bench.envs.task import (
     Split,
     Task,
 )
-from opcd_bench.errors import DataError
+from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.evaluation.scores import SCORED, UNSCORED, Score, score_of
 from opcd_bench.hashing import digest, text_digest
 from opcd_bench.models.loaded import PromptFormat
@@ -244,6 +244,13 @@ def _metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         return sum(values) / len(values) if values else None
 
     others: Mapping[str, float] = next((row["also"] for row in scored if "also" in row), {})
+    for row in scored:
+        if (has := row.get("also", {}).keys()) != others.keys():
+            raise CellFailed(
+                f"task {row['task']!r} gives a grade also = {{{', '.join(map(repr, has))}}} where "
+                f"another has {{{', '.join(map(repr, others))}}} ({row['example_id']}); a task "
+                "that has other graders gives what they say in every grade"
+            )
     return {
         "accuracy": mean([score_of(row) or 0.0 for row in scored]),
         **{name: mean([row["also"][name] for row in scored]) for name in others},

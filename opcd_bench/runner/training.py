@@ -147,7 +147,7 @@ class Training:
         if not batch.pairs:
             raise CellFailed(
                 f"step {step + 1}: no response was left to train on ({batch.overlong} too long, "
-                f"{batch.failed} failed)"
+                f"{batch.failed} failed{_first_failure(replies)})"
             )
         return batch
 
@@ -193,3 +193,10 @@ class Training:
             **report.metrics,
             **self.counters,
         }
+
+
+def _first_failure(replies: StepReplies) -> str:
+    """What the task's own code raised first, as the end of a message; empty where nothing did."""
+    failed = (one.grade.why for one in replies.finished if one.outcome == "failed")
+    said = next(failed, "").strip()
+    return f", the first by {said.splitlines()[-1]}" if said else ""

@@ -296,6 +296,21 @@ def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folde
     assert stored[0] == stored[1] and len(stored[0]) == 2 * 6
 
 
+def test_a_task_that_fails_in_every_episode_has_its_own_words_in_the_cell_s_reason(
+    tiny_model_folder, tmp_path
+):
+    def opened(split, _):
+        if split == "train":
+            raise RuntimeError("the board is gone")
+
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full"])
+    run_toy(suite, Toy(opened))
+    (path,) = SuiteDir(tmp_path / "toy").runs()
+    reason = RunReader(path).failure()["reason"]
+    assert "no response was left to train on (0 too long, 2 failed" in reason
+    assert reason.endswith("the first by RuntimeError: the board is gone)")
+
+
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):
     suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
     original = Training.step

@@ -313,3 +313,9 @@ def test_none_takes_a_suites_own_context_away(tmp_path):
     assert settings.make(str(file), {}).context == (mine,)
     assert settings.make(str(file), {}).name == "told"
     assert settings.make(str(file), {"context": ["none"]}).context == ()
+
+
+@pytest.mark.parametrize("text", [3, None, b"rules", "half a \ud83d surrogate"])
+def test_a_context_that_is_no_text_is_refused_where_it_is_made(text):
+    with pytest.raises(DataError, match="a context is no text"):
+        Context(text)

@@ -6,7 +6,7 @@ from opcd_bench.tasks.rule_math import RuleMath
 from toy import Toy, toy_suite
 
 from opcd_bench.envs.task import Context, Contexts, Episode, Example, Grade, Turn
-from opcd_bench.errors import DataError
+from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.evaluation import scores, task_scores
 from opcd_bench.evaluation.scores import OUTCOMES, UNSCORED
 from opcd_bench.evaluation.task_scores import evaluate
@@ -139,6 +139,21 @@ def test_what_another_grader_says_is_a_metric_beside_the_accuracy(tiny_loaded, s
     found = score(["right", "wrong", "gibberish", "boom"], tiny_loaded, suite, task=Twice)
     assert (found.metrics["accuracy"], found.metrics["kinder"]) == (1 / 3, 1.0)
     assert [row.get("also") for row in found.samples] == [{"kinder": 1.0}] * 3 + [None]
+
+
+class Sometimes(Script):
+    """Another grader speaks of what was right alone."""
+
+    def open(self, example, seed):
+        episode = Scripted(example)
+        own = episode.grade
+        episode.grade = lambda: Grade(own().score, None, "", {"kinder": 1.0} if own().score else {})
+        return episode
+
+
+def test_another_grader_that_speaks_of_some_answers_alone_is_refused(tiny_loaded, suite):
+    with pytest.raises(CellFailed, match=r"also = \{\} where another has \{'kinder'\}.*in every"):
+        score(["right", "wrong"], tiny_loaded, suite, task=Sometimes)
 
 
 def test_without_another_grader_neither_rows_nor_metrics_speak_of_one(tiny_loaded, suite):
