@@ -77,13 +77,21 @@ class FakeServer:
         self.changes = {}
         self.asked = []
         self._one = threading.Lock()  # a model of this process changes its process-wide precision
+        self._stopped = False
 
     def transport(self) -> httpx.MockTransport:
         return httpx.MockTransport(self.answer)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         with self._one:
+            if self._stopped:
+                raise httpx.ConnectError("the server was stopped", request=request)
             return self._answer(request)
+
+    def stop(self) -> None:
+        """No answer goes on after this: threads of a client that was left would compute beside."""
+        with self._one:
+            self._stopped = True
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, lru_cache
+from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -160,16 +161,42 @@ def quick_products() -> Iterator[None]:
 def rounded_products(on: bool = True) -> Iterator[None]:
     """Products of float32 tensors through oneDNN, which rounds to bfloat16 where AMX makes it pay.
 
-    All else stays float32, so that nothing is cast in passes of its own, as under autocast.
+    All else stays float32, so that nothing is cast in passes of its own, as under autocast. The
+    switch is the process's: threads that come and go in any order share it, and the last of them
+    puts it back.
     """
-    matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision
-    if on:
-        matmul.fp32_precision = "bf16"
+    if not on:
+        yield
+        return
+    _SWITCH.enter()
     try:
         yield
     finally:
-        matmul.fp32_precision = before
+        _SWITCH.leave()
+
+
+class _Switch:
+    """How many are within `rounded_products`, and what was set before the first of them."""
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._before = Lock(), 0, "none"
+        self._matmul: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._within == 0:
+                self._before = self._matmul.fp32_precision
+                self._matmul.fp32_precision = "bf16"
+            self._within += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                self._matmul.fp32_precision = self._before
+
+
+_SWITCH = _Switch()
 
 
 @cache

@@ -15,7 +15,7 @@ from opcd_bench.store.suite_dir import SuiteDir
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 CELLS = {
-    "micro": (36, "d62e8e3aeb"),
+    "micro": (36, "64489a361c"),
     "paper_cross_size": (7, "e7a2d82e0e"),
     "paper_frozen_lake": (4, "8f2a352b92"),
     "paper_math": (4, "9f7f09dedb"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -25,8 +26,10 @@ URL = "http://127.0.0.1:8000/v1/"
 
 
 @pytest.fixture
-def server(tiny_loaded) -> FakeServer:
-    return FakeServer(tiny_loaded)
+def server(tiny_loaded) -> Iterator[FakeServer]:
+    made = FakeServer(tiny_loaded)
+    yield made
+    made.stop()
 
 
 def client(server: FakeServer) -> VLLMServer:
@@ -46,7 +49,9 @@ def test_replies_come_in_order_each_with_its_own_seed(server, tiny_loaded):
 
 
 def test_seeds_fit_the_servers_integers(server, tiny_loaded):
-    client(server).write([Request((5, 6), 2**64 - 1)], Sampling(), tiny_loaded.eos_ids)
+    client(server).write(
+        [Request((5, 6), 2**64 - 1)], Sampling(max_completion_length=8), tiny_loaded.eos_ids
+    )
     assert server.asked[-1][1]["seed"] == 2**63 - 1
 
 
@@ -82,7 +87,9 @@ def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_l
 def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):
     server.changes["/collective_rpc"] = lambda _: httpx.Response(404, text="Not Found")
     with pytest.raises(ModelError, match="VLLM_SERVER_DEV_MODE=1"):
-        VLLMEngine(tiny_loaded, WeightSync(client(server))).generate(REQUESTS, Sampling())
+        VLLMEngine(tiny_loaded, WeightSync(client(server))).generate(
+            REQUESTS, Sampling(max_completion_length=8)
+        )
 
 
 def test_a_server_without_prompt_log_probs_cannot_teach(server):
@@ -98,7 +105,7 @@ def test_a_server_without_log_probs_cannot_write(server, tiny_loaded):
         "choices": [{**answer["choices"][0], "logprobs": None}]
     }
     with pytest.raises(ModelError, match="no token ids or log-probabilities"):
-        client(server).write(REQUESTS, Sampling(), tiny_loaded.eos_ids)
+        client(server).write(REQUESTS, Sampling(max_completion_length=8), tiny_loaded.eos_ids)
 
 
 def test_too_many_log_probs_name_the_servers_switch(server):
@@ -203,7 +210,7 @@ ANSWERS = {
 
 def asked(one: VLLMServer, path: str, loaded) -> None:
     if path == "/v1/completions":
-        one.write(REQUESTS, Sampling(), loaded.eos_ids)
+        one.write(REQUESTS, Sampling(max_completion_length=8), loaded.eos_ids)
     one.check_tokenizer(loaded.tokenizer, "tiny")
 
 
