@@ -50,6 +50,16 @@ def slurm(tmp_path):
     return folder, {"PATH": f"{commands}:{os.environ['PATH']}"}
 
 
+def ended(folder):
+    """The states of all jobs, a moment later: results are there before processes are gone."""
+    for _ in range(100):
+        states = set(fake_slurm.jobs(folder).values())
+        if "RUNNING" not in states:
+            break
+        time.sleep(0.1)
+    return states
+
+
 @pytest.mark.parametrize("submit", ["local", "debug"])
 def test_submitits_own_executors_write_what_one_process_writes(submit, model, serial, tmp_path):
     told = run([*WORDS, *model, *QUICKLY, "--cluster-set", f"submit={submit}"], tmp_path)
@@ -63,7 +73,7 @@ def test_a_suite_on_slurm_writes_what_one_process_writes(slurm, model, serial, t
     words = [word for one in asked for word in ("--cluster-set", one)]
     told = run([*WORDS, *model, *QUICKLY, *words], tmp_path, more=environment)
     assert "2 of 2 cells done" in told.stdout and rows(tmp_path) == serial
-    assert set(fake_slurm.jobs(folder).values()) == {"COMPLETED"}
+    assert ended(folder) == {"COMPLETED"}
     options = (folder / "submitted-1").read_text()
     for given in ('"partition": "gpu"', '"gpus-per-node": "1"', '"time": "60"', "a100"):
         assert given in options
