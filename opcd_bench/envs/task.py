@@ -23,6 +23,16 @@ Placement = Literal["system", "user", "inside"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
+def refuse_no_text(what: str, value: Any) -> None:
+    """Raise DataError for what a task wrote and no tokenizer reads: no string, half a surrogate."""
+    try:
+        value.encode()
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise DataError(
+            f"{what} is no text ({error}): {value!a:.60}; it has to be a string that UTF-8 can hold"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Context:
     """What the teacher is told and the student is not.
@@ -37,13 +47,7 @@ class Context:
     placement: Placement = "system"
 
     def __post_init__(self) -> None:
-        try:
-            self.text.encode()
-        except (AttributeError, UnicodeEncodeError) as error:
-            raise DataError(
-                f"a context is no text ({error}): {self.text!a:.60}; it is a string that UTF-8 "
-                "can hold"
-            ) from None
+        refuse_no_text("a context", self.text)
 
     @property
     def hash(self) -> str:

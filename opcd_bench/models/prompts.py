@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from opcd_bench.envs.task import Context, Message
+from opcd_bench.envs.task import Context, Message, refuse_no_text
 from opcd_bench.errors import DataError
 from opcd_bench.models.chat_template import rendered
 from opcd_bench.models.content import controls_of, ids_of
@@ -46,26 +46,15 @@ def prompt_ids(
     key = (f"{thinking} {date} {tokenizer.chat_template}", said)
     if key in cache:
         return cache[key]
-    _refuse_no_text(messages)
+    for message in messages:
+        for name, value in message.items():
+            refuse_no_text(f"a prompt's {name}", value)
     render = partial(rendered, tokenizer, thinking=thinking, date=date)
     ids = ids_of(tokenizer, controls_of(tokenizer).rendered(messages, render))
     if len(cache) >= _RENDERED_MOST:
         cache.clear()
     cache[key] = ids
     return ids
-
-
-def _refuse_no_text(messages: Sequence[Message]) -> None:
-    """Raise DataError for what a task wrote and no tokenizer reads: no string, half a surrogate."""
-    for message in messages:
-        for name, value in message.items():
-            try:
-                value.encode()
-            except (AttributeError, UnicodeEncodeError) as error:
-                raise DataError(
-                    f"a prompt's {name} is no text ({error}): {value!a:.60}; a task's messages "
-                    "are strings that UTF-8 can hold"
-                ) from None
 
 
 def told_ids(

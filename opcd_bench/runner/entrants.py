@@ -20,9 +20,7 @@ from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-
-RECORD = "entrant_scores"
-"""Where suite.json lists them, with where their scores lie: no setting's name, which a run puts."""
+from opcd_bench.store.suite_dir import ENTRANT_SCORES
 
 
 class Entrants:
@@ -94,12 +92,12 @@ class Entrants:
                 found.append(self._retained(retained, weights, loaded))
             phase.advance(len(found))
         row = {**about, "weights": weights, "scores": found}
-        self.resources.suite_dir.merge({RECORD: [row]})
+        self.resources.suite_dir.merge({ENTRANT_SCORES: [row]})
 
     def _refuse_other_weights(self, about: Mapping[str, Any], weights: str) -> None:
         """Raise StoreError where this name's scores in this suite are those of other weights."""
         suite_dir, which = self.resources.suite_dir, ("name", "task", "learning_rate", "seed")
-        for row in suite_dir.read().get(RECORD, []):
+        for row in suite_dir.read().get(ENTRANT_SCORES, []):
             same = all(row.get(key) == about.get(key) for key in which)
             if same and row["weights"] != weights:
                 raise StoreError(

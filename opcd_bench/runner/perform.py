@@ -105,7 +105,7 @@ def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
 
 
 def responses(
-    planned: Plan, task: Task, seed: int, resources: Resources, share: int = 0, shares: int = 1
+    planned: Plan, task: Task, seed: int, resources: Resources, share: int, shares: int
 ) -> None:
     """The in-context teacher's responses to every step of every method that trains on them.
 

@@ -320,10 +320,7 @@ def checksums(folder: Path, skip: Callable[[str], bool]) -> dict[str, Checksum]:
         name = path.relative_to(folder).as_posix()
         if skip(name) or any(map(is_temporary, name.split("/"))):
             continue
-        if path.is_symlink():
-            found[name] = LINK
-        elif path.is_file():
-            found[name] = checksum(path)
+        found |= found_at(folder, name)
     return found
 
 

@@ -28,6 +28,8 @@ from opcd_bench.store.suite_list import SEALED, SUITE
 
 SHARED, EXTERNAL, ADAPTED, TOLD = "shared", "external", "adapted", "told-"
 """Folders of a suite besides its runs', and what those of shared/ begin with that only train."""
+ENTRANT_SCORES = "entrant_scores"
+"""Where suite.json lists what was scored and not trained: no setting's name, which a run puts."""
 
 
 def is_suite(path: Path) -> bool:

@@ -10,10 +10,7 @@ import pandas as pd
 from opcd_bench.config.measures import NATS
 from opcd_bench.report.analysis import load, statistics
 from opcd_bench.report.analysis.load import StoredResults
-from opcd_bench.store.suite_dir import SHARED, SharedDir
-
-RECORD = "entrant_scores"
-"""Where suite.json lists them."""
+from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
 
 COLUMNS = [
     "task", "name", "kind", "method", "share", "learning_rate", "seeds", "plain", "base", "gain",
@@ -29,7 +26,7 @@ def frame(results: StoredResults) -> pd.DataFrame:
     change``, of a measure in nats too.
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for entered in results.suite.get(RECORD, []):
+    for entered in results.suite.get(ENTRANT_SCORES, []):
         key = tuple(entered.get(name) for name in ("task", "name", "learning_rate"))
         groups.setdefault(key, []).append(entered)
     rows = [_row(results, entered) for entered in groups.values()]
