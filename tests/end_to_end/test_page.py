@@ -287,7 +287,7 @@ def test_a_link_opens_what_is_folded(at):
     part = page.locator("#curves details.part")
     assert part.get_attribute("open") is None
     page.locator("nav a[href='#curves']").click()
-    assert page.locator("#curves figure").is_visible()
+    sync_api.expect(page.locator("#curves figure")).to_be_visible()
 
 
 def test_seeds_link_to_their_runs_and_runs_to_their_settings(at):
@@ -295,9 +295,11 @@ def test_seeds_link_to_their_runs_and_runs_to_their_settings(at):
     page.locator("#headline a[href^='#run-']").first.click()
     row = page.locator("tr:target")
     assert row.locator("th").inner_text().startswith("lake--")
+    sync_api.expect(row).to_be_visible()
     row.locator("a[href^='#settings-']").click()
-    assert page.locator("details:target pre").is_visible()
-    assert "max_steps" in page.locator("details:target pre").inner_text()
+    settings = page.locator("details:target pre")
+    sync_api.expect(settings).to_be_visible()
+    sync_api.expect(settings).to_contain_text("max_steps")
 
 
 def test_on_paper_every_figure_stands_and_the_browser_is_left_out(at):
@@ -334,6 +336,7 @@ def test_what_the_teacher_read_is_shown_with_the_context_in_it(at):
     assert student.locator("mark").count() == 0
     assert page.locator(".read h4").inner_text() == "What all without context read first"
     page.locator("#context summary").click()
+    sync_api.expect(page.locator("#context pre")).to_be_visible()
     assert page.locator("#context pre").inner_text() == CONTEXT
 
 

@@ -19,7 +19,7 @@ from opcd_bench.runner import registry, suite_runner
 from opcd_bench.runner.estimate import estimate, step_time
 from opcd_bench.runner.estimate.workload import KINDS
 from opcd_bench.runner.rounds import rounds
-from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.run_reader import DONE, RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
 METHODS = ["sft_context", "opcd_full"]
@@ -154,7 +154,9 @@ def test_an_interrupted_run_tells_its_steps_but_not_its_length(
     assert sum(whole.phases.values()) <= whole.seconds_trained
     events = (reader.path / "events.jsonl").read_text().splitlines()
     resumed = json.dumps({**json.loads(events[0]), "kind": "resumed"})
+    (reader.path / DONE).unlink()
     (reader.path / "events.jsonl").write_text("\n".join([*events, resumed]) + "\n")
+    reader = RunReader(reader.path)
     assert step_time.pace_of([reader]).other_seconds is None
     rows = reader.read("train")
     late = step_time.pace_of([reader], warm_up=2)
