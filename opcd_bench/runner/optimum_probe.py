@@ -20,9 +20,7 @@ from opcd_bench.progress import Reporter
 from opcd_bench.runner.plugins import asked as guarded
 from opcd_bench.runner.probing import Student
 from opcd_bench.runner.resources import Resources
-
-RECORD = "optimum_probe"
-"""Where suite.json lists what has been probed, with where its rows lie."""
+from opcd_bench.store.suite_dir import OPTIMUM_PROBE
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class OptimumProbe:
             "shared": shared.path.name,
             "name": "rows",
         }
-        self.resources.suite_dir.merge({RECORD: [row]})
+        self.resources.suite_dir.merge({OPTIMUM_PROBE: [row]})
 
     def _row(self, loaded: LoadedModel, task: Task, example: Example, seed: int) -> dict[str, Any]:
         temperature = self.resources.suite.temperature

@@ -24,10 +24,8 @@ from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.runner.probing import Student
 from opcd_bench.runner.resources import Resources
-from opcd_bench.store.suite_dir import SharedDir
+from opcd_bench.store.suite_dir import PREFIX_PROBE, SharedDir
 
-RECORD = "prefix_probe"
-"""Where suite.json lists what has been probed, with where its rows lie."""
 STUDENT, OWN, IN_CONTEXT = "student", "own", "in-context"
 
 
@@ -182,7 +180,7 @@ class PrefixProbe:
             "protocol": {**asdict(self.asked), "temperature": self.sampling.temperature},
             **stored,
         }
-        self.resources.suite_dir.merge({RECORD: [row]})
+        self.resources.suite_dir.merge({PREFIX_PROBE: [row]})
 
     def _key(
         self, task: Task, examples: Sequence[Example], owner: Writer, seed: int

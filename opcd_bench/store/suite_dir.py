@@ -28,8 +28,9 @@ from opcd_bench.store.suite_list import SEALED, SUITE
 
 SHARED, EXTERNAL, ADAPTED, TOLD = "shared", "external", "adapted", "told-"
 """Folders of a suite besides its runs', and what those of shared/ begin with that only train."""
-ENTRANT_SCORES = "entrant_scores"
-"""Where suite.json lists what was scored and not trained: no setting's name, which a run puts."""
+ENTRANT_SCORES, PREFIX_PROBE, OPTIMUM_PROBE = "entrant_scores", "prefix_probe", "optimum_probe"
+"""Where suite.json lists what was scored and not trained, and what was probed, with where the rows
+lie: no names of settings, which a run puts there."""
 
 
 def is_suite(path: Path) -> bool:

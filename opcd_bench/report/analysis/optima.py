@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.store.suite_dir import SHARED, SharedDir, SuiteDir
+from opcd_bench.store.suite_dir import OPTIMUM_PROBE, SHARED, SharedDir, SuiteDir
 
-RECORD = "optimum_probe"
 KEYS = ["task", "method", "learning_rate", "step"]
 LOSSES = ["least_forward", "forward_excess", "least_reverse", "reverse_excess"]
 """In nats: the least value of each loss, and by how much the student's is above it."""
@@ -22,7 +21,7 @@ COLUMNS = [*KEYS, "seeds", "contexts", *LOSSES, *SHARES]
 
 def stored(root: Path) -> pd.DataFrame:
     """Every prompt of a suite's probes (columns `ROWS`), of each task its last protocol."""
-    listed = SuiteDir(root).read().get(RECORD, [])
+    listed = SuiteDir(root).read().get(OPTIMUM_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
     rows: list[dict[str, Any]] = []
     for part in listed:

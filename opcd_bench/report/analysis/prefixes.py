@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.store.suite_dir import SHARED, SharedDir, SuiteDir
+from opcd_bench.store.suite_dir import PREFIX_PROBE, SHARED, SharedDir, SuiteDir
 
-RECORD = "prefix_probe"
 STUDENT, OWN = "student", "own"
 WRONG = ("wrong", "unparsable", "truncated")
 """Outcomes of a first response that a writer may still turn right."""
@@ -31,7 +30,7 @@ def stored(root: Path) -> pd.DataFrame:
     ``teacher`` is who goes on (the student itself is `STUDENT`), ``prefixes`` whose tokens:
     the student's or the teacher's `OWN`.
     """
-    listed = SuiteDir(root).read().get(RECORD, [])
+    listed = SuiteDir(root).read().get(PREFIX_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
     rows = [
         row

@@ -7,7 +7,7 @@ from opcd_bench.report.analysis.prefixes import STUDENT
 from opcd_bench.report.figures import prefixes as figure
 from opcd_bench.report.page import probed
 from opcd_bench.report.tables.prefixes import sections
-from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_dir import PREFIX_PROBE, SuiteDir
 
 EXAMPLES = 8
 PROTOCOL = {"split": "dev", "items": EXAMPLES, "continuations": 4, "temperature": 1.0}
@@ -31,7 +31,7 @@ def part(suite, writer, whose, share, scores, method="opcd", protocol=PROTOCOL):
         "student": student, "task": "toy", "writer": writer, "prefixes": whose, "share": share,
         "protocol": protocol, "shared": shared.path.name, "name": "from",
     }  # fmt: skip
-    suite.merge({prefixes.RECORD: [row]})
+    suite.merge({PREFIX_PROBE: [row]})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.prefix_probe import Asked, PrefixProbe
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_dir import PREFIX_PROBE, SuiteDir
 from opcd_bench.store.verification import verify
 
 
@@ -103,7 +103,7 @@ def test_a_probe_that_is_killed_goes_on_where_it_stopped(ran, monkeypatch):
     made.probe(student, task)
     # Eleven parts in all: four of the student, four of the told teacher, three on its own tokens.
     assert len(calls) - 1 == 11
-    parts = whole.read()[prefix_probe.RECORD]
+    parts = whole.read()[PREFIX_PROBE]
     assert len({str(part) for part in parts}) == len(parts) == 12
 
 
