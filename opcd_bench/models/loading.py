@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from opcd_bench.errors import ModelError
-from opcd_bench.models import adapters
+from opcd_bench.models import adapters, cpu
 from opcd_bench.models.chat_template import prints_date, turn_end
 from opcd_bench.models.config_file import checked_config
 from opcd_bench.models.loaded import LoadedModel
@@ -72,6 +72,8 @@ def load(
     Raises ModelError, with what to type, for anything that cannot be used.
     """
     where = device_of(device)
+    if where.type == "cpu":
+        cpu.keep_freed_memory()
     kind = _dtype(dtype, where)
     source = source_of(name, allow_pickle=allow_pickle, model_dir=model_dir)
     if Path(source).is_dir():
