@@ -42,6 +42,7 @@ class Ours:
                 "methods": "opcd",
                 "tasks": "rule_math",
                 "bf16": workload.bf16,
+                "gradient_checkpointing": workload.checkpointing,
                 "micro_batch_size": workload.micro_batch,
                 "max_completion_length": workload.longest,
                 "reduction": "sequence_mean" if workload.told else "token_mean",

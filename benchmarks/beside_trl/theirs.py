@@ -162,7 +162,7 @@ def _trainer(workload: Workload, folder: Path, rate: float, steps: int) -> Any:
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "bf16": workload.bf16,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": workload.checkpointing,
         "use_cpu": True,
         "shuffle_dataset": False,
         "disable_dropout": True,

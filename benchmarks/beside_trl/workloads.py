@@ -60,7 +60,8 @@ class Workload:
     ``told``: tokens that the teacher reads before the prompt, the same for every prompt; with them
     TRL's side is its SDFT trainer (the teacher has the student's first weights), without them its
     DistillationTrainer. ``top_k``: reverse KL renormalised on the student's likeliest ids; None:
-    over the whole vocabulary.
+    over the whole vocabulary. ``checkpointing``: both keep the inputs of the layers alone, and
+    compute the rest again for the backward pass.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Workload:
     target: float
     top_k: int | None = None
     bf16: bool = False
+    checkpointing: bool = False
 
     @property
     def trainer(self) -> str:
@@ -154,6 +156,9 @@ WORKLOADS = {
         Workload("plain", SMALL, 0, 64, (64,) * 32, 8, 1.5),
         Workload("plain_bf16", SMALL, 0, 64, (64,) * 32, 8, 2.5, bf16=True),
         Workload("real_shape", REAL, 512, 32, (48,) * 16, 4, 3.0, top_k=256),
+        Workload(
+            "real_shape_checkpointing", REAL, 512, 32, (48,) * 16, 4, 3.0, 256, checkpointing=True
+        ),
         Workload("unequal", SMALL, 0, 64, geometric_mix(32, 8, 256), 8, 2.0),
     )
 }
