@@ -156,6 +156,7 @@ WORKLOADS = {
         Workload("plain", SMALL, 0, 64, (64,) * 32, 8, 1.5),
         Workload("plain_bf16", SMALL, 0, 64, (64,) * 32, 8, 2.5, bf16=True),
         Workload("real_shape", REAL, 512, 32, (48,) * 16, 4, 3.0, top_k=256),
+        Workload("real_shape_bf16", REAL, 512, 32, (48,) * 16, 4, 3.0, 256, bf16=True),
         Workload(
             "real_shape_checkpointing", REAL, 512, 32, (48,) * 16, 4, 3.0, 256, checkpointing=True
         ),
