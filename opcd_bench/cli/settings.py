@@ -164,8 +164,10 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
     """Raise ConfigError for a setting of a suite that is typed as an option and is none."""
     if words[:1] not in (("run",), ("estimate",)):
         return
-    for word in words[1:]:
+    for word, following in zip(words[1:], [*words[2:], "-"], strict=True):
         name, equals, value = word.removeprefix("--").partition("=")
+        if not equals and not following.startswith("-"):
+            value = following
         key = name.replace("-", "_")
         known = key in (*OPTIONS, *OWN)
         if word.startswith("--") and key == "lr":
@@ -173,7 +175,7 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
         if word.startswith("--") and key in Suite.model_fields and not known:
             raise ConfigError(
                 f"--{name} is no option of {words[0]}: write --set {key}="
-                f"{value if equals else 'VALUE'}"
+                f"{value or 'VALUE'}"
             )
 
 
