@@ -40,7 +40,7 @@ class RuleChoice(Task):
 
     def context(self) -> Context:
         """The twelve numbers, in the system message."""
-        return Context(operators.told(world.pick_lines(TASK_PICKS)))
+        return Context(operators.told(world.pick_lines(TASK_PICKS)), false_share=0.0)
 
     def examples(self, split: Split) -> Sequence[Example]:
         """Questions with colours and numbers in any order; the hint is the rule."""

@@ -174,8 +174,7 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
             raise ConfigError(f"No such option: --lr. Write --learning-rate {value or '1e-4'}")
         if word.startswith("--") and key in Suite.model_fields and not known:
             raise ConfigError(
-                f"--{name} is no option of {words[0]}: write --set {key}="
-                f"{value or 'VALUE'}"
+                f"--{name} is no option of {words[0]}: write --set {key}={value or 'VALUE'}"
             )
 
 

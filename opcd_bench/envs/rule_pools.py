@@ -79,7 +79,8 @@ class FalseRules(RulePool):
 
     def context(self) -> Context:
         """The rules as they are told, true or not."""
-        return Context(operators.told(world.pick_lines(told_rules(self.false))))
+        told = told_rules(self.false)
+        return Context(operators.told(world.pick_lines(told)), false_share=self.false / len(told))
 
     def contexts(self) -> Contexts:
         """One context for all examples."""

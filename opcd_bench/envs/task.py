@@ -40,14 +40,19 @@ class Context:
     ``placement`` says where it goes: ``system`` puts it in a system message (before one that is
     there), ``user`` puts it at the head of the first user message, followed by a blank line,
     ``inside`` puts it in the first user message after its first paragraph (the role that a game
-    gives; the situation follows), between blank lines.
+    gives; the situation follows), between blank lines. ``false_share``: which share in [0, 1] of
+    the text is false, where its author knows; it is for reports alone, and no part of what the
+    context is. Raises ValueError for another share.
     """
 
     text: str
     placement: Placement = "system"
+    false_share: float | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         refuse_no_text("a context", self.text)
+        if self.false_share is not None and not 0.0 <= self.false_share <= 1.0:
+            raise ValueError(f"a context's false_share is from 0 to 1, not {self.false_share}")
 
     @property
     def hash(self) -> str:

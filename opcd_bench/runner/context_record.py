@@ -22,7 +22,8 @@ MEASURED = 16
 def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
     """Of each task its contexts, by the hash that its runs have; and the shapes of the models.
 
-    ``contexts``: task -> hash -> ``pool`` (placement and text of each), its draw (``by_example``),
+    ``contexts``: task -> hash -> ``pool`` (placement and text of each, and the ``false_share`` of
+    one that declares it), its draw (``by_example``),
     whether prompts say which is drawn (``named``), and in tokens of the student, means over
     the first `MEASURED` dev prompts, ``prompt_tokens`` without context and ``context_tokens`` that
     it adds. ``model_shapes``: "student" and "larger" -> parameters, layers
@@ -42,7 +43,7 @@ def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
 def _of_task(task: Task, reader: PromptFormat) -> dict[str, Any]:
     contexts = task.contexts()
     told: dict[str, Any] = {
-        "pool": [{"placement": one.placement, "text": one.text} for one in contexts.pool],
+        "pool": [_of_context(one) for one in contexts.pool],
         **{name: True for name in ("by_example", "named") if getattr(contexts, name)},
     }
     lengths = _lengths(task, contexts, reader)
@@ -50,6 +51,11 @@ def _of_task(task: Task, reader: PromptFormat) -> dict[str, Any]:
         return told
     without, added = zip(*lengths, strict=True)
     return {**told, "prompt_tokens": fmean(without), "context_tokens": fmean(added)}
+
+
+def _of_context(one: Context) -> dict[str, Any]:
+    known = {} if one.false_share is None else {"false_share": one.false_share}
+    return {"placement": one.placement, "text": one.text, **known}
 
 
 def _lengths(task: Task, contexts: Contexts, reader: PromptFormat) -> list[tuple[int, int]]:

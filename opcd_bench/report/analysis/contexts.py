@@ -34,7 +34,10 @@ def stored(suite: Mapping[str, Any], cells: pd.DataFrame) -> dict[str, StoredCon
         wanted = {settings.get("task.context_hash") for settings in hashes}
         told = suite.get(CONTEXTS, {}).get(task, {})
         if len(wanted) == 1 and (one := told.get(wanted.pop())):
-            pool = tuple(Context(each["text"], each["placement"]) for each in one["pool"])
+            pool = tuple(
+                Context(each["text"], each["placement"], false_share=each.get("false_share"))
+                for each in one["pool"]
+            )
             lengths = (float(one.get(f"{what}_tokens", "nan")) for what in ("prompt", "context"))
             drawn = {name: bool(one.get(name)) for name in ("by_example", "named")}
             found[str(task)] = StoredContexts(Contexts(pool, **drawn), *lengths)

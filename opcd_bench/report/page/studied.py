@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from opcd_bench.report.analysis import optima, pools, prefixes, rescue
+from opcd_bench.report.analysis import optima, pools, prefixes, qualities, rescue
 from opcd_bench.report.analysis.contexts import StoredContexts
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.figures import pools as pool_figure
+from opcd_bench.report.figures import qualities as quality_figure
 from opcd_bench.report.figures import rescue as rescue_figure
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.figures.style import Marks
@@ -41,6 +42,7 @@ def studied(
     probed = {one.kind: one.frame for one in probes}
     found = [
         _pools(results, table, told, marks),
+        _qualities(table, told, marks),
         _rescue(
             results, gains, probed.get("prefix", pd.DataFrame(columns=prefixes.COLUMNS)), marks
         ),
@@ -62,6 +64,19 @@ def _pools(
     return Studied(
         "pools", "Gap closed", "Gap closed against the number of contexts", [said] if said else [],
         [figure], {"pools": frame, "pools_best": best},
+    )  # fmt: skip
+
+
+def _qualities(
+    table: pd.DataFrame, told: Mapping[str, StoredContexts], marks: Marks
+) -> Studied | None:
+    frame = qualities.qualities(table, told)
+    if frame.empty:
+        return None
+    said = quality_figure.conclusion(qualities.changes(frame), marks)
+    return Studied(
+        "qualities", "False contexts", "Accuracy against how much of the context is false",
+        [said] if said else [], [quality_figure.drawn(frame, marks)], {"qualities": frame},
     )  # fmt: skip
 
 

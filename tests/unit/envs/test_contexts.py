@@ -319,3 +319,10 @@ def test_none_takes_a_suites_own_context_away(tmp_path):
 def test_a_context_that_is_no_text_is_refused_where_it_is_made(text):
     with pytest.raises(DataError, match="a context is no text"):
         Context(text)
+
+
+def test_how_much_of_it_is_false_is_no_part_of_what_a_context_is():
+    assert Context("rules", false_share=0.5) == Context("rules")
+    assert Context("rules", false_share=0.5).hash == Context("rules").hash
+    with pytest.raises(ValueError, match="from 0 to 1, not 50"):
+        Context("rules", false_share=50)

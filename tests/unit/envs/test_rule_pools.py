@@ -5,6 +5,7 @@ from statistics import fmean
 
 import pytest
 from opcd_bench.tasks import (
+    rule_choice,
     rule_choice_4,
     rule_choice_256,
     rule_choice_false_6,
@@ -94,3 +95,6 @@ def test_a_false_context_is_wrong_on_as_many_names_as_it_says_and_graded_by_the_
     assert example.reference == world.answer(choice, rules_of(0))
     (context,) = task.contexts().pool
     assert sum(line in context.text for line in world.pick_lines(rules_of(0))) == 6
+    assert context.false_share == 0.5
+    (true,) = rule_choice.TASK().contexts().pool
+    assert true.false_share == 0.0

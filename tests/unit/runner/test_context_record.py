@@ -54,6 +54,14 @@ def test_a_pool_is_kept_whole(models):
     assert [one["text"] for one in found[pool.hash]["pool"]] == [one.text for one in pool.pool]
 
 
+def test_how_much_of_a_context_is_false_is_kept_where_its_author_says(models):
+    part_false = Contexts((Context("One.", false_share=0.25),))
+    found = context_record.record({"toy": Toy().telling(part_false)}, models)
+    assert found["contexts"]["toy"][part_false.hash]["pool"][0]["false_share"] == 0.25
+    cells = pd.DataFrame({"task": ["toy"], "settings": [{"task.context_hash": part_false.hash}]})
+    assert stored(found, cells)["toy"].contexts.pool[0].false_share == 0.25
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_how_a_pool_is_drawn_and_whether_prompts_name_it_is_kept(models, named):
     pool = Contexts((Context("One."), Context("Two.")), by_example=True, named=named)
