@@ -46,7 +46,6 @@ IN_CODE = (
 EXCEPTIONS = {
     "plain": ("a plain .txt file", "or plain text"),  # text without markup, not a prompt
     "reply": ("this is not a stored trajectory",),  # lists the keys of a stored row
-    "told": ("told apart",),  # distinguished, and by nobody's context
 }
 
 
@@ -70,8 +69,8 @@ def wrong_words(text):
         ("Sampling of the writer.", True),
         ("What teachers are told.", True),
         ("told and plain prompts", True),
-        ("Two methods cannot be told apart.", False),
-        ("Methods that are told apart were told nothing.", True),
+        ("Two methods cannot be told apart.", True),
+        ("Two methods are not separated.", False),
         ("One rate, or several.", True),
         ("Maximum tokens per response.", False),
         ("One learning rate, or several; learning rates", False),

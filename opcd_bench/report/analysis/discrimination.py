@@ -1,4 +1,4 @@
-"""Whether methods are told apart: every pair on every measure, corrected for all of them."""
+"""Whether methods are separated: every pair on every measure, corrected for all of them."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _winner(row: dict[str, Any]) -> str:
 
 
 def summary(results: StoredResults, found: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a (task, measure): how many ``pairs`` of methods are told apart; controls excluded.
+    """One row a (task, measure): how many ``pairs`` of methods are separated; controls excluded.
 
     ``separated``, ``equivalent`` and ``undecided`` sum to ``pairs``; one that is both separated and
     closer than the margin counts as separated. ``between``: the variance of the methods' means,

@@ -1,4 +1,4 @@
-"""Which methods of a task cannot be told apart on a measure: groups of them, as letters."""
+"""Which methods of a task are not separated on a measure: groups of them, as letters."""
 
 from __future__ import annotations
 

@@ -66,9 +66,9 @@ def drawn(
         f"Each method on each measure, {AT_RATE}, with {confidence} intervals. Gain on test over "
         "the base, in points; dashed: the in-context teacher. Efficiency: mean height of the "
         "learning curve, in % of the gap to the in-context teacher. Then the change of what was "
-        "never trained on. Methods that share a letter cannot be told apart (corrected over all "
-        "pairs, measures and tasks); a is the best group. Without letters: no two can be told "
-        f"apart. {summed_seeds(seeds)}"
+        "never trained on. Methods that share a letter are not separated (corrected over all "
+        "pairs, measures and tasks); a is the best group. Without letters: no two are "
+        f"separated. {summed_seeds(seeds)}"
     )
     return made("", KIND, caption, _said(flat, marks), flat,
                 lambda narrow: _draw(flat, marks, narrow=narrow))  # fmt: skip

@@ -23,7 +23,7 @@ class PageContext:
     ``name`` and ``summary``: of suite.json ("" where it has no summary). ``command``: what rebuilds
     the page. ``marks``, ``tasks``: all methods and tasks, in the order in which they stand
     everywhere. ``verdicts``: what the statistics say of each task; ``apart``: which methods are
-    told apart. ``headline``: each method where it is compared; ``all_rates``: at every learning
+    separated. ``headline``: each method where it is compared; ``all_rates``: at every learning
     rate; ``words``: what the numbers are. These, ``rounds``, ``probes``, ``claims``,
     ``sensitivity``, ``published`` and ``external`` are finished HTML, escaped where it is made (""
     where there is none).

@@ -131,7 +131,7 @@ def _verdict(context: PageContext) -> PageSection | None:
         return None
     blocks = [Block(html=said), Block(figures=figures)]
     if context.apart:
-        blocks.append(Block(html=Markup(context.apart), fold="Which methods are told apart"))
+        blocks.append(Block(html=Markup(context.apart), fold="Which methods are separated"))
     return PageSection("verdict", "In short", "In short", (), blocks)
 
 

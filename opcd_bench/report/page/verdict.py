@@ -15,7 +15,7 @@ MOST = 4
 """Names that a sentence lists; of more it says how many."""
 BETTER = {"gain": "gains more", "efficiency": "learns faster"}
 MEASURES = {"gain": "gain", "efficiency": "efficiency"}
-NOBODY = "no two methods can be told apart"
+NOBODY = "no two methods are separated"
 
 
 class Verdict(NamedTuple):
@@ -77,7 +77,7 @@ def _alone(groups: pd.DataFrame, marks: Marks) -> str:
 
 
 def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
-    """``A gains more than B (+4.2 against +3.0 points), and cannot be told apart from C``; or "".
+    """``A gains more than B (+4.2 against +3.0 points), and is not separated from C``; or "".
 
     A is the best of those that beat anybody, so nobody beats A.
     """
@@ -95,7 +95,7 @@ def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
     text += _named(losers, others, values, values[leader], _unit(kind, unit), marks)
     left = [name for name in others if name not in beaten]
     if left:
-        text += f", and cannot be told apart from {_some(left, marks)}"
+        text += f", and is not separated from {_some(left, marks)}"
     return text
 
 
@@ -122,7 +122,7 @@ def _named(
 
 
 def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
-    """That nobody can be told apart on these measures, and what would have shown."""
+    """That no two are separated on these measures, and what would have shown."""
     names, shown, alike = [], [], []
     for rows in measures:
         measured, kind, unit = (str(rows[name].iloc[0]) for name in ("measured", "kind", "unit"))

@@ -27,7 +27,7 @@ NUMBER = re.compile(r"[-–]?[\d,]*\.?\d*")
 
 
 def headline_text(root: Path) -> str:
-    """The headline table of stored results, as text, and which methods it tells apart."""
+    """The headline table of stored results, as text, and which methods are separated."""
     results = load(root)
     table = headline(results)
     pairs = discrimination.pairs(results)

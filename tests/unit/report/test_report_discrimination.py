@@ -1,4 +1,4 @@
-"""What is told apart, what is alike and what is neither; groups, variances and their sentence."""
+"""What is separated, what is alike and what is neither; groups, variances and their sentence."""
 
 import itertools
 import math
