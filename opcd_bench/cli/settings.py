@@ -164,7 +164,7 @@ def refuse_options_of_set(words: Sequence[str]) -> None:
     """Raise ConfigError for a setting of a suite that is typed as an option and is none."""
     if words[:1] not in (("run",), ("estimate",)):
         return
-    for word, following in zip(words[1:], [*words[2:], "-"], strict=True):
+    for word, following in pairwise([*words[1:], "-"]):
         name, equals, value = word.removeprefix("--").partition("=")
         if not equals and not following.startswith("-"):
             value = following
