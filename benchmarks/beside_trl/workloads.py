@@ -87,8 +87,12 @@ class Workload:
 
     @property
     def tolerance(self) -> float:
-        """How far the first losses and gradient norms may differ, relative to the larger."""
-        return 1e-2 if self.bf16 else 1e-4
+        """How far the first losses and gradient norms may differ, relative to the larger.
+
+        In bfloat16 by 0.2 % a layer: rounding adds up over layers, and the two sides round in
+        different places (at 30 layers both norms are some 5 % from that of float32).
+        """
+        return 2e-3 * self.shape.layers if self.bf16 else 1e-4
 
     def prompts(self, step: int) -> list[str]:
         """The prompts of a step (0-based), words divided by spaces."""
