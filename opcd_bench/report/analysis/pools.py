@@ -9,14 +9,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis import along, statistics
 from opcd_bench.report.analysis.contexts import StoredContexts
 
 POOLS = ["task", "contexts", "named", "method", "control", "learning_rate", "seeds", "gap_closed"]
 BEST = ["task", "contexts", "loss", "gap_closed"]
-CHANGES = ["method", "first", "last", "change"]
-LEAST = 3
-"""Tasks of different numbers of contexts that make a line."""
 
 
 class Size(NamedTuple):
@@ -30,7 +27,7 @@ def sizes(told: Mapping[str, StoredContexts]) -> dict[str, Size]:
     """Task -> its size, of tasks of one context and of those that draw one by example.
 
     Tasks of one size are left out, since nothing says which of them belongs to the others. Empty
-    where fewer than `LEAST` differ in number alone.
+    where fewer than `along.LEAST` differ in number alone.
     """
     found = {}
     for task, one in told.items():
@@ -39,10 +36,9 @@ def sizes(told: Mapping[str, StoredContexts]) -> dict[str, Size]:
             found[task] = Size(1, named=False)
         elif contexts.by_example:
             found[task] = Size(len(contexts.pool), contexts.named)
-    count = Counter(found.values())
-    alone = {task: size for task, size in found.items() if count[size] == 1}
+    alone = along.alone(found)
     kinds = Counter(size.named for size in alone.values())
-    return alone if max(kinds.values(), default=0) >= LEAST else {}
+    return alone if max(kinds.values(), default=0) >= along.LEAST else {}
 
 
 def pools(table: pd.DataFrame, told: Mapping[str, StoredContexts]) -> pd.DataFrame:
@@ -61,11 +57,7 @@ def pools(table: pd.DataFrame, told: Mapping[str, StoredContexts]) -> pd.DataFra
         about |= {"control": row.get("control") is True, "gap_closed": row["gap closed"]}
         rows.append({**about, **size._asdict()})
     frame = pd.DataFrame(rows, columns=POOLS).astype({"named": bool, "control": bool})
-    order = {name: at for at, name in enumerate(dict.fromkeys(frame["method"]))}
-    places = frame["method"].map(order)
-    return frame.assign(at=places).sort_values(
-        ["at", "named", "contexts"], ignore_index=True, kind="stable"
-    )[POOLS]
+    return along.ordered(frame, "named", "contexts")
 
 
 def best(rows: pd.DataFrame, told: Mapping[str, StoredContexts]) -> pd.DataFrame:
@@ -95,18 +87,9 @@ def _right(rows: pd.DataFrame, who: str) -> pd.DataFrame:
 
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each method the ``change`` of `pools` from the fewest contexts to the most.
+    """`along.changes` of `pools` from the fewest contexts to the most.
 
-    Of prompts that do not name theirs, of methods that ran at both ends, without controls. The
-    tasks share no example, so the interval is that of `statistics.apart`. Columns `CHANGES`.
+    Of prompts that do not name theirs, without controls.
     """
     mine = frame[~frame["named"] & ~frame["control"]]
-    if mine.empty:
-        return pd.DataFrame(columns=CHANGES)
-    first, last = int(mine["contexts"].min()), int(mine["contexts"].max())
-    rows = []
-    for method, points in mine.groupby("method", sort=False):
-        at = dict(zip(points["contexts"], points["gap_closed"], strict=True))
-        if first < last and {first, last} <= at.keys():
-            rows.append((method, first, last, statistics.apart(at[last], at[first])))
-    return pd.DataFrame(rows, columns=CHANGES)
+    return along.changes(mine, "contexts", "gap_closed")

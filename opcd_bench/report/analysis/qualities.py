@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis import along
 from opcd_bench.report.analysis.contexts import StoredContexts
 
 QUALITIES = ["task", "false_share", "method", "control", "learning_rate", "seeds", "accuracy"]
-CHANGES = ["method", "first", "last", "change"]
 TEACHER = "in-context teacher"
-LEAST = 3
-"""Tasks of different shares that make a curve."""
 
 
 def shares(told: Mapping[str, StoredContexts]) -> dict[str, float]:
     """Task -> the share of its one context that is false, of tasks whose context declares it.
 
     Tasks of one share are left out, since nothing says which of them belongs to the others. Empty
-    where fewer than `LEAST` are left.
+    where fewer than `along.LEAST` are left.
     """
     found = {
         task: share
         for task, one in told.items()
         if len(one.contexts.pool) == 1 and (share := one.contexts.pool[0].false_share) is not None
     }
-    count = Counter(found.values())
-    alone = {task: share for task, share in found.items() if count[share] == 1}
-    return alone if len(alone) >= LEAST else {}
+    alone = along.alone(found)
+    return alone if len(alone) >= along.LEAST else {}
 
 
 def qualities(table: pd.DataFrame, told: Mapping[str, StoredContexts]) -> pd.DataFrame:
@@ -57,24 +52,10 @@ def qualities(table: pd.DataFrame, told: Mapping[str, StoredContexts]) -> pd.Dat
         rows.append({**about, **mine, "control": control, "accuracy": row["plain"]})
     frame = pd.DataFrame(rows, columns=QUALITIES).astype({"control": bool})
     frame = frame.drop_duplicates(["task", "method"])
-    order = {name: at for at, name in enumerate(dict.fromkeys([TEACHER, *frame["method"]]))}
-    places = frame["method"].map(order)
-    return frame.assign(at=places).sort_values(
-        ["at", "false_share"], ignore_index=True, kind="stable"
-    )[QUALITIES]
+    teacher = frame["method"] == TEACHER
+    return along.ordered(pd.concat([frame[teacher], frame[~teacher]]), "false_share")
 
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each method the ``change`` of `qualities` from the least false share to the largest.
-
-    Of methods that ran at both ends, without controls. The tasks are taken to share no example, so
-    the interval is that of `statistics.apart`. Columns `CHANGES`.
-    """
-    mine = frame[~frame["control"]]
-    rows = []
-    for method, points in mine.groupby("method", sort=False):
-        first, last = mine["false_share"].min(), mine["false_share"].max()
-        at = dict(zip(points["false_share"], points["accuracy"], strict=True))
-        if first < last and {first, last} <= at.keys():
-            rows.append((method, first, last, statistics.apart(at[last], at[first])))
-    return pd.DataFrame(rows, columns=CHANGES)
+    """`along.changes` of `qualities` from the least false share to the largest, no controls."""
+    return along.changes(frame[~frame["control"]], "false_share", "accuracy")

@@ -151,13 +151,10 @@ def _methods(panel: Axes, flat: pd.DataFrame, marks: Marks, methods: Sequence[st
         aside = 2 ** (APART * (at - (len(methods) - 1) / 2))
         for prompts in (SILENT, NAMING):
             points = flat[(flat["line"] == name) & (flat["prompts"] == prompts)]
-            reach = [
-                (points["gap_closed"] - points["gap_closed_low"]).clip(lower=0.0),
-                (points["gap_closed_high"] - points["gap_closed"]).clip(lower=0.0),
-            ]
             named = prompts == NAMING
             panel.errorbar(
-                points["contexts"] * aside, points["gap_closed"], yerr=reach, color=mark.colour,
+                points["contexts"] * aside, points["gap_closed"],
+                yerr=look.reach(points, "gap_closed"), color=mark.colour,
                 marker=mark.marker, linestyle=":" if named else mark.line, elinewidth=0.8,
                 markerfacecolor="none" if named else mark.colour, zorder=3,
             )  # fmt: skip

@@ -75,13 +75,10 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     figure, (panel,) = look.grid(1, 1, (width, 3.1 + look.legend_height(entries, width)))
     for at, line in enumerate([TEACHER, *methods]):
         points = flat[flat["line"] == line]
-        reach = [
-            (points["accuracy"] - points["accuracy_low"]).clip(lower=0.0),
-            (points["accuracy_high"] - points["accuracy"]).clip(lower=0.0),
-        ]
         mark = marks[line] if line in marks else None
         panel.errorbar(
-            points["false_share"] + APART * (at - len(methods) / 2), points["accuracy"], yerr=reach,
+            points["false_share"] + APART * (at - len(methods) / 2), points["accuracy"],
+            yerr=look.reach(points, "accuracy"),
             color=mark.colour if mark else look.MUTED, marker=mark.marker if mark else "_",
             linestyle=mark.line if mark else "--", elinewidth=0.8, zorder=3 if mark else 2,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from report_suite import describe, finish
 
 from opcd_bench.envs.task import Context, Contexts
-from opcd_bench.report.analysis import contexts, load, optima, pools
+from opcd_bench.report.analysis import along, contexts, load, optima, pools
 from opcd_bench.report.analysis.contexts import StoredContexts
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import pools as figure
@@ -160,7 +160,7 @@ def test_one_line_says_with_which_methods_it_falls(frame):
     )
     flat = pd.DataFrame(
         [("opcd", 2, 8, Interval(0.2, 0.1, 0.3, 9)), ("forward_kl", 2, 8, Interval(0, -1, 1, 9))],
-        columns=pools.CHANGES,
+        columns=along.CHANGES,
     )
     assert figure.conclusion(flat, marks) == (
         "From 2 contexts to 8, more of the gap is closed by OPCD (+20.0 points); no difference "

@@ -8,7 +8,7 @@ import pytest
 from report_suite import describe, finish
 
 from opcd_bench.envs.task import Context, Contexts
-from opcd_bench.report.analysis import contexts, load, qualities
+from opcd_bench.report.analysis import along, contexts, load, qualities
 from opcd_bench.report.analysis.contexts import StoredContexts
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import qualities as figure
@@ -94,7 +94,7 @@ def test_a_line_a_method_and_one_sentence():
     said = figure.conclusion(qualities.changes(frame), marks)
     assert said.startswith("From 0 to 50 % false lines, points of accuracy: in-context teacher −50")
     assert "OPCD −50.0 [−57.1, −42.9]" in said
-    assert figure.conclusion(pd.DataFrame(columns=qualities.CHANGES), marks) == ""
+    assert figure.conclusion(pd.DataFrame(columns=along.CHANGES), marks) == ""
 
 
 def test_the_page_has_it_where_three_tasks_declare_different_shares(tmp_path, monkeypatch):
