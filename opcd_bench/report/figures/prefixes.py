@@ -78,9 +78,8 @@ def _colour(at: int) -> str:
 
 def _line(panel: Axes, part: pd.DataFrame, at: int, *, own: bool) -> None:
     part = part.sort_values("share")
-    reach = [part["accuracy"] - part["accuracy_low"], part["accuracy_high"] - part["accuracy"]]
     panel.errorbar(
-        part["share"], part["accuracy"], yerr=[one.fillna(0.0).clip(lower=0.0) for one in reach],
+        part["share"], part["accuracy"], yerr=look.reach(part, "accuracy"),
         color=_colour(at), marker=MARKERS[at % len(MARKERS)], elinewidth=0.8,
     )  # fmt: skip
     if own:

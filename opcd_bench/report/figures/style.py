@@ -202,10 +202,10 @@ def spread(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def reach(points: pd.DataFrame, column: str) -> list[pd.Series]:
-    """How far the intervals of `spread` reach below and above, for ``errorbar``: never below 0."""
+    """How far the intervals of `spread` reach below and above, for ``errorbar``; 0 for none."""
     value = points[column]
     ends = value - points[f"{column}_low"], points[f"{column}_high"] - value
-    return [end.clip(lower=0.0) for end in ends]
+    return [end.fillna(0.0).clip(lower=0.0) for end in ends]
 
 
 def handles(marks: Marks, present: Iterable[str], *, line: bool = True) -> list[Line2D]:
