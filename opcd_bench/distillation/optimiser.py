@@ -29,7 +29,7 @@ def optimiser(
         "weight_decay": suite.weight_decay,
     }
     if suite.optim == "adamw":
-        return torch.optim.AdamW(parameters, **words)
+        return torch.optim.AdamW(parameters, **words, fused=True)
     require_eight_bit()
     from bitsandbytes.optim import AdamW8bit
 

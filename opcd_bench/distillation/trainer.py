@@ -275,7 +275,6 @@ class TrainingCore:
             )
             self._accumulate_chunk(chunk, pairs[0].written_temperature, loss, output, total)
         torch.autograd.backward(plain.states_NH, leaf_NH.grad)
-        self._gather()
         self.clock.lap("student")
 
     def _accumulate_chunk(
@@ -302,11 +301,6 @@ class TrainingCore:
         objective = (surrogate_X * chunk.weight_X.to(surrogate_X)).sum()
         total.objective += float(objective.detach())
         torch.autograd.backward(objective)
-        self._gather()
-
-    def _gather(self) -> None:
-        if self.masters:
-            self.masters.gather()
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs to go on byte for byte, except the weights."""

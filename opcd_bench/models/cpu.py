@@ -165,9 +165,11 @@ def _implementation(model: Any, name: str) -> Iterator[None]:
 def keep_freed_memory() -> None:
     """Let this process keep what it frees, up to `KEPT` bytes, for the tensors that come next.
 
-    Where the C library is not glibc, or the user has said how it is to allocate (MALLOC_TRIM_…,
-    MALLOC_MMAP_…, GLIBC_TUNABLES), all stays as it is.
+    And let it have pages of 2 MiB for large tensors, if PyTorch has made none yet. Where the C
+    library is not glibc, or the user has said how it is to allocate (MALLOC_TRIM_…, MALLOC_MMAP_…,
+    GLIBC_TUNABLES; THP_MEM_ALLOC_ENABLE), all stays as it is.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     said = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in said):
         return

@@ -172,11 +172,15 @@ def parts(
         found.append(
             MemoryPart("float32 weights", 4 * trained, "always", "what the steps move", True)
         )
-        found.append(
-            MemoryPart("bfloat16 gradients", 2 * trained, "training", "of a backward pass")
-        )
+    # A CPU writes the masters' gradients where they were in the last step.
     found.append(
-        MemoryPart("gradients", trained * per_trained, "training", _bits(per_trained), True)
+        MemoryPart(
+            "gradients",
+            trained * per_trained,
+            "always" if behind and not on_gpu else "training",
+            _bits(per_trained),
+            True,
+        )
     )
     found += _training(suite, methods, student, lengths, on_gpu)
     return found

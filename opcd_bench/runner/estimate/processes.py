@@ -28,7 +28,7 @@ def of_each(
     masters = any(part.name == "float32 weights" for part in parts)
     found = []
     for part in parts:
-        if masters and part.name in ("student", "bfloat16 gradients"):
+        if masters and part.name == "student":
             continue  # the shards are float32, and rounded as they are gathered
         if not part.divided:
             found.append(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from fixtures import frozen
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import checkpoint
 from opcd_bench.distillation.losses.divergence import named
-from opcd_bench.distillation.masters import MasterWeights
+from opcd_bench.distillation.masters import BLOCK, MasterWeights
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.local import NoTeacher
 from opcd_bench.distillation.trainer import TrainingCore
@@ -63,8 +64,29 @@ def test_gradients_of_several_passes_add_up_in_float32():
     masters = MasterWeights([coarse])
     for gradient in (256.0, 1.0, 1.0):  # in bfloat16 256 + 1 is 256
         (coarse * gradient).sum().backward()
-        masters.gather()
-    assert masters.parameters[0].grad.tolist() == [258.0, 258.0] and coarse.grad is None
+        assert coarse.grad is None
+    assert masters.parameters[0].grad.tolist() == [258.0, 258.0]
+
+
+def test_a_large_gradient_adds_up_block_by_block_and_a_new_step_begins_at_nothing():
+    coarse = torch.nn.Parameter(torch.ones(3, BLOCK // 2, dtype=torch.bfloat16))
+    masters = MasterWeights([coarse])
+    slope = torch.arange(coarse.numel(), dtype=torch.float32).remainder(64).view_as(coarse)
+    for _ in range(2):  # steps
+        for times in (1, 2, 3):  # micro-batches
+            (coarse * slope.bfloat16() * times).sum().backward()
+        assert torch.equal(masters.parameters[0].grad, 6 * slope)
+        masters.parameters[0].grad = None  # what zero_grad leaves
+
+
+def test_who_comes_next_on_the_same_parameters_takes_their_gradients():
+    coarse = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+    first = MasterWeights([coarse])
+    del first
+    gc.collect()
+    second = MasterWeights([coarse])
+    coarse.sum().backward()
+    assert second.parameters[0].grad.tolist() == [1.0, 1.0]
 
 
 def test_float32_parameters_are_their_own_masters():
