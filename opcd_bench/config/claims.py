@@ -11,7 +11,9 @@ from opcd_bench.config.experience import Declared
 Measure = Literal["accuracy", "gap closed", "change", "rescue", "mismatch"]
 """Accuracy on test; the share of the gap to the method's own ceiling that is closed; accuracy less
 the base's; and of a prefix probe what is rescued, and the accuracy lost on the student's tokens."""
-Direction = Literal["above", "below", "alike"]
+Direction = Literal["above", "below", "alike", "at least", "at most"]
+WITHIN = ("alike", "at least", "at most")
+"""Directions that allow a difference, up to the threshold."""
 PROBED = ("rescue", "mismatch")
 
 
@@ -19,8 +21,9 @@ class Claim(Declared):
     """A claim as it is tested, stated before the runs.
 
     ``first`` and ``second`` are arms, ``METHOD on TASK`` (an arm that was not run leaves the claim
-    open); without a second the first is compared with 0. A probed measure has the ``teacher`` that
-    goes on, and the ``share`` of the student's tokens that it goes on from.
+    open); without a second the first is compared with 0, and its whole interval must count. A
+    probed measure has the ``teacher`` that goes on, and the ``share`` of the student's tokens that
+    it goes on from.
     """
 
     text: str = Field(description="The claim, in one sentence.", min_length=1)
@@ -30,10 +33,16 @@ class Claim(Declared):
     )
     measure: Measure = Field(default="accuracy", description="What is compared.")
     direction: Direction = Field(
-        default="above", description="Whether the first lies above the second, below, or alike."
+        default="above",
+        description="Whether the first lies above the second, below, alike, at least where the "
+        "second does, or at most.",
     )
     threshold: float = Field(
-        default=0.0, description="The least effect that counts; of alike, the most.", ge=0, lt=10
+        default=0.0,
+        description="The least effect that counts; of alike, at least and at most: how much "
+        "worse or better counts as nothing.",
+        ge=0,
+        lt=10,
     )
     teacher: str | None = Field(default=None, description="Of a probed measure: who goes on.")
     share: float | None = Field(
@@ -51,11 +60,13 @@ class Claim(Declared):
                 f"claim {self.text!r}: teacher and share belong to the measures "
                 f"{' and '.join(PROBED)}, which need both"
             )
-        if self.direction == "alike" and self.threshold == 0:
+        if self.direction in WITHIN and self.threshold == 0:
             raise ValueError(
-                f"claim {self.text!r}: alike needs a threshold above 0, within which a difference "
-                "counts as none"
+                f"claim {self.text!r}: {self.direction} needs a threshold above 0, within which a "
+                "difference counts as none"
             )
+        if self.direction == "at least" and self.second is None:
+            raise ValueError(f"claim {self.text!r}: at least needs a second arm; or say above")
         return self
 
 

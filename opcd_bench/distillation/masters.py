@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from opcd_bench.config.suite import Suite
 
@@ -42,9 +44,7 @@ class MasterWeights:
             if rounded is not master
         ]
         for rounded, master in self._rounded:
-            parameter: Any = rounded
-            hook = parameter.register_post_accumulate_grad_hook(_Sum(master).take)
-            weakref.finalize(self, hook.remove)
+            weakref.finalize(self, _take_gradients(rounded, _Sum(master)).remove)
 
     @torch.no_grad()
     def show(self) -> None:
@@ -64,6 +64,18 @@ class MasterWeights:
         kept: list[Tensor] = state.get("masters", [])
         for (_, master), tensor in zip(self._rounded, kept, strict=True):
             master.copy_(tensor)
+
+
+_HOOKS: MutableMapping[Tensor, RemovableHandle] = WeakTensorKeyDictionary()
+"""What takes a parameter's gradient now."""
+
+
+def _take_gradients(rounded: Any, total: _Sum) -> RemovableHandle:
+    """From now on a rounded parameter's gradients go there, and nowhere else."""
+    if rounded in _HOOKS:  # of a core that trained it before
+        _HOOKS[rounded].remove()
+    _HOOKS[rounded] = rounded.register_post_accumulate_grad_hook(total.take)
+    return _HOOKS[rounded]
 
 
 class _Sum:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
@@ -38,19 +38,30 @@ def told(reads: Reads, task: Task, example: Example, seed: int) -> Context | Non
 
 
 def hint_lender(task: Task, example: Example) -> Example:
-    """The example of the same split whose hint a reader of ``other_hint`` is told: the one before.
+    """The example of the same split whose hint a reader of ``other_hint`` is told.
 
-    The first of a split has the last one's, so that each is read once.
+    The nearest one before it with another hint (before the first comes the last): the same words
+    would be its own hint. The one before it where all hints are alike.
     """
     lenders = _LENDERS.get(task)
     if lenders is None:
-        splits = (task.examples(split) for split in SPLITS)
-        lenders = _LENDERS[task] = {
-            one.id: before
-            for every in splits
-            for before, one in zip([*every[-1:], *every[:-1]], every, strict=True)
-        }
+        lenders = _LENDERS[task] = {}
+        for split in SPLITS:
+            lenders.update(_lenders(task.examples(split)))
     return lenders[example.id]
+
+
+def _lenders(examples: Sequence[Example]) -> dict[str, Example]:
+    """Example -> the nearest one before it with another hint, round the end."""
+    found: dict[str, Example] = {}
+    other: Example | None = None  # the nearest with another hint than the one before
+    before: Example | None = None
+    for one in [*examples, *examples]:  # the first round finds what lies before the first
+        if before is not None:
+            other = before if before.hint != one.hint else other
+            found[one.id] = other or before
+        before = one
+    return found
 
 
 _LENDERS: WeakKeyDictionary[Task, dict[str, Example]] = WeakKeyDictionary()
@@ -81,7 +92,8 @@ class OwnTexts(Contexts):
     @property
     def hash(self) -> str:
         """Ten hex digits of what is read, and of where it stands: texts are the examples' own."""
-        return text_digest(f"{self.reads}\n{self.task.contexts().hash}")
+        way = f"{self.reads} of another's words" if self.reads == "other_hint" else self.reads
+        return text_digest(f"{way}\n{self.task.contexts().hash}")
 
     def of(self, task: str, seed: int, example_id: str) -> Context:
         """What an example is told; ``seed`` is that of whoever reads it."""
@@ -98,6 +110,12 @@ def telling(task: Task, reads: Reads) -> Task:
     if reads in ("context", "nothing"):
         return task
     return task.telling(OwnTexts(task.contexts().pool, task, reads))
+
+
+def behind(task: Task) -> Task:
+    """The task that `telling` began with."""
+    contexts = task.contexts()
+    return contexts.task if isinstance(contexts, OwnTexts) else task
 
 
 def lacking(reads: Reads, task: Task, split: Split) -> list[Example]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method, Teacher
+from opcd_bench.envs import readings
 from opcd_bench.envs.task import Task, describe_task
 from opcd_bench.envs.told_task import ToldTask
 from opcd_bench.errors import StoreError
@@ -98,7 +99,8 @@ class AdaptedTeachers:
         return self.suite_dir.path / ADAPTED
 
     def _path(self, teacher: Teacher, task: Task) -> Path:
-        """The folder of the run that trains a teacher, there or not."""
+        """The folder of the run that trains a teacher, there or not; whatever it is to read."""
+        task = readings.behind(task)
         config, rate = self._config(teacher, task), grid.adapting_rate(self.suite)
         name = grid.folder_name(task.name, str(teacher.by), rate, SEED, config)
         return self._folder() / name
@@ -113,6 +115,17 @@ class AdaptedTeachers:
             **grid.adaptation(self.suite, teacher),
             "seed": SEED,
         }
+
+
+class UntrainedTeachers(AdaptedTeachers):
+    """In the place of adapted teachers where only time is taken: the weights before training."""
+
+    def prepare(self, method: Method, task: Task, shared: Shared) -> None:
+        """Train none."""
+
+    def of(self, teacher: Teacher, task: Task) -> LoadedModel:
+        """The student before training."""
+        return self.models.initial
 
 
 def _sealed(path: Path) -> bool:

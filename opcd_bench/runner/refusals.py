@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from opcd_bench.config import headline_rule
 from opcd_bench.config.suite import Suite
@@ -40,12 +41,20 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
     configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
     shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
     own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
+    adapted = {(c["task"]["name"], _adapts(c)): c["adapted"] for c in configs if "adapted" in c}
     for path in filter(sealed, suite_dir.runs()):
         stored = RunReader(path).config
         task = stored["task"]["name"]
         now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
+        if "adapted" in stored:  # one teacher for all that are taught by one adapted so
+            now |= {"adapted": adapted.get((task, _adapts(stored)), stored["adapted"])}
         if changed := environment.differences({key: stored[key] for key in now}, now):
             raise mixed(path, f"run of {task}", changed)
+
+
+def _adapts(config: Mapping[str, Any]) -> str:
+    """The name of the method that adapts a cell's teacher."""
+    return str(config["adapted"]["method"]["name"])
 
 
 def refuse_other_judgement(suite: Suite, suite_dir: SuiteDir) -> None:

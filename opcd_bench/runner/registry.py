@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from opcd_bench.config import measures, words
+from opcd_bench.config.claims import Claim, arm
 from opcd_bench.config.suite import Suite
 from opcd_bench.config.suite_file import read as read_suite
 from opcd_bench.config.words import Word
@@ -169,9 +170,10 @@ def task_of(suite: Suite, name: str) -> Task:
 def settled(suite: Suite) -> Suite:
     """The suite with each method under its canonical name: ``opcd[k=256]`` is ``opcd``.
 
-    Of the files it keeps those that it needs; a file of the registry's own folder is no file by
-    path. Raises ConfigError for a method that is then there twice, PluginError for a file that is
-    not there or whose name is taken, and what `method` raises for a method with parameters.
+    So are the arms of its claims. Of the files it keeps those that it needs; a file of the
+    registry's own folder is no file by path. Raises ConfigError for a method that is then there
+    twice, PluginError for a file that is not there or whose name is taken, UnknownName for an arm
+    of a claim that names nothing, and what `method` raises for a method with parameters.
     """
     changed = {
         "method_files": _files(_METHODS, suite.method_files, suite.methods),
@@ -188,8 +190,27 @@ def settled(suite: Suite) -> Suite:
             )
         named[name] = word
     changed["methods"] = tuple(named)  # type: ignore[assignment]
+    changed["claims"] = tuple(_claimed(one, suite) for one in suite.claims)  # type: ignore[assignment]
     kept = {key: value for key, value in changed.items() if value != getattr(suite, key)}
     return suite.model_copy(update=kept) if kept else suite
+
+
+def _claimed(claim: Claim, suite: Suite) -> Claim:
+    """A claim whose arms have their canonical names; UnknownName for one that names nothing."""
+
+    def canonical(words: str | None) -> str | None:
+        if words is None:
+            return None
+        name, task = arm(words)
+        require("task", task, suite.task_files)
+        if name != "base":
+            require("method", name, suite.method_files)
+            name = method(name, suite.method_files).name if "[" in name else name
+        return f"{name} on {task}"
+
+    return claim.model_copy(
+        update={"first": canonical(claim.first), "second": canonical(claim.second)}
+    )
 
 
 def known(kind: Kind) -> list[str]:

@@ -40,7 +40,13 @@ class Resources:
     """
 
     def __init__(
-        self, suite: Suite, suite_dir: SuiteDir, console: Reporter, *, date: str | None = None
+        self,
+        suite: Suite,
+        suite_dir: SuiteDir,
+        console: Reporter,
+        *,
+        date: str | None = None,
+        adapted: type[AdaptedTeachers] = AdaptedTeachers,
     ) -> None:
         if suite.threads is not None:
             torch.set_num_threads(suite.threads)
@@ -50,9 +56,11 @@ class Resources:
             adapters.require_peft()
         self.suite, self.suite_dir, self.console = suite, suite_dir, console
         self.models = models = models_of(suite, date or prompt_record.date_of(suite_dir))
-        self.adapted = adapted = AdaptedTeachers(suite, suite_dir, models, console)
-        self.teachers = Teachers(suite, models.initial, models.larger, models.engines, adapted.of)
-        self.references = References(suite, suite_dir, models, console, adapted)
+        self.adapted = adapted(suite, suite_dir, models, console)
+        self.teachers = Teachers(
+            suite, models.initial, models.larger, models.engines, self.adapted.of
+        )
+        self.references = References(suite, suite_dir, models, console, self.adapted)
         self.told_replies = ToldReplies(
             suite, suite_dir, self.told_by, self.identity_of, models.engine
         )

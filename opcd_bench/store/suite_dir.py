@@ -28,6 +28,7 @@ from opcd_bench.store.suite_list import SEALED, SUITE
 
 SHARED, EXTERNAL, ADAPTED, TOLD = "shared", "external", "adapted", "told-"
 """Folders of a suite besides its runs', and what those of shared/ begin with that only train."""
+CLAIMS = "claims"
 ENTRANT_SCORES, PREFIX_PROBE, OPTIMUM_PROBE = "entrant_scores", "prefix_probe", "optimum_probe"
 """Where suite.json lists what was scored and not trained, and what was probed, with where the rows
 lie: no names of settings, which a run puts there."""
@@ -211,8 +212,19 @@ class SuiteDir:
 
 
 def _merged(old: Any, new: Any) -> Any:
+    """What two statements of a suite come to: lists are joined, all else is as said last.
+
+    Claims are those said last. Of what a probe has listed, that comes last which was asked last.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return {**old, **{k: _merged(old[k], v) if k in old else v for k, v in new.items()}}
+        changed = {k: _merged(old[k], v) if k in old else v for k, v in new.items()}
+        said = {k: new[k] for k in (CLAIMS,) if k in new}
+        again = {
+            k: [item for item in old[k] if item not in new[k]] + list(new[k])
+            for k in (PREFIX_PROBE, OPTIMUM_PROBE)
+            if k in old and k in new
+        }
+        return {**old, **changed, **said, **again}
     if isinstance(old, list) and isinstance(new, (list, tuple)):
         return old + [item for item in new if item not in old]
     return new

@@ -23,14 +23,16 @@ from opcd_bench.distillation.method import (
 )
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.envs import leakage
-from opcd_bench.errors import ConfigError
+from opcd_bench.errors import ConfigError, StoreError
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
 from opcd_bench.runner import grid, preflight
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
+from opcd_bench.runner.refusals import refuse_other_settings
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -56,6 +58,10 @@ METHODS = {
     "by_told": method(
         "by_told", named("rkl_full"),
         teacher=Teacher(weights="adapted", by="grpo", by_reads="context"),
+    ),
+    "adapted_hinted": method(
+        "adapted_hinted", named("rkl_full"),
+        teacher=Teacher(weights="adapted", by="grpo", reads="hint"),
     ),
     "hinted": method("hinted", named("rkl_full"), teacher=Teacher(reads="hint")),
     "writes_hints": method("writes_hints", named("nll"), Writer("teacher", 1.0, reads="hint")),
@@ -166,6 +172,30 @@ def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(
     assert results.ceiling_name("toy", "writes") == "ceiling-adapted-grpo"
     assert results.ceiling_name("toy", "by_told") == "ceiling-adapted-grpo-told"
     assert not results.ceiling("toy", "by_told").empty
+
+
+def test_an_adapted_teacher_may_read_hints_and_is_one_with_the_one_that_reads_rules(
+    tiny_model_folder, tmp_path
+):
+    names = ("by_rewarded", "adapted_hinted")
+    paths = run(suite_of(tiny_model_folder, tmp_path, *names), Hinted())
+    assert len(list((paths[0].parent / "adapted").iterdir())) == 1
+    results = load(paths[0].parent)
+    assert results.ceiling_name("toy", "adapted_hinted") == "ceiling-adapted-grpo-hint"
+    assert not results.ceiling("toy", "adapted_hinted").empty
+
+
+def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(tiny_model_folder, tmp_path):
+    first = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes")
+    paths = run(first)
+    assert_comparable(load(paths[0].parent))
+    other = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes", learning_rate=[3e-3])
+    planned = grid.cells(other, {name: METHODS[name] for name in other.methods}, {"toy": Toy()})
+    with pytest.raises(StoreError, match=r"adapted\.learning_rate"):
+        refuse_other_settings(planned, SuiteDir(paths[0].parent))
+    run(other)
+    with pytest.raises(StoreError, match="teacher adapted by grpo"):
+        assert_comparable(load(paths[0].parent))
 
 
 def test_teachers_are_measured_against_the_ceiling_of_what_they_read(tiny_model_folder, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from opcd_bench.report.analysis import statistics
 
-CHANGES = ["method", "first", "last", "change"]
+CHANGES = ["method", "first", "last", "seeds", "change"]
 LEAST = 3
 """Tasks of different numbers that make a line."""
 
@@ -33,13 +33,14 @@ def ordered(frame: pd.DataFrame, *along: str) -> pd.DataFrame:
 def changes(frame: pd.DataFrame, along: str, measured: str) -> pd.DataFrame:
     """Of each method the ``change`` of ``measured`` from the least ``along`` to the largest.
 
-    Of methods that ran at both ends. The tasks are taken to share no example, so the interval is
-    that of `statistics.apart`. Columns `CHANGES`.
+    Of methods that ran at both ends; ``seeds``: of the end with fewer. The tasks are taken to share
+    no example, so the interval is that of `statistics.apart`. Columns `CHANGES`.
     """
     first, last = frame[along].min(), frame[along].max()
     rows = []
     for method, points in frame.groupby("method", sort=False):
         at = dict(zip(points[along], points[measured], strict=True))
         if first < last and {first, last} <= at.keys():
-            rows.append((method, first, last, statistics.apart(at[last], at[first])))
+            seeds = points.loc[points[along].isin([first, last]), "seeds"].min()
+            rows.append((method, first, last, seeds, statistics.apart(at[last], at[first])))
     return pd.DataFrame(rows, columns=CHANGES)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
+from scipy import stats
 
-from opcd_bench.config.claims import PROBED, Claim, arm
-from opcd_bench.report.analysis import headline, prefixes, statistics
+from opcd_bench.config.claims import PROBED, WITHIN, Claim, arm
+from opcd_bench.report.analysis import equivalence, headline, planned, prefixes, statistics
 from opcd_bench.report.analysis.load import TEST, StoredResults
 from opcd_bench.report.analysis.statistics import Interval
 
-COLUMNS = ["claim", "contrast", "measure", "direction", "threshold", "effect", "mde", "word"]
+COLUMNS = ["claim", "contrast", "measure", "direction", "threshold", "seeds", "planned", "effect",
+           "mde", "word"]  # fmt: skip
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "not decidable here"
-FEWEST = 2
-"""Trainings of an arm below which nothing is decided: one says nothing of the next."""
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
@@ -25,8 +23,10 @@ def claims(results: StoredResults) -> pd.DataFrame:
 
     ``effect``: the first arm less the second (or itself), an interval in shares, each arm at the
     learning rate at which its method is compared; no value where an arm was not run or probed.
-    ``mde``: the effect that would show in four of five repetitions. ``word``: see `judged`; open
-    where a trained arm has a single seed, whose interval holds for that training alone.
+    ``seeds``: the trainings that it rests on, of those that were ``planned`` (NaN where nothing was
+    trained). ``mde``: see `detectable`. ``word``: see `judged`; open where it rests on a single
+    training, whose interval holds for that one alone, or where one that was planned is missing,
+    which may be missing because it failed.
     """
     stated = [Claim.model_validate(one) for one in results.suite.get("claims", [])]
     if not stated:
@@ -34,7 +34,9 @@ def claims(results: StoredResults) -> pd.DataFrame:
     arms = _Arms(results)
     rows = []
     for claim in stated:
-        effect = arms.effect(claim)
+        effect, trainings = arms.effect(claim), arms.trainings(claim)
+        decided = trainings is None or trainings[0] >= max(statistics.FEWEST_SEEDS, trainings[1])
+        seeds = (math.nan, math.nan) if trainings is None else trainings
         rows.append(
             {
                 "claim": claim.text,
@@ -42,36 +44,57 @@ def claims(results: StoredResults) -> pd.DataFrame:
                 "measure": claim.measure,
                 "direction": claim.direction,
                 "threshold": claim.threshold,
+                "seeds": seeds[0],
+                "planned": seeds[1],
                 "effect": effect,
-                "mde": statistics.detectable(effect),
-                "word": judged(effect, claim.direction, claim.threshold)
-                if arms.trainings(claim) >= FEWEST
-                else OPEN,
+                "mde": detectable(effect, claim),
+                "word": arms.judged(effect, claim) if decided else OPEN,
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def judged(effect: Interval, direction: str, threshold: float) -> str:
+def judged(effect: Interval, direction: str, threshold: float, *, alone: bool = False) -> str:
     """What the interval says of a claim; nothing without one.
 
-    ``above``: reproduced where all of it is above 0 and the effect itself reaches the threshold,
-    not reproduced where all of it is below the threshold (of 0: at or below 0). ``below``: the same
-    with the sign turned. ``alike``: reproduced where all of it is within the threshold on both
-    sides, not reproduced where all of it is beyond on one.
+    ``above``: reproduced where all of it is above 0 and the effect itself reaches the threshold; of
+    one arm ``alone`` where all of it does. Not reproduced where all of it is below the threshold
+    (of 0: at or below 0). ``below``: the same with the sign turned. ``alike``: reproduced where all
+    of it is within the threshold on both sides, not reproduced where all of it is beyond on one.
+    ``at least``, ``at most``: the same of one side, worse or better by less than the threshold.
     """
     value, low, high = effect.value, effect.low, effect.high
     if math.isnan(value) or math.isnan(low):
         return OPEN
-    if direction == "alike":
-        if -threshold < low and high < threshold:
+    if direction in WITHIN:
+        from_, to = (-threshold, threshold)
+        if direction == "at least":
+            to = math.inf
+        elif direction == "at most":
+            from_ = -math.inf
+        if from_ < low and high < to:
             return REPRODUCED
-        return NOT if low > threshold or high < -threshold else OPEN
+        return NOT if low > to or high < from_ else OPEN
     if direction == "below":
         value, low, high = -value, -high, -low
-    if low > 0 and value >= threshold:
+    if low > 0 and (low if alone else value) >= threshold:
         return REPRODUCED
     return NOT if high < threshold or high <= 0 else OPEN
+
+
+def detectable(effect: Interval, claim: Claim, power: float = 0.8) -> float:
+    """The effect for which an interval so wide says "reproduced" in ``power`` of repetitions.
+
+    Of a direction that allows a difference: the threshold with which it does, were there none.
+    """
+    half = statistics.half(effect)
+    error = half / statistics.quantile(effect.freedom)
+    sides = 2 if claim.direction == "alike" else 1
+    above = error * float(stats.t.ppf(1 - (1 - power) / sides, effect.freedom))
+    if claim.direction in WITHIN:
+        return half + above
+    from_ = claim.threshold + half if claim.second is None else max(claim.threshold, half)
+    return from_ + above
 
 
 def _contrast(claim: Claim) -> str:
@@ -88,30 +111,56 @@ class _Arms:
         self.results = results
         points = list(headline.points(results).itertuples())
         self.rates = {(point.task, point.method): point.learning_rate for point in points}
-        self.seeds = {(point.task, point.method): len(point.seeds) for point in points}
-        self._probe: list[Mapping[str, Any]] | None = None
+        self._probe: pd.DataFrame | None = None
 
     def effect(self, claim: Claim) -> Interval:
         """The first arm less the second; paired where both are scored on the same examples."""
-        pair = [arm(claim.first), *([] if claim.second is None else [arm(claim.second)])]
-        same = len({task for _, task in pair}) == 1
-        if claim.measure == "accuracy" and len(pair) == 2 and same:
-            frames = [self._test(*one) for one in pair]
-            if any(frame is None for frame in frames):
+        pair = _pair(claim)
+        if claim.measure in ("accuracy", "mismatch") and _paired(pair):
+            first, second = self._scores(claim, *pair[0]), self._scores(claim, *pair[1])
+            if first is None or second is None:
                 return NOTHING
-            return statistics.difference(*frames)
+            return statistics.difference(first, second, shares=claim.measure == "accuracy")
         measured = [self._measured(claim, *one) for one in pair]
         return measured[0] if len(measured) == 1 else statistics.apart(*measured)
 
-    def trainings(self, claim: Claim) -> int:
-        """The fewest seeds of an arm that was trained; `FEWEST` where none was (the base)."""
-        pair = [arm(claim.first), *([] if claim.second is None else [arm(claim.second)])]
+    def judged(self, effect: Interval, claim: Claim) -> str:
+        """`judged`; arms of which few examples differ are not alike by that alone."""
+        word = judged(effect, claim.direction, claim.threshold, alone=claim.second is None)
+        pair = _pair(claim)
+        if word != REPRODUCED or claim.direction not in WITHIN or not _paired(pair):
+            return word
+        first, second = self._scores(claim, *pair[0]), self._scores(claim, *pair[1])
+        if claim.measure != "accuracy" or first is None or second is None:
+            return word
+        x, y = statistics.paired(first, second)
+        p = equivalence.p_of_few(x, y, claim.threshold)
+        return OPEN if p > 1 - statistics.CONFIDENCE else word
+
+    def trainings(self, claim: Claim) -> tuple[int, int] | None:
+        """The trainings that a claim rests on and those planned, of the arm with fewest.
+
+        Of arms that are paired those seeds that both have. None where none was trained (the base).
+        """
+        pair = _pair(claim)
         trained = [(method, task) for method, task in pair if method != "base"]
-        if claim.measure in PROBED:
-            counted = [int((self._probe_row(claim, *one) or {}).get("seeds", 0)) for one in trained]
-        else:
-            counted = [self.seeds.get((task, method), 0) for method, task in trained]
-        return min(counted, default=FEWEST)
+        if not trained:
+            return None
+        seeds = [self._seeds(claim, *one) for one in trained]
+        if len(trained) == 2 and _paired(pair):
+            seeds = [set.intersection(*seeds)]
+        return min(map(len, seeds)), min(self._planned(*one) for one in trained)
+
+    def _seeds(self, claim: Claim, method: str, task: str) -> set[int]:
+        scores = self._scores(claim, method, task)
+        return set() if scores is None else set(scores["seed"])
+
+    def _planned(self, method: str, task: str) -> int:
+        rate = self.rates.get((task, method))
+        if rate is None:
+            return 0
+        key = (task, method, rate)
+        return planned.seeds_planned(self.results.suite, self.results.cells, key, headline=True)
 
     def _measured(self, claim: Claim, method: str, task: str) -> Interval:
         if claim.measure in PROBED:
@@ -125,6 +174,14 @@ class _Arms:
             return statistics.difference(test, base)
         return statistics.gap_closed(test, base, self.results.ceiling(task, method))
 
+    def _scores(self, claim: Claim, method: str, task: str) -> pd.DataFrame | None:
+        """The scores of an arm, by example and seed; None where it was not run or probed."""
+        if claim.measure not in PROBED:
+            return self._test(method, task)
+        rows = self._continued(claim, method, task)
+        lost = prefixes.lost(rows, str(claim.teacher))
+        return None if lost.empty else lost
+
     def _test(self, method: str, task: str) -> pd.DataFrame | None:
         """The test samples of an arm; None where it was not run."""
         if method == "base":
@@ -134,18 +191,31 @@ class _Arms:
         return None if rate is None else self.results.finals[task, method, rate].get(TEST)
 
     def _probed(self, claim: Claim, method: str, task: str) -> Interval:
-        row = self._probe_row(claim, method, task)
-        return NOTHING if row is None else row[claim.measure]
+        found = prefixes.prefixes(self._continued(claim, method, task))
+        mine = found[found["teacher"] == claim.teacher]
+        return NOTHING if mine.empty else mine[claim.measure].iloc[0]
 
-    def _probe_row(self, claim: Claim, method: str, task: str) -> Mapping[str, Any] | None:
-        """What the probe measured of an arm, for the claim's teacher and share; None: nothing."""
+    def _continued(self, claim: Claim, method: str, task: str) -> pd.DataFrame:
+        """What a probe made of an arm at the claim's share, each training at its chosen step."""
         if self._probe is None:
-            self._probe = prefixes.prefixes(prefixes.stored(self.results.root)).to_dict("records")
-        rate = self.rates.get((task, method))
-        for row in self._probe:
-            known = (row["task"], row["method"], row["teacher"], row["share"])
-            if known == (task, method, claim.teacher, claim.share) and (
-                method == "base" or row["learning_rate"] == rate
-            ):
-                return row
-        return None
+            self._probe = prefixes.stored(self.results.root)
+        rows = self._probe
+        rows = rows[(rows["task"] == task) & (rows["method"] == method)]
+        rows = rows[rows["share"] == claim.share]
+        if method != "base":
+            cells = self.results.cells
+            done = cells[(cells["task"] == task) & (cells["method"] == method)]
+            done = done[done["learning_rate"] == self.rates.get((task, method), math.nan)]
+            chosen = dict(zip(done["seed"], done["chosen_step"], strict=True))
+            rows = rows[rows["learning_rate"] == self.rates.get((task, method), math.nan)]
+            rows = rows[rows["step"] == rows["seed"].map(chosen)]
+        return rows.assign(step=0)
+
+
+def _pair(claim: Claim) -> list[tuple[str, str]]:
+    return [arm(words) for words in (claim.first, claim.second) if words is not None]
+
+
+def _paired(pair: list[tuple[str, str]]) -> bool:
+    """Whether there are two arms, scored on the same examples."""
+    return len(pair) == 2 and pair[0][1] == pair[1][1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
-from opcd_bench.report.analysis.load import CELL, StoredResults
+from opcd_bench.report.analysis.load import ADAPTED, CELL, StoredResults
 
 WAY_OUT = "Move the runs of one of them to a folder of their own"
 
@@ -18,7 +18,12 @@ def assert_comparable(results: StoredResults) -> None:
     done = results.cells[results.cells["state"] == "done"]
     for task, cells in done.groupby("task"):
         for name in sorted({name for settings in cells["settings"] for name in settings}):
-            values = sorted({canonical(settings.get(name)) for settings in cells["settings"]})
+            having = [
+                settings
+                for settings in cells["settings"]
+                if name in settings or not name.startswith(ADAPTED)
+            ]
+            values = sorted({canonical(settings.get(name)) for settings in having})
             if len(values) > 1:
                 raise StoreError(
                     f"{results.root}: the cells of {task} were run with different settings "

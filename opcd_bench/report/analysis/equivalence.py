@@ -12,6 +12,7 @@ from scipy import stats
 
 from opcd_bench.report.analysis import bounds, significance, statistics
 from opcd_bench.report.analysis.crossed import Spread
+from opcd_bench.report.analysis.pairing import Floats
 
 MARGIN = 0.05
 """Of suites that state none: 5 points of accuracy, or of the gap."""
@@ -45,10 +46,18 @@ def p_of_equivalence(
     x, y = statistics.paired(a, b)
     if len(x) < 2:
         return math.nan
-    differs = int((np.round(x - y, 12) != 0).sum())
-    few = float(stats.binom.cdf(differs, len(x), margin)) if shares else math.nan
     spread = spread or significance.spread_of(a, b)
     if spread is None:
-        return few if differs == 0 else math.nan
+        none_differs = not np.round(x - y, 12).any()
+        return p_of_few(x, y, margin) if none_differs and shares else math.nan
     p = spread.p_beyond(float(np.mean(x - y)), margin)
-    return max(p, few) if shares and differs < bounds.FEW else p
+    return max(p, p_of_few(x, y, margin)) if shares else p
+
+
+def p_of_few(x: Floats, y: Floats, margin: float) -> float:
+    """The exact probability that so few examples differ, were a share of ``margin`` to.
+
+    0 from `bounds.FEW` on: the spread of their differences is known then.
+    """
+    differs = int((np.round(x - y, 12) != 0).sum())
+    return float(stats.binom.cdf(differs, len(x), margin)) if differs < bounds.FEW else 0.0

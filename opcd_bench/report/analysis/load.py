@@ -26,6 +26,8 @@ from opcd_bench.store.suite_list import SUITE
 TEST = "test"
 """The split on which gain is measured, and what it is called among the measures."""
 CELL = ["task", "method", "learning_rate", "seed"]
+ADAPTED = "teacher adapted by "
+"""Settings that only the cells with such a teacher have begin so."""
 STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}
 
 CELLS = [
@@ -255,9 +257,15 @@ def _resumed(reader: RunReader) -> dict[str, list[list[str]]]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for the cells of one task: all but method, rate and seed."""
+    """What must be equal for the cells of one task: all but method, rate and seed.
+
+    And, of those whose teacher is adapted by the same method (`ADAPTED`), how that was done.
+    """
+    adapted = config.get("adapted")
+    by = {} if adapted is None else {f"{ADAPTED}{adapted['method']['name']}": adapted}
     suite = {f"suite.{key}": value for key, value in config.get("suite", {}).items()}
-    return {**suite, **{f"task.{key}": value for key, value in config["task"].items()}}
+    task = {f"task.{key}": value for key, value in config["task"].items()}
+    return {**suite, **task, **by}
 
 
 def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

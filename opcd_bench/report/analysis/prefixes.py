@@ -62,7 +62,7 @@ def prefixes(rows: pd.DataFrame) -> pd.DataFrame:
     student's tokens, ``own`` from as much of a response of its own, ``mismatch`` their difference.
     Of the responses that the student got ``wrong`` (their share): how many the teacher ``turned``
     right, how many the student itself does from the same tokens (``luck``), and the difference,
-    ``rescue``.
+    ``rescue`` (`statistics.among`).
     """
     found = []
     # The base has no learning rate, and its rows count all the same.
@@ -80,17 +80,41 @@ def prefixes(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=COLUMNS)
 
 
+def lost(rows: pd.DataFrame, teacher: str) -> pd.DataFrame:
+    """Accuracy of a teacher from a student's tokens less from its own, by example and seed.
+
+    Columns ``example_id``, ``seed``, ``score``, of those that have both.
+    """
+    mine = rows[rows["teacher"] == teacher]
+    means = mine.groupby(["prefixes", "seed", "example_id"], sort=True)["score"].mean()
+    if not {STUDENT, OWN} <= set(mine["prefixes"]):
+        return pd.DataFrame(columns=["example_id", "seed", "score"])
+    return (means[STUDENT] - means[OWN]).dropna().rename("score").reset_index()
+
+
 def _row(given: pd.DataFrame, own: pd.DataFrame, itself: pd.DataFrame) -> dict[str, Any]:
-    wrong = given[given["first_outcome"].isin(WRONG)]
-    lucky = itself[itself["first_outcome"].isin(WRONG)]
-    first = given[given["sample"] == 0]
+    wrong, turned, luck = _wrong(given), _right_after(given), _right_after(itself)
+    keys = ["seed", "example_id"]
+    rescued = turned.set_index(keys)["score"] - luck.set_index(keys)["score"]
     return {
         "seeds": given["seed"].nunique(),
         "accuracy": statistics.mean(given),
         "own": statistics.mean(own),
         "mismatch": statistics.difference(given, own),
-        "wrong": statistics.mean(first.assign(score=first["first_outcome"].isin(WRONG) * 1.0)),
-        "turned": statistics.mean(wrong),
-        "luck": statistics.mean(lucky),
-        "rescue": statistics.difference(wrong, lucky),
+        "wrong": statistics.mean(wrong),
+        "turned": statistics.among(turned, wrong),
+        "luck": statistics.among(luck, _wrong(itself)),
+        "rescue": statistics.among(rescued.dropna().reset_index(), wrong, (-1.0, 1.0)),
     }
+
+
+def _wrong(rows: pd.DataFrame) -> pd.DataFrame:
+    """1 of each first response that is wrong, 0 of the others."""
+    first = rows[rows["sample"] == 0]
+    return first.assign(score=first["first_outcome"].isin(WRONG) * 1.0)
+
+
+def _right_after(rows: pd.DataFrame) -> pd.DataFrame:
+    """By example and seed, the share of continuations that are right where the first was wrong."""
+    after = rows.assign(score=rows["score"] * rows["first_outcome"].isin(WRONG))
+    return after.groupby(["seed", "example_id"], sort=True)["score"].mean().reset_index()

@@ -46,9 +46,9 @@ def sensitivity(results: StoredResults) -> pd.DataFrame:
         total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
         for source, share in shares(grid).items():
             spread = float(np.sqrt(max(share, 0.0) * total / grid.size)) if total > 0 else 0.0
+            unknown = source == "seed" or not (noise > 0 or squares[source] > 0)
             f = squares[source] / freedoms[source] / noise if noise > 0 else np.inf
-            p = float(stats.f.sf(f, freedoms[source], freedoms["seed"]))
-            p = np.nan if source == "seed" or not total > 0 else p
+            p = np.nan if unknown else float(stats.f.sf(f, freedoms[source], freedoms["seed"]))
             rows.append({**about, "source": source, "share": share, "spread": spread, "p": p})
     return pd.DataFrame(rows, columns=COLUMNS)
 

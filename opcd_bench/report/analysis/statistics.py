@@ -23,6 +23,8 @@ from opcd_bench.report.analysis.pairing import paired as paired
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+FEWEST_SEEDS = 2
+"""Trainings of a method below which nothing is concluded: one says nothing of the next."""
 METHOD = (
     f"of rows with several seeds, {100 * CONFIDENCE:.0f} % over seeds and examples, both drawn "
     "anew (two-way random effects, t with Satterthwaite's degrees of freedom); with three seeds "
@@ -129,6 +131,31 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     return found if spread is None else _around(found.value, spread, found.n, UNBOUNDED)
 
 
+def among(
+    scores: pd.DataFrame, inside: pd.DataFrame, within: tuple[float, float] = (0.0, 1.0)
+) -> Interval:
+    """The mean score of some responses: sum of ``scores`` over sum of ``inside``, with interval.
+
+    Both by example and seed: ``inside`` has the share of responses that count, ``scores`` are 0 of
+    all others. A ratio of two means, each response counting once however often an example has one;
+    its error is that of the residuals (Cochran 1977, section 6.8), and ``n`` the examples with any.
+    """
+    s, w = by_seed(scores, inside)
+    found = interval_of(_share_of_gap, over_seeds(s), over_seeds(w))
+    n = int((over_seeds(w) > 0).sum())
+    found = Interval(found.value, found.low, found.high, n)
+    if math.isnan(found.value):
+        return found
+    spread = crossed.spread((s - found.value * w) / float(np.mean(over_seeds(w))))
+    if spread is not None:
+        return _around(found.value, spread, n, within)
+    if math.isnan(found.low) and n > 1 and found.value in (*within, 0.0):
+        rare = bounds.rare(n, CONFIDENCE)
+        low, high = max(found.value - rare, within[0]), min(found.value + rare, within[1])
+        return Interval(found.value, low, high, n)
+    return found
+
+
 def _above_zero(scores_E: Floats) -> bool:
     """Whether the mean of several examples is above 0 for sure."""
     found = interval_of(np.mean, scores_E)
@@ -169,14 +196,12 @@ def quantile(freedom: float) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
-def detectable(interval: Interval, power: float = 0.8) -> float:
-    """The effect that an interval of such width excludes 0 for, in ``power`` of repetitions.
+def half(interval: Interval) -> float:
+    """Half the width of an interval, by its wider side: a share's other one is cut off at 0 or 1.
 
-    From its wider side, since a share's other one is cut off at 0 or 1; NaN without an interval.
+    NaN without an interval.
     """
-    half = max(interval.value - interval.low, interval.high - interval.value)
-    t = quantile(interval.freedom)
-    return half * (t + float(stats.t.ppf(power, interval.freedom))) / t
+    return max(interval.value - interval.low, interval.high - interval.value)
 
 
 def apart(first: Interval, second: Interval) -> Interval:

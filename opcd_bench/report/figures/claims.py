@@ -17,6 +17,8 @@ KIND = "claims"
 DATA = ["claim", "contrast", "measure", "direction", "threshold", "effect", "effect_low",
         "effect_high", "word"]  # fmt: skip
 COLOURS = {REPRODUCED: look.COLOURS[2], NOT: look.COLOURS[1], OPEN: look.MUTED}
+SIGNS = {"above": (1,), "at most": (1,), "below": (-1,), "at least": (-1,), "alike": (-1, 1)}
+"""On which sides of 0 an effect begins to count, or ceases to be none."""
 MARKERS = {REPRODUCED: "o", NOT: "s", OPEN: "D"}
 
 
@@ -34,7 +36,8 @@ def drawn(frame: pd.DataFrame) -> DrawnFigure | None:
         return None
     caption = (
         "The effect of every claim that was run, in points, with its 95 % interval. The short bars "
-        "are where an effect begins to count (of alike: where it ceases to be none)."
+        "are where an effect begins to count; of alike, at least and at most, where it ceases to "
+        "be none."
     )
     said = " ".join(
         f"{row.claim} {look.change(row.effect)} points: {row.word}." for row in flat.itertuples()
@@ -71,6 +74,6 @@ def _bar(panel: Axes, at: int, row: dict[str, float | str]) -> None:
     word, threshold = str(row["word"]), float(row["threshold"])
     panel.plot([low, high], [at, at], color=COLOURS[word])
     panel.plot([value], [at], color=COLOURS[word], marker=MARKERS[word])
-    signs = {"above": (1,), "below": (-1,), "alike": (-1, 1)}[str(row["direction"])]
+    signs = SIGNS[str(row["direction"])]
     for sign in signs if threshold else ():
         panel.plot([sign * threshold] * 2, [at - 0.3, at + 0.3], color=look.INK, linewidth=1.0)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from opcd_bench.report.analysis import statistics
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
@@ -58,8 +59,9 @@ def drawn(frame: pd.DataFrame, best: pd.DataFrame, marks: Marks) -> DrawnFigure:
         caption += "Dotted and hollow: prompts name their context. "
     if len(best):
         caption += (
-            "Grey: the best that a student without context can close, by the likeliest token of "
-            "the exact optimum on the prompts of the optimum probe. "
+            "Grey: the best that a student without context can close of the gap to a teacher that "
+            "reads the context, by the likeliest token of the exact optimum on the prompts of the "
+            "optimum probe; it bounds no method whose teacher reads something else. "
         )
     caption += summed_seeds(list(frame["seeds"]))
     return made("", KIND, caption, _said(flat, marks), flat,
@@ -83,11 +85,13 @@ def conclusion(changes: pd.DataFrame, marks: Marks) -> str:
     """One line on `pools.changes`; nothing where no method ran at both ends."""
     if changes.empty:
         return ""
-    less, more, same = [], [], []
+    less, more, same, lone = [], [], [], []
     for row in changes.itertuples():
         name = marks[row.method].label
         told = f"{name} ({look.change(row.change.value)} points)"
-        if row.change.high < 0:
+        if row.seeds < statistics.FEWEST_SEEDS:
+            lone.append(name)
+        elif row.change.high < 0:
             less.append(told)
         elif row.change.low > 0:
             more.append(told)
@@ -98,6 +102,7 @@ def conclusion(changes: pd.DataFrame, marks: Marks) -> str:
     parts += [f"more of it by {listed(more)}" if less else
               f"more of the gap is closed by {listed(more)}"] if more else []  # fmt: skip
     parts += [f"no difference shows with {listed(same)}"] if same else []
+    parts += [f"a single training says nothing of {listed(lone)}"] if lone else []
     return f"From {_many(first['first'])} to {first['last']}, {'; '.join(parts)}."
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from opcd_bench.report.analysis.rescue import SHARE
-from opcd_bench.report.analysis.statistics import Interval, apart
+from opcd_bench.report.analysis.statistics import FEWEST_SEEDS, Interval, apart
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.plane import intervals
@@ -56,11 +56,13 @@ def drawn(frame: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
 def conclusion(frame: pd.DataFrame, task: str) -> str:
     """One line: which teacher rescues most, and from which most was gained, where either is sure.
 
-    That is: by `apart`, as if no two had an example in common, it is above all others.
+    That is: by `apart`, as if no two had an example in common, it is above all others; and of what
+    was gained, no training stands alone.
     """
     mine = frame[frame["task"] == task].to_dict("records")
+    single = any(len(row["seeds"]) < FEWEST_SEEDS for row in mine)
     teachers = counted(len({row["teacher"] for row in mine}), "teacher")
-    rescuer, taught = _most(mine, "rescue"), _most(mine, "gain")
+    rescuer, taught = _most(mine, "rescue"), None if single else _most(mine, "gain")
     said = [
         f"{rescuer['teacher']} rescues most ({_points(rescuer['rescue'])} points)"
         if rescuer

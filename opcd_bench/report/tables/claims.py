@@ -9,15 +9,22 @@ import pandas as pd
 from opcd_bench.report.analysis.claims import NOT, OPEN, REPRODUCED
 from opcd_bench.report.tables.layout import Group, Section, Value
 
-HEADINGS = ("claim", "contrast", "measure", "counts from", "effect", "detectable", "result")
+HEADINGS = (
+    "claim", "contrast", "measure", "counts from", "seeds", "effect", "detectable", "result",
+)  # fmt: skip
 NOTE = (
     "Stated in the suite before its runs. In points, with 95 % intervals, not corrected for the "
     "number of claims; each method at the learning rate at which it is compared. counts from: "
-    "the least effect that counts (of alike: the most). detectable: the effect that would show in "
-    "four of five repetitions. reproduced: the interval excludes 0 and the effect reaches what "
-    "counts; not reproduced: the interval excludes every effect that counts; else it is not "
-    "decidable here, nor is what rests on a single training. Differences of accuracy on one task "
-    "are paired by example; all others are unpaired."
+    "the least effect that counts; of alike, at least and at most: how much worse or better counts "
+    "as nothing. above, below: reproduced where the interval excludes 0 and the effect reaches "
+    "what counts (of one arm alone: where the whole interval does), not reproduced where the "
+    "interval excludes every effect that counts. alike, at least, at most: reproduced where the "
+    "whole interval is within what counts as nothing, not reproduced where the whole is beyond. "
+    "All else is not decidable here, nor is what rests on a single training, or where a training "
+    "that was planned is missing. detectable: the effect that would be reproduced in four of five "
+    "repetitions; of alike, at least and at most: the threshold with which the claim would be, "
+    "were there no difference. Differences of accuracy, and of mismatch, on one task are paired by "
+    "example; all others are unpaired."
 )
 TITLE = "Claims of this suite"
 
@@ -36,8 +43,15 @@ def _line(row: dict[str, object]) -> tuple[Value, ...]:
     shown = "" if math.isnan(mde) else f"{100 * mde:.1f}"
     return (
         str(row["claim"]), str(row["contrast"]), str(row["measure"]), counts,
+        _seeds(float(row["seeds"]), float(row["planned"])),  # type: ignore[arg-type]
         row["effect"], shown, str(row["word"]),
     )  # type: ignore[return-value]  # fmt: skip
+
+
+def _seeds(done: float, planned: float) -> str:
+    if math.isnan(done):
+        return ""
+    return f"{done:g}" if done >= planned else f"{done:g} of {planned:g}"
 
 
 def conclusion(frame: pd.DataFrame) -> str:

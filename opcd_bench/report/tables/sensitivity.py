@@ -55,5 +55,6 @@ def conclusions(frame: pd.DataFrame) -> list[str]:
         if math.isnan(seed):
             found.append(f"{task}: all runs gained the same.")
             continue
-        found.append(f"{task}: {says}; {100 * seed:.0f} % of its variance is between seeds.")
+        between = 100 * min(seed, 1.0)  # chance alone may leave teacher and loss below 0
+        found.append(f"{task}: {says}; {between:.0f} % of its variance is between seeds.")
     return found

@@ -16,6 +16,7 @@ from opcd_bench.envs.task import Task
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import grid
+from opcd_bench.runner.adapted import UntrainedTeachers
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.estimate.workload import Pace
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
@@ -108,12 +109,17 @@ def rehearsed(
     steps: int,
     console: Reporter,
 ) -> dict[str, dict[str, Pace]]:
-    """Task -> method -> pace of ``steps`` real optimiser steps after a first one; nothing stays."""
+    """Task -> method -> pace of ``steps`` real optimiser steps after a first one; nothing stays.
+
+    No teacher is adapted for it: one that is not takes as long.
+    """
     found: dict[str, dict[str, Pace]] = {}
     with tempfile.TemporaryDirectory(prefix="opcd-bench-estimate-") as folder:
         suite_dir = SuiteDir(Path(folder) / suite.name)
         suite_dir.merge({})
-        resources = Resources(_a_step_at_a_time(suite), suite_dir, console)
+        resources = Resources(
+            _a_step_at_a_time(suite), suite_dir, console, adapted=UntrainedTeachers
+        )
         resources.check(list(methods.values()))
         for cell in grid.cells(suite, methods, tasks):
             if cell.method in found.get(cell.task, {}):

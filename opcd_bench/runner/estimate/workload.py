@@ -119,7 +119,7 @@ def work(
             share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
-    adapted = _adapted(methods.values()) * own.max_steps
+    adapted = len(_adapting(methods.values())) * own.max_steps
     bound += Tokens(written=adapted * full, trained=adapted * full)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
     context = _experience(suite, task, len(methods))
@@ -164,10 +164,10 @@ def seconds(
 ) -> Seconds | None:
     """The time of one task; None without any pace.
 
-    A method without one takes the mean of the others. Told replies are written once for all the
-    cells that share them. Beside the steps: as cells took that ended in one sitting, or else what
-    evaluation writes, at the speed at which replies were written for training; so are attempts and
-    reflections of rounds.
+    A method without one takes the mean of the others, and so does what adapts a teacher. Told
+    replies are written once for all the cells that share them. Beside the steps: as cells took that
+    ended in one sitting, or else what evaluation writes, at the speed at which replies were written
+    for training; so are attempts and reflections of rounds.
     """
     if not paces:
         return None
@@ -178,6 +178,10 @@ def seconds(
         training += len(runs) * own.max_steps * fmean(p.seconds_trained for p in known)
         if not writes_told(method):
             writing += len(runs) * own.max_steps * fmean(p.seconds_written for p in known)
+    for by in _adapting(methods.values()):
+        known = [paces[by]] if by in paces else list(paces.values())
+        training += own.max_steps * fmean(p.seconds_trained for p in known)
+        writing += own.max_steps * fmean(p.seconds_written for p in known)
     told = [p.seconds_written for name, p in paces.items() if writes_told(methods[name])]
     writers = max(paces.values(), key=lambda pace: pace.seconds_written)
     shared = max(told, default=writers.seconds_written)  # the one of them that wrote
@@ -212,10 +216,11 @@ def _of_method(
     )
 
 
-def _adapted(methods: Iterable[Method]) -> int:
-    """How many teachers are adapted, each of which is trained as a run is."""
+def _adapting(methods: Iterable[Method]) -> list[str]:
+    """By what each teacher is adapted that is, which is trained as a run is."""
     teachers = [part.teacher for method in methods for part in method.parts]
-    return len({(one.by, one.by_reads) for one in teachers if one.by is not None})
+    each = {(one.by, one.by_reads) for one in teachers if one.by is not None}
+    return [by for by, _ in sorted(each)]
 
 
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:

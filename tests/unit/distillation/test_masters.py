@@ -82,11 +82,14 @@ def test_a_large_gradient_adds_up_block_by_block_and_a_new_step_begins_at_nothin
 def test_who_comes_next_on_the_same_parameters_takes_their_gradients():
     coarse = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
     first = MasterWeights([coarse])
-    del first
-    gc.collect()
     second = MasterWeights([coarse])
     coarse.sum().backward()
     assert second.parameters[0].grad.tolist() == [1.0, 1.0]
+    assert first.parameters[0].grad is None
+    del first, second
+    gc.collect()
+    coarse.sum().backward()
+    assert coarse.grad.tolist() == [1.0, 1.0], "nobody trains it"
 
 
 def test_float32_parameters_are_their_own_masters():

@@ -1,5 +1,7 @@
 """What is read of an example, and which ceiling a method is measured against."""
 
+import dataclasses
+
 import pytest
 from toy import Hinted, Toy
 
@@ -8,6 +10,7 @@ from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teache
 from opcd_bench.envs import readings
 from opcd_bench.envs.task import Context, describe_task
 from opcd_bench.errors import DataError
+from opcd_bench.runner import registry
 
 
 def described(writer=STUDENT, loss=None, **teacher):
@@ -30,6 +33,30 @@ def test_each_example_is_told_its_own_text():
     assert readings.told("other_hint", task, one, 3).text == f"hint {last.id}"
     assert readings.told("nothing", task, one, 0) is None
     assert readings.told("context", task, one, 0) == task.context()
+
+
+def test_the_hint_of_another_is_never_the_own_one_though_neighbours_have_the_same():
+    class Alike(Hinted):
+        def examples(self, split):
+            hints = ("a", "a", "b", "a")
+            found = super().examples(split)[:4]
+            return [dataclasses.replace(e, hint=h) for e, h in zip(found, hints, strict=True)]
+
+    task = Alike()
+    told = [readings.told("other_hint", task, one, 0).text for one in task.examples("train")]
+    assert told == ["b", "b", "a", "b"]
+    shipped = registry.task("rule_choice")
+    for one in shipped.examples("train"):
+        assert readings.told("other_hint", shipped, one, 0).text != one.hint
+
+
+def test_where_all_hints_are_alike_it_is_the_one_before():
+    class Same(Hinted):
+        def examples(self, split):
+            return [dataclasses.replace(one, hint="a") for one in super().examples(split)[:2]]
+
+    one, two = Same().examples("train")
+    assert readings.hint_lender(Same(), one).id == two.id
 
 
 def test_what_is_read_is_part_of_what_stored_replies_are_known_by():

@@ -9,7 +9,7 @@ from report_suite import describe, finish
 from scipy import stats
 
 from opcd_bench.config.claims import Claim, arm
-from opcd_bench.report.analysis import claims, load, significance, statistics
+from opcd_bench.report.analysis import claims, equivalence, load, significance, statistics
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures import claims as figure
 from opcd_bench.report.page import render
@@ -135,14 +135,89 @@ def test_of_few_seeds_it_is_welch_and_not_the_root_of_two_wide_intervals():
     assert found.freedom == pytest.approx(stats.ttest_ind(first, second, equal_var=False).df)
 
 
+def mde(interval, **said):
+    claim = {"text": "So.", "first": "a on t", "second": "b on t", **said}
+    return claims.detectable(interval, Claim.model_validate(claim))
+
+
 def test_what_is_detectable_takes_the_t_of_the_interval_and_the_side_that_is_not_cut_off():
     wide = Interval(0.9, 0.5, 1.0, 9, 2.0)
-    assert statistics.detectable(wide) == pytest.approx(
+    assert mde(wide) == pytest.approx(
         0.4 * (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) / stats.t.ppf(0.975, 2)
     )
-    plain = statistics.detectable(Interval(0.0, -0.1, 0.1, 9))
-    assert plain == pytest.approx(0.1 * 2.8 / 1.96, rel=1e-3)
-    assert math.isnan(statistics.detectable(Interval(0.1, math.nan, math.nan, 9)))
+    assert mde(Interval(0.0, -0.1, 0.1, 9)) == pytest.approx(0.1 * 2.8 / 1.96, rel=1e-3)
+    assert math.isnan(mde(Interval(0.1, math.nan, math.nan, 9)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"threshold": 0.3}, {"threshold": 0.05}, {"threshold": 0.3, "second": None},
+     {"direction": "below", "threshold": 0.3}],
+)  # fmt: skip
+def test_an_effect_that_is_detectable_is_reproduced_in_four_of_five_repetitions(said):
+    sign = -1 if said.get("direction") == "below" else 1
+    effect = sign * mde(Interval(0.0, -0.1, 0.1, 9), **said)
+    found = np.random.default_rng(0).normal(effect, 0.1 / stats.norm.ppf(0.975), 4000)
+    words = [
+        claims.judged(
+            Interval(v, v - 0.1, v + 0.1, 9), said.get("direction", "above"),
+            said.get("threshold", 0.0), alone=said.get("second", 1) is None,
+        )
+        for v in found
+    ]  # fmt: skip
+    assert np.mean([word == claims.REPRODUCED for word in words]) == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("direction", ["alike", "at least", "at most"])
+def test_with_the_threshold_that_is_detectable_no_difference_is_found_in_four_of_five(direction):
+    threshold = mde(Interval(0.0, -0.1, 0.1, 9), direction=direction, threshold=0.01)
+    found = np.random.default_rng(0).normal(0.0, 0.1 / stats.norm.ppf(0.975), 4000)
+    words = [claims.judged(Interval(v, v - 0.1, v + 0.1, 9), direction, threshold) for v in found]
+    assert np.mean([word == claims.REPRODUCED for word in words]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_at_least_and_at_most_are_alike_on_one_side():
+    worse, better = (-0.2, -0.1, -0.06), (0.06, 0.1, 0.2)
+    assert judged(*better, "at least", 0.05) == judged(*worse, "at most", 0.05) == claims.REPRODUCED
+    assert judged(*worse, "at least", 0.05) == judged(*better, "at most", 0.05) == claims.NOT
+    assert judged(-0.08, 0.0, 0.08, "at least", 0.05) == claims.OPEN
+    with pytest.raises(ValidationError, match="at least needs a second arm"):
+        Claim.model_validate(
+            {"text": "So.", "first": "a on t", "direction": "at least", "threshold": 0.1}
+        )
+
+
+def test_all_of_the_interval_of_an_arm_alone_must_count():
+    interval = Interval(0.51, 0.05, 0.97, 50)
+    assert claims.judged(interval, "above", 0.5) == claims.REPRODUCED
+    assert claims.judged(interval, "above", 0.5, alone=True) == claims.OPEN
+    assert claims.judged(Interval(0.6, 0.51, 0.7, 50), "above", 0.5, alone=True) == (
+        claims.REPRODUCED
+    )
+
+
+def test_nothing_is_decided_where_a_planned_training_is_missing_or_seeds_are_not_the_same(tmp_path):
+    stated = {"text": "It helps.", "first": "opcd on toy", "second": "base on toy"}
+    pair = {**stated, "second": "forward_kl on toy", "direction": "alike", "threshold": 9.0}
+    suite = describe(tmp_path / "few", claims=[stated, pair], seeds=3, learning_rate=[1e-3])
+    for seed in range(2):
+        finish(suite, "opcd", 1e-3, seed)
+    for seed in range(1, 4):
+        finish(suite, "forward_kl", 1e-3, seed)
+    frame = claims.claims(load.load(suite.path))
+    assert list(frame["seeds"]) == [2, 1] and set(frame["planned"]) == {3}
+    assert set(frame["word"]) == {claims.OPEN}
+    assert "2 of 3" in markup.sections_html(table.sections(frame))
+    finish(suite, "opcd", 1e-3, 2)
+    frame = claims.claims(load.load(suite.path))
+    assert list(frame["seeds"]) == [3, 2] and frame["word"][1] == claims.OPEN
+
+
+def test_few_examples_that_differ_are_not_alike_by_that():
+    assert equivalence.p_of_few(np.zeros(72), np.zeros(72), 0.05) < 0.05
+    one = np.zeros(72)
+    one[0] = 1.0
+    assert equivalence.p_of_few(one, np.zeros(72), 0.05) == pytest.approx(0.12, abs=0.01)
 
 
 def test_one_training_decides_nothing_whatever_its_interval(tmp_path):

@@ -153,18 +153,22 @@ def test_far_intervals_do_not_squash_the_rest(frame):
 
 
 def test_one_line_says_with_which_methods_it_falls(frame):
-    marks = style.palette(["opcd", "forward_kl"])
+    marks = style.palette(["opcd", "forward_kl", "jsd"])
     assert figure.conclusion(pools.changes(frame), marks) == (
         "From 1 context to 16, less of the gap is closed by OPCD (−80.0 points) and Forward KL "
         "(−80.0 points)."
     )
     flat = pd.DataFrame(
-        [("opcd", 2, 8, Interval(0.2, 0.1, 0.3, 9)), ("forward_kl", 2, 8, Interval(0, -1, 1, 9))],
+        [
+            ("opcd", 2, 8, 3, Interval(0.2, 0.1, 0.3, 9)),
+            ("forward_kl", 2, 8, 2, Interval(0, -1, 1, 9)),
+            ("jsd", 2, 8, 1, Interval(-0.2, -0.3, -0.1, 9)),
+        ],
         columns=along.CHANGES,
     )
     assert figure.conclusion(flat, marks) == (
         "From 2 contexts to 8, more of the gap is closed by OPCD (+20.0 points); no difference "
-        "shows with Forward KL."
+        "shows with Forward KL; a single training says nothing of Jensen–Shannon."
     )
     assert figure.conclusion(flat.iloc[:0], marks) == ""
 

@@ -1,5 +1,7 @@
 """The prefix probe's numbers, by hand, and their tables and figure."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from opcd_bench.report.analysis import prefixes
@@ -105,3 +107,49 @@ def test_tables_and_figures_are_written_beside_the_report(suite, tmp_path):
     assert (folder / "prefix.md").is_file() and (folder / "prefix.csv").is_file()
     assert (folder / "figures" / "prefixes-toy.svg").is_file()
     assert not probed.write(found, suite.path, None).changed
+
+
+def continued(first, right):
+    """Rows of one share: by seed and example, a first outcome, and how many of four are right."""
+    return pd.DataFrame(
+        [
+            {"seed": seed, "example_id": at, "sample": sample, "score": float(sample < n),
+             "first_outcome": "wrong" if wrong else "correct"}
+            for seed, (wrongs, rights) in enumerate(zip(first, right, strict=True))
+            for at, (wrong, n) in enumerate(zip(wrongs, rights, strict=True))
+            for sample in range(4)
+        ]
+    )  # fmt: skip
+
+
+def test_each_wrong_response_counts_once_however_often_its_example_is_wrong():
+    first = [[1, 1, 0, 0, 0], [1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
+    right = [[0, 4, 4, 4, 4], [0, 4, 4, 4, 4], [0, 4, 4, 0, 0]]
+    given = continued(first, right)
+    found = prefixes._row(given, given, continued(first, [[0] * 5] * 3))
+    assert found["turned"].value == pytest.approx(2 / 7)
+    assert found["rescue"].value == pytest.approx(2 / 7) and found["luck"].value == 0.0
+    assert found["luck"].high > 0.0, "none of four examples may be some elsewhere"
+
+
+def test_the_interval_of_a_rescue_holds_what_it_says():
+    rng, held, halves = np.random.default_rng(1), [], []
+    for _ in range(120):
+        easy = rng.uniform(size=80)
+        first = rng.uniform(size=(3, 80)) > easy
+        right = rng.binomial(4, 0.5 * easy, size=(3, 80))
+        luck = rng.binomial(4, 0.2 * easy, size=(3, 80))
+        given = continued(first, right)
+        found = prefixes._row(given, given, continued(first, luck))["rescue"]
+        held.append(found.low < 0.3 / 3 < found.high)  # E[.3 x (1 - x)] / E[1 - x] = .1
+        halves.append(found.value)
+    assert np.mean(halves) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(held) > 0.9
+
+
+def test_what_is_lost_is_paired_by_seed_and_example():
+    given = continued([[1, 1], [1, 1]], [[4, 0], [2, 2]]).assign(teacher="told", prefixes="student")
+    own = continued([[1, 1], [1, 1]], [[4, 4], [4, 2]]).assign(teacher="told", prefixes="own")
+    lost = prefixes.lost(pd.concat([given, own]), "told")
+    assert list(lost["score"]) == [0.0, -1.0, -0.5, 0.0]
+    assert prefixes.lost(given, "told").empty

@@ -9,6 +9,7 @@ import opcd_bench.tasks
 import pytest
 
 from opcd_bench.config import words
+from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
 from opcd_bench.runner import registry
@@ -232,3 +233,14 @@ def test_a_suite_file_that_cannot_be_read_says_why(tmp_path):
     bad.write_text("methods = [\n")
     with pytest.raises(ConfigError, match="not valid TOML"):
         registry.suite(bad)
+
+
+def test_the_arms_of_claims_have_canonical_names_and_name_something():
+    claim = {"text": "So.", "first": "opcd[k=256] on rule_math", "second": "base on rule_math"}
+    given = {"methods": "opcd", "tasks": "rule_math"}
+    made = registry.settled(make_suite({**given, "claims": [claim]}, "here"))
+    assert made.claims[0].first == "opcd on rule_math"
+    assert made.claims[0].second == "base on rule_math"
+    for wrong in ("opdc on rule_math", "opcd on rule_mat", "opcd[kk=1] on rule_math"):
+        with pytest.raises((UnknownName, ConfigError)):
+            registry.settled(make_suite({**given, "claims": [{**claim, "first": wrong}]}, "here"))

@@ -20,7 +20,7 @@ from opcd_bench.store.files import LOCK, write_atomic
 from opcd_bench.store.jsonl import append_row, canonical_row, joined, read_rows
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SharedDir, SuiteDir
+from opcd_bench.store.suite_dir import PREFIX_PROBE, SharedDir, SuiteDir
 from opcd_bench.store.verification import verify
 
 CONFIG = {"method": "opcd", "learning_rate": 1e-3, "nested": {"k": 20}}
@@ -583,6 +583,17 @@ def test_a_suite_merges_what_is_said_of_it_and_lists_its_runs(tmp_path: Path) ->
         "rule_math--opcd--s0--abc",
         "suite.json",
     ]
+
+
+def test_of_claims_the_last_ones_said_count_and_of_probes_the_last_one_asked_is_last(tmp_path):
+    suite = SuiteDir(tmp_path / "quick")
+    one, two, three = ({"protocol": number} for number in range(3))
+    suite.merge({"claims": [{"text": "It is so.", "threshold": 0.05}], PREFIX_PROBE: [one]})
+    suite.merge({PREFIX_PROBE: [two]})
+    suite.merge({PREFIX_PROBE: [three]})
+    said = [{"text": "It is so.", "threshold": 0.03}]
+    merged = suite.merge({"claims": said, PREFIX_PROBE: [one]})
+    assert merged["claims"] == said and merged[PREFIX_PROBE] == [two, three, one]
 
 
 def test_shared_rows_are_stored_once_and_the_first_ones_stay(tmp_path: Path) -> None:
