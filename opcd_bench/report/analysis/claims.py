@@ -98,7 +98,11 @@ def detectable(effect: Interval, claim: Claim, power: float = 0.8) -> float:
 
 
 def _contrast(claim: Claim) -> str:
-    words = claim.first if claim.second is None else f"{claim.first}, less {claim.second}"
+    pair = _pair(claim)
+    if _paired(pair):
+        words = f"{pair[0][0]}, less {pair[1][0]}, on {pair[0][1]}"
+    else:
+        words = claim.first if claim.second is None else f"{claim.first}, less {claim.second}"
     if claim.share is None:
         return words
     return f"{words}; {claim.teacher} goes on after {claim.share:.0%}"

@@ -10,21 +10,21 @@ from opcd_bench.report.analysis.claims import NOT, OPEN, REPRODUCED
 from opcd_bench.report.tables.layout import Group, Section, Value
 
 HEADINGS = (
-    "claim", "contrast", "measure", "counts from", "seeds", "effect", "detectable", "result",
+    "claim", "result", "effect", "counts from", "detectable", "seeds", "measure", "contrast",
 )  # fmt: skip
-NOTE = (
+NOTES = (
     "Stated in the suite before its runs. In points, with 95 % intervals, not corrected for the "
-    "number of claims; each method at the learning rate at which it is compared. counts from: "
-    "the least effect that counts; of alike, at least and at most: how much worse or better counts "
-    "as nothing. above, below: reproduced where the interval excludes 0 and the effect reaches "
-    "what counts (of one arm alone: where the whole interval does), not reproduced where the "
-    "interval excludes every effect that counts. alike, at least, at most: reproduced where the "
-    "whole interval is within what counts as nothing, not reproduced where the whole is beyond. "
+    "number of claims; each method at the learning rate at which it is compared. Differences of "
+    "accuracy, and of mismatch, on one task are paired by example; all others are unpaired.",
+    "above, below: counts from is the least effect that counts. reproduced: the interval excludes "
+    "0 and the effect reaches what counts (of one arm alone: the whole interval does); not "
+    "reproduced: the interval excludes every effect that counts.",
+    "alike, at least, at most: counts from is how much worse or better counts as nothing. "
+    "reproduced: the whole interval is within that; not reproduced: the whole is beyond.",
     "All else is not decidable here, nor is what rests on a single training, or where a training "
     "that was planned is missing. detectable: the effect that would be reproduced in four of five "
-    "repetitions; of alike, at least and at most: the threshold with which the claim would be, "
-    "were there no difference. Differences of accuracy, and of mismatch, on one task are paired by "
-    "example; all others are unpaired."
+    "repetitions; of alike, at least and at most, the threshold with which the claim would be, "
+    "were there no difference.",
 )
 TITLE = "Claims of this suite"
 
@@ -34,17 +34,17 @@ def sections(frame: pd.DataFrame) -> list[Section]:
     if frame.empty:
         return []
     lines = tuple(_line(row) for row in frame.to_dict("records"))
-    return [Section(TITLE, HEADINGS, (Group("", lines),), (NOTE,))]
+    return [Section(TITLE, HEADINGS, (Group("", lines),), NOTES)]
 
 
 def _line(row: dict[str, object]) -> tuple[Value, ...]:
     threshold, mde = float(row["threshold"]), float(row["mde"])  # type: ignore[arg-type]
     counts = f"{row['direction']}, {100 * threshold:g}" if threshold else str(row["direction"])
     shown = "" if math.isnan(mde) else f"{100 * mde:.1f}"
+    seeds = _seeds(float(row["seeds"]), float(row["planned"]))  # type: ignore[arg-type]
     return (
-        str(row["claim"]), str(row["contrast"]), str(row["measure"]), counts,
-        _seeds(float(row["seeds"]), float(row["planned"])),  # type: ignore[arg-type]
-        row["effect"], shown, str(row["word"]),
+        str(row["claim"]), str(row["word"]), row["effect"], counts, shown, seeds,
+        str(row["measure"]), str(row["contrast"]),
     )  # type: ignore[return-value]  # fmt: skip
 
 
