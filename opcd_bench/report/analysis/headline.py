@@ -103,6 +103,18 @@ def points(results: StoredResults) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=POINTS).astype({"learning_rate": float})
 
 
+def standing_still(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(task, method) whose chosen step is 0, the base, in every training that is compared.
+
+    ``table``: `headline`.
+    """
+    return [
+        (str(row["task"]), str(row["method"]))
+        for row in table[table["headline"].astype(bool) & (table["seeds"] > 0)].to_dict("records")
+        if not any(row["steps"])
+    ]
+
+
 def _columns_of(name: str) -> list[str]:
     return [*(f"{name} {when}" for when in KEPT), f"mde {name}"]
 

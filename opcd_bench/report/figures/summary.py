@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,8 @@ DATA = [
     "letters", "best", "gap",
 ]  # fmt: skip
 TITLES = {"gain": "gain on test", "efficiency": "efficiency"}
+TITLE = 16
+"""Letters of a title side by side."""
 ACROSS = 5
 """Panels side by side on a page; two on a phone."""
 ROW, ABOVE, BETWEEN = 0.185, 0.42, 0.42
@@ -161,7 +164,8 @@ def _panel(
 
 
 def _unit(axis: Axes, first: pd.Series, *, narrow: bool) -> None:
-    axis.set_title(_title(first["measured"], first["kind"]), fontsize=7.5)
+    title = textwrap.fill(_title(first["measured"], first["kind"]), TITLE)
+    axis.set_title(title, fontsize=7.5)
     if first["unit"] == "nats":
         axis.xaxis.set_major_locator(MaxNLocator(3, steps=look.STEPS_OF_NUMBERS))
         axis.set_xlabel("change (nats)", fontsize=7)

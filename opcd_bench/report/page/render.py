@@ -20,7 +20,7 @@ from opcd_bench.report.analysis import (
     stored_samples,
 )
 from opcd_bench.report.analysis.comparison import Comparison, compare
-from opcd_bench.report.analysis.headline import headline
+from opcd_bench.report.analysis.headline import headline, standing_still
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
@@ -115,7 +115,12 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         marks=marks,
         tasks=tasks,
         verdicts=verdict.verdicts(
-            comparison.groups, comparison.pairs, comparison.discrimination, marks, tasks
+            comparison.groups,
+            comparison.pairs,
+            comparison.discrimination,
+            marks,
+            tasks,
+            standing_still(table),
         ),
         apart=markup.sections_html(apart),
         **({} if only_rounds else _tables(table)),

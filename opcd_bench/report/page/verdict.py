@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -31,11 +31,14 @@ def verdicts(
     discrimination: pd.DataFrame,
     marks: Marks,
     tasks: Sequence[str],
+    standing_still: Collection[tuple[str, str]] = (),
 ) -> list[Verdict]:
     """A verdict a task, in the order of ``tasks``; none where nothing was scored.
 
     ``groups``, ``pairs``, ``discrimination``: of the comparison. Only differences that hold after
-    correction are called differences; controls take no part.
+    correction are called differences; controls take no part. ``standing_still``: (task, method) of
+    those whose every training has the base as its chosen step: they lose nothing, and it is no
+    merit of theirs.
     """
     found = []
     for task in tasks:
@@ -44,14 +47,29 @@ def verdicts(
             continue
         told = pairs[(pairs["task"] == task) & ~pairs["control"].astype(bool)]
         smallest = discrimination[discrimination["task"] == task].set_index("measured")["mde"]
-        found.append(Verdict(str(task), _verdict(mine, told, smallest, marks)))
+        still = {method for where, method in standing_still if where == task}
+        found.append(Verdict(str(task), _verdict(mine, told, smallest, marks, still)))
     return found
 
 
-def _verdict(groups: pd.DataFrame, pairs: pd.DataFrame, smallest: pd.Series, marks: Marks) -> str:
+def _verdict(
+    groups: pd.DataFrame,
+    pairs: pd.DataFrame,
+    smallest: pd.Series,
+    marks: Marks,
+    still: Collection[str],
+) -> str:
     """What was found, in a sentence; and where nothing was, in another."""
     if groups["method"].nunique() == 1:
         return _alone(groups, marks)
+    aside = ~groups["kind"].isin(BETTER) & groups["method"].isin(still)
+    groups = groups[~aside]
+    kept = set(zip(groups["measured"], groups["method"], strict=True))
+    whole = [
+        {(row.measured, row.method), (row.measured, row.other)} <= kept
+        for row in pairs[["measured", "method", "other"]].itertuples()
+    ]
+    pairs = pairs[whole]
     clauses, nothing = [], []
     for measured, rows in groups.groupby("measured", sort=False):
         clause = _clause(rows, pairs[pairs["measured"] == measured], marks)
@@ -62,6 +80,13 @@ def _verdict(groups: pd.DataFrame, pairs: pd.DataFrame, smallest: pd.Series, mar
     found = [f"{'; '.join(clauses)}."] if clauses else []
     if nothing:
         found.append(_undecided(nothing, pairs, smallest))
+    if still:
+        names = [name for name in marks if name in still]
+        stand, they = ("stands", "it loses") if len(still) == 1 else ("stand", "they lose")
+        found.append(
+            f"{_some(names, marks)} {stand} at the base, since no step of the training was better "
+            f"on dev: {they} nothing, and no retention of others is compared with that."
+        )
     return " ".join(found)
 
 

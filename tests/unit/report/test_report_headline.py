@@ -18,7 +18,7 @@ from report_store import (
 from scipy import stats
 
 from opcd_bench.report.analysis.detectable import detectable
-from opcd_bench.report.analysis.headline import headline, points
+from opcd_bench.report.analysis.headline import headline, points, standing_still
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.tables.layout import sections
 from opcd_bench.store.suite_dir import SuiteDir
@@ -182,3 +182,12 @@ def test_a_method_of_the_larger_teacher_is_measured_against_that_teachers_ceilin
     (gains, *_) = sections(table.reset_index())
     accuracies = {row[0]: row[gains.columns.index("accuracy")] for row in gains.groups[0].rows}
     assert accuracies["ceiling"].value == 0.75 and accuracies["ceiling, larger"].value == 1.0
+
+
+def test_who_stands_at_the_base_has_it_as_the_chosen_step_of_every_training():
+    rows = [
+        ("toy", "a", True, 2, [0, 0]), ("toy", "b", True, 2, [0, 25]), ("toy", "c", True, 0, None),
+        ("toy", "d", False, 1, [0]),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["task", "method", "headline", "seeds", "steps"])
+    assert standing_still(table) == [("toy", "a")]

@@ -30,6 +30,27 @@ def test_the_best_stands_against_those_it_beats_and_those_it_does_not():
     )
 
 
+def test_who_stands_at_the_base_keeps_everything_and_beats_nobody_by_that():
+    beats = {
+        "test": [("opcd", "sft_context")],
+        "keep": [("jsd", "sft_context"), ("opcd", "sft_context")],
+    }
+    values = {name: VALUES for name in ("test", "efficiency", "keep")}
+    found = separated(NAMES, ("keep",), beats=beats, values=values)
+    still = [(TASK, "jsd"), ("another", "opcd")]
+    (one,) = verdict.verdicts(*found.values(), MARKS, [TASK], still)
+    assert "; OPCD forgets less of keep than SFT (+42.0 against +10.0 points)" in one.text
+    assert "is not separated from Forward KL. " in one.text
+    assert one.text.endswith(
+        "Jensen–Shannon stands at the base, since no step of the training was better on dev: it "
+        "loses nothing, and no retention of others is compared with that."
+    )
+    lone = {"keep": [("jsd", "sft_context")]}
+    found = separated(NAMES, ("keep",), beats=lone, values=values)
+    (one,) = verdict.verdicts(*found.values(), MARKS, [TASK], still)
+    assert "In gain, efficiency and keep no two methods are separated" in one.text
+
+
 def test_what_is_found_on_several_measures_is_one_sentence():
     beats = {
         "test": [("opcd", "sft_context")],
