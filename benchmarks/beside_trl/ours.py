@@ -19,7 +19,7 @@ from opcd_bench.distillation.losses.divergence import Divergence, named
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.local import FrozenTeacher
 from opcd_bench.distillation.trainer import TrainingCore
-from opcd_bench.models import loading
+from opcd_bench.models import cpu, loading
 from opcd_bench.rollout import decoder, hf
 from opcd_bench.rollout.draw import uniforms
 from opcd_bench.rollout.engine import Request, Sampling
@@ -119,6 +119,7 @@ def _loss(workload: Workload) -> Divergence:
 
 def serve(workload: Workload, folder: Path, learning_rate: float, channel: side.Channel) -> None:
     """Answer every line with a step, until the end."""
+    cpu.keep_freed_memory()  # a run does so too before its first tensor
     memory = side.Memory()
     peak = side.product_peak(workload)
     ours = Ours(workload, folder, learning_rate)
