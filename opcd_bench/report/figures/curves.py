@@ -29,15 +29,18 @@ LOGARITHMIC = {"divergence", "reverse_kl", "grad_norm", "leak"}
 """Metrics that fall by orders of magnitude: on a log axis where all that is drawn is positive."""
 MANY_STEPS = 8
 """Above as many points a line, no markers."""
+MOST_STEPS = 50
+"""Above as many points, a line is of means over neighbouring steps: more cannot be seen."""
 
 
 def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
     """curves.curves of the runs at a task's headline rates, and their means over seeds.
 
-    ``seed`` is empty for the mean, which stands at steps that every seed of the method logged.
+    ``seed`` is empty for the mean, which stands at steps that every seed of the method logged. Of
+    long trainings rows are means over as many steps as `together` says, at the last of them.
     """
     mine = curves[(curves["task"] == task) & curves["headline"]]
-    mine = mine[DATA].astype({"seed": object, "kind": object})
+    mine = _thinned(mine[DATA]).astype({"seed": object, "kind": object})
     keys = ["metric", "method", "learning_rate"]
     expected = mine.groupby(keys)["seed"].transform("nunique")
     have = mine.groupby([*keys, "step"])["seed"].transform("nunique")
@@ -50,6 +53,26 @@ def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
     both = both.assign(order=both["metric"].map(order))
     both = both.sort_values(["order", "method", "step"], kind="stable", ignore_index=True)
     return both[DATA]
+
+
+def together(steps: int) -> int:
+    """How many of so many steps are one point of a line."""
+    return -(-steps // MOST_STEPS)
+
+
+def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each line's rows, as means over neighbouring steps where it has more than `MOST_STEPS`."""
+    keys = ["metric", "method", "learning_rate", "seed"]
+    long = rows.groupby(keys, dropna=False)["step"].transform("size") > MOST_STEPS
+    if not long.any():
+        return rows
+    many = rows[long]
+    size = together(int(many["step"].max()))
+    part = ((many["step"] - 1) // size).rename("part")
+    means = many.groupby([*keys, part], as_index=False, sort=False, dropna=False).agg(
+        {"kind": "first", "step": "max", "tokens": "max", "value": "mean"}
+    )
+    return pd.concat([rows[~long], means[DATA]], ignore_index=True)
 
 
 def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
@@ -68,6 +91,9 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
         f"What was logged during training, against training step, {AT_RATE}. {lines_words(seeds)} "
         f"No interval is drawn. {seeds_words(seeds, included=None)}"
     )
+    size = together(int(curves["step"].max()))
+    if size > 1:
+        caption += f" A point is the mean over {size} steps, where each was logged."
     if named:
         caption += f" Divergence, each of its own kind: {named}."
     alt = (

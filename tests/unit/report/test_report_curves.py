@@ -2,10 +2,12 @@
 
 import math
 
+import pandas as pd
 import pytest
 from report_frames import Suite
 
 from opcd_bench.report.analysis import curves
+from opcd_bench.report.figures import curves as figure
 
 KL = "reverse_kl_generalised"
 
@@ -108,3 +110,22 @@ def test_every_curve_has_a_label_and_a_line_on_what_it_says(metric):
     label, says = curves.METRICS[metric]
     assert label and says.endswith(".")
     assert "surrogate" not in says
+
+
+def test_lines_of_long_trainings_are_means_of_neighbouring_steps():
+    steps = list(range(1, 121))
+    rows = pd.DataFrame(
+        {"task": "toy", "method": "opcd", "learning_rate": 1e-3, "seed": 0, "headline": True,
+         "step": steps, "tokens": [10 * step for step in steps], "metric": "leak",
+         "value": [float(step) for step in steps], "kind": None}
+    )  # fmt: skip
+    dev = rows.iloc[:3].assign(metric="dev_accuracy", step=[0, 60, 120], value=0.5)
+    flat = figure.data(pd.concat([rows, dev]), "toy")
+    leak = flat[(flat["metric"] == "leak") & (flat["seed"] == 0)]
+    assert list(leak["step"]) == list(range(3, 121, 3))
+    assert list(leak["value"]) == [float(step) - 1 for step in leak["step"]]
+    assert list(leak["tokens"]) == [10 * step for step in leak["step"]]
+    kept = flat[(flat["metric"] == "dev_accuracy") & (flat["seed"] == 0)]
+    assert list(kept["step"]) == [0, 60, 120]
+    few = figure.data(rows[rows["step"] <= 50], "toy")
+    assert len(few[few["seed"] == 0]) == 50
