@@ -181,8 +181,7 @@ def settled(suite: Suite) -> Suite:
     }
     named: dict[str, str] = {}
     for word in suite.methods:
-        brackets = "[" in word
-        name = method(word, changed["method_files"]).name if brackets else word
+        name = _canonical(word, changed["method_files"])
         if name in named:
             raise ConfigError(
                 f"methods: {word!r} is the same method as {named[name]!r}: a parameter with the "
@@ -195,6 +194,11 @@ def settled(suite: Suite) -> Suite:
     return suite.model_copy(update=kept) if kept else suite
 
 
+def _canonical(word: str, files: Mapping[str, str]) -> str:
+    """A method's name by its word: without parameters the word itself, and nothing is loaded."""
+    return method(word, files).name if "[" in word else word
+
+
 def _claimed(claim: Claim, suite: Suite) -> Claim:
     """A claim whose arms have their canonical names; UnknownName for one that names nothing."""
 
@@ -205,7 +209,7 @@ def _claimed(claim: Claim, suite: Suite) -> Claim:
         require("task", task, suite.task_files)
         if name != "base":
             require("method", name, suite.method_files)
-            name = method(name, suite.method_files).name if "[" in name else name
+            name = _canonical(name, suite.method_files)
         return f"{name} on {task}"
 
     return claim.model_copy(

@@ -211,21 +211,16 @@ class SuiteDir:
         return [SharedDir(path) for path in paths if path.is_dir() and not is_leftover(path.name)]
 
 
-def _merged(old: Any, new: Any) -> Any:
+def _merged(old: Any, new: Any, key: str | None = None) -> Any:
     """What two statements of a suite come to: lists are joined, all else is as said last.
 
     Claims are those said last. Of what a probe has listed, that comes last which was asked last.
     """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        changed = {k: _merged(old[k], v) if k in old else v for k, v in new.items()}
-        said = {k: new[k] for k in (CLAIMS,) if k in new}
-        again = {
-            k: [item for item in old[k] if item not in new[k]] + list(new[k])
-            for k in (PREFIX_PROBE, OPTIMUM_PROBE)
-            if k in old and k in new
-        }
-        return {**old, **changed, **said, **again}
-    if isinstance(old, list) and isinstance(new, (list, tuple)):
+        return {**old, **{k: _merged(old[k], v, k) if k in old else v for k, v in new.items()}}
+    if isinstance(old, list) and isinstance(new, (list, tuple)) and key != CLAIMS:
+        if key in (PREFIX_PROBE, OPTIMUM_PROBE):
+            return [item for item in old if item not in new] + list(new)
         return old + [item for item in new if item not in old]
     return new
 

@@ -67,11 +67,8 @@ def judged(effect: Interval, direction: str, threshold: float, *, alone: bool = 
     if math.isnan(value) or math.isnan(low):
         return OPEN
     if direction in WITHIN:
-        from_, to = (-threshold, threshold)
-        if direction == "at least":
-            to = math.inf
-        elif direction == "at most":
-            from_ = -math.inf
+        from_ = -math.inf if direction == "at most" else -threshold
+        to = math.inf if direction == "at least" else threshold
         if from_ < low and high < to:
             return REPRODUCED
         return NOT if low > to or high < from_ else OPEN
@@ -121,23 +118,22 @@ class _Arms:
         """The first arm less the second; paired where both are scored on the same examples."""
         pair = _pair(claim)
         if claim.measure in ("accuracy", "mismatch") and _paired(pair):
-            first, second = self._scores(claim, *pair[0]), self._scores(claim, *pair[1])
-            if first is None or second is None:
+            both = self._both(claim)
+            if both is None:
                 return NOTHING
-            return statistics.difference(first, second, shares=claim.measure == "accuracy")
+            return statistics.difference(*both, shares=claim.measure == "accuracy")
         measured = [self._measured(claim, *one) for one in pair]
         return measured[0] if len(measured) == 1 else statistics.apart(*measured)
 
     def judged(self, effect: Interval, claim: Claim) -> str:
         """`judged`; arms of which few examples differ are not alike by that alone."""
         word = judged(effect, claim.direction, claim.threshold, alone=claim.second is None)
-        pair = _pair(claim)
-        if word != REPRODUCED or claim.direction not in WITHIN or not _paired(pair):
+        if word != REPRODUCED or claim.direction not in WITHIN or claim.measure != "accuracy":
             return word
-        first, second = self._scores(claim, *pair[0]), self._scores(claim, *pair[1])
-        if claim.measure != "accuracy" or first is None or second is None:
+        both = self._both(claim) if _paired(_pair(claim)) else None
+        if both is None:
             return word
-        x, y = statistics.paired(first, second)
+        x, y = statistics.paired(*both)
         p = equivalence.p_of_few(x, y, claim.threshold)
         return OPEN if p > 1 - statistics.CONFIDENCE else word
 
@@ -154,6 +150,11 @@ class _Arms:
         if len(trained) == 2 and _paired(pair):
             seeds = [set.intersection(*seeds)]
         return min(map(len, seeds)), min(self._planned(*one) for one in trained)
+
+    def _both(self, claim: Claim) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+        """The scores of two arms that are paired; None where one was not run or probed."""
+        first, second = (self._scores(claim, *one) for one in _pair(claim))
+        return None if first is None or second is None else (first, second)
 
     def _seeds(self, claim: Claim, method: str, task: str) -> set[int]:
         scores = self._scores(claim, method, task)
@@ -209,9 +210,10 @@ class _Arms:
         if method != "base":
             cells = self.results.cells
             done = cells[(cells["task"] == task) & (cells["method"] == method)]
-            done = done[done["learning_rate"] == self.rates.get((task, method), math.nan)]
+            rate = self.rates.get((task, method), math.nan)
+            done = done[done["learning_rate"] == rate]
             chosen = dict(zip(done["seed"], done["chosen_step"], strict=True))
-            rows = rows[rows["learning_rate"] == self.rates.get((task, method), math.nan)]
+            rows = rows[rows["learning_rate"] == rate]
             rows = rows[rows["step"] == rows["seed"].map(chosen)]
         return rows.assign(step=0)
 

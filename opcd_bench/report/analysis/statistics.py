@@ -127,8 +127,7 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
             return Interval(share, share - rare, share + rare, found.n)
     if math.isnan(found.low):
         return found
-    spread = crossed.spread((m - b - found.value * (c - b)) / gap)
-    return found if spread is None else _around(found.value, spread, found.n, UNBOUNDED)
+    return _of_ratio(found, m - b, c - b, UNBOUNDED)
 
 
 def among(
@@ -146,14 +145,21 @@ def among(
     found = Interval(found.value, found.low, found.high, n)
     if math.isnan(found.value):
         return found
-    spread = crossed.spread((s - found.value * w) / float(np.mean(over_seeds(w))))
-    if spread is not None:
-        return _around(found.value, spread, n, within)
+    found = _of_ratio(found, s, w, within)
     if math.isnan(found.low) and n > 1 and found.value in (*within, 0.0):
         rare = bounds.rare(n, CONFIDENCE)
         low, high = max(found.value - rare, within[0]), min(found.value + rare, within[1])
         return Interval(found.value, low, high, n)
     return found
+
+
+def _of_ratio(
+    found: Interval, over_SE: Floats, under_SE: Floats, within: tuple[float, float]
+) -> Interval:
+    """A ratio of two means, over seeds and examples where there are several: by its residuals."""
+    mean = float(np.mean(over_seeds(under_SE)))
+    spread = crossed.spread((over_SE - found.value * under_SE) / mean)
+    return found if spread is None else _around(found.value, spread, found.n, within)
 
 
 def _above_zero(scores_E: Floats) -> bool:

@@ -62,14 +62,10 @@ def _verdict(
     """What was found, in a sentence; and where nothing was, in another."""
     if groups["method"].nunique() == 1:
         return _alone(groups, marks)
-    aside = ~groups["kind"].isin(BETTER) & groups["method"].isin(still)
-    groups = groups[~aside]
-    kept = set(zip(groups["measured"], groups["method"], strict=True))
-    whole = [
-        {(row.measured, row.method), (row.measured, row.other)} <= kept
-        for row in pairs[["measured", "method", "other"]].itertuples()
-    ]
-    pairs = pairs[whole]
+    kept = ~groups["kind"].isin(BETTER)
+    lost_by_none = pairs["method"].isin(still) | pairs["other"].isin(still)
+    pairs = pairs[~(pairs["measured"].isin(groups.loc[kept, "measured"]) & lost_by_none)]
+    groups = groups[~(kept & groups["method"].isin(still))]
     clauses, nothing = [], []
     for measured, rows in groups.groupby("measured", sort=False):
         clause = _clause(rows, pairs[pairs["measured"] == measured], marks)

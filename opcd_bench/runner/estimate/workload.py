@@ -174,12 +174,12 @@ def seconds(
     own, runs = suite.for_task(task.name), runs_of(suite)
     writing = training = 0.0
     for method in methods.values():
-        known = [paces[method.name]] if method.name in paces else list(paces.values())
+        known = _known(method.name, paces)
         training += len(runs) * own.max_steps * fmean(p.seconds_trained for p in known)
         if not writes_told(method):
             writing += len(runs) * own.max_steps * fmean(p.seconds_written for p in known)
     for by in _adapting(methods.values()):
-        known = [paces[by]] if by in paces else list(paces.values())
+        known = _known(by, paces)
         training += own.max_steps * fmean(p.seconds_trained for p in known)
         writing += own.max_steps * fmean(p.seconds_written for p in known)
     told = [p.seconds_written for name, p in paces.items() if writes_told(methods[name])]
@@ -198,6 +198,11 @@ def seconds(
         assert expected is not None
         other = expected.evaluated * speed
     return Seconds(writing, training, other)
+
+
+def _known(method: str, paces: Mapping[str, Pace]) -> list[Pace]:
+    """A method's own pace, or all that there are in its place."""
+    return [paces[method]] if method in paces else list(paces.values())
 
 
 def _of_method(

@@ -8,6 +8,7 @@ from report_frames import Suite
 
 from opcd_bench.report.analysis import curves
 from opcd_bench.report.figures import curves as figure
+from opcd_bench.report.figures import style
 
 KL = "reverse_kl_generalised"
 
@@ -129,3 +130,9 @@ def test_lines_of_long_trainings_are_means_of_neighbouring_steps():
     assert list(kept["step"]) == [0, 60, 120]
     few = figure.data(rows[rows["step"] <= 50], "toy")
     assert len(few[few["seed"] == 0]) == 50
+    assert figure.together(rows) == 3 and figure.together(rows.iloc[:50]) == 1
+    short = rows.iloc[:6].assign(task="short")
+    marks = style.palette(["opcd"])
+    both = pd.concat([rows, short])
+    assert "mean over 3 steps" in figure.drawn(both, "toy", marks).caption
+    assert "mean over" not in figure.drawn(both, "short", marks).caption, "each task has its own"
