@@ -64,7 +64,12 @@ def joined(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def packed(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The bytes of a packed file of rows; the same rows give the same bytes."""
-    return gzip.compress(joined(rows), compresslevel=6, mtime=0)
+    return zipped(joined(rows))
+
+
+def zipped(data: bytes) -> bytes:
+    """The data packed by gzip, without a date."""
+    return gzip.compress(data, compresslevel=6, mtime=0)
 
 
 def append_row(path: Path, row: Mapping[str, Any], *, fsync: bool = False) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.page.browser import packed
 from opcd_bench.report.page.render import render
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.suite_dir import SuiteDir
@@ -472,6 +473,18 @@ def test_a_file_that_is_missing_is_named(at, site, tmp_path):
     page.wait_for_selector("#found:has-text('samples/lake-lake-1.js is not there')")
 
 
+def test_a_file_that_is_damaged_is_named(at, site, tmp_path):
+    copy = tmp_path / "damaged"
+    (copy / "samples").mkdir(parents=True)
+    for name in ("index.html", "samples/index.js", "samples/lake-lake-0.js"):
+        (copy / name).write_bytes((site / name).read_bytes())
+    shard = json.dumps({"name": "lake-lake-1", "packed": "AAAA"})
+    (copy / "samples" / "lake-lake-1.js").write_text(f"opcdSamples.shard({shard});\n")
+    page = at(folder=copy).page
+    page.get_by_role("button", name="later examples").click()
+    page.wait_for_selector("#found:has-text('samples/lake-lake-1.js cannot be unpacked here')")
+
+
 def test_a_thousand_examples_of_sixty_columns_are_filtered_at_once(at, site, tmp_path):
     copy = tmp_path / "large"
     (copy / "samples").mkdir(parents=True)
@@ -491,9 +504,10 @@ def test_a_thousand_examples_of_sixty_columns_are_filtered_at_once(at, site, tmp
     (copy / "samples" / "index.js").write_text(f"opcdSamples.index({json.dumps(index)});\n")
     reply = {"messages": [["user", 0]], "reply": 1, "finish": "stop"}
     shard = {
-        "name": "lake-lake-0", "texts": ["a question " * 40, "a reply " * 80],
+        "texts": ["a question " * 40, "a reply " * 80],
         "records": [{"answer": -1, "why": -1, "turns": [reply]}], "items": [[0] * 60] * 25,
     }  # fmt: skip
+    shard = {"name": "lake-lake-0", "packed": packed(shard)}
     (copy / "samples" / "lake-lake-0.js").write_text(f"opcdSamples.shard({json.dumps(shard)});\n")
     page = at(folder=copy).page
     page.locator("#choice-seed").select_option("all")

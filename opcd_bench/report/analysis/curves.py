@@ -11,7 +11,11 @@ import pandas as pd
 from opcd_bench.report.analysis import headline
 from opcd_bench.report.analysis.load import CELL, StoredResults
 
-CURVES = [*CELL, "headline", "step", "tokens", "metric", "value", "kind"]
+CURVES = [*CELL, "headline", "step", "averaged_steps", "tokens", "metric", "value", "kind"]
+LINE = [*CELL, "headline", "metric"]
+"""What the points of one line have in common."""
+MOST_POINTS = 50
+"""Above as many points, a line is of means over neighbouring steps: more cannot be seen."""
 NO_DIVERGENCE = "negative_log_likelihood"
 
 
@@ -87,8 +91,10 @@ def curves(results: StoredResults) -> pd.DataFrame:
 
     ``headline``: whether the run is of the rate at which its method is compared. ``tokens``: reply
     tokens trained on up to and with the step (0 at step 0). ``kind``: which divergence ``value``
-    is, None for other metrics. A negative log-likelihood is no divergence and has no such row; a
-    metric that a run did not log, or that was not finite, has none either.
+    is, None for other metrics. ``averaged_steps``: of how many neighbouring steps, the last of
+    which is ``step``, ``value`` is the mean; 1, but for lines of more than `MOST_POINTS`. A
+    negative log-likelihood is no divergence and has no such row; a metric that a run did not log,
+    or that was not finite, has none either.
     """
     trains = _trained(results.trains)
     dev = _dev(results.evals, trains)
@@ -114,9 +120,31 @@ def curves(results: StoredResults) -> pd.DataFrame:
     keys = zip(both["task"], both["method"], both["learning_rate"], strict=True)
     both["headline"] = [key in stands for key in keys]
     order = {metric: number for number, metric in enumerate(METRICS)}
+    both = thinned(both.assign(averaged_steps=1)[CURVES])
     both["order"] = both["metric"].map(order)
     both = both.sort_values([*CELL, "order", "step"], ignore_index=True)
     return both[CURVES]
+
+
+def thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `CURVES`, the lines of more than `MOST_POINTS` as means over neighbouring steps.
+
+    All long lines of a task are means over as many steps, so that seeds stand at the same ones.
+    """
+    long = rows.groupby(LINE, dropna=False)["step"].transform("size") > MOST_POINTS
+    many = rows[long]
+    size = -(-many.groupby("task")["step"].transform("max") // MOST_POINTS)
+    many = many.assign(averaged_steps=size, part=(many["step"] - 1) // size)
+    means = many.groupby([*LINE, "part"], as_index=False, sort=False, dropna=False).agg(
+        {
+            "kind": "first",
+            "step": "max",
+            "averaged_steps": "first",
+            "tokens": "max",
+            "value": "mean",
+        }
+    )
+    return pd.concat([rows[~long], means[CURVES]], ignore_index=True) if len(many) else rows
 
 
 def _trained(trains: pd.DataFrame) -> pd.DataFrame:

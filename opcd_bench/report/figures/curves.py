@@ -29,20 +29,14 @@ LOGARITHMIC = {"divergence", "reverse_kl", "grad_norm", "leak"}
 """Metrics that fall by orders of magnitude: on a log axis where all that is drawn is positive."""
 MANY_STEPS = 8
 """Above as many points a line, no markers."""
-LINE = ["metric", "method", "learning_rate", "seed"]
-"""What the points of one line have in common."""
-MOST_STEPS = 50
-"""Above as many points, a line is of means over neighbouring steps: more cannot be seen."""
 
 
 def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
     """curves.curves of the runs at a task's headline rates, and their means over seeds.
 
-    ``seed`` is empty for the mean, which stands at steps that every seed of the method logged. Of
-    long trainings rows are means over as many steps as `together` says, at the last of them.
+    ``seed`` is empty for the mean, which stands at steps that every seed of the method has.
     """
-    mine = _of_headline(curves, task)
-    mine = _thinned(mine, together(mine)).astype({"seed": object, "kind": object})
+    mine = _of_headline(curves, task)[DATA].astype({"seed": object, "kind": object})
     keys = ["metric", "method", "learning_rate"]
     expected = mine.groupby(keys)["seed"].transform("nunique")
     have = mine.groupby([*keys, "step"])["seed"].transform("nunique")
@@ -58,31 +52,7 @@ def data(curves: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def _of_headline(curves: pd.DataFrame, task: str) -> pd.DataFrame:
-    return curves.loc[(curves["task"] == task) & curves["headline"], DATA]
-
-
-def _long(rows: pd.DataFrame) -> pd.Series:
-    """Whether a row is of a line with more than `MOST_STEPS` points."""
-    return rows.groupby(LINE, dropna=False)["step"].transform("size") > MOST_STEPS
-
-
-def together(rows: pd.DataFrame) -> int:
-    """How many neighbouring steps are one point of a long line; 1 where none is long."""
-    many = rows.loc[_long(rows), "step"]
-    return 1 if many.empty else -(-int(many.max()) // MOST_STEPS)
-
-
-def _thinned(rows: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Each line's rows, of long ones as means over ``size`` neighbouring steps."""
-    if size == 1:
-        return rows
-    long = _long(rows)
-    many = rows[long]
-    part = ((many["step"] - 1) // size).rename("part")
-    means = many.groupby([*LINE, part], as_index=False, sort=False, dropna=False).agg(
-        {"kind": "first", "step": "max", "tokens": "max", "value": "mean"}
-    )
-    return pd.concat([rows[~long], means[DATA]], ignore_index=True)
+    return curves[(curves["task"] == task) & curves["headline"]]
 
 
 def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
@@ -101,7 +71,7 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
         f"What was logged during training, against training step, {AT_RATE}. {lines_words(seeds)} "
         f"No interval is drawn. {seeds_words(seeds, included=None)}"
     )
-    size = together(_of_headline(curves, task))
+    size = int(_of_headline(curves, task)["averaged_steps"].max())
     if size > 1:
         caption += f" A point is the mean over {size} steps, where each was logged."
     if named:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opcd_bench.report.analysis.stored_samples import Item, Record, SampleSet, ShownMessage
+from opcd_bench.store.jsonl import zipped
 
 SHARD = 25
 """Items a file."""
@@ -26,7 +28,8 @@ def shards(sets: Sequence[SampleSet]) -> dict[str, bytes]:
 
     Each is a call with JSON, so that a page opened from a file can load it by a script element.
     The index: for each set its items, its columns, and of each column a string of outcome letters,
-    one an item. A shard: of `SHARD` items each column's record, with every text stored once.
+    one an item. A shard: its name, and `packed` the JSON of `SHARD` items: each column's record,
+    with every text stored once.
     """
     index = {"shard": SHARD, "letters": LETTERS, "sets": [_index(one) for one in sets]}
     files = {f"{FOLDER}/index.js": _script("index", index)}
@@ -35,7 +38,7 @@ def shards(sets: Sequence[SampleSet]) -> dict[str, bytes]:
         for number, start in enumerate(range(0, len(items), SHARD)):
             name = f"{one.stem}-{number}"
             found = _shard(one, items[start : start + SHARD])
-            files[f"{FOLDER}/{name}.js"] = _script("shard", {"name": name, **found})
+            files[f"{FOLDER}/{name}.js"] = _script("shard", {"name": name, "packed": packed(found)})
     return files
 
 
@@ -103,6 +106,15 @@ def _shard(one: SampleSet, items: Sequence[Item]) -> dict[str, Any]:
     return {"texts": list(texts), "records": written, "items": table}
 
 
+def packed(value: Mapping[str, Any]) -> str:
+    """The JSON of a value as base64 of gzip: responses repeat, so it takes about a sixth."""
+    return base64.b64encode(zipped(_json(value))).decode("ascii")
+
+
 def _script(call: str, value: Mapping[str, Any]) -> bytes:
     """ASCII, so that no reply can end a line, a script or an encoding."""
-    return f"{CALL}.{call}({json.dumps(value, separators=(',', ':'))});\n".encode("ascii")
+    return f"{CALL}.{call}({_json(value).decode()});\n".encode("ascii")
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")

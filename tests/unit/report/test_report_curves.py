@@ -113,26 +113,48 @@ def test_every_curve_has_a_label_and_a_line_on_what_it_says(metric):
     assert "surrogate" not in says
 
 
-def test_lines_of_long_trainings_are_means_of_neighbouring_steps():
-    steps = list(range(1, 121))
+def long_run(steps=120, task="toy"):
+    """`curves.CURVES` of one training before it is thinned: value and step are alike."""
+    every = list(range(1, steps + 1))
     rows = pd.DataFrame(
-        {"task": "toy", "method": "opcd", "learning_rate": 1e-3, "seed": 0, "headline": True,
-         "step": steps, "tokens": [10 * step for step in steps], "metric": "leak",
-         "value": [float(step) for step in steps], "kind": None}
+        {"task": task, "method": "opcd", "learning_rate": 1e-3, "seed": 0, "headline": True,
+         "step": every, "averaged_steps": 1, "tokens": [10 * step for step in every],
+         "metric": "leak", "value": [float(step) for step in every], "kind": None}
     )  # fmt: skip
-    dev = rows.iloc[:3].assign(metric="dev_accuracy", step=[0, 60, 120], value=0.5)
-    flat = figure.data(pd.concat([rows, dev]), "toy")
-    leak = flat[(flat["metric"] == "leak") & (flat["seed"] == 0)]
+    dev = rows.iloc[:3].assign(metric="dev_accuracy", step=[0, steps // 2, steps], value=0.5)
+    return pd.concat([rows, dev])
+
+
+def test_lines_of_long_trainings_are_means_of_neighbouring_steps():
+    rows = curves.thinned(long_run())
+    leak = rows[rows["metric"] == "leak"]
     assert list(leak["step"]) == list(range(3, 121, 3))
     assert list(leak["value"]) == [float(step) - 1 for step in leak["step"]]
     assert list(leak["tokens"]) == [10 * step for step in leak["step"]]
-    kept = flat[(flat["metric"] == "dev_accuracy") & (flat["seed"] == 0)]
-    assert list(kept["step"]) == [0, 60, 120]
-    few = figure.data(rows[rows["step"] <= 50], "toy")
-    assert len(few[few["seed"] == 0]) == 50
-    assert figure.together(rows) == 3 and figure.together(rows.iloc[:50]) == 1
-    short = rows.iloc[:6].assign(task="short")
+    assert set(leak["averaged_steps"]) == {3}
+    kept = rows[rows["metric"] == "dev_accuracy"]
+    assert list(kept["step"]) == [0, 60, 120] and set(kept["averaged_steps"]) == {1}
+    assert list(rows) == curves.CURVES
+    few = long_run(50)
+    assert curves.thinned(few).equals(few)
+
+
+def test_the_caption_says_what_a_point_is_of_the_mean():
     marks = style.palette(["opcd"])
-    both = pd.concat([rows, short])
+    both = curves.thinned(pd.concat([long_run(), long_run(6, "short")]))
     assert "mean over 3 steps" in figure.drawn(both, "toy", marks).caption
     assert "mean over" not in figure.drawn(both, "short", marks).caption, "each task has its own"
+
+
+def test_what_is_stored_is_thinned_in_the_comparison():
+    suite = run(
+        Suite(),
+        student_tokens_trained=list(range(1, 52)),
+        eos_rate=[1.0] * 51,
+        divergence=[0.5] * 51,
+        divergence_kind=[KL] * 51,
+        grad_norm=[float(step) for step in range(51)],
+    )
+    found = curves.curves(suite.results())
+    assert values(found, "grad_norm")[:2] == [(2, 2, 0.5), (4, 4, 2.5)]
+    assert values(found, "grad_norm")[-1] == (51, 51, 50.0)

@@ -36,20 +36,33 @@
     if (shards.has(name)) return then(shards.get(name));
     if (waiting.has(name)) return waiting.get(name).push(then);
     waiting.set(name, [then]);
-    const failed = () => {
-      browser.hidden = false;
-      byId("found").textContent = `samples/${name}.js is not there`;
-    };
-    document.head.append(
-      make("script", { src: `samples/${encodeURIComponent(name)}.js`, onerror: failed }));
+    document.head.append(make("script", {
+      src: `samples/${encodeURIComponent(name)}.js`, onerror: () => failed(name, "is not there"),
+    }));
+  };
+
+  const failed = (name, why) => {
+    browser.hidden = false;
+    byId("found").textContent = `samples/${name}.js ${why}`;
+  };
+
+  // Base64 of gzip of JSON.
+  const unpacked = (text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).json();
   };
 
   window.opcdSamples = {
     index(data) { state.index = data; begin(); },
-    shard(data) {
-      shards.set(data.name, data);
-      for (const then of waiting.get(data.name) || []) then(data);
-      waiting.delete(data.name);
+    async shard({ name, packed }) {
+      try {
+        shards.set(name, await unpacked(packed));
+      } catch (error) {
+        return failed(name, `cannot be unpacked here: ${error.message}`);
+      }
+      for (const then of waiting.get(name) || []) then(shards.get(name));
+      waiting.delete(name);
     },
   };
 
