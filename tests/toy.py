@@ -96,5 +96,6 @@ class Hinted(Toy):
 
 def truth(path: Path) -> dict[str, bytes]:
     """Every file of a run that must not depend on interruptions."""
-    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
+    rows = [path / "train.jsonl.gz", path / "evals.jsonl.gz"]
+    files = [*rows, *sorted((path / "samples").iterdir())]
     return {file.name: file.read_bytes() for file in files}

@@ -19,7 +19,7 @@ from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.plan import Plan, plan
 from opcd_bench.runner.resources import Resources
-from opcd_bench.store.run_reader import sealed
+from opcd_bench.store.run_reader import row_count, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
 WORK = Work(__name__)
@@ -159,10 +159,11 @@ class _Progress:
     def look(self) -> tuple[int, int]:
         """Optimiser steps that all runs have stored by now, and how many runs are sealed."""
         for path in sorted(self._open):
-            done = sealed(path)  # first: rows may come between the two looks, and none after a seal
-            self._read[path] = _more(path / "train.jsonl", *self._read[path])
-            if done:
+            if sealed(path):
+                self._read[path] = 0, row_count(path, "train")
                 self._open.discard(path)
+            else:
+                self._read[path] = _more(path / "train.jsonl", *self._read[path])
         return sum(steps for _, steps in self._read.values()), len(self._read) - len(self._open)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from opcd_bench.store.files import LOCK, file_system_time
 from opcd_bench.store.lease import STALE
 from opcd_bench.store.lease_file import Holder, holder
-from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.run_reader import RunReader, row_count
 from opcd_bench.store.suite_dir import SuiteDir
 
 State = Literal["done", "running", "failed", "interrupted"]
@@ -54,7 +54,6 @@ def _state(path: Path, now: float | None) -> CellState:
         state = "running"
     elif failure is not None:
         state = "failed"
-    rows = path / "train.jsonl"
     return CellState(
         name=path.name,
         task=config["task"]["name"],
@@ -62,7 +61,7 @@ def _state(path: Path, now: float | None) -> CellState:
         learning_rate=float(config["learning_rate"]),
         seed=int(config["seed"]),
         state=state,
-        steps=rows.read_bytes().count(b"\n") if rows.is_file() else 0,
+        steps=row_count(path, "train"),
         of_steps=int(config["suite"]["max_steps"]),
         reason=failure["reason"] if state == "failed" and failure is not None else None,
         holder=held,

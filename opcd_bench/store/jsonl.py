@@ -125,14 +125,22 @@ def read_lines(path: Path) -> list[bytes]:
 
     A file whose name ends in `PACKED` is unpacked; StoreError where it is damaged.
     """
+    if path.suffix == PACKED:
+        data = unzipped(path)
+    else:
+        with explained(path):
+            data = path.read_bytes()
+    return data.split(b"\n")[:-1]
+
+
+def unzipped(path: Path) -> bytes:
+    """What `zipped` packed into a file; StoreError where it is damaged."""
     with explained(path):
         data = path.read_bytes()
-    if path.suffix == PACKED:
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(path, error) from None
-    return data.split(b"\n")[:-1]
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, error) from None
 
 
 def read_rows(path: Path) -> list[Row]:

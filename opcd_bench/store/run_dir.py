@@ -27,6 +27,7 @@ from opcd_bench.store.files import (
     write_atomic,
 )
 from opcd_bench.store.jsonl import (
+    PACKED,
     Row,
     append_row,
     canonical_row,
@@ -36,6 +37,8 @@ from opcd_bench.store.jsonl import (
     read_lines,
     read_object,
     repair,
+    unzipped,
+    zipped,
 )
 from opcd_bench.store.lease import Lease
 from opcd_bench.store.names import checked_name
@@ -56,7 +59,10 @@ from opcd_bench.store.verification import contents
 _CLOCK = {"time", "timestamp", "wall_time", "seconds", "elapsed", "date"}
 
 
-OURS = {CONFIG, ENVIRONMENT, DONE, FAILED, CHECKPOINTS, "samples", *(f"{n}.jsonl" for n in ROWS)}
+OURS = {
+    CONFIG, ENVIRONMENT, DONE, FAILED, CHECKPOINTS, "samples",
+    *(f"{n}.jsonl" for n in ROWS), *(f"{n}.jsonl{PACKED}" for n in STEPPED),
+}  # fmt: skip
 """All that a run's folder holds."""
 
 
@@ -117,6 +123,7 @@ class RunDir(RunReader):
     def _begin(self, environment: Row) -> None:
         for folder in (self.path, self.path / "samples"):
             remove_temporaries(folder)
+        self._unpack()
         for name in ROWS:
             if self._file(name).exists():
                 repair(self._file(name))
@@ -252,8 +259,9 @@ class RunDir(RunReader):
     def seal(self, summary: Mapping[str, Any], keep: Collection[int] | None = None) -> None:
         """Finish: DONE, written last, holds ``summary`` and the SHA-256 of every file.
 
-        ``keep`` names the checkpoints to keep (None: all). The others go only after the seal, so
-        that a kill before it can still resume from them.
+        Rows are packed before: they are whole, and take a sixth. ``keep`` names the checkpoints to
+        keep (None: all). The others go only after the seal, so that a kill before it can still
+        resume from them.
         """
         self._need_lease()
         if (self.path / FAILED).exists():
@@ -264,6 +272,7 @@ class RunDir(RunReader):
         self.event("finished")
         with explained(self.path):
             self._sync_rows()
+        self._pack()
         files = {name: asdict(file) for name, file in contents(self.path).items()}
         hashes = {c.path.name: checkpoints.manifest_hash(c) for c in kept}
         clean = json.loads(canonical_row(summary))
@@ -296,6 +305,27 @@ class RunDir(RunReader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _pack(self) -> None:
+        """Pack the rows that have a step. After a kill on the way `_unpack` puts them back."""
+        for name in STEPPED:
+            plain = self.path / f"{name}.jsonl"
+            if plain.exists():
+                self._need_lease()
+                with explained(plain):
+                    write_atomic(plain.with_name(plain.name + PACKED), zipped(plain.read_bytes()))
+                    plain.unlink()
+
+    def _unpack(self) -> None:
+        for name in STEPPED:
+            plain = self.path / f"{name}.jsonl"
+            packed = plain.with_name(plain.name + PACKED)
+            if packed.exists():
+                self._need_lease()
+                if not plain.exists():
+                    write_atomic(plain, unzipped(packed))
+                with explained(packed):
+                    packed.unlink()
 
     def _sync_rows(self) -> None:
         for name in ROWS:

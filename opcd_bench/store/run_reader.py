@@ -10,7 +10,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.store import checkpoints, suite_list
 from opcd_bench.store.checkpoints import Checkpoint
 from opcd_bench.store.files import Checksum, compare, found_at, removal
-from opcd_bench.store.jsonl import PACKED, Row, read_object, read_rows
+from opcd_bench.store.jsonl import PACKED, Row, read_lines, read_object, read_rows
 
 CONFIG, ENVIRONMENT, DONE, FAILED = "config.json", "environment.json", "DONE", "FAILED.json"
 CHECKPOINTS = "checkpoints"
@@ -134,11 +134,25 @@ class RunReader:
         )
 
     def _file(self, name: str) -> Path:
-        """Where rows lie, or will; samples are packed, but for those of older runs."""
-        path = self.path / f"{name}.jsonl"
-        if name in ROWS or path.is_file():
-            return path
-        return path.with_name(path.name + PACKED)
+        """Where rows lie, or will. What is whole is packed: samples, and at the seal the rest.
+
+        Older runs have samples, and seals, without.
+        """
+        plain = self.path / f"{name}.jsonl"
+        packed = plain.with_name(plain.name + PACKED)
+        if self.sealed:
+            listed = {self.path / one for one in self._listed}
+            return packed if packed in listed else plain
+        begun = name in ROWS and not packed.is_file()
+        return plain if begun or plain.is_file() else packed
+
+
+def row_count(path: Path, name: str) -> int:
+    """How many rows of ``name`` a run has, whatever its state; nothing is checked."""
+    for file in (path / f"{name}.jsonl", path / f"{name}.jsonl{PACKED}"):
+        if file.is_file():
+            return len(read_lines(file))
+    return 0
 
 
 def sealed(path: Path) -> bool:

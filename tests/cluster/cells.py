@@ -44,7 +44,8 @@ def fails_at(row: int) -> None:
 
 def truth(path: Path) -> dict[str, str]:
     """Every file that must not depend on interruptions."""
-    files = [path / "train.jsonl", path / "evals.jsonl", *sorted((path / "samples").iterdir())]
+    rows = [path / "train.jsonl.gz", path / "evals.jsonl.gz"]
+    files = [*rows, *sorted((path / "samples").iterdir())]
     return {file.name: b"\n".join(read_lines(file)).decode() for file in files}
 
 

@@ -1,6 +1,6 @@
 """A small suite for every kind of cluster, and what its runs came to."""
 
-import json
+from opcd_bench.store.run_reader import RunReader
 
 WORDS = [
     "run", "--methods", "opcd_full,sft_context", "--tasks", "frozen_lake", "--max-steps", "2",
@@ -16,6 +16,6 @@ def rows(folder):
     found = {}
     for done in sorted(folder.glob("results/small/*/DONE")):
         run = done.parent
-        evals = [json.loads(line) for line in (run / "evals.jsonl").read_text().splitlines()]
-        found[run.name] = (run / "train.jsonl").read_bytes(), evals
+        evals = RunReader(run).read("evals")
+        found[run.name] = (run / "train.jsonl.gz").read_bytes(), evals
     return found

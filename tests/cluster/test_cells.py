@@ -83,7 +83,7 @@ def test_rows_are_those_of_one_process_to_round_off(
         console=QuietReporter(),
     )
     (alone,) = (tmp_path / "toy").glob("toy--*")
-    theirs = [json.loads(line) for line in cells[name]["truths"][0]["train.jsonl"].splitlines()]
+    theirs = [json.loads(line) for line in cells[name]["truths"][0]["train.jsonl.gz"].splitlines()]
     for own, row in zip(RunReader(alone).read("train"), theirs, strict=True):
         for key in ("replies", "tokens", "tokens_written", "written_accuracy", "eos_rate"):
             assert row[key] == own[key], key

@@ -106,7 +106,8 @@ def test_the_page_of_the_suite_has_the_rounds(ran):
 def test_a_damaged_file_of_a_round_is_found(ran, capsys):
     suite, _ = ran
     run = next(suite.glob("rounds/*--opcd--*/round_1/rule_math--*"))
-    file, before = run / "train.jsonl", (run / "train.jsonl").read_bytes()
+    file = run / "train.jsonl.gz"
+    before = file.read_bytes()
     try:
         file.write_bytes(before + b"\n")
         assert opcd("verify", str(suite)) == 1

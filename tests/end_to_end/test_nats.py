@@ -5,6 +5,7 @@ import json
 import pytest
 
 from opcd_bench import api
+from opcd_bench.store.run_reader import RunReader
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def results(tmp_path_factory):
 
 def test_the_base_has_no_drift_and_the_student_some(results):
     (run,) = (path for path in results.path.iterdir() if path.name.startswith("rule_math--"))
-    rows = [json.loads(line) for line in (run / "evals.jsonl").read_text().splitlines()]
+    rows = RunReader(run).read("evals")
     drift = {row["step"]: row["value"] for row in rows if row["metric"] == "kl"}
     assert drift[0] == 0.0 and drift[1] > 0
     assert {row["split"] for row in rows if row["task"] == "drift"} == {"nats"}

@@ -46,7 +46,9 @@ def finished(folder):
     """Name of each sealed run -> the bytes of its training rows."""
     paths = sorted(path.parent for path in folder.glob("results/small/*/config.json"))
     return {
-        path.name: (path / "train.jsonl").read_bytes() for path in paths if RunReader(path).sealed
+        path.name: (path / "train.jsonl.gz").read_bytes()
+        for path in paths
+        if RunReader(path).sealed
     }
 
 

@@ -122,11 +122,11 @@ def test_the_printed_table_and_the_stored_scores_agree(opcd, tmp_path):
 def test_two_jobs_write_what_one_writes(opcd, tmp_path):
     words = ["run", "--methods", "opcd_full,sft_context", *LAKE]
     assert opcd(*words).code == 0
-    one = {p.name: (p / "train.jsonl").read_bytes() for p in runs(tmp_path)}
+    one = {p.name: (p / "train.jsonl.gz").read_bytes() for p in runs(tmp_path)}
     (tmp_path / "results").rename(tmp_path / "first")
     told = opcd(*words, "--set", "jobs=2")
     assert told.code == 0, told.err
-    assert {p.name: (p / "train.jsonl").read_bytes() for p in runs(tmp_path)} == one
+    assert {p.name: (p / "train.jsonl.gz").read_bytes() for p in runs(tmp_path)} == one
 
 
 def refused(answer, *says: str) -> None:

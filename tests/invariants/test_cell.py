@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import math
 import os
@@ -354,7 +355,7 @@ def test_moving_teachers_resume_byte_identical(teacher, tiny_model_folder, tmp_p
 
 
 def test_rows_have_no_nan_and_no_clock(uninterrupted):
-    for line in uninterrupted["train.jsonl"].decode().splitlines():
+    for line in gzip.decompress(uninterrupted["train.jsonl.gz"]).decode().splitlines():
         row = json.loads(line, parse_constant=lambda text: pytest.fail(text))
         assert not {"time", "seconds", "timestamp"} & set(row)
 

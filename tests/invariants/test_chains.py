@@ -69,7 +69,7 @@ def truth(folder):
     """Every file of a chain that must not depend on interruptions, by name."""
     found = {path.name: path.read_bytes() for path in folder.path.glob("*.json")}
     for number, path in enumerate(folder.runs(), 1):
-        files = [path / "train.jsonl", path / "evals.jsonl", path / "config.json"]
+        files = [path / "train.jsonl.gz", path / "evals.jsonl.gz", path / "config.json"]
         for file in (*files, *sorted((path / "samples").iterdir())):
             found[f"round {number} {file.name}"] = file.read_bytes()
         for shared in folder.round(number).all_shared():

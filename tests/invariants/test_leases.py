@@ -299,7 +299,8 @@ def cells(folder: Path) -> dict[str, bytes]:
     return {
         str(one.relative_to(folder)): one.read_bytes()
         for one in folder.rglob("*")
-        if one.name in ("train.jsonl", "evals.jsonl", "config.json") or one.parent.name == "samples"
+        if one.name in ("train.jsonl.gz", "evals.jsonl.gz", "config.json")
+        or one.parent.name == "samples"
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import random
@@ -67,7 +68,7 @@ def train(path: Path) -> None:
 
 def compared(path: Path) -> dict[str, bytes]:
     """What must not depend on kills: all files but those that the clock or the process touches."""
-    told_apart = ("events.jsonl", "timing.jsonl", "environment.json", "DONE")
+    told_apart = ("events.jsonl", "timing.jsonl.gz", "environment.json", "DONE")
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in path.rglob("*")
@@ -131,7 +132,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("whole") / "run"
     train(path)
     files = compared(path)
-    assert files["train.jsonl"].count(b"\n") == LAST
+    assert gzip.decompress(files["train.jsonl.gz"]).count(b"\n") == LAST
     kept = [name for name in files if name.endswith("state.txt")]
     assert kept == [f"checkpoints/step_{LAST:06d}/state.txt"]
     return files

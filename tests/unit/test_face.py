@@ -18,6 +18,7 @@ from opcd_bench.config import suite as suite_settings
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.report.figures import forgetting as drawing
 from opcd_bench.runner.rounds import any_suite
+from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
 HEAVY = ["torch", "pandas", "numpy", "transformers", "matplotlib", "pydantic", "typer"]
@@ -181,7 +182,7 @@ def test_curves_hold_dev_and_retention_at_every_evaluated_step(results):
     assert list(one["tokens"]) == [100.0 * step for step in report_suite.STEPS]
     run = results.headline["runs"].map(lambda runs: [r for r in runs if "--opcd--lr0.001--s0" in r])
     (name,) = [r for runs in run for r in runs]
-    rows = [json.loads(line) for line in (results.path / name / "evals.jsonl").open()]
+    rows = RunReader(results.path / name).read("evals")
     for measured, column in (("dev", "dev_accuracy"), ("retention", "ifeval_toy")):
         values = [r["value"] for r in rows if r["split"] == measured and not r["final"]]
         assert list(one[column]) == values and len(values) > 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -77,8 +76,8 @@ def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figu
     rows = int(flat["row"].max()) + 1
     across = 1 if narrow else min(len(names), 3)
     letters = NARROW_LETTERS if narrow else WIDE_LETTERS
-    lines = max(len(textwrap.wrap(methods, letters)) for methods in flat["methods"])
-    height = look.rows_of(len(names), across) * (0.22 * (1 + lines / 2) * rows + 0.65)
+    lines = [max(len(text.split("\n")) for text in part) for part in _texts(flat, letters)]
+    height = look.rows_of(len(names), across) * (0.11 * (1 + sum(lines)) * rows + 0.65)
     figure, axes = look.grid(len(names), across, (look.COLUMN if narrow else look.PAGE, height))
     for number, (panel, name) in enumerate(zip(axes, names, strict=True)):
         _panel(panel, flat[flat["measured"] == name], rows, ticks=3 if narrow else 5)
@@ -108,17 +107,25 @@ def _labels(panel: Axes, flat: pd.DataFrame, letters: int) -> None:
     """The factor and its levels; below, smaller, the methods."""
     each = flat.drop_duplicates("row").sort_values("row")
     panel.set_yticks(each["row"], [""] * len(each))
-    for row in each.itertuples():
-        head = label(row.factor, row.levels)
-        body = textwrap.fill(row.methods, letters)
+    for at, head, body in zip(each["row"], *_texts(each, letters), strict=True):
         panel.annotate(
-            head, (0, row.row), xycoords=("axes fraction", "data"), xytext=(-6, 1),
+            head, (0, at), xycoords=("axes fraction", "data"), xytext=(-6, 1),
             textcoords="offset points", ha="right", va="bottom", fontsize=7, in_layout=True,
         )  # fmt: skip
         panel.annotate(
-            body, (0, row.row), xycoords=("axes fraction", "data"), xytext=(-6, -1),
+            body, (0, at), xycoords=("axes fraction", "data"), xytext=(-6, -1),
             textcoords="offset points", ha="right", va="top", fontsize=6, color=look.MUTED,
         )  # fmt: skip
+
+
+def _texts(flat: pd.DataFrame, letters: int) -> tuple[list[str], list[str]]:
+    """Of each row the factor and its levels, and the methods, in lines of so many small letters."""
+    of_head = letters * 6 // 7
+    heads = [label(row.factor, row.levels) for row in flat.itertuples()]
+    return (
+        [look.wrapped(head, of_head) for head in heads],
+        [look.wrapped(methods, letters) for methods in flat["methods"]],
+    )
 
 
 def label(factor: str, levels: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
+from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles, label_inches
 from opcd_bench.report.figures.words import AT_RATE, measures, seeds_words
 
 DATA = [
@@ -68,7 +68,7 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     label = (0.05 if narrow else LABEL_IN_PER_LETTER) * longest + 0.2
     tile = min(0.6, (full - label) / (len(methods) + 1))
     columns = ["before", *(marks[method].label for method in methods)]
-    above = LABEL_IN_PER_LETTER * max(map(len, columns)) + 0.3
+    above = label_inches(columns) + 0.3
     heights = [0.2 * len(kinds[name]) + above for name in names]
     figure = Figure(figsize=(min(full, label + tile * len(columns)), sum(heights)),
                     layout="constrained")  # fmt: skip

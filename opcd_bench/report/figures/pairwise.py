@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.tiles import LABEL_IN_PER_LETTER, Tile, draw_tiles
+from opcd_bench.report.figures.tiles import Tile, draw_tiles, label_inches
 from opcd_bench.report.figures.words import AT_RATE, listed, measures, seeds_words
 
 DATA = ["measured", "row", "column", "difference", "difference_low", "difference_high", "p_holm"]
@@ -63,7 +63,7 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     methods = look.ordered(marks, {*flat["row"], *flat["column"]})
     names_of = [marks[method].label for method in methods]
     full = look.COLUMN if narrow else look.PAGE
-    label = LABEL_IN_PER_LETTER * max(map(len, names_of)) + 0.15
+    label = label_inches(names_of) + 0.15
     across = 1
     if not narrow:
         fitting = int((full - label) / (SLIMMEST_TILE * len(methods) + 0.1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -230,6 +231,11 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
         columnspacing=1.4,
         borderaxespad=0.2,
     )
+
+
+def wrapped(text: str, letters: int) -> str:
+    """A label in lines of at most so many letters, as long as its words are no longer."""
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
 
 
 def legend_height(handles: Sequence[Line2D], width: float) -> float:

@@ -30,6 +30,10 @@ ACROSS = 5
 """Panels side by side on a page; two on a phone."""
 ROW, ABOVE, BETWEEN = 0.185, 0.42, 0.42
 """Inches: of a method, and above and between the panels of a task."""
+LETTERS, NARROW_LETTERS = 30, 24
+"""Of a line of a method's name."""
+LINE = 0.11
+"""Inches of such a line."""
 
 
 def data(
@@ -100,20 +104,24 @@ def _title(measured: str, kind: str) -> str:
 def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     of_task = [part for _, part in flat.groupby("task", sort=False)]
     across = 2 if narrow else min(ACROSS, max(part["measured"].nunique() for part in of_task))
-    heights = [_height(part, across) for part in of_task]
+    letters = NARROW_LETTERS if narrow else LETTERS
+    labels = {name: look.wrapped(mark.label, letters) for name, mark in marks.items()}
+    heights = [_height(part, across, labels) for part in of_task]
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.03)
     figure = Figure(figsize=(look.COLUMN if narrow else look.PAGE, sum(heights)), layout=layout)
     blocks = figure.subfigures(len(of_task), 1, height_ratios=heights, squeeze=False)
     for block, part in zip(blocks.flat, of_task, strict=True):
         task = str(part["task"].iloc[0])
         block.suptitle(task, x=0.012, ha="left", fontsize=9, fontweight="bold", color=look.INK)
-        _block(block, part, marks, across, narrow=narrow)
+        _block(block, part, marks, labels, across, narrow=narrow)
     return figure
 
 
-def _height(part: pd.DataFrame, across: int) -> float:
+def _height(part: pd.DataFrame, across: int, labels: Mapping[str, str]) -> float:
     rows = look.rows_of(part["measured"].nunique(), across)
-    return ABOVE + rows * (ROW * len(_lines(part)) + BETWEEN + 0.2)
+    most = max(1 + labels[name].count("\n") for name in part["method"])
+    row = ROW if most == 1 else LINE * most + 0.03
+    return ABOVE + rows * (row * len(_lines(part)) + BETWEEN + 0.2)
 
 
 def _lines(part: pd.DataFrame) -> list[str | None]:
@@ -124,7 +132,13 @@ def _lines(part: pd.DataFrame) -> list[str | None]:
 
 
 def _block(
-    block: SubFigure, part: pd.DataFrame, marks: Marks, across: int, *, narrow: bool
+    block: SubFigure,
+    part: pd.DataFrame,
+    marks: Marks,
+    labels: Mapping[str, str],
+    across: int,
+    *,
+    narrow: bool,
 ) -> None:
     panels = [panel for _, panel in part.groupby("measured", sort=False)]
     lines = _lines(part)
@@ -134,8 +148,9 @@ def _block(
         spare.remove()
     for number, (axis, panel) in enumerate(zip(flat, panels, strict=False)):
         _panel(axis, panel, lines, marks, narrow=narrow)
-        labels = ["" if name is None else marks[name].label for name in lines]
-        axis.set_yticks(range(len(lines)), labels if number % across == 0 else [""] * len(lines))
+        first = number % across == 0
+        shown = [labels[name] if first and name is not None else "" for name in lines]
+        axis.set_yticks(range(len(lines)), shown, linespacing=0.95)
 
 
 def _panel(

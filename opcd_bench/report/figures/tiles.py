@@ -16,6 +16,8 @@ TINTS = (0.02, 0.05, 0.15)
 LEVEL_BELOW = 0.005
 """Shares that print as 0 points have no tint."""
 LABEL_IN_PER_LETTER = 0.062
+LETTERS = 26
+"""Of a line of a label: two lines have room beside a tile, and above one."""
 LARGEST_TYPE = 6.5
 EMS = {"+": 0.84, look.MINUS: 0.84, ".": 0.38, "·": 0.38}
 """Widths of what tiles hold, in parts of the type's size; digits, bold: 0.70."""
@@ -46,8 +48,10 @@ def draw_tiles(
     for spine in panel.spines.values():
         spine.set_visible(False)
     panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=2)
-    panel.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=90)
-    panel.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    above = [look.wrapped(text, LETTERS) for text in columns]
+    beside = [look.wrapped(text, LETTERS) for text in rows]
+    panel.set_xticks(np.arange(len(columns)) + 0.5, above, rotation=90, linespacing=1.0)
+    panel.set_yticks(np.arange(len(rows)) + 0.5, beside, linespacing=1.0)
     for (i, j), tile in sorted(tiles.items()):
         fill, ink = tint(tile.value) if tile.sure else (look.LEVEL, look.MUTED)
         if not tile.plain:
@@ -58,6 +62,12 @@ def draw_tiles(
             j + 0.5, i + 0.52, tile.text, ha="center", va="center", fontsize=size,
             color=ink, fontweight="bold" if tile.sure else "normal",
         )  # fmt: skip
+
+
+def label_inches(labels: Sequence[str]) -> float:
+    """What the longest of some labels takes, wrapped."""
+    lines = [line for text in labels for line in look.wrapped(text, LETTERS).split("\n")]
+    return LABEL_IN_PER_LETTER * max(map(len, lines))
 
 
 def _ems(text: str) -> float:

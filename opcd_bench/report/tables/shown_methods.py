@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import product
@@ -16,6 +16,18 @@ COLOURS = 10
 MARKERS = "os^DvPX<>ph*d"
 CONTROL = -1
 """The colour of every control."""
+PARAMETERS = {
+    "weights=larger": "larger teacher",
+    "weights=live": "live teacher",
+    "weights=ema": "EMA teacher",
+    "weights=initial": "initial teacher",
+    "reads=context": "teacher reads context",
+    "reads=hint": "teacher reads hint",
+    "reads=other_hint": "teacher reads another hint",
+    "reads=reference": "teacher reads answer",
+    "reads=nothing": "teacher reads nothing",
+}
+"""What a parameter of a method is for readers, where not itself."""
 
 
 class ShownMethod(NamedTuple):
@@ -45,12 +57,24 @@ def shown(methods: Iterable[str], controls: Collection[str] = ()) -> dict[str, S
 
 
 def label(name: str) -> str:
-    """A method's name for readers: ``OPCD``, ``OPCD [k=4]``, or the name itself."""
-    base, bracket, rest = name.partition("[")
+    """A method's name for readers: ``OPCD``, ``OPCD, k=4, larger teacher``, or the name itself."""
+    base, _, rest = name.partition("[")
     one = _known().get(base)
     if one is None:
         return name
-    return f"{one['label']} {bracket}{rest}" if bracket else str(one["label"])
+    given = rest.removesuffix("]").split(",") if rest else []
+    return ", ".join([one["label"], *_parameters(given)])
+
+
+def _parameters(given: Sequence[str]) -> Iterator[str]:
+    adapted = "weights=adapted" in given
+    for one in given:
+        name, _, value = one.partition("=")
+        if adapted and name == "by":
+            told = " in context" if "by_reads=context" in given else ""
+            yield f"teacher adapted by {label(value)}{told}"
+        elif not adapted or name not in ("weights", "by_reads"):
+            yield PARAMETERS.get(one, one)
 
 
 def _look(

@@ -16,6 +16,7 @@ from opcd_bench.errors import ConfigError, StoreError
 from opcd_bench.models.micro import recipe
 from opcd_bench.report.tables import stored
 from opcd_bench.runner import registry
+from opcd_bench.store.jsonl import unzipped, zipped
 from opcd_bench.version import __version__
 
 THE_ISSUES = [
@@ -373,8 +374,8 @@ def test_an_unfinished_run_is_no_damage_and_a_changed_file_is(opcd, tmp_path):
     with RunDir.open(path, config, {}) as run:
         run.seal({"chosen_step": 0})
     assert opcd("verify", str(path)).code == 0
-    rows = (path / "evals.jsonl").read_text()
-    (path / "evals.jsonl").write_text(rows.replace("0.25", "0.95"))
+    rows = unzipped(path / "evals.jsonl.gz")
+    (path / "evals.jsonl.gz").write_bytes(zipped(rows.replace(b"0.25", b"0.95")))
     told = opcd("verify", "mine")
     assert told.code == 1 and "evals.jsonl" in told.out
     assert json.loads(opcd("verify", "mine", "--json").out)["damaged"] == 1

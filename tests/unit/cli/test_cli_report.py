@@ -167,7 +167,7 @@ def test_ctrl_c_ends_a_watch_without_an_error(tmp_path):
 
 def test_a_watch_outlives_results_that_cannot_be_read_for_a_while(opcd, suite):
     suite.merge({"seeds": 2})
-    damaged = suite.runs()[0] / "evals.jsonl"
+    damaged = suite.runs()[0] / "evals.jsonl.gz"
     whole = damaged.read_bytes()
     said = []
 
@@ -186,18 +186,18 @@ def test_a_watch_outlives_results_that_cannot_be_read_for_a_while(opcd, suite):
     told = opcd("report", "made", "--watch", "--every", "0.1")
     thread.join()
     assert told.code == 0 and said == [True]
-    assert "evals.jsonl: changed" in told.err and "Traceback" not in told.err
+    assert "evals.jsonl.gz: changed" in told.err and "Traceback" not in told.err
 
 
 def test_what_a_run_writes_changes_the_signature_and_locks_and_checkpoints_do_not(suite):
     before = watching.signature(suite.path)
     run = suite.runs()[0]
     (run / LOCK).write_text("1")
-    (run / ".evals.jsonl.0a1b2c3d.opcd-bench.tmp").write_text("half")
+    (run / ".evals.jsonl.gz.0a1b2c3d.opcd-bench.tmp").write_text("half")
     (run / "checkpoints" / "step_000010").mkdir(parents=True)
     (run / "checkpoints" / "step_000010" / "state.pt").write_text("weights")
     assert watching.signature(suite.path) == before
-    with (run / "evals.jsonl").open("a") as file:
+    with (run / "evals.jsonl.gz").open("a") as file:
         file.write("{}\n")
     assert watching.signature(suite.path) != before
 

@@ -107,7 +107,7 @@ def test_a_control_is_grey_and_dashed_also_where_it_does_not_ship():
 
 def test_a_method_with_parameters_keeps_its_name_and_has_a_mark_of_its_own():
     marks = style.palette(["opcd", "opcd[k=4]"])
-    assert marks["opcd[k=4]"].label == "OPCD [k=4]"
+    assert marks["opcd[k=4]"].label == "OPCD, k=4"
     assert marks["opcd[k=4]"][:2] != marks["opcd"][:2]
 
 

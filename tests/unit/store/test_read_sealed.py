@@ -76,8 +76,8 @@ def linked(path):
 @pytest.mark.parametrize("damage", [emptied, cut, other, deep, gone, folder, linked])
 @pytest.mark.parametrize(
     "name",
-    ["config.json", "environment.json", "DONE", "train.jsonl", "evals.jsonl", "timing.jsonl",
-     "events.jsonl", "samples/test.jsonl.gz"],
+    ["config.json", "environment.json", "DONE", "train.jsonl.gz", "evals.jsonl.gz",
+     "timing.jsonl.gz", "events.jsonl", "samples/test.jsonl.gz"],
 )  # fmt: skip
 def test_a_damaged_file_is_named_and_not_read(sealed, name, damage):
     assert read_all(sealed)

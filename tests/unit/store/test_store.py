@@ -17,9 +17,9 @@ import pytest
 from opcd_bench.errors import StoreError
 from opcd_bench.store import files
 from opcd_bench.store.files import LOCK, write_atomic
-from opcd_bench.store.jsonl import append_row, canonical_row, joined, read_rows
+from opcd_bench.store.jsonl import append_row, canonical_row, joined, read_rows, unzipped
 from opcd_bench.store.run_dir import RunDir
-from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.run_reader import RunReader, row_count
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SharedDir, SuiteDir
 from opcd_bench.store.verification import verify
 
@@ -513,15 +513,60 @@ def test_a_failed_attempt_is_recorded_and_the_next_one_starts_clean(tmp_path: Pa
         assert former == {"reason": "five gradients were not finite", "traceback": "Traceback …"}
 
 
+def test_rows_are_plain_while_they_are_written_and_packed_once_they_are_whole(
+    tmp_path: Path,
+) -> None:
+    with begin(tmp_path / "run") as run:
+        run.train({"step": 1, "loss": 0.5})
+        run.timing({"step": 1, "seconds": 0.1})
+        assert (run.path / "train.jsonl").read_text() == '{"loss":0.5,"step":1}\n'
+        run.seal({})
+        there = {path.name for path in run.path.iterdir()}
+        assert {"train.jsonl.gz", "timing.jsonl.gz", "events.jsonl"} <= there
+        assert not {"train.jsonl", "timing.jsonl", "evals.jsonl", "evals.jsonl.gz"} & there
+        assert run.read("train") == [{"step": 1, "loss": 0.5}] and run.read("evals") == []
+    assert row_count(tmp_path / "run", "train") == 1 and row_count(tmp_path / "run", "evals") == 0
+
+
+def test_rows_of_an_older_seal_are_read_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunDir, "_pack", lambda _: None)
+    run = finished(tmp_path / "run")
+    assert RunReader(run).read("train") == [{"step": 1, "loss": 0.5}]
+    assert verify(run) == [] and row_count(run, "train") == 1
+
+
+def test_a_run_without_its_seal_goes_on_with_the_rows_that_were_packed(tmp_path: Path) -> None:
+    """As a kill leaves it between packing and the seal, or whoever removes DONE."""
+    path = finished(tmp_path / "run")
+    (path / "DONE").unlink()
+    assert RunReader(path).read("train") == [{"step": 1, "loss": 0.5}]
+    with begin(path) as run:
+        assert (path / "train.jsonl").exists() and not (path / "train.jsonl.gz").exists()
+        run.rewind(1)
+        run.train({"step": 2, "loss": 0.25})
+        run.seal({})
+    assert [row["loss"] for row in RunReader(path).read("train")] == [0.5, 0.25]
+    assert verify(path) == []
+
+
+def test_a_sealed_file_that_somebody_unpacked_is_named(tmp_path: Path) -> None:
+    path = finished(tmp_path / "run")
+    (path / "train.jsonl").write_bytes(unzipped(path / "train.jsonl.gz"))
+    assert RunReader(path).read("train") == [{"step": 1, "loss": 0.5}]
+    assert damage_of(path) == [("extra", "train.jsonl")]
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "config.json",
         "environment.json",
         "events.jsonl",
-        "train.jsonl",
-        "timing.jsonl",
-        "evals.jsonl",
+        "train.jsonl.gz",
+        "timing.jsonl.gz",
+        "evals.jsonl.gz",
         "samples/dev-step_000001.jsonl.gz",
         "checkpoints/step_000001/manifest.json",
         "checkpoints/step_000001/inner/weights.bin",
@@ -540,12 +585,12 @@ def test_verify_sees_one_flipped_bit_and_a_missing_file(tmp_path: Path, name: st
 
 def test_verify_sees_a_longer_file_an_extra_file_and_a_broken_seal(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
-    with (run / "train.jsonl").open("ab") as file:
+    with (run / "train.jsonl.gz").open("ab") as file:
         file.write(b'{"step":2}\n')
     (run / "samples" / "more.jsonl").write_text("{}\n")
     (run / "checkpoints" / "step_000001" / "more").write_text("")
     found = {(p.kind, p.path.name) for p in verify(run)}
-    assert found == {("changed", "train.jsonl"), ("extra", "more.jsonl"), ("extra", "more")}
+    assert found == {("changed", "train.jsonl.gz"), ("extra", "more.jsonl"), ("extra", "more")}
     (run / "DONE").write_text("{}")
     assert damage_of(run) == [("changed", "DONE")]
 
@@ -658,10 +703,10 @@ def test_verify_reads_a_suite_with_all_its_runs_and_shared_rows(tmp_path: Path) 
     shared.put("base", [{"reply": "1"}])
     for where in (suite.path, tmp_path / "reference"):
         assert [(p.kind, p.path.name) for p in verify(where)] == [("unsealed", "b")]
-    (run / "train.jsonl").write_bytes(b"")
+    (run / "train.jsonl.gz").write_bytes(b"")
     shared.file("base").write_bytes(b'{"reply":"2"}\n')
     suite.path.joinpath("suite.json").write_text("[]")
-    expected = [("changed", "suite.json"), ("changed", "train.jsonl"), ("changed", "base.jsonl")]
+    expected = [("changed", "suite.json"), ("changed", "train.jsonl.gz"), ("changed", "base.jsonl")]
     assert damage_of(suite.path) == expected
     with pytest.raises(StoreError, match=r"base\.jsonl: changed.*rm -r"):
         shared.get("base")

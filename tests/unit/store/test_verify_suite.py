@@ -10,6 +10,7 @@ import pytest
 
 from opcd_bench.errors import StoreError
 from opcd_bench.store.files import temporary_beside
+from opcd_bench.store.jsonl import packed
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.suite_dir import SuiteDir
 from opcd_bench.store.tidying import tidy
@@ -83,7 +84,7 @@ DAMAGE = {
     ),
     "an edited external result": lambda root: (root / "external/stock.json").write_text("[]"),
     "a deleted external result": lambda root: (root / "external/stock.json").unlink(),
-    "rows that are a link": lambda root: linked(root / "a/train.jsonl"),
+    "rows that are a link": lambda root: linked(root / "a/train.jsonl.gz"),
     "a seal that is a link": lambda root: linked(root / "a/DONE"),
     "samples that are a link": lambda root: linked(root / "a/samples"),
     "a run that is a link": lambda root: (
@@ -150,9 +151,9 @@ def test_the_list_is_one_that_coreutils_read(suite):
 def test_a_suite_of_an_older_version_is_checked_as_ever_and_says_what_it_lacks(suite):
     (suite.path / "SEALED").unlink()
     assert [(p.kind, p.damage) for p in verify(suite.path)] == [("no list", False)]
-    (suite.run("a") / "train.jsonl").write_bytes(b"")
+    (suite.run("a") / "train.jsonl.gz").write_bytes(b"")
     assert [p.kind for p in verify(suite.path) if p.damage] == ["changed"]
-    (suite.run("a") / "train.jsonl").write_bytes(b'{"loss":0.5,"step":1}\n')
+    (suite.run("a") / "train.jsonl.gz").write_bytes(packed([{"loss": 0.5, "step": 1}]))
     sealed(suite.run("c"))  # a run that joins it gives it a list of all that is there
     assert verify(suite.path) == []
     (suite.run("a") / "DONE").unlink()
