@@ -24,14 +24,13 @@ from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import DONE, RunReader
 from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
 
-SEED = 0
-"""Adapted teachers are trained with one seed: runs of all seeds learn from the same one."""
-
 
 class AdaptedTeachers:
     """The adapted teachers of a suite; each is a run of its own without evaluation.
 
-    They lie in ``adapted/`` of the suite's folder; a kill loses no more than a cell's would.
+    They lie in ``adapted/`` of the suite's folder; a kill loses no more than a cell's would. Each
+    is trained with the suite's first seed, so runs of all seeds learn from the same one: what is
+    found of it is found of one teacher, and a suite with another ``first_seed`` makes another.
     """
 
     def __init__(
@@ -75,11 +74,11 @@ class AdaptedTeachers:
         with RunDir.open(path, config, {}, wait=True) as run_dir:
             if run_dir.sealed:  # another process was at it
                 return
-            own = _told(task, teacher)
+            seed, rate = self.suite.first_seed, grid.adapting_rate(self.suite)
+            own = ToldTask(task, seed) if teacher.by_reads == "context" else task
             training = Training(
-                _by(teacher, self.suite), own, SEED, grid.adapting_rate(self.suite), shared,
-                run_dir, NoTracker(),
-            )  # fmt: skip
+                _by(teacher, self.suite), own, seed, rate, shared, run_dir, NoTracker()
+            )
             self._steps(training, run_dir, f"{task.name}: teacher adapted by {teacher.by}")
 
     def _steps(self, training: Training, run_dir: RunDir, title: str) -> None:
@@ -102,7 +101,7 @@ class AdaptedTeachers:
         """The folder of the run that trains a teacher, there or not; whatever it is to read."""
         task = readings.behind(task)
         config, rate = self._config(teacher, task), grid.adapting_rate(self.suite)
-        name = grid.folder_name(task.name, str(teacher.by), rate, SEED, config)
+        name = grid.folder_name(task.name, str(teacher.by), rate, self.suite.first_seed, config)
         return self._folder() / name
 
     def _config(self, teacher: Teacher, task: Task) -> Mapping[str, Any]:
@@ -113,7 +112,7 @@ class AdaptedTeachers:
             "told": teacher.by_reads,
             "model": self.models.identity,
             **grid.adaptation(self.suite, teacher),
-            "seed": SEED,
+            "seed": self.suite.first_seed,
         }
 
 
@@ -135,8 +134,3 @@ def _sealed(path: Path) -> bool:
 def _by(teacher: Teacher, suite: Suite) -> Method:
     assert teacher.by is not None
     return registry.method(teacher.by, suite.method_files)
-
-
-def _told(task: Task, teacher: Teacher) -> Task:
-    """What it is trained on: the task as it is, or with its context in every prompt."""
-    return ToldTask(task, SEED) if teacher.by_reads == "context" else task
