@@ -193,6 +193,10 @@ def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(tiny_mode
     planned = grid.cells(other, {name: METHODS[name] for name in other.methods}, {"toy": Toy()})
     with pytest.raises(StoreError, match=r"adapted\.learning_rate"):
         refuse_other_settings(planned, SuiteDir(paths[0].parent))
+    another = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes", first_seed=3)
+    planned = grid.cells(another, {name: METHODS[name] for name in another.methods}, {"toy": Toy()})
+    with pytest.raises(StoreError, match=r"adapted\.seed"):
+        refuse_other_settings(planned, SuiteDir(paths[0].parent))
     run(other)
     with pytest.raises(StoreError, match="teacher adapted by grpo"):
         assert_comparable(load(paths[0].parent))
