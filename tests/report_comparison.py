@@ -79,7 +79,8 @@ def comparison(names=NAMES, kept=KEPT, task=TASK, metrics=("dev_accuracy", "dive
                     for step in range(1, 11):
                         logged.append(
                             {**method, "learning_rate": rate, "seed": seed,
-                             "headline": rate == 1e-3, "step": step, "tokens": 100.0 * step + seed,
+                             "headline": rate == 1e-3, "step": step, "averaged_steps": 1,
+                             "tokens": 100.0 * step + seed,
                              "metric": metric, "value": (0.5 + seed) / step, "kind": kind}
                         )  # fmt: skip
     for i, a in enumerate(sorted(names)):
