@@ -112,9 +112,9 @@ class Teacher:
     ``weights``: ``initial`` is the student before training, frozen; ``larger`` is the suite's
     ``teacher_model``, frozen; ``ema`` follows the student, ``t <- rate t + (1 - rate) s`` after
     every step; ``live`` is the student itself, without gradient; ``adapted`` is the student before
-    training, trained on the task ``by`` a method (grpo), once for all methods of a suite that say
-    so, frozen. ``by_reads``: what it was told of the task as it was adapted, ``nothing`` or the
-    ``context``.
+    training, trained on the task ``by`` a method (grpo), once a seed for all methods of a suite
+    that say so, frozen. ``by_reads``: what it was told of the task as it was adapted, ``nothing``
+    or the ``context``.
     ``reads``: the task's shared ``context``; the example's own ``hint``; the ``reference`` answer;
     ``other_hint``, the hint of another example, which controls for what any hint does; or
     ``nothing``, the null control. ``rows="shuffled"`` permutes the teacher's distributions among

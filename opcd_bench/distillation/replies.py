@@ -97,16 +97,16 @@ class StepReplies:
 class ToldReplies:
     """The told teacher's replies: each step's are sampled once and stored for every method.
 
-    ``model`` gives the weights that write for a teacher on a task (those before training, the
-    larger ones, adapted ones); ``identity`` what stored replies are known by.
+    ``model`` gives the weights that write for a teacher on a task and seed (those before training,
+    the larger ones, adapted ones); ``identity`` what stored replies are known by.
     """
 
     def __init__(
         self,
         suite: Suite,
         suite_dir: SuiteDir,
-        model: Callable[[Teacher, Task], PromptFormat],
-        identity: Callable[[Teacher, Task], Mapping[str, Any] | None],
+        model: Callable[[Teacher, Task, int], PromptFormat],
+        identity: Callable[[Teacher, Task, int], Mapping[str, Any] | None],
         engine: Callable[[PromptFormat], Engine],
     ) -> None:
         self.suite, self.suite_dir = suite, suite_dir
@@ -126,7 +126,7 @@ class ToldReplies:
             self._held = {key: []}  # one seed's at a time: they can be large
         steps = self._held[key]
         while len(steps) <= step:
-            writer = partial(self.model, teacher, task)
+            writer = partial(self.model, teacher, task, seed)
             self._write(suite, shared, told, seed, len(steps), writer)
             steps.append([of_row(row) for row in shared.get(_name(len(steps)))])
         return steps[step]
@@ -136,7 +136,7 @@ class ToldReplies:
     ) -> None:
         """Sample and store the replies of one optimiser step, where they are not stored."""
         suite, told, shared = self._place(task, seed, teacher, reads)
-        self._write(suite, shared, told, seed, step, partial(self.model, teacher, task))
+        self._write(suite, shared, told, seed, step, partial(self.model, teacher, task, seed))
 
     def _place(
         self, whole: Task, seed: int, teacher: Teacher, reads: Reads
@@ -145,7 +145,7 @@ class ToldReplies:
         suite, task = self.suite.for_task(whole.name), readings.telling(whole, reads)
         key = digest(
             {
-                "model": self.identity(teacher, whole),
+                "model": self.identity(teacher, whole, seed),
                 "task": describe_task(task),
                 "sampling": reply_sampling(suite).__dict__,
                 "seed": seed,

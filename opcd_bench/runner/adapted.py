@@ -1,4 +1,4 @@
-"""Teachers that a method adapts to a task: trained once for a suite, stored, and shared."""
+"""Teachers that a method adapts to a task: trained once a seed, stored, and shared by methods."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
 class AdaptedTeachers:
     """The adapted teachers of a suite; each is a run of its own without evaluation.
 
-    They lie in ``adapted/`` of the suite's folder; a kill loses no more than a cell's would. Each
-    is trained with the suite's first seed, so runs of all seeds learn from the same one: what is
-    found of it is found of one teacher, and a suite with another ``first_seed`` makes another.
+    They lie in ``adapted/`` of the suite's folder; a kill loses no more than a cell's would. Runs
+    of a seed learn from a teacher that was adapted with that seed, so that intervals over seeds
+    are over teachers too: two that were adapted alike can teach 20 points apart.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class AdaptedTeachers:
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._held: dict[str, LoadedModel] = {}
 
-    def prepare(self, method: Method, task: Task, shared: Shared) -> None:
-        """Train, or go on training, every adapted teacher that a method needs on a task.
+    def prepare(self, method: Method, task: Task, seed: int, shared: Shared) -> None:
+        """Train, or go on training, every adapted teacher that a method's run of a seed needs.
 
         It takes the one module that students share: call it before a cell takes it.
         """
         for part in method.parts:
-            if part.teacher.by is not None and not _sealed(self._path(part.teacher, task)):
-                self._train(part.teacher, task, shared)
+            if part.teacher.by is not None and not _sealed(self._path(part.teacher, task, seed)):
+                self._train(part.teacher, task, seed, shared)
 
-    def of(self, teacher: Teacher, task: Task) -> LoadedModel:
+    def of(self, teacher: Teacher, task: Task, seed: int) -> LoadedModel:
         """An adapted teacher, frozen; it has been prepared."""
-        path = self._path(teacher, task)
+        path = self._path(teacher, task, seed)
         name = path.name
         if name not in self._held:
             assert _sealed(path), "prepared before any cell reads it"
@@ -63,23 +63,25 @@ class AdaptedTeachers:
             self._held = {name: self.models.frozen(str(last.path / MODEL))}  # one at a time
         return self._held[name]
 
-    def identity(self, teacher: Teacher, task: Task) -> dict[str, Any]:
+    def identity(self, teacher: Teacher, task: Task, seed: int) -> dict[str, Any]:
         """What replies and scores of an adapted teacher depend on."""
-        adapted = {"adapted": self._path(teacher, task).name}
-        weights = {"weights": saving.weights_hash(self.of(teacher, task).model)}
+        adapted = {"adapted": self._path(teacher, task, seed).name}
+        weights = {"weights": saving.weights_hash(self.of(teacher, task, seed).model)}
         return {**self.models.identity, **adapted, **weights}
 
-    def _train(self, teacher: Teacher, task: Task, shared: Shared) -> None:
-        path, config = self._path(teacher, task), self._config(teacher, task)
+    def _train(self, teacher: Teacher, task: Task, seed: int, shared: Shared) -> None:
+        path, config = self._path(teacher, task, seed), self._config(teacher, task, seed)
         with RunDir.open(path, config, {}, wait=True) as run_dir:
             if run_dir.sealed:  # another process was at it
                 return
-            seed, rate = self.suite.first_seed, grid.adapting_rate(self.suite)
+            rate = grid.adapting_rate(self.suite)
             own = ToldTask(task, seed) if teacher.by_reads == "context" else task
             training = Training(
                 _by(teacher, self.suite), own, seed, rate, shared, run_dir, NoTracker()
             )
-            self._steps(training, run_dir, f"{task.name}: teacher adapted by {teacher.by}")
+            self._steps(
+                training, run_dir, f"{task.name}: teacher adapted by {teacher.by}, seed {seed}"
+            )
 
     def _steps(self, training: Training, run_dir: RunDir, title: str) -> None:
         step, last = training.resume(), training.suite.max_steps
@@ -97,14 +99,14 @@ class AdaptedTeachers:
     def _folder(self) -> Path:
         return self.suite_dir.path / ADAPTED
 
-    def _path(self, teacher: Teacher, task: Task) -> Path:
+    def _path(self, teacher: Teacher, task: Task, seed: int) -> Path:
         """The folder of the run that trains a teacher, there or not; whatever it is to read."""
         task = readings.behind(task)
-        config, rate = self._config(teacher, task), grid.adapting_rate(self.suite)
-        name = grid.folder_name(task.name, str(teacher.by), rate, self.suite.first_seed, config)
+        config, rate = self._config(teacher, task, seed), grid.adapting_rate(self.suite)
+        name = grid.folder_name(task.name, str(teacher.by), rate, seed, config)
         return self._folder() / name
 
-    def _config(self, teacher: Teacher, task: Task) -> Mapping[str, Any]:
+    def _config(self, teacher: Teacher, task: Task, seed: int) -> Mapping[str, Any]:
         """All that an adapted teacher depends on."""
         return {
             "suite": self.suite.for_task(task.name).shared_identity(),
@@ -112,17 +114,17 @@ class AdaptedTeachers:
             "told": teacher.by_reads,
             "model": self.models.identity,
             **grid.adaptation(self.suite, teacher),
-            "seed": self.suite.first_seed,
+            "seed": seed,
         }
 
 
 class UntrainedTeachers(AdaptedTeachers):
     """In the place of adapted teachers where only time is taken: the weights before training."""
 
-    def prepare(self, method: Method, task: Task, shared: Shared) -> None:
+    def prepare(self, method: Method, task: Task, seed: int, shared: Shared) -> None:
         """Train none."""
 
-    def of(self, teacher: Teacher, task: Task) -> LoadedModel:
+    def of(self, teacher: Teacher, task: Task, seed: int) -> LoadedModel:
         """The student before training."""
         return self.models.initial
 

@@ -66,7 +66,9 @@ class CellRun:
     ) -> None:
         self.cell, self.task, self.resources = cell, task, resources
         self.run_dir, self.console = run_dir, console
-        resources.prepare(method, task)  # what is trained once, before the student is this cell's
+        resources.prepare(
+            method, task, cell.seed
+        )  # what is trained once, before the student is this cell's
         self.suite: Suite = resources.suite.for_task(task.name)
         self.training = Training(
             method, task, cell.seed, cell.learning_rate, resources, run_dir, tracker

@@ -169,9 +169,12 @@ def adaptation(suite: Suite, teacher: Teacher) -> dict[str, Any]:
     if teacher.by is None:
         return {}
     by = registry.method(teacher.by, suite.method_files)
-    seed = {"seed": suite.first_seed} if suite.first_seed else {}  # cells had none when all had 0
-    method = {"method": dict(by.describe()), "learning_rate": adapting_rate(suite)}
-    return {"adapted": {**method, **seed}}
+    how = {
+        "method": dict(by.describe()),
+        "learning_rate": adapting_rate(suite),
+        "seed": "the run's",
+    }
+    return {"adapted": how}
 
 
 def adapting_rate(suite: Suite) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +19,6 @@ from opcd_bench.envs.task import Task
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.parallel.crew import MAKE, together
-from opcd_bench.seeds import seed_of
 
 
 class Models(Protocol):
@@ -71,12 +69,11 @@ class Learner:
 
     def _stages(self, method: Method, task: Task, seed: int, teachers: Teachers) -> list[Stage]:
         """The method's stages, of which each takes its share of the steps."""
-        permuted = partial(seed_of, "rows", task.name, seed)
         return [
             Stage(
                 method=part,
                 loss=teachers.loss_of(part),
-                teacher=teachers.build(part, task, self.student, permuted),
+                teacher=teachers.build(part, task, seed, self.student),
                 first=steps.start,
                 last=steps.stop,
             )

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 
 from opcd_bench.config import rules
+from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
@@ -37,6 +38,9 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
     elif job.kind == "anchors":
         task, seed = job.what
         anchors(planned, planned.tasks[task], seed, resources)
+    elif job.kind == "adapted":
+        task, seed = job.what
+        adapted(planned, planned.tasks[task], seed, resources)
     elif job.kind == "responses":
         task, seed, share, shares = job.what
         responses(planned, planned.tasks[task], seed, resources, share, shares)
@@ -84,7 +88,10 @@ def shared_waves(
     first = [Job("retention", "retention")] * bool(suite.retention)
     first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
     shares = max(1, workers // len(told)) if told else 1
-    second = [
+    second = []
+    if any(map(_is_adapted, planned.methods.values())):
+        second += [Job("adapted", f"adapted--{t}--s{s}", (t, s)) for t, s in seeds]
+    second += [
         Job("responses", f"responses--{t}--s{s}--{share}", (t, s, share, shares))
         for t, s in told
         for share in range(shares)
@@ -97,11 +104,23 @@ TOLD = ("teacher", "mixture")
 
 
 def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """Base and ceilings of a task, and the adapted teachers that some of them are of."""
+    """Base and ceilings of a task, but for those of adapted teachers."""
     resources.references.base(task, "dev", seed)
     for method in planned.methods.values():
-        resources.prepare(method, task)
+        if not _is_adapted(method):
+            resources.references.anchors(task, seed, method.describe())
+
+
+def adapted(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
+    """The adapted teachers of a task and training seed, and their ceilings."""
+    for method in filter(_is_adapted, planned.methods.values()):
+        resources.prepare(method, task, seed)
         resources.references.anchors(task, seed, method.describe())
+
+
+def _is_adapted(method: Method) -> bool:
+    """Whether a part of a method learns from an adapted teacher."""
+    return any(part.teacher.by is not None for part in method.parts)
 
 
 def responses(
@@ -113,6 +132,8 @@ def responses(
     """
     suite = planned.suite.for_task(task.name)
     for method in planned.methods.values():
+        if any(part.writer.kind in TOLD for part in method.parts):
+            resources.prepare(method, task, seed)
         for part, steps in method.spans(suite.max_steps):
             for step in steps if part.writer.kind in TOLD else ():
                 if group_of(step, suite) % shares != share:

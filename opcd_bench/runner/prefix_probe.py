@@ -115,7 +115,7 @@ class PrefixProbe:
         loaded = student.load()
         weights = saving.weights_hash(loaded.model)
         own = Writer(STUDENT, loaded, None, {**self._model(), "weights": weights})
-        for writer in (own, *self._writers(task)):
+        for writer in (own, *self._writers(task, seed)):
             for share in SHARES:
                 given = self._part(task, own, writer, share, seed)
                 self._list(student, task, writer, STUDENT, share, given)
@@ -127,12 +127,12 @@ class PrefixProbe:
         """What identifies a student besides its weights."""
         return {k: v for k, v in self.resources.models.identity.items() if k != "weights"}
 
-    def _writers(self, task: Task) -> Iterable[Writer]:
+    def _writers(self, task: Task, seed: int) -> Iterable[Writer]:
         for name, teacher in self.teachers.items():
-            loaded = self.resources.told_by(teacher, task)
+            loaded = self.resources.told_by(teacher, task, seed)
             reads = None if teacher.reads == "nothing" else readings.telling(task, teacher.reads)
             identity = {
-                "model": self.resources.identity_of(teacher, task),
+                "model": self.resources.identity_of(teacher, task, seed),
                 "reads": teacher.reads,
             }
             yield Writer(name, loaded, reads.contexts() if reads else None, identity)

@@ -49,8 +49,12 @@ class References:
         *,
         told: bool = False,
         final: bool = False,
+        greedy_seed: int = 0,
     ) -> Score:
-        """Score a model on a split: ``eval_samples`` samples an example on test, one on dev."""
+        """Score a model on a split: ``eval_samples`` samples an example on test, one on dev.
+
+        Greedy decoding has no seed, but where contexts are drawn: ``greedy_seed``.
+        """
         if (split == "test") != final:
             raise AssertionError("test is scored once, after the choice; nothing else may read it")
         suite = self.suite.for_task(task.name)
@@ -63,7 +67,7 @@ class References:
             loaded=loaded,
             engine=engine,
             suite=suite,
-            seed=0 if suite.eval_temperature == 0 else seed,
+            seed=greedy_seed if suite.eval_temperature == 0 else seed,
         )
 
     def probe(
@@ -116,26 +120,29 @@ class References:
             anchors.append((own, readings.telling(task, reads)))
         found = []
         for reading, told in anchors:
-            by = teacher if reading == own else None
+            by = teacher if reading == own and teacher.by is not None else None
             self._reference(reading, told, "test", seed, teacher=by)
-            name, folder = self._name(reading, "test", seed), self.folder(told, by).path.name
+            name = self._name(reading, "test", seed, by)
+            folder = self.folder(told, seed, by).path.name
             found.append({"reading": reading, "shared": folder, "name": name})
         for probe in task_scores.further_sets(task, self.suite.for_task(task.name)):
             # A told teacher tells nothing new where the model under test is told something too.
             for reading in usual if probe.reads == "nothing" else ["base"]:
-                name, folder = self._probed(reading, task, probe, seed), self.folder(task).path.name
+                name, folder = (
+                    self._probed(reading, task, probe, seed),
+                    self.folder(task, seed).path.name,
+                )
                 found.append({"reading": reading, "shared": folder, "name": name})
         return found
 
-    def folder(self, task: Task, teacher: Teacher | None = None) -> SharedDir:
+    def folder(self, task: Task, seed: int, adapted: Teacher | None = None) -> SharedDir:
         """Where a task's base and ceiling samples are shared: of an adapted teacher its own."""
-        adapted = teacher is not None and teacher.by is not None
         key = digest(
             {
                 "model": (
-                    self.adapted.identity(teacher, task)
-                    if teacher is not None and adapted
-                    else self.models.identity
+                    self.models.identity
+                    if adapted is None
+                    else self.adapted.identity(adapted, task, seed)
                 ),
                 "suite": self.scoring(self.suite.for_task(task.name)),
                 "task": describe_task(task),
@@ -143,8 +150,10 @@ class References:
         )
         return self.suite_dir.shared(task.name, key)
 
-    def _name(self, reading: str, split: str, seed: int) -> str:
-        return f"{reading}-{split}-s{0 if self.suite.eval_temperature == 0 else seed}"
+    def _name(self, reading: str, split: str, seed: int, adapted: Teacher | None = None) -> str:
+        """With the seed of the samples; greedy decoding has none, an adapted teacher its own."""
+        alike = self.suite.eval_temperature == 0 and adapted is None
+        return f"{reading}-{split}-s{0 if alike else seed}"
 
     def retention_folder(self, name: str) -> SharedDir:
         """Where a retention task's samples before training are shared."""
@@ -216,12 +225,12 @@ class References:
         *,
         teacher: Teacher | None = None,
     ) -> Score:
-        """``teacher``: of an adapted one, whose ceiling it is."""
-        name = self._name(reading, split, seed)
-        shared = self.folder(task, teacher)
+        """``teacher``: the adapted one whose ceiling it is."""
+        name = self._name(reading, split, seed, teacher)
+        shared = self.folder(task, seed, teacher)
         loaded = self._reader(reading)
-        if teacher is not None and teacher.by is not None:
-            loaded = self.adapted.of(teacher, task)
+        if teacher is not None:
+            loaded = self.adapted.of(teacher, task, seed)
 
         def compute() -> Score:
             with self.console.phase(f"{task.name}: {reading} on {split}", None, "samples") as phase:
@@ -233,6 +242,7 @@ class References:
                     seed,
                     told=reading != "base",
                     final=split == "test",
+                    greedy_seed=0 if teacher is None else seed,
                 )
                 phase.advance(len(score.samples))
                 return score
@@ -252,7 +262,7 @@ class References:
                 phase.advance(len(score.samples))
                 return score
 
-        self._shared(self.folder(task), name, compute)
+        self._shared(self.folder(task, seed), name, compute)
         return name
 
     def _reader(self, reading: str) -> PromptFormat:

@@ -65,23 +65,23 @@ class Resources:
             suite, suite_dir, self.told_by, self.identity_of, models.engine
         )
 
-    def prepare(self, method: Method, task: Task) -> None:
-        """Train what a method needs on a task and the suite trains once; before a cell begins."""
-        self.adapted.prepare(method, task, self)
+    def prepare(self, method: Method, task: Task, seed: int) -> None:
+        """Train what runs of a task and seed share and a method needs; before a cell begins."""
+        self.adapted.prepare(method, task, seed, self)
 
-    def told_by(self, teacher: Teacher, task: Task) -> PromptFormat:
+    def told_by(self, teacher: Teacher, task: Task, seed: int) -> PromptFormat:
         """Who writes as a told teacher: the adapted or larger one, or the student before training.
 
         A teacher that moves with the student writes with the weights before training.
         """
         if teacher.by is not None:
-            return self.adapted.of(teacher, task)
+            return self.adapted.of(teacher, task, seed)
         return self.models.larger() if teacher.weights == "larger" else self.models.initial
 
-    def identity_of(self, teacher: Teacher, task: Task) -> dict[str, Any] | None:
+    def identity_of(self, teacher: Teacher, task: Task, seed: int) -> dict[str, Any] | None:
         """What the replies of `told_by` depend on."""
         if teacher.by is not None:
-            return self.adapted.identity(teacher, task)
+            return self.adapted.identity(teacher, task, seed)
         larger = teacher.weights == "larger"
         return self.models.larger_identity if larger else self.models.identity
 

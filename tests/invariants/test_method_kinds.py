@@ -29,6 +29,7 @@ from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.analysis.stored_samples import sample_sets
 from opcd_bench.runner import grid, preflight
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
@@ -174,6 +175,21 @@ def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(
     assert not results.ceiling("toy", "by_told").empty
 
 
+def test_runs_of_a_seed_learn_from_a_teacher_that_was_adapted_with_it(tiny_model_folder, tmp_path):
+    paths = run(suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes", seeds=2))
+    folder = paths[0].parent
+    made = [RunReader(one) for one in sorted((folder / "adapted").iterdir())]
+    assert [one.config["seed"] for one in made] == [0, 1], "one a seed, for both methods"
+    assert made[0].read("train") != made[1].read("train")
+    results = load(folder)
+    taught = results.ceiling("toy", "by_rewarded")
+    assert taught.groupby("example_id").size().unique().tolist() == [2], "of both teachers"
+    (one,) = (one for one in sample_sets(folder, None) if one.measured == "toy")
+    ceilings = [c for c in one.columns if c.reading == "ceiling-adapted-grpo"]
+    assert [column.seed for column in ceilings] == [0, 1]
+    assert verify(folder) == []
+
+
 def test_an_adapted_teacher_may_read_hints_and_is_one_with_the_one_that_reads_rules(
     tiny_model_folder, tmp_path
 ):
@@ -192,10 +208,6 @@ def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(tiny_mode
     other = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes", learning_rate=[3e-3])
     planned = grid.cells(other, {name: METHODS[name] for name in other.methods}, {"toy": Toy()})
     with pytest.raises(StoreError, match=r"adapted\.learning_rate"):
-        refuse_other_settings(planned, SuiteDir(paths[0].parent))
-    another = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes", first_seed=3)
-    planned = grid.cells(another, {name: METHODS[name] for name in another.methods}, {"toy": Toy()})
-    with pytest.raises(StoreError, match=r"adapted\.seed"):
         refuse_other_settings(planned, SuiteDir(paths[0].parent))
     run(other)
     with pytest.raises(StoreError, match="teacher adapted by grpo"):

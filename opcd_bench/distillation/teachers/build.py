@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.losses.divergence import Divergence
@@ -23,13 +24,15 @@ from opcd_bench.envs.task import Task
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engines import Engines
+from opcd_bench.seeds import seed_of
 
 
 class Teachers:
     """The teachers of a suite's methods; what is served is started once, and shared by cells.
 
     ``initial`` is the student before training; ``larger`` gives the larger teacher when it is first
-    needed, in this process or behind a server; ``adapted`` one that was adapted to a task.
+    needed, in this process or behind a server; ``adapted`` one that was adapted to a task, of a
+    seed.
     """
 
     def __init__(
@@ -38,23 +41,14 @@ class Teachers:
         initial: LoadedModel,
         larger: Callable[[], PromptFormat],
         engines: Engines,
-        adapted: Callable[[Teacher, Task], LoadedModel],
+        adapted: Callable[[Teacher, Task, int], LoadedModel],
     ) -> None:
         self.suite, self.initial, self.larger, self.engines = suite, initial, larger, engines
         self.adapted = adapted
         self._top_k: dict[str, TopKTeacher] = {}
 
-    def build(
-        self,
-        method: Method,
-        task: Task,
-        student: LoadedModel,
-        seed_of_step: Callable[[int], int],
-    ) -> RuntimeTeacher:
-        """The method's teacher at work on a task.
-
-        ``seed_of_step`` seeds the permutation of a teacher whose rows are shuffled.
-        """
+    def build(self, method: Method, task: Task, seed: int, student: LoadedModel) -> RuntimeTeacher:
+        """The method's teacher at work in a run of a task and seed."""
         choice, temperature = method.teacher, self.suite.temperature
         if not method.needs_teacher:
             return NoTeacher(student)
@@ -75,10 +69,12 @@ class Teachers:
             assert isinstance(larger, LoadedModel), "the suite refuses a served teacher read by hf"
             teacher = FrozenTeacher(larger, temperature)
         elif choice.weights == "adapted":
-            teacher = FrozenTeacher(self.adapted(choice, task), temperature)
+            teacher = FrozenTeacher(self.adapted(choice, task, seed), temperature)
         else:
             teacher = FrozenTeacher(self.initial, temperature)
-        return Shuffled(teacher, seed_of_step) if choice.rows == "shuffled" else teacher
+        if choice.rows == "shuffled":
+            return Shuffled(teacher, partial(seed_of, "rows", task.name, seed))
+        return teacher
 
     def top_k(self, method: Method) -> TopKTeacher:
         """The vLLM that scores for the method's teacher, started once for each set of weights."""

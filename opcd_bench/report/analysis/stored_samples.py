@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,7 +119,7 @@ def sample_sets(root: Path, contexts: Mapping[str, Contexts] | None = None) -> l
     texts: dict[str, str] = {}
     for key in sorted({run[0] for run in runs}, key=lambda key: (key[0], key[2] != "test", key)):
         one = sets[key] = SampleSet(*key)
-        for reading, folder, name in sorted(anchors.get(key, ())):
+        for reading, folder, name in sorted(anchors.get(key, ()), key=itemgetter(0, 2, 1)):
             rows = SharedDir(root / SHARED / folder).get(name)[1:]
             column = Column.anchor(reading, name)
             told = Told((contexts or {}).get(one.task), one.task, column.seed)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["prepare", "retention", "anchors", "responses", "cell", "entrants", "chain"]
-"""``prepare``: what is checked and recorded first. ``retention``, ``anchors``, ``responses``: what
-cells share, and none should compute again: retention before training, base and ceilings (and the
-adapted teachers), the in-context teacher's responses. ``entrants``: what is scored, not trained."""
+Kind = Literal[
+    "prepare", "retention", "anchors", "adapted", "responses", "cell", "entrants", "chain"
+]
+"""``prepare``: what is checked and recorded first. ``retention``, ``anchors``, ``adapted``,
+``responses``: what cells share, and none should compute again: retention before training, base and
+ceilings, adapted teachers with theirs, the in-context teacher's responses. ``entrants``: what is
+scored, not trained."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def work(
             share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
-    adapted = len(_adapting(methods.values())) * own.max_steps
+    adapted = len(_adapting(methods.values())) * len(set(runs)) * own.max_steps
     bound += Tokens(written=adapted * full, trained=adapted * full)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
     context = _experience(suite, task, len(methods))

@@ -57,5 +57,5 @@ def _learner(
     )
 
 
-def _adapted(teacher: Teacher, task: Task) -> NoReturn:
+def _adapted(teacher: Teacher, task: Task, seed: int) -> NoReturn:
     raise AssertionError("compatibility refuses adapted teachers of several processes")
