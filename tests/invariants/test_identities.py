@@ -75,7 +75,7 @@ def test_shared_samples_are_found_where_the_sealed_suite_has_them(tmp_path):
     suite = requested.suite(registry.suite("micro"), {}, "a test")
     bench = Resources(suite, SuiteDir(tmp_path / "micro"), QuietReporter())
     tasks = registry.plugins_of(suite)[1].values()
-    found = {bench.references.folder(task).path.name for task in tasks}
+    found = {bench.references.folder(task, 0).path.name for task in tasks}
     found |= {bench.references.retention_folder(name).path.name for name in suite.retention}
     there = (path.name for path in (REFERENCE / "micro" / "shared").iterdir())
     stored = {name for name in there if not name.startswith("told-")}  # these are not committed
