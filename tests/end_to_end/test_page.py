@@ -500,7 +500,7 @@ def test_a_thousand_examples_of_sixty_columns_are_filtered_at_once(at, site, tmp
         "items": [[f"e{i}", 0] for i in range(1000)], "columns": columns,
         "outcomes": ["".join("cw"[(i * j) % 7 == 0] for i in range(1000)) for j in range(60)],
     }  # fmt: skip
-    index = {"shard": 25, "letters": letters, "sets": [one]}
+    index = {"shard": 25, "letters": letters, "readings": {"base": "base"}, "sets": [one]}
     (copy / "samples" / "index.js").write_text(f"opcdSamples.index({json.dumps(index)});\n")
     reply = {"messages": [["user", 0]], "reply": 1, "finish": "stop"}
     shard = {

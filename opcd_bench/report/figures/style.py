@@ -234,8 +234,19 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def wrapped(text: str, letters: int) -> str:
-    """A label in lines of at most so many letters, as long as its words are no longer."""
-    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
+    """A label in lines of at most so many letters, as long as its words are no longer.
+
+    Lines end after commas where they can.
+    """
+    lines: list[str] = []
+    for part in text.split(", "):
+        if lines and len(joined := f"{lines[-1]}, {part}") <= letters:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    filled = (textwrap.fill(one, letters, break_long_words=False, break_on_hyphens=False)
+              for one in lines)  # fmt: skip
+    return ",\n".join(filled)
 
 
 def legend_height(handles: Sequence[Line2D], width: float) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opcd_bench.report.analysis.stored_samples import Item, Record, SampleSet, ShownMessage
+from opcd_bench.report.page.tables import READINGS
+from opcd_bench.report.tables.shown_methods import ceiling
 from opcd_bench.store.jsonl import zipped
 
 SHARD = 25
@@ -27,11 +29,17 @@ def shards(sets: Sequence[SampleSet]) -> dict[str, bytes]:
     """``samples/index.js`` and ``samples/<task>-<measured>-<n>.js`` of a suite's stored samples.
 
     Each is a call with JSON, so that a page opened from a file can load it by a script element.
-    The index: for each set its items, its columns, and of each column a string of outcome letters,
-    one an item. A shard: its name, and `packed` the JSON of `SHARD` items: each column's record,
-    with every text stored once.
+    The index: names of base and ceilings for readers; for each set its items, its columns, and of
+    each column a string of outcome letters, one an item. A shard: its name, and `packed` the JSON
+    of `SHARD` items: each column's record, with every text stored once.
     """
-    index = {"shard": SHARD, "letters": LETTERS, "sets": [_index(one) for one in sets]}
+    readings = {column.reading for one in sets for column in one.columns if not column.method}
+    index = {
+        "shard": SHARD,
+        "letters": LETTERS,
+        "readings": {name: READINGS.get(name) or ceiling(name) for name in sorted(readings)},
+        "sets": [_index(one) for one in sets],
+    }
     files = {f"{FOLDER}/index.js": _script("index", index)}
     for one in sets:
         items = one.items

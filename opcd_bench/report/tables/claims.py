@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
 from opcd_bench.report.analysis.claims import NOT, OPEN, REPRODUCED
 from opcd_bench.report.tables.layout import Group, Section, Value
+from opcd_bench.report.tables.shown_methods import label
 
 HEADINGS = (
     "claim", "result", "effect", "counts from", "detectable", "seeds", "measure", "contrast",
@@ -27,6 +29,8 @@ NOTES = (
     "were there no difference.",
 )
 TITLE = "Claims of this suite"
+METHOD = re.compile(r"\w+(\[[^]]*])?")
+"""A method's name, or any other word, which has no other name for readers."""
 
 
 def sections(frame: pd.DataFrame) -> list[Section]:
@@ -44,7 +48,7 @@ def _line(row: dict[str, object]) -> tuple[Value, ...]:
     seeds = _seeds(float(row["seeds"]), float(row["planned"]))  # type: ignore[arg-type]
     return (
         str(row["claim"]), str(row["word"]), row["effect"], counts, shown, seeds,
-        str(row["measure"]), str(row["contrast"]),
+        str(row["measure"]), METHOD.sub(lambda found: label(found[0]), str(row["contrast"])),
     )  # type: ignore[return-value]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from opcd_bench.report.analysis import learning, statistics
 from opcd_bench.report.analysis.headline import IN_NATS
 from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import Interval
+from opcd_bench.report.tables.shown_methods import ceiling
 
 GAINS = [
     "method", "learning rate", "seeds", "accuracy", "gap closed", "parsed", "tokens generated",
@@ -249,7 +250,7 @@ def _ceilings(done: pd.DataFrame) -> list[Row]:
     for row in done.to_dict("records"):
         name = "ceiling-larger" if row.get("larger") is True else "ceiling"
         name = row.get("measured against", name)
-        found.setdefault(name, {"method": name.replace("-", ", "), "accuracy": row["ceiling"]})
+        found.setdefault(name, {"method": ceiling(name), "accuracy": row["ceiling"]})
     return [found[name] for name in sorted(found)]
 
 

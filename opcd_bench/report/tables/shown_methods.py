@@ -66,6 +66,19 @@ def label(name: str) -> str:
     return ", ".join([one["label"], *_parameters(given)])
 
 
+def ceiling(name: str) -> str:
+    """A ceiling for readers, by `readings.ceiling_of`: ``ceiling, adapted by GRPO in context``."""
+    first, *parts = name.split("-")
+    words = [first]
+    if parts[:1] == ["larger"]:
+        words.append(parts.pop(0))
+    if parts[:1] == ["adapted"]:
+        told = parts[2:3] == ["told"]
+        words.append(f"adapted by {label(parts[1])}{' in context' if told else ''}")
+        parts = parts[3 if told else 2 :]
+    return ", ".join([*words, *([" ".join(parts)] if parts else [])])
+
+
 def _parameters(given: Sequence[str]) -> Iterator[str]:
     adapted = "weights=adapted" in given
     for one in given:

@@ -131,6 +131,17 @@ def test_the_same_example_stands_under_base_ceiling_and_every_run(suite):
     assert shown(files, 0, 0, 2)["answer"] is None
 
 
+def test_base_and_ceilings_have_names_for_readers(suite):
+    names = ("base", "ceiling", "ceiling-adapted-grpo-told")
+    anchors = [anchor(suite, one, f"toy-{n}", f"{one}-test-s0", [sample("a", "x")])
+               for n, one in enumerate(names)]  # fmt: skip
+    finished(suite, "good", [sample("a", "x")], anchors=anchors)
+    assert index(shards(suite))["readings"] == {
+        "base": "base", "ceiling": "in-context teacher",
+        "ceiling-adapted-grpo-told": "ceiling, adapted by GRPO in context",
+    }  # fmt: skip
+
+
 def test_every_outcome_has_a_letter_of_its_own(suite):
     kinds = ["correct", "wrong", "unparsable", "truncated", "failed", "skipped"]
     finished(suite, "good", [sample(kind, "x", kind) for kind in kinds])

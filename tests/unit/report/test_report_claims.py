@@ -102,7 +102,7 @@ def test_the_table_says_each_claim_and_its_word_and_one_line_says_all(results):
     (section,) = table.sections(frame)
     html = markup.sections_html([section])
     assert '<th scope="row">They are alike.' in html  # no sentence is long in that column
-    assert '<td class="words">opcd, less forward_kl, on toy</td>' in html
+    assert '<td class="words">OPCD, less Forward KL, on toy</td>' in html
     assert markup.section_markdown(section).splitlines()[3].endswith("| --- | --: | --- |")
     assert [line[0] for line in section.groups[0].rows] == [one["text"] for one in STATED]
     assert {line[1] for line in section.groups[0].rows} <= {
@@ -228,6 +228,14 @@ def test_one_training_decides_nothing_whatever_its_interval(tmp_path):
     assert list(claims.claims(load.load(suite.path))["word"]) == [claims.OPEN, claims.OPEN]
     finish(suite, "opcd", 1e-3, 1)
     assert claims.claims(load.load(suite.path))["word"][0] == claims.REPRODUCED
+
+
+def test_the_table_has_the_names_that_the_page_has(results):
+    frame = claims.claims(results).iloc[:1]
+    frame = frame.assign(contrast="opcd[weights=larger], less sft_context, on rule_math")
+    (section,) = table.sections(frame)
+    (row,) = section.groups[0].rows
+    assert row[-1] == "OPCD, larger teacher, less SFT, on rule_math"
 
 
 def test_the_page_says_the_conclusion_first_and_shows_every_effect_that_was_measured(results):

@@ -40,6 +40,7 @@ from opcd_bench.report.figures import (
     tiles,
     words,
 )
+from opcd_bench.report.tables.shown_methods import ceiling, label
 
 TWO = ("forward_kl", "opcd")
 MANY = tuple(f"method_with_a_long_name_{i:02d}" for i in range(12))
@@ -109,6 +110,47 @@ def test_a_method_with_parameters_keeps_its_name_and_has_a_mark_of_its_own():
     marks = style.palette(["opcd", "opcd[k=4]"])
     assert marks["opcd[k=4]"].label == "OPCD, k=4"
     assert marks["opcd[k=4]"][:2] != marks["opcd"][:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("opcd[k=4,weights=larger]", "OPCD, k=4, larger teacher"),
+        ("opcd[by=grpo,weights=adapted]", "OPCD, teacher adapted by GRPO"),
+        (
+            "opcd[by=grpo,by_reads=context,weights=adapted]",
+            "OPCD, teacher adapted by GRPO in context",
+        ),
+        ("opcd[reads=nothing]", "OPCD, teacher reads nothing"),
+        ("mine[weights=larger]", "mine[weights=larger]"),
+    ],
+)
+def test_parameters_are_words_for_readers(name, words):
+    assert label(name) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ceiling", "ceiling"),
+        ("ceiling-larger", "ceiling, larger"),
+        ("ceiling-larger-other-hint", "ceiling, larger, other hint"),
+        ("ceiling-adapted-grpo", "ceiling, adapted by GRPO"),
+        ("ceiling-adapted-grpo-told-hint", "ceiling, adapted by GRPO in context, hint"),
+    ],
+)
+def test_ceilings_are_words_for_readers(name, words):
+    assert ceiling(name) == words
+
+
+def test_long_labels_are_broken_after_commas_where_they_can():
+    assert style.wrapped("OPCD (stop-gradient), larger teacher", 30) == (
+        "OPCD (stop-gradient),\nlarger teacher"
+    )
+    assert style.wrapped("SFT, then OPCD", 30) == "SFT, then OPCD"
+    assert style.wrapped("OPCD, teacher adapted by GRPO in context", 24) == (
+        "OPCD,\nteacher adapted by GRPO\nin context"
+    )
 
 
 def test_no_two_of_many_methods_share_colour_and_marker():

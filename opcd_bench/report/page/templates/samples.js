@@ -19,9 +19,6 @@
   if (!browser) return;
   const { stands, labels: inPageOrder } = JSON.parse(byId("told").textContent);
   const labels = Object.fromEntries(inPageOrder);
-  const READINGS = {
-    base: "base", ceiling: "in-context teacher", "ceiling-larger": "larger in-context teacher",
-  };
   const SIGNS = { c: "✓", w: "✗", u: "?", t: "…", f: "!", s: "–", "-": "" };
   const MANY = 25; // examples a page: one file
   const choice = {
@@ -74,7 +71,7 @@
     }
     return `${nameOf(column.method)} · ${column.rate} · seed ${column.seed}`;
   };
-  const nameOf = (owner) => labels[owner] || READINGS[owner] || owner;
+  const nameOf = (owner) => labels[owner] || state.index.readings[owner] || owner;
   const ownerOf = (column) => column.method || column.reading;
 
   const options = (select, pairs) => {
