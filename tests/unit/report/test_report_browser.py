@@ -133,8 +133,7 @@ def test_the_same_example_stands_under_base_ceiling_and_every_run(suite):
 
 def test_base_and_ceilings_have_names_for_readers(suite):
     names = ("base", "ceiling", "ceiling-adapted-grpo-told")
-    anchors = [anchor(suite, one, f"toy-{n}", f"{one}-test-s0", [sample("a", "x")])
-               for n, one in enumerate(names)]  # fmt: skip
+    anchors = [anchor(suite, one, "toy", f"{one}-test-s0", [sample("a", "x")]) for one in names]
     finished(suite, "good", [sample("a", "x")], anchors=anchors)
     assert index(shards(suite))["readings"] == {
         "base": "base", "ceiling": "in-context teacher",
