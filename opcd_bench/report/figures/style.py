@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -236,17 +237,18 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
 def wrapped(text: str, letters: int) -> str:
     """A label in lines of at most so many letters, as long as its words are no longer.
 
-    Lines end after commas where they can.
+    Lines end before a bracket and after a semicolon where they can.
     """
     lines: list[str] = []
-    for part in text.split(", "):
-        if lines and len(joined := f"{lines[-1]}, {part}") <= letters:
+    for part in re.split(r" (?=\[)|(?<=;) ", text):
+        if lines and len(joined := f"{lines[-1]} {part}") <= letters:
             lines[-1] = joined
         else:
             lines.append(part)
-    filled = (textwrap.fill(one, letters, break_long_words=False, break_on_hyphens=False)
-              for one in lines)  # fmt: skip
-    return ",\n".join(filled)
+    filled = (
+        textwrap.fill(one, letters, break_long_words=False, break_on_hyphens=False) for one in lines
+    )
+    return "\n".join(filled)
 
 
 def legend_height(handles: Sequence[Line2D], width: float) -> float:

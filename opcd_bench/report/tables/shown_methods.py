@@ -57,13 +57,14 @@ def shown(methods: Iterable[str], controls: Collection[str] = ()) -> dict[str, S
 
 
 def label(name: str) -> str:
-    """A method's name for readers: ``OPCD``, ``OPCD, k=4, larger teacher``, or the name itself."""
+    """A method's name for readers: ``OPCD``, ``OPCD [k=4; larger teacher]``, or its own name."""
     base, _, rest = name.partition("[")
     one = _known().get(base)
     if one is None:
         return name
-    given = rest.removesuffix("]").split(",") if rest else []
-    return ", ".join([one["label"], *_parameters(given)])
+    if not rest:
+        return str(one["label"])
+    return f"{one['label']} [{'; '.join(_parameters(rest.removesuffix(']').split(',')))}]"
 
 
 def ceiling(name: str) -> str:

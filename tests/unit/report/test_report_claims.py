@@ -235,7 +235,7 @@ def test_the_table_has_the_names_that_the_page_has(results):
     frame = frame.assign(contrast="opcd[weights=larger], less sft_context, on rule_math")
     (section,) = table.sections(frame)
     (row,) = section.groups[0].rows
-    assert row[-1] == "OPCD, larger teacher, less SFT, on rule_math"
+    assert row[-1] == "OPCD [larger teacher], less SFT, on rule_math"
 
 
 def test_the_page_says_the_conclusion_first_and_shows_every_effect_that_was_measured(results):

@@ -108,20 +108,20 @@ def test_a_control_is_grey_and_dashed_also_where_it_does_not_ship():
 
 def test_a_method_with_parameters_keeps_its_name_and_has_a_mark_of_its_own():
     marks = style.palette(["opcd", "opcd[k=4]"])
-    assert marks["opcd[k=4]"].label == "OPCD, k=4"
+    assert marks["opcd[k=4]"].label == "OPCD [k=4]"
     assert marks["opcd[k=4]"][:2] != marks["opcd"][:2]
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("opcd[k=4,weights=larger]", "OPCD, k=4, larger teacher"),
-        ("opcd[by=grpo,weights=adapted]", "OPCD, teacher adapted by GRPO"),
+        ("opcd[k=4,weights=larger]", "OPCD [k=4; larger teacher]"),
+        ("opcd[by=grpo,weights=adapted]", "OPCD [teacher adapted by GRPO]"),
         (
             "opcd[by=grpo,by_reads=context,weights=adapted]",
-            "OPCD, teacher adapted by GRPO in context",
+            "OPCD [teacher adapted by GRPO in context]",
         ),
-        ("opcd[reads=nothing]", "OPCD, teacher reads nothing"),
+        ("opcd[reads=nothing]", "OPCD [teacher reads nothing]"),
         ("mine[weights=larger]", "mine[weights=larger]"),
     ],
 )
@@ -143,13 +143,16 @@ def test_ceilings_are_words_for_readers(name, words):
     assert ceiling(name) == words
 
 
-def test_long_labels_are_broken_after_commas_where_they_can():
-    assert style.wrapped("OPCD (stop-gradient), larger teacher", 30) == (
-        "OPCD (stop-gradient),\nlarger teacher"
+def test_long_labels_are_broken_before_brackets_and_after_semicolons():
+    assert style.wrapped("OPCD (stop-gradient) [larger teacher]", 30) == (
+        "OPCD (stop-gradient)\n[larger teacher]"
+    )
+    assert style.wrapped("OPCD (stop-gradient) [k=4; larger teacher]", 26) == (
+        "OPCD (stop-gradient) [k=4;\nlarger teacher]"
     )
     assert style.wrapped("SFT, then OPCD", 30) == "SFT, then OPCD"
-    assert style.wrapped("OPCD, teacher adapted by GRPO in context", 24) == (
-        "OPCD,\nteacher adapted by GRPO\nin context"
+    assert style.wrapped("OPCD [teacher adapted by GRPO in context]", 24) == (
+        "OPCD\n[teacher adapted by GRPO\nin context]"
     )
 
 

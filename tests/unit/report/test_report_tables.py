@@ -362,7 +362,7 @@ def test_columns_of_sentences_may_break():
 def test_parameters_in_brackets_are_no_interval():
     frame = pd.DataFrame({"method": ["opcd[k=4,a=b]"], "n": ["x [k=4, a=b]"]})
     page = markup.sections_html([layout.of_frame("toy", frame)])
-    assert '<th scope="row">OPCD, k=4, a=b</th><td>x [k=4, a=b]</td>' in page
+    assert '<th scope="row">OPCD [k=4; a=b]</th><td>x [k=4, a=b]</td>' in page
 
 
 def test_the_html_is_well_formed_and_every_row_is_full():
