@@ -66,9 +66,8 @@ class CellRun:
     ) -> None:
         self.cell, self.task, self.resources = cell, task, resources
         self.run_dir, self.console = run_dir, console
-        resources.prepare(
-            method, task, cell.seed
-        )  # what is trained once, before the student is this cell's
+        # What is trained once a seed, before the student is this cell's.
+        resources.prepare(method, task, cell.seed)
         self.suite: Suite = resources.suite.for_task(task.name)
         self.training = Training(
             method, task, cell.seed, cell.learning_rate, resources, run_dir, tracker

@@ -49,11 +49,11 @@ class References:
         *,
         told: bool = False,
         final: bool = False,
-        greedy_seed: int = 0,
+        adapted: Teacher | None = None,
     ) -> Score:
         """Score a model on a split: ``eval_samples`` samples an example on test, one on dev.
 
-        Greedy decoding has no seed, but where contexts are drawn: ``greedy_seed``.
+        ``adapted``: the adapted teacher that it is.
         """
         if (split == "test") != final:
             raise AssertionError("test is scored once, after the choice; nothing else may read it")
@@ -67,7 +67,7 @@ class References:
             loaded=loaded,
             engine=engine,
             suite=suite,
-            seed=greedy_seed if suite.eval_temperature == 0 else seed,
+            seed=_drawn(suite, seed, adapted),
         )
 
     def probe(
@@ -89,7 +89,7 @@ class References:
             loaded=loaded,
             engine=engine,
             suite=suite,
-            seed=0 if suite.eval_temperature == 0 else seed,
+            seed=_drawn(suite, seed),
         )
 
     def base(self, task: Task, split: Split, seed: int) -> Score:
@@ -128,10 +128,8 @@ class References:
         for probe in task_scores.further_sets(task, self.suite.for_task(task.name)):
             # A told teacher tells nothing new where the model under test is told something too.
             for reading in usual if probe.reads == "nothing" else ["base"]:
-                name, folder = (
-                    self._probed(reading, task, probe, seed),
-                    self.folder(task, seed).path.name,
-                )
+                name = self._probed(reading, task, probe, seed)
+                folder = self.folder(task, seed).path.name
                 found.append({"reading": reading, "shared": folder, "name": name})
         return found
 
@@ -151,9 +149,7 @@ class References:
         return self.suite_dir.shared(task.name, key)
 
     def _name(self, reading: str, split: str, seed: int, adapted: Teacher | None = None) -> str:
-        """With the seed of the samples; greedy decoding has none, an adapted teacher its own."""
-        alike = self.suite.eval_temperature == 0 and adapted is None
-        return f"{reading}-{split}-s{0 if alike else seed}"
+        return f"{reading}-{split}-s{_drawn(self.suite, seed, adapted)}"
 
     def retention_folder(self, name: str) -> SharedDir:
         """Where a retention task's samples before training are shared."""
@@ -242,7 +238,7 @@ class References:
                     seed,
                     told=reading != "base",
                     final=split == "test",
-                    greedy_seed=0 if teacher is None else seed,
+                    adapted=teacher,
                 )
                 phase.advance(len(score.samples))
                 return score
@@ -362,3 +358,8 @@ class References:
                 shared.put(name, compute().to_rows())
             self._measured[key] = Score.from_rows(shared.get(name))
         return self._measured[key]
+
+
+def _drawn(suite: Suite, seed: int, adapted: Teacher | None = None) -> int:
+    """The seed of samples: greedy decoding has none, but an adapted teacher is of a seed."""
+    return 0 if suite.eval_temperature == 0 and adapted is None else seed

@@ -51,6 +51,7 @@ from opcd_bench.store.run_reader import (
     ROWS,
     STEPPED,
     RunReader,
+    forms,
 )
 from opcd_bench.store.suite_dir import suite_of
 from opcd_bench.store.verification import contents
@@ -309,17 +310,16 @@ class RunDir(RunReader):
     def _pack(self) -> None:
         """Pack the rows that have a step. After a kill on the way `_unpack` puts them back."""
         for name in STEPPED:
-            plain = self.path / f"{name}.jsonl"
+            plain, packed = forms(self.path, name)
             if plain.exists():
                 self._need_lease()
                 with explained(plain):
-                    write_atomic(plain.with_name(plain.name + PACKED), zipped(plain.read_bytes()))
+                    write_atomic(packed, zipped(plain.read_bytes()))
                     plain.unlink()
 
     def _unpack(self) -> None:
         for name in STEPPED:
-            plain = self.path / f"{name}.jsonl"
-            packed = plain.with_name(plain.name + PACKED)
+            plain, packed = forms(self.path, name)
             if packed.exists():
                 self._need_lease()
                 if not plain.exists():

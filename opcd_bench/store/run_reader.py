@@ -138,18 +138,21 @@ class RunReader:
 
         Older runs have samples, and seals, without.
         """
-        plain = self.path / f"{name}.jsonl"
-        packed = plain.with_name(plain.name + PACKED)
+        plain, packed = forms(self.path, name)
         if self.sealed:
-            listed = {self.path / one for one in self._listed}
-            return packed if packed in listed else plain
+            return packed if f"{name}.jsonl{PACKED}" in self._listed else plain
         begun = name in ROWS and not packed.is_file()
         return plain if begun or plain.is_file() else packed
 
 
+def forms(path: Path, name: str) -> tuple[Path, Path]:
+    """Where rows of ``name`` lie in a run: while they are written, and once they are packed."""
+    return path / f"{name}.jsonl", path / f"{name}.jsonl{PACKED}"
+
+
 def row_count(path: Path, name: str) -> int:
     """How many rows of ``name`` a run has, whatever its state; nothing is checked."""
-    for file in (path / f"{name}.jsonl", path / f"{name}.jsonl{PACKED}"):
+    for file in forms(path, name):
         if file.is_file():
             return len(read_lines(file))
     return 0

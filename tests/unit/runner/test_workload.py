@@ -217,6 +217,18 @@ def test_told_replies_take_their_time_once_a_seed_and_steps_every_time(tmp_path)
     assert found.total == found.writing + found.training + found.other
 
 
+def test_an_adapted_teacher_is_trained_once_a_seed_in_tokens_and_in_time(tmp_path):
+    name = "opcd[by=grpo,weights=adapted]"
+    plain, adapted = methods("opcd"), methods(name)
+    own = pace(seconds_written=2.0, seconds_trained=3.0, other_seconds=0.0)
+    before = seconds(suite(tmp_path), Toy(), plain, {"opcd": own})
+    after = seconds(suite(tmp_path), Toy(), adapted, {name: own})
+    assert after.training - before.training == 2 * 6 * 3.0
+    assert after.writing - before.writing == 2 * 6 * 2.0
+    bounds = [work(suite(tmp_path), Toy(), one, {}).at_most for one in (plain, adapted)]
+    assert bounds[1].trained - bounds[0].trained == 2 * 6 * 36
+
+
 def test_without_a_whole_cell_evaluation_is_timed_by_the_speed_of_writing(tmp_path):
     both = methods("opcd")
     paces = {"opcd": pace(trained=12.0, seconds_written=2.0)}
