@@ -17,6 +17,17 @@ from opcd_bench.report.figures import style
 PNG_DPI, SCREEN_DPI = 200, 120
 PIXELS = 96
 """CSS pixels an inch."""
+FONTS = "'DejaVu Sans', Verdana, Geneva, sans-serif"
+"""What an SVG's letters are set in: the font that the drawing is laid out in, or one as wide."""
+SPARE = (
+    (r"<metadata>.*?</metadata>", ""),
+    (f"; font-family: '{style.FONT}'", ""),
+    (r' transform="rotate\(-0 [-\d. ]*\)"', ""),
+    (r'((?: [xy]="|[( ])-?\d+\.\d\d)\d+(?=[") ])', r"\1"),
+    (r"\n +", "\n"),
+)
+"""What an SVG says without need: (pattern, what stands in its place)."""
+MANY_POINTS = 20
 COLOURS = 256
 """Of a PNG: a figure has some ten, and what lies between them and white."""
 
@@ -105,15 +116,30 @@ def csv(data: pd.DataFrame) -> bytes:
 
 
 def _svg(figure: Figure) -> bytes:
+    """Letters as text, which can be found and read aloud; lines no finer than a screen shows."""
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return re.sub(rb'(?<= d=)"[^"]*"', _rounded, visible(buffer.getvalue().decode()).encode())
+    drawn = visible(buffer.getvalue().decode())
+    for pattern, short in SPARE:
+        drawn = re.sub(pattern, short, drawn, flags=re.DOTALL)
+    drawn = drawn.replace('type="text/css">', f'type="text/css">text{{font-family: {FONTS}}}', 1)
+    return re.sub(r'(?<= d=")[^"]*', _short, drawn).encode()
 
 
-def _rounded(path: re.Match[bytes]) -> bytes:
-    """A path's coordinates to a hundredth of a point, without spare spaces: a third less bytes."""
-    short = re.sub(rb"(\.\d\d)\d+", rb"\1", path.group())
-    return re.sub(rb"\s*\n?([MLCQz])\s*", rb"\1", short)
+def _short(path: re.Match[str]) -> str:
+    """A path to a hundredth of a point; one of many points to a tenth, from point to point."""
+    points = re.findall(r"([ML])\s*([-\d.]+) ([-\d.]+)\s*", path.group())
+    if len(points) < MANY_POINTS or re.search("[CQz]", path.group()):
+        short = re.sub(r"(\.\d\d)\d+", r"\1", path.group())
+        return re.sub(r"\s*\n?([MLCQz])\s*", r"\1", short)
+    found, last = [], (0, 0)
+    for command, *place in points:
+        x, y = (round(10 * float(one)) for one in place)
+        begins = command == "M"
+        step = (x, y) if begins else (x - last[0], y - last[1])
+        found.append(f"{'M' if begins else 'l'}{step[0] / 10:g} {step[1] / 10:g}")
+        last = x, y
+    return re.sub(r"(?<!\d)0\.| (?=-)", lambda spare: spare.group().strip(" 0"), "".join(found))
 
 
 def _png(figure: Figure) -> bytes:

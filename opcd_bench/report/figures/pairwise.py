@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.tiles import Tile, draw_tiles, label_inches
+from opcd_bench.report.figures.tiles import Tile, draw_tiles, label_inches, lines_inches
 from opcd_bench.report.figures.words import AT_RATE, listed, measures, seeds_words
 
 DATA = ["measured", "row", "column", "difference", "difference_low", "difference_high", "p_holm"]
@@ -41,7 +41,8 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
         f"Painted: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
-        f"measures and tasks. Dot: nothing to compare. {seeds_words(seeds, included=True)}"
+        f"measures and tasks. Dot: nothing to compare. Where names have no room above the columns, "
+        f"these have the numbers of the rows. {seeds_words(seeds, included=True)}"
     )
     sure = mine[mine["p_holm"] <= SURE]
     said = " ".join(
@@ -61,17 +62,21 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
 def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     names = measures(flat["measured"])
     methods = look.ordered(marks, {*flat["row"], *flat["column"]})
-    names_of = [marks[method].label for method in methods]
+    labels = [marks[method].label for method in methods]
     full = look.COLUMN if narrow else look.PAGE
-    label = label_inches(names_of) + 0.15
+    label = label_inches(labels) + 0.15
     across = 1
     if not narrow:
         fitting = int((full - label) / (SLIMMEST_TILE * len(methods) + 0.1))
         across = max(1, min(len(names), fitting))
     tile = min(WIDEST_TILE, (full - label) / across / len(methods) - 0.1 / len(methods))
-    high = max(0.2, min(0.26, tile))
+    high = max(0.2, min(0.26, tile), lines_inches(labels))
     decimals = 1 if tile >= SLIMMEST_TILE else 0
-    height = look.rows_of(len(names), across) * (high * len(methods) + label + 0.4)
+    heads, above = labels, label
+    if tile < lines_inches(labels):
+        heads, above = [str(number + 1) for number in range(len(methods))], 0.2
+        labels = [f"{number} · {text}" for text, number in zip(labels, heads, strict=True)]
+    height = look.rows_of(len(names), across) * (high * len(methods) + above + 0.4)
     figure, axes = look.grid(len(names), across, (full, height))
     for number, (panel, name) in enumerate(zip(axes, names, strict=True)):
         part = flat[flat["measured"] == name].set_index(["row", "column"])
@@ -81,8 +86,8 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
             for j, b in enumerate(methods)
             if a != b
         }
-        rows = names_of if number % across == 0 else [""] * len(methods)
-        draw_tiles(panel, tiles, rows, names_of, tile)
+        rows = labels if number % across == 0 else [""] * len(methods)
+        draw_tiles(panel, tiles, rows, heads, tile)
         panel.set_title(name)
     return figure
 

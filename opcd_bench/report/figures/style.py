@@ -51,8 +51,10 @@ STEPS_OF_NUMBERS = [1, 2, 2.5, 5, 10]
 LEAST_SPAN = 0.02
 """Of an axis of retention, as a share."""
 
+FONT = "DejaVu Sans"
+
 STYLE: Mapping[str, object] = {
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
@@ -86,7 +88,7 @@ STYLE: Mapping[str, object] = {
     "savefig.facecolor": "none",
     "lines.linewidth": 1.3,
     "lines.markersize": 5,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "svg.hashsalt": "opcd-bench",
     "pdf.fonttype": 42,
     "path.simplify": False,

@@ -18,6 +18,7 @@ LEVEL_BELOW = 0.005
 LABEL_IN_PER_LETTER = 0.062
 LETTERS = 26
 """Of a line of a label: two lines have room beside a tile, and above one."""
+LINE_INCHES = 0.11
 LARGEST_TYPE = 6.5
 EMS = {"+": 0.84, look.MINUS: 0.84, ".": 0.38, "·": 0.38}
 """Widths of what tiles hold, in parts of the type's size; digits, bold: 0.70."""
@@ -50,7 +51,8 @@ def draw_tiles(
     panel.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=2)
     above = [look.wrapped(text, LETTERS) for text in columns]
     beside = [look.wrapped(text, LETTERS) for text in rows]
-    panel.set_xticks(np.arange(len(columns)) + 0.5, above, rotation=90, linespacing=1.0)
+    turned = 90 if max(map(len, columns)) > 2 else 0
+    panel.set_xticks(np.arange(len(columns)) + 0.5, above, rotation=turned, linespacing=1.0)
     panel.set_yticks(np.arange(len(rows)) + 0.5, beside, linespacing=1.0)
     for (i, j), tile in sorted(tiles.items()):
         fill, ink = tint(tile.value) if tile.sure else (look.LEVEL, look.MUTED)
@@ -68,6 +70,12 @@ def label_inches(labels: Sequence[str]) -> float:
     """What the longest of some labels takes, wrapped."""
     lines = [line for text in labels for line in look.wrapped(text, LETTERS).split("\n")]
     return LABEL_IN_PER_LETTER * max(map(len, lines))
+
+
+def lines_inches(labels: Sequence[str]) -> float:
+    """What the lines of a label of several take, one above another; 0 where all have one line."""
+    lines = max(look.wrapped(text, LETTERS).count("\n") for text in labels) + 1
+    return LINE_INCHES * lines if lines > 1 else 0.0
 
 
 def _ems(text: str) -> float:

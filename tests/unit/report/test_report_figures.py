@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
+from itertools import pairwise as neighbours
 from pathlib import Path
 
 import matplotlib
@@ -614,7 +615,7 @@ def test_the_same_data_give_the_same_bytes(drawn):
 
 def test_a_matplotlibrc_changes_nothing(drawn):
     frames = comparison()
-    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "svg.fonttype": "path"}):
         again = factorial.drawn(frames.effects, TASK, style.palette(NAMES))
     assert again.files == drawn["factorial"].files
 
@@ -625,6 +626,49 @@ def test_no_file_carries_a_date_or_asks_for_anything(drawn):
         assert "dc:date" not in text and "<script" not in text
         links = set(re.findall(r'(?:href|src)="([^#][^"]*)"', text))
         assert not links, links
+
+
+def numbers(path):
+    """The points of an SVG path of straight lines, which may go from point to point."""
+    x = y = 0.0
+    for command, place in re.findall(r"([MLl])([^MLl]*)", path):
+        a, b = map(float, re.findall(r"-?(?:\d+\.?\d*|\.\d+)", place))
+        x, y = (x + a, y + b) if command == "l" else (a, b)
+        yield x, y
+
+
+def test_a_long_line_lies_where_it_was_drawn_to_a_tenth_of_a_point():
+    random = np.random.default_rng(0)
+    places = random.uniform(0.0, 700.0, (60, 2))
+    places[10:13] = [[0.04, 0.0], [0.06, 10.0], [10.0, 0.5]]
+    drawn = [
+        f"{'M' if k in (0, 30) else 'L'} {x:.6f} {y:.6f} \n" for k, (x, y) in enumerate(places)
+    ]
+    short = files._short(re.match("(?s).*", "".join(drawn)))
+    np.testing.assert_allclose(list(numbers(short)), places, atol=0.0501)
+    assert len(short) < 0.5 * len("".join(drawn)) and short.count("M") == 2
+
+
+def test_names_are_text_in_the_fonts_that_readers_have(drawn):
+    text = drawn["pairwise"].files[".svg"].decode()
+    assert ">OPCD</text>" in text and text.count("Verdana") == 1 and "<metadata" not in text
+
+
+def test_columns_without_room_for_names_have_the_numbers_of_their_rows():
+    names = [f"a method with quite a long name [parameter={k}]" for k in range(12)]
+    both = [(i, j) for i in range(12) for j in range(12) if i != j]
+    flat = pd.DataFrame(
+        [("test", names[i], names[j], 0.1, 0.0, 0.2, 1.0) for i, j in both], columns=pairwise.DATA
+    )
+    marks = {name: style.Mark(style.INK, "o", name) for name in names}
+    with style.style():
+        panel = pairwise._draw(flat, marks, narrow=True).axes[0]
+        wide = pairwise._draw(flat[flat["row"] < names[2]], marks, narrow=False).axes[0]
+    assert [text.get_text() for text in panel.get_xticklabels()] == [str(k + 1) for k in range(12)]
+    assert panel.get_yticklabels()[11].get_text().startswith("12 · a method")
+    boxes = [text.get_window_extent() for text in panel.get_yticklabels()]
+    assert all(upper.y0 >= lower.y1 for upper, lower in neighbours(boxes))
+    assert wide.get_xticklabels()[0].get_text().startswith("a method")
 
 
 def test_the_dark_drawing_is_the_light_one_in_other_colours(drawn):
