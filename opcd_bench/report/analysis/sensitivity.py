@@ -43,9 +43,9 @@ def sensitivity(results: StoredResults) -> pd.DataFrame:
         about = {"task": task, "teachers": len(teachers), "losses": len(losses),
                  "seeds": grid.shape[2]}  # fmt: skip
         squares, freedoms = sums_of_squares(grid), degrees(grid)
-        total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
-        for source, share in shares(grid).items():
-            spread = float(np.sqrt(max(share, 0.0) * total / grid.size)) if total > 0 else 0.0
+        noise = squares["seed"] / freedoms["seed"]
+        for source, share in shares(squares, freedoms).items():
+            spread = float(np.sqrt(np.fmax(share, 0.0) * sum(squares.values()) / grid.size))
             unknown = source == "seed" or not (noise > 0 or squares[source] > 0)
             f = squares[source] / freedoms[source] / noise if noise > 0 else np.inf
             p = np.nan if unknown else float(stats.f.sf(f, freedoms[source], freedoms["seed"]))
@@ -53,14 +53,14 @@ def sensitivity(results: StoredResults) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def shares(gains_TLS: Gains) -> dict[str, float]:
+def shares(squares: Mapping[str, float], freedoms: Mapping[str, int]) -> dict[str, float]:
     """Of each of `SOURCES` the share of the whole sum of squares, less what seeds add: epsilon².
 
-    A source of d degrees of freedom has d mean squares of seeds in it by chance alone, which are
-    the seed's (Kelley 1935): of gains that differ by seeds alone, teacher and loss have 0 on
-    average, and may be below. They add up to 1; NaN where nothing varies.
+    Of `sums_of_squares` and `degrees`. A source of d degrees of freedom has d mean squares of seeds
+    in it by chance alone, which are the seed's (Kelley 1935): of gains that differ by seeds alone,
+    teacher and loss have 0 on average, and may be below. They add up to 1; NaN where nothing
+    varies.
     """
-    squares, freedoms = sums_of_squares(gains_TLS), degrees(gains_TLS)
     total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
     if not total > 0:
         return dict.fromkeys(SOURCES, np.nan)

@@ -146,13 +146,12 @@ def _png(figure: Figure) -> bytes:
     """On white, since a PNG cannot follow the page; of 256 colours, which takes a third."""
     buffer = BytesIO()
     figure.set_layout_engine("none")  # laid out when the SVG was drawn
-    figure.savefig(
-        buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
-    )
+    figure.savefig(buffer, format="rgba", dpi=PNG_DPI, facecolor="white")
+    width, height = (int(PNG_DPI * inches) for inches in figure.get_size_inches())
+    drawn = Image.frombytes("RGBA", (width, height), buffer.getvalue()).convert("RGB")
     small = BytesIO()
-    with Image.open(buffer) as drawn:
-        few = drawn.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        few.save(small, "png", dpi=(PNG_DPI, PNG_DPI), optimize=True)
+    few = drawn.quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(small, "png", dpi=(PNG_DPI, PNG_DPI), optimize=True)
     return small.getvalue()
 
 

@@ -119,7 +119,7 @@ def work(
             share = sum(part * (1.0 - one.writer.teacher_share) for one, part in _shares(method))
             written = pace.written if pace else trained * share
             expected += _of_method(method, runs, own.max_steps, trained, written)
-    adapted = len(_adapting(methods.values(), runs)) * own.max_steps
+    adapted = len(_adapting(suite, methods.values(), runs)) * own.max_steps
     bound += Tokens(written=adapted * full, trained=adapted * full)
     told = _told_runs(suite, methods.values(), runs) * own.max_steps
     context = _experience(suite, task, len(methods))
@@ -178,7 +178,7 @@ def seconds(
         training += len(runs) * own.max_steps * fmean(p.seconds_trained for p in known)
         if not writes_told(method):
             writing += len(runs) * own.max_steps * fmean(p.seconds_written for p in known)
-    for by in _adapting(methods.values(), runs):
+    for by in _adapting(suite, methods.values(), runs):
         known = _known(by, paces)
         training += own.max_steps * fmean(p.seconds_trained for p in known)
         writing += own.max_steps * fmean(p.seconds_written for p in known)
@@ -221,11 +221,18 @@ def _of_method(
     )
 
 
-def _adapting(methods: Iterable[Method], runs: Sequence[int]) -> list[str]:
-    """By what each teacher is adapted that is, one a seed, which is trained as a run is."""
-    teachers = [part.teacher for method in methods for part in method.parts]
-    each = {(one.by, one.by_reads) for one in teachers if one.by is not None}
-    return [by for by, _ in sorted(each)] * len(set(runs))
+def _adapting(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> list[str]:
+    """By what each teacher is adapted that is, one a seed, which is trained as a run is.
+
+    As told replies are, it is shared by methods, but by no two rounds of chains (`_told_runs`).
+    """
+    each = [
+        {(by, part.teacher.by_reads) for part in method.parts if (by := part.teacher.by)}
+        for method in methods
+    ]
+    if suite.chained:
+        return [by for found in each for by, _ in sorted(found)] * len(runs)
+    return [by for by, _ in sorted({one for found in each for one in found})] * len(set(runs))
 
 
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:

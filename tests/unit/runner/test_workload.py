@@ -229,6 +229,14 @@ def test_an_adapted_teacher_is_trained_once_a_seed_in_tokens_and_in_time(tmp_pat
     assert bounds[1].trained - bounds[0].trained == 2 * 6 * 36
 
 
+def test_rounds_of_chains_share_no_adapted_teacher(tmp_path):
+    both = methods("opcd[by=grpo,weights=adapted]", "opcd_full[by=grpo,weights=adapted]")
+    plain = methods("opcd", "opcd_full")
+    long = suite(tmp_path, rounds=3, experience={**ROUNDS, "select": "first-1"})
+    bounds = [work(long, Toy(), one, {}).at_most for one in (plain, both)]
+    assert bounds[1].trained - bounds[0].trained == 2 * len(runs_of(long)) * 6 * 36
+
+
 def test_without_a_whole_cell_evaluation_is_timed_by_the_speed_of_writing(tmp_path):
     both = methods("opcd")
     paces = {"opcd": pace(trained=12.0, seconds_written=2.0)}
