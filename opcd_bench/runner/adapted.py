@@ -53,12 +53,11 @@ class AdaptedTeachers:
         path = self._path(teacher, task, seed)
         name = path.name
         if name not in self._held:
-            assert _sealed(path), "prepared before any cell reads it"
-            last = RunReader(path).last_checkpoint()
+            last = RunReader(path).last_checkpoint() if _sealed(path) else None
             if last is None:
                 raise StoreError(
-                    f"{path}: the adapted teacher's checkpoint is gone. Remove {path} and run "
-                    "again: it is trained anew, and what it wrote and scored stays"
+                    f"{path}: the adapted teacher's checkpoint is not there. Remove {path} and run "
+                    "the suite again: it is trained anew, and what it wrote and scored stays"
                 )
             self._held = {name: self.models.frozen(str(last.path / MODEL))}  # one at a time
         return self._held[name]

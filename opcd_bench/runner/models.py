@@ -180,5 +180,5 @@ class SuiteModels:
         found = {"weights": self.identity["weights"]}
         if self.larger_identity is not None:
             larger = self.larger_identity
-            found["teacher_weights"] = larger.get("weights") or str(larger["served"])
+            found["larger_weights"] = larger.get("weights") or str(larger["served"])
         return found

@@ -10,6 +10,7 @@ from typing import Any
 from opcd_bench.config.suite import Suite, is_identity, make_suite
 from opcd_bench.errors import ConfigError, StoreError
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.runner import model_folders
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import CHECKPOINTS, RunReader
@@ -102,8 +103,10 @@ def stored_suite(root: Path, given: Mapping[str, Any]) -> Suite:
             )
     stored = SuiteDir(root).read()
     values = {key: stored[key] for key in Suite.model_fields if key in stored}
+    # Folders of before `larger_weights` have another hash at `teacher_weights` than runs do.
+    values |= dict.fromkeys(model_folders.HASHES)
     values |= {"name": root.name, "output_dir": str(root.parent), **given}
-    return make_suite(values, f"{root / 'suite.json'}")
+    return model_folders.located(make_suite(values, f"{root / 'suite.json'}"))
 
 
 def settled(place: Place) -> Place:

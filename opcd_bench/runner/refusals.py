@@ -21,7 +21,7 @@ from opcd_bench.store.suite_dir import SuiteDir
 def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
     """Raise StoreError where the folder's runs began from other weights of the same name."""
     stored = suite_dir.read()
-    names = {"weights": resources.suite.model, "teacher_weights": resources.suite.teacher_model}
+    names = {"weights": resources.suite.model, "larger_weights": resources.suite.teacher_model}
     for key, now in resources.models.weights().items():
         before = stored.get(key)
         if before is not None and before != now:

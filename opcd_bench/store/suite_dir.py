@@ -20,7 +20,15 @@ from opcd_bench.store.files import (
     remove_temporaries,
     write_atomic,
 )
-from opcd_bench.store.jsonl import Row, joined, object_text, read_object, read_rows
+from opcd_bench.store.jsonl import (
+    PACKED,
+    Row,
+    joined,
+    object_text,
+    packed,
+    read_object,
+    read_rows,
+)
 from opcd_bench.store.lease import Lease
 from opcd_bench.store.names import checked_name
 from opcd_bench.store.run_reader import CONFIG, DONE
@@ -228,8 +236,9 @@ def _merged(old: Any, new: Any, key: str | None = None) -> Any:
 class SharedDir:
     """``shared/<task>--<hash>/``: rows that are made once and then only read.
 
-    ``<name>.jsonl`` counts from the moment its ``<name>.sha256`` is there (``sha256sum -c`` reads
-    it); a kill between the two leaves nothing that counts.
+    ``<name>.jsonl.gz`` (plain in folders that the suite does not list, and in those of before)
+    counts from the moment its ``<name>.sha256`` is there (``sha256sum -c`` reads it); a kill
+    between the two leaves nothing that counts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -242,7 +251,19 @@ class SharedDir:
 
     def file(self, name: str) -> Path:
         """Where the rows of ``name`` lie, or will."""
-        return self.path / f"{checked_name(name)}.jsonl"
+        plain = self.path / f"{checked_name(name)}.jsonl"
+        if not self.is_listed or plain.is_file() or self._was_plain(name, plain):
+            return plain
+        return plain.with_name(plain.name + PACKED)
+
+    def _was_plain(self, name: str, plain: Path) -> bool:
+        """Whether rows that are gone were not packed: those of before."""
+        if self.has(name):
+            with explained(self._mark(name)):
+                said = self._mark(name).read_text(errors="replace")
+            return said.endswith(f" {plain.name}\n")
+        suite = self._suite()
+        return suite is not None and suite.listed(plain) is not None
 
     def _mark(self, name: str) -> Path:
         return self.path / f"{checked_name(name)}.sha256"
@@ -265,7 +286,7 @@ class SharedDir:
         path, mark = self.file(name), self._mark(name)
         if self.has(name):
             return self.get(name)
-        data = joined(rows)
+        data = packed(rows) if path.suffix == PACKED else joined(rows)
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Lease(self.path / LOCK, wait=True) as lease:
@@ -336,7 +357,7 @@ class SharedDir:
                 listed = None if (suite := self._suite()) is None else suite.listed(path)
                 if listed is not None:
                     what = "its checksum beside it is missing"
-                    mark = path.with_suffix(".sha256")
+                    mark = self._mark(path.name.split(".jsonl")[0])
                     wrong.append(Problem(mark, "missing", what, damage=True))
                     continue
                 what = (

@@ -19,6 +19,7 @@ from opcd_bench.runner import registry, suite_runner
 from opcd_bench.runner.estimate import estimate, step_time
 from opcd_bench.runner.estimate.workload import KINDS
 from opcd_bench.runner.rounds import rounds
+from opcd_bench.store.jsonl import read_rows
 from opcd_bench.store.run_reader import DONE, RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -63,9 +64,9 @@ def counted(suite_dir: SuiteDir) -> dict[str, int]:
         if row["metric"] == "reply_tokens" and (row["step"] > 0 or row["final"])
     ]
     anchors = [
-        json.loads(file.read_text().splitlines()[0])["measured"]
+        read_rows(file)[0]["measured"]
         for folder in ("toy--*", "retention-*")
-        for file in suite_dir.path.glob(f"shared/{folder}/*.jsonl")
+        for file in suite_dir.path.glob(f"shared/{folder}/*.jsonl.gz")
     ]
     scored += [anchor["metrics"]["reply_tokens"] * anchor["n"] for anchor in anchors]
     return {

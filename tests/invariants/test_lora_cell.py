@@ -20,7 +20,7 @@ from opcd_bench.runner import grid, registry
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_dir import SharedDir
 
 pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
 
@@ -68,9 +68,9 @@ def test_base_and_ceiling_are_those_of_a_run_without_lora(tiny_model_folder, tmp
         path = run_toy(toy_suite(tiny_model_folder, tmp_path / name, **settings))
         reader = RunReader(path)
         assert reader.sealed, reader.failure()
-        shared = SuiteDir(path.parent)
+        shared = path.parent / "shared"
         rows = {
-            (a["reading"], a["name"]): (shared.path / "shared" / a["shared"] / f"{a['name']}.jsonl")
+            (a["reading"], a["name"]): SharedDir(shared / a["shared"]).file(a["name"])
             for a in reader.summary["anchors"]
         }
         found.append({key: file.read_bytes() for key, file in rows.items()})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from fixtures import write_tiny_model
 from toy import Hinted, Toy, toy_suite, truth
 
 from opcd_bench.distillation import text_health
@@ -30,8 +32,9 @@ from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.stored_samples import sample_sets
-from opcd_bench.runner import grid, preflight
-from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner import grid, model_folders, preflight, probing
+from opcd_bench.runner.adapted import AdaptedTeachers
+from opcd_bench.runner.perform import prepare, run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.refusals import refuse_other_settings
 from opcd_bench.runner.resources import Resources
@@ -150,6 +153,46 @@ def test_rewards_move_the_student(tiny_model_folder, tmp_path):
     assert max(row["grad_norm"] for row in rows) > 0
     assert all(0 <= row["clip_share"] <= 1 for row in rows)
     assert {row["divergence_kind"] for row in rows} == {"reverse_kl_estimate"}
+
+
+def test_a_probe_knows_the_adapted_teachers_of_a_suite_with_a_larger_one(
+    tiny_model_folder, tmp_path
+):
+    """The hash of the larger teacher's weights in suite.json is the one that runs have."""
+    larger = write_tiny_model(tmp_path / "models" / "larger", num_hidden_layers=3)
+    suite = model_folders.located(
+        suite_of(
+            "near/tiny", tmp_path / "whole", "by_told", teacher_model="near/larger",
+            model_dir=str(folders_of(tmp_path, tiny_model_folder, larger)),
+        )
+    )  # fmt: skip
+    methods, task = {"by_told": METHODS["by_told"]}, Toy()
+    planned = Plan(suite, methods, {"toy": task})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, QuietReporter())
+    prepare(planned, resources, QuietReporter())
+    (cell,) = grid.cells(suite, methods, planned.tasks)
+    assert run_cell(cell, planned, resources, QuietReporter()).problem is None
+    assert probing.stored_suite(suite_dir.path, {}) == suite.model_copy(update={"name": "toy"})
+    suite_dir.merge({"teacher_weights": "0" * 64})  # as folders of before have it
+    stored = probing.stored_suite(suite_dir.path, {})
+    assert stored.teacher_weights == suite.teacher_weights is not None
+    probed = Resources(stored, suite_dir, QuietReporter()).models
+    teachers = AdaptedTeachers(stored, suite_dir, probed, QuietReporter())
+    adapted = teachers.of(METHODS["by_told"].teacher, task, 0)
+    assert adapted.name and suite_dir.read()["larger_weights"] != suite.teacher_weights
+    (folder,) = (suite_dir.path / "adapted").iterdir()
+    shutil.rmtree(folder)
+    teachers = AdaptedTeachers(stored, suite_dir, probed, QuietReporter())
+    with pytest.raises(StoreError, match=r"is not there\. Remove .* and run the suite again"):
+        teachers.of(METHODS["by_told"].teacher, task, 0)
+
+
+def folders_of(tmp_path, *models):
+    """A model_dir with the models near/tiny and near/larger."""
+    for name, folder in zip(("tiny", "larger"), models, strict=True):
+        shutil.copytree(folder, tmp_path / "near_models" / "near" / name)
+    return tmp_path / "near_models"
 
 
 def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(

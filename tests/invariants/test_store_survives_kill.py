@@ -283,7 +283,7 @@ def test_a_suite_killed_at_every_call_is_never_called_damaged_and_ends_with_a_wh
         grow(path)
         assert verify(path) == []
         listed = (path / "SEALED").read_text()
-        names = ("suite.json", "cell/DONE", "shared/toy--abc/base.jsonl", "external/stock.json")
+        names = ("suite.json", "cell/DONE", "shared/toy--abc/base.jsonl.gz", "external/stock.json")
         assert all(listed.count(name) == 1 for name in names) and listed.count("\n") == len(names)
         assert [p.name for p in path.rglob(".*")] in ([], [LOCK])
 

@@ -119,7 +119,7 @@ def _row(
 
 def _one_setting(suites: Sequence[StoredResults], keys: Sequence[tuple[str, str, float]]) -> None:
     """StoreError unless the suites differ in what was told and in nothing else."""
-    for key in ("weights", "teacher_weights"):
+    for key in ("weights", "larger_weights"):
         if len({str(results.suite.get(key)) for results in suites}) > 1:
             raise StoreError(
                 f"{_names(suites)}: their runs started from different weights ({key}), so more "

@@ -135,7 +135,7 @@ def test_an_empty_list_of_sealed_parts_is_damage(sealed):
 
 
 def test_shared_rows_that_are_gone_are_one_message(tmp_path):
-    with pytest.raises(StoreError, match=r"a\.jsonl: not stored; there is nothing"):
+    with pytest.raises(StoreError, match=r"a\.jsonl\.gz: not stored; there is nothing"):
         SharedDir(tmp_path / "shared" / "t--0").get("a")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -652,7 +653,27 @@ def test_shared_rows_are_stored_once_and_the_first_ones_stay(tmp_path: Path) -> 
     checked = subprocess.run(
         ["sha256sum", "-c", "base-test.sha256"], cwd=shared.path, capture_output=True
     )
-    assert checked.stdout == b"base-test.jsonl: OK\n"
+    assert checked.stdout == b"base-test.jsonl.gz: OK\n"
+
+
+def test_shared_rows_that_were_stored_plain_stay_so(tmp_path: Path) -> None:
+    suite, rows = SuiteDir(tmp_path / "quick"), [{"reply": "1"}]
+    suite.merge({})
+    shared = suite.shared("rule_math", "abc")
+    assert shared.file("base").name == "base.jsonl.gz"
+    shared.path.mkdir(parents=True)
+    plain, mark = shared.path / "base.jsonl", shared.path / "base.sha256"
+    plain.write_bytes(joined(rows))
+    mark.write_text(f"{hashlib.sha256(joined(rows)).hexdigest()}  base.jsonl\n")
+    suite.merge({})  # which puts them on the list
+    assert shared.get("base") == rows and verify(suite.path) == []
+    plain.unlink()
+    assert damage_of(suite.path) == [("missing", "base.jsonl")]
+    mark.unlink()
+    with pytest.raises(StoreError, match=r"base\.jsonl: was removed"):
+        shared.put("base", [{"reply": "2"}])
+    assert shared.put("base", rows) == rows and plain.is_file()
+    assert verify(suite.path) == []
 
 
 def test_shared_rows_without_their_checksum_do_not_count(tmp_path: Path) -> None:
@@ -706,8 +727,12 @@ def test_verify_reads_a_suite_with_all_its_runs_and_shared_rows(tmp_path: Path) 
     (run / "train.jsonl.gz").write_bytes(b"")
     shared.file("base").write_bytes(b'{"reply":"2"}\n')
     suite.path.joinpath("suite.json").write_text("[]")
-    expected = [("changed", "suite.json"), ("changed", "train.jsonl.gz"), ("changed", "base.jsonl")]
+    expected = [
+        ("changed", "suite.json"),
+        ("changed", "train.jsonl.gz"),
+        ("changed", "base.jsonl.gz"),
+    ]
     assert damage_of(suite.path) == expected
-    with pytest.raises(StoreError, match=r"base\.jsonl: changed.*rm -r"):
+    with pytest.raises(StoreError, match=r"base\.jsonl\.gz: changed.*rm -r"):
         shared.get("base")
-    assert damage_of(shared.path) == [("changed", "base.jsonl")]
+    assert damage_of(shared.path) == [("changed", "base.jsonl.gz")]

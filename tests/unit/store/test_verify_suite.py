@@ -68,17 +68,17 @@ DAMAGE = {
     "a deleted suite.json": lambda root: (root / "suite.json").unlink(),
     "a deleted shared folder": lambda root: shutil.rmtree(root / "shared"),
     "a deleted checksum": lambda root: (root / "shared/toy--abc/base.sha256").unlink(),
-    "deleted shared rows": lambda root: (root / "shared/toy--abc/base.jsonl").unlink(),
+    "deleted shared rows": lambda root: (root / "shared/toy--abc/base.jsonl.gz").unlink(),
     "both of these": lambda root: shutil.rmtree(root / "shared/toy--abc"),
     "shared rows and their checksum changed": lambda root: (
         [
             (root / "shared/toy--abc").joinpath(name).unlink()
-            for name in ("base.sha256", "base.jsonl")
+            for name in ("base.sha256", "base.jsonl.gz")
         ]
         and [
-            (root / "shared/toy--abc/base.jsonl").write_bytes(b""),
+            (root / "shared/toy--abc/base.jsonl.gz").write_bytes(b""),
             (root / "shared/toy--abc/base.sha256").write_text(
-                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  base.jsonl\n"
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  base.jsonl.gz\n"
             ),
         ]
     ),
@@ -91,7 +91,7 @@ DAMAGE = {
         shutil.move(root / "a", root.parent / "a"),
         (root / "a").symlink_to(root.parent / "a"),
     ),
-    "shared rows that are a link": lambda root: linked(root / "shared/toy--abc/base.jsonl"),
+    "shared rows that are a link": lambda root: linked(root / "shared/toy--abc/base.jsonl.gz"),
     "a checksum that is a link": lambda root: linked(root / "shared/toy--abc/base.sha256"),
     "a suite.json that is a link": lambda root: (
         (root / "suite.json").rename(root.parent / "x"),
@@ -143,7 +143,7 @@ def test_the_list_is_one_that_coreutils_read(suite):
         "a/DONE: OK",
         "b/DONE: OK",
         "external/stock.json: OK",
-        "shared/toy--abc/base.jsonl: OK",
+        "shared/toy--abc/base.jsonl.gz: OK",
         "suite.json: OK",
     ]
 
@@ -222,7 +222,7 @@ def test_what_a_kill_left_in_sealed_runs_goes_when_the_suite_is_run_again(suite)
     run = suite.run("a")
     (run / "checkpoints" / ".step_000002.0a1b2c3d.opcd-bench.tmp").mkdir()
     shutil.copytree(run / "checkpoints/step_000001", run / "checkpoints/step_000003")
-    temporary_beside(suite.path / "shared/toy--abc/base.jsonl").write_text("half")
+    temporary_beside(suite.path / "shared/toy--abc/base.jsonl.gz").write_text("half")
     (suite.path / ".mine.tmp").write_text("mine")
     remarks = verify(suite.path)
     assert not any(p.damage for p in remarks)
