@@ -20,7 +20,7 @@ from opcd_bench.runner import grid, registry
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SharedDir
+from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
 pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
 
