@@ -136,16 +136,27 @@ def optimum(
     in-context teacher's distributions, reverse KL at their normalised geometric mean.
     """
     suite, found = _subject(runs, model, tasks, contexts, assignments, output_dir, "optimum")
-    from opcd_bench.runner import optimum_probe
+    from opcd_bench.runner import optimum_probe, probing
     from opcd_bench.runner.resources import Resources
 
     asked = optimum_probe.Asked(_split(split, found), items, most)
+    its = [place for place in found if optimum_probe.is_of(probing.method_of(place))]
+    if found and not its:
+        raise ConfigError(
+            "probe optimum: the optimum is that of the initial student's distributions with the "
+            "context, and none of these runs has that teacher; give runs such as opcd_full's"
+        )
     asked_of = _tasks(suite, found)
     with interruptible(context, "What is stored stays"):
         console = reporter()
         resources = Resources(suite, SuiteDir(Path(suite.output_dir) / suite.name), console)
         probe = optimum_probe.OptimumProbe(resources, asked, console)
-        _each(resources, found, asked_of, base, probe.probe)
+        if len(its) < len(found):
+            console.note(
+                f"{len(found) - len(its)} of {len(found)} runs are left out: their teachers are "
+                "not the initial student with the context, and have another optimum"
+            )
+        _each(resources, its, asked_of, base, probe.probe)
     _tell(resources, "optimum", out, json)
 
 

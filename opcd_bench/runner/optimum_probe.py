@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +31,19 @@ class Asked:
     split: Split = "dev"
     items: int = 64
     contexts: int = 64
+
+
+def is_of(method: Mapping[str, Any]) -> bool:
+    """Whether a method, as a run describes it, is taught by the teacher whose optimum is exact.
+
+    That is the student before training, which reads the context.
+    """
+    parts = [method, *([method["begins"]] if "begins" in method else [])]
+    return all(
+        part["teacher"]["weights"] == "initial"
+        and {part["teacher"]["reads"], part["writer"].get("reads", "context")} == {"context"}
+        for part in parts
+    )
 
 
 class OptimumProbe:
@@ -98,9 +112,9 @@ class OptimumProbe:
 
         ``before``: the answer's tokens before its last.
         """
-        key = (task.name, seed, example.id)
+        contexts, initial = task.contexts(), self.resources.models.initial
+        key = (task.name, 0 if contexts.by_example else seed, example.id)
         if key not in self._told:
-            contexts, initial = task.contexts(), self.resources.models.initial
             own = contexts.of(task.name, seed, example.id)
             may = contexts.candidates(task.name, seed, example.id)[: self.asked.contexts]
             prompts = [(*told_ids(initial, messages, one), *before) for one in (*may, own)]

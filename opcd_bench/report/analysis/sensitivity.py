@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -16,18 +18,29 @@ from opcd_bench.report.analysis.pairing import by_example
 COLUMNS = ["task", "teachers", "losses", "seeds", "source", "share", "spread", "p"]
 Gains = np.ndarray[Any, Any]
 """Of shape (teachers, losses, seeds)."""
-SOURCES = ("teacher", "loss", "teacher x loss", "seed")
+AXES = ("teacher", "loss", "seed")
+ERRORS = {
+    "teacher": "teacher x seed",
+    "loss": "loss x seed",
+    "teacher x loss": "teacher x loss x seed",
+    "teacher x seed": "teacher x loss x seed",
+}
+"""Source -> what it is tested against: how much it would vary with other seeds, which are blocks.
+
+A seed has the same prompts and noise for every method, and a teacher adapted for it is shared by
+all losses; so a teacher's luck with its seeds is no evidence for the teacher (the mixed model of
+Scheffé 1959, chapter 8, with teacher and loss fixed)."""
+SOURCES = (*ERRORS, "seed")
 
 
 def sensitivity(results: StoredResults) -> pd.DataFrame:
-    """Four rows a task whose methods cross at least two teachers with at least two losses.
+    """A row a source of tasks whose methods cross at least two teachers with at least two losses.
 
-    All that differs between the methods must be these two, and each has as many seeds, at least
+    All that differs between the methods must be these two, and each has the same seeds, at least
     two. ``share``: of the sum of squares of the gains (test accuracy less the base's) over the
-    runs, by a two-way analysis of variance, less what seeds alone add to it (`shares`); ``spread``:
-    the root of that part per run, in shares of accuracy; 0 where it is below 0. ``p``: of the F
-    test against seeds, NaN of the seed's own part, which holds the sampling of the training and of
-    the responses. Tasks without such a grid have no rows.
+    runs, less what seeds alone add to it (`shares`); ``spread``: the root of that part per run, in
+    shares of accuracy; 0 where it is below 0. ``p``: of the F test against `ERRORS`, NaN of the
+    seed's own part. Tasks without such a grid have no rows.
     """
     rows: list[dict[str, Any]] = []
     points = headline.points(results)
@@ -35,73 +48,85 @@ def sensitivity(results: StoredResults) -> pd.DataFrame:
         gains = _gains(results, str(task), methods)
         teachers = list(dict.fromkeys(teacher for teacher, _ in gains))
         losses = list(dict.fromkeys(loss for _, loss in gains))
-        seeds = {len(values) for values in gains.values()}
+        seeds = {tuple(values) for values in gains.values()}
         whole = len(gains) == len(teachers) * len(losses) and len(seeds) == 1
-        if not whole or min(len(teachers), len(losses), *seeds) < 2:
+        if not whole or min(len(teachers), len(losses), *map(len, seeds)) < 2:
             continue
-        grid = np.array([[gains[t, loss] for loss in losses] for t in teachers])
+        grid = np.array([[list(gains[t, loss].values()) for loss in losses] for t in teachers])
         about = {"task": task, "teachers": len(teachers), "losses": len(losses),
                  "seeds": grid.shape[2]}  # fmt: skip
         squares, freedoms = sums_of_squares(grid), degrees(grid)
-        noise = squares["seed"] / freedoms["seed"]
         for source, share in shares(squares, freedoms).items():
             spread = float(np.sqrt(np.fmax(share, 0.0) * sum(squares.values()) / grid.size))
-            unknown = source == "seed" or not (noise > 0 or squares[source] > 0)
-            f = squares[source] / freedoms[source] / noise if noise > 0 else np.inf
-            p = np.nan if unknown else float(stats.f.sf(f, freedoms[source], freedoms["seed"]))
+            p = _p(source, squares, freedoms)
             rows.append({**about, "source": source, "share": share, "spread": spread, "p": p})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def shares(squares: Mapping[str, float], freedoms: Mapping[str, int]) -> dict[str, float]:
-    """Of each of `SOURCES` the share of the whole sum of squares, less what seeds add: epsilon².
+def _p(source: str, squares: Mapping[str, float], freedoms: Mapping[str, int]) -> float:
+    error = ERRORS.get(source)
+    if error is None or not (squares[source] > 0 or squares[error] > 0):
+        return float("nan")
+    noise = squares[error] / freedoms[error]
+    f = squares[source] / freedoms[source] / noise if noise > 0 else np.inf
+    return float(stats.f.sf(f, freedoms[source], freedoms[error]))
 
-    Of `sums_of_squares` and `degrees`. A source of d degrees of freedom has d mean squares of seeds
-    in it by chance alone, which are the seed's (Kelley 1935): of gains that differ by seeds alone,
-    teacher and loss have 0 on average, and may be below. They add up to 1; NaN where nothing
-    varies.
+
+def shares(squares: Mapping[str, float], freedoms: Mapping[str, int]) -> dict[str, float]:
+    """Of each of `SOURCES` the share of the whole sum of squares, less what its error adds to it.
+
+    Of `sums_of_squares` and `degrees`. A source of d degrees of freedom has d mean squares of its
+    error in it by chance alone (epsilon squared, Kelley 1935): where only seeds differ all but the
+    seed have 0 on average, and may be below. They add up to 1; NaN where nothing varies.
     """
-    total, noise = sum(squares.values()), squares["seed"] / freedoms["seed"]
+    total = sum(squares.values())
     if not total > 0:
         return dict.fromkeys(SOURCES, np.nan)
-    found = {one: (squares[one] - freedoms[one] * noise) / total for one in SOURCES[:-1]}
+    found = {
+        source: (squares[source] - freedoms[source] * squares[error] / freedoms[error]) / total
+        for source, error in ERRORS.items()
+    }
     return {**found, "seed": 1.0 - sum(found.values())}
 
 
 def degrees(gains_TLS: Gains) -> dict[str, int]:
-    """The degrees of freedom of each of `SOURCES`."""
-    teachers, losses, seeds = gains_TLS.shape
+    """The degrees of freedom of each part of `sums_of_squares`."""
     return {
-        "teacher": teachers - 1,
-        "loss": losses - 1,
-        "teacher x loss": (teachers - 1) * (losses - 1),
-        "seed": teachers * losses * (seeds - 1),
+        _name(axes): math.prod(gains_TLS.shape[axis] - 1 for axis in axes) for axes in _subsets(3)
     }
 
 
 def sums_of_squares(gains_TLS: Gains) -> dict[str, float]:
-    """Of gains by teacher, loss and seed: what each of `SOURCES` adds to the sum of squares."""
-    _, losses, seeds = gains_TLS.shape
-    teachers = len(gains_TLS)
-    mean, cell_TL = gains_TLS.mean(), gains_TLS.mean(axis=2)
-    teacher_T, loss_L = cell_TL.mean(axis=1), cell_TL.mean(axis=0)
-    crossed_TL = cell_TL - teacher_T[:, None] - loss_L[None, :] + mean
-    return {
-        "teacher": float(losses * seeds * ((teacher_T - mean) ** 2).sum()),
-        "loss": float(teachers * seeds * ((loss_L - mean) ** 2).sum()),
-        "teacher x loss": float(seeds * (crossed_TL**2).sum()),
-        "seed": float(((gains_TLS - cell_TL[:, :, None]) ** 2).sum()),
+    """Of gains by teacher, loss and seed, what each of these and of their crossings adds."""
+    whole = {
+        axes: gains_TLS.mean(axis=tuple({0, 1, 2} - set(axes)), keepdims=True)
+        for axes in ((), *_subsets(3))
     }
+    found = {}
+    for axes in _subsets(3):
+        below = [one for one in whole if set(one) <= set(axes)]
+        effect = sum((-1) ** (len(axes) - len(one)) * whole[one] for one in below)
+        found[_name(axes)] = float((np.broadcast_to(effect, gains_TLS.shape) ** 2).sum())
+    return found
+
+
+def _subsets(count: int) -> list[tuple[int, ...]]:
+    """Every choice of at least one of so many axes."""
+    return [axes for size in range(1, count + 1) for axes in combinations(range(count), size)]
+
+
+def _name(axes: Sequence[int]) -> str:
+    return " x ".join(AXES[axis] for axis in axes)
 
 
 def _gains(
     results: StoredResults, task: str, methods: pd.DataFrame
-) -> dict[tuple[str, str], list[float]]:
+) -> dict[tuple[str, str], dict[int, float]]:
     """(teacher, loss) -> the gain of each seed; empty where methods differ in anything else."""
     described = results.cells[results.cells["task"] == task].set_index("method")["description"]
     described = described[~described.index.duplicated()]
     base = by_example(results.anchor("base", task, TEST)).mean()
-    found: dict[tuple[str, str], list[float]] = {}
+    found: dict[tuple[str, str], dict[int, float]] = {}
     writers = set()
     for point in methods.itertuples():
         choices = described[point.method]
@@ -112,8 +137,10 @@ def _gains(
             return {}
         writers.add(_words(choices["writer"]))
         test = results.finals[task, point.method, point.learning_rate][TEST]
-        scores = [by_example(rows).mean() for _, rows in test.groupby("seed", sort=True)]
-        found[key] = [float(score - base) for score in scores]
+        found[key] = {
+            int(seed): float(by_example(rows).mean() - base)
+            for seed, rows in test.groupby("seed", sort=True)
+        }
     return found if len(writers) == 1 else {}
 
 

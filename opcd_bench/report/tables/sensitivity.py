@@ -9,11 +9,14 @@ import pandas as pd
 from opcd_bench.report.tables.layout import Group, Section
 
 NOTE = (
-    "A two-way analysis of variance of the gain on test over all runs, each method at the learning "
-    "rate at which it is compared. share: of the sum of squares, less what the differences between "
-    "seeds add to it (epsilon squared: 0 on average where only seeds differ, and it may be below). "
-    "spread: its root mean square per run, in points. p: of the F test against seeds. seed: what "
-    "differs between runs of one teacher and one loss."
+    "An analysis of variance of the gain on test over all runs, each method at the learning rate "
+    "at which it is compared; teachers and losses are crossed, and seeds are blocks, which have "
+    "the same prompts for all. share: of the sum of squares, less what seeds add to it (epsilon "
+    "squared: 0 on average where only seeds differ, and it may be below). spread: its root mean "
+    "square per run, in points. p: of the F test: of teacher against teacher x seed (by how much a "
+    "teacher's effect changes with the seed), of loss against loss x seed, of the others against "
+    "what is left. Arms that end at 0 do not vary, so p is rough where some do. seed: all else "
+    "that differs between runs of one teacher and one loss."
 )
 SURE = 0.05
 
@@ -50,7 +53,7 @@ def conclusions(frame: pd.DataFrame) -> list[str]:
         says = (
             f"the gain varies with {' and '.join(sure)}"
             if sure
-            else ("neither the teacher nor the loss is shown to change the gain")
+            else "neither the teacher nor the loss is shown to change the gain"
         )
         if math.isnan(seed):
             found.append(f"{task}: all runs gained the same.")

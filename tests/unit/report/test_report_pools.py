@@ -135,8 +135,8 @@ def test_a_line_a_method_and_another_of_prompts_that_name_their_context(frame):
     assert lines == {
         ("opcd", figure.SILENT): 3, ("opcd", figure.NAMING): 2,
         ("forward_kl", figure.SILENT): 3, ("forward_kl", figure.NAMING): 2,
-        ("best without context, forward KL", figure.SILENT): 1,
-        ("best without context, reverse KL", figure.SILENT): 1,
+        ("exact optimum of forward KL", figure.SILENT): 1,
+        ("exact optimum of reverse KL", figure.SILENT): 1,
     }  # fmt: skip
     assert "90.0 % with 1, 50.0 % with 4 and 10.0 % with 16" in drawn.alt
     assert "exact optimum" in drawn.caption

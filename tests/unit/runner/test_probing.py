@@ -10,7 +10,7 @@ from opcd_bench.envs.task import Contexts, Example
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import optima, prefixes
-from opcd_bench.runner import grid, prefix_probe, probing, registry
+from opcd_bench.runner import grid, optimum_probe, prefix_probe, probing, registry
 from opcd_bench.runner.optimum_probe import Asked as OptimumAsked
 from opcd_bench.runner.optimum_probe import OptimumProbe
 from opcd_bench.runner.perform import run_cell
@@ -139,6 +139,16 @@ def test_teachers_are_those_of_the_suite():
     assert "adapted-grpo-with-context" in prefix_probe.teachers_of([grpo], larger=False)
     with pytest.raises(UnknownName, match="larger"):
         prefix_probe.chosen(prefix_probe.teachers_of([], larger=False), ["larger"])
+
+
+def test_the_optimum_is_that_of_runs_taught_by_the_initial_student_with_the_context():
+    its = ["opcd_full", "opsd[reads=context]", "forward_kl", "sft_then_opcd"]
+    others = [
+        "opsd", "opcd_full[reads=hint]", "opcd_full[reads=other_hint]", "opcd_live",
+        "opcd_full[weights=larger]", "opcd_full[by=grpo,weights=adapted]",
+    ]  # fmt: skip
+    found = [n for n in [*its, *others] if optimum_probe.is_of(registry.method(n).describe())]
+    assert found == its
 
 
 def test_the_optimum_of_a_pool_is_measured_and_one_context_leaves_nothing_over(ran):
