@@ -62,8 +62,9 @@ def continued(
     """``continuations`` graded samples of each attempt that was played, from ``share`` of it on.
 
     A row is that of `sample_row` (its response holds what was handed over), with the ``share``, and
-    of the first attempt its ``first_outcome`` and how many ``first_tokens`` of it were kept. Noise
-    depends on (task, seed, example, share, sample) and not on the writer.
+    of the first attempt its ``first_outcome`` and how many ``first_tokens`` of it were kept. Only
+    the first sample keeps its ``turns``: their texts take most of the space. Noise depends on
+    (task, seed, example, share, sample) and not on the writer.
     """
     begins: list[tuple[Example, Trajectory, Begun]] = [
         (example, one, begun(one, share))
@@ -94,7 +95,10 @@ def continued(
         }
         for (_, one, of, sample), result in zip(slots, results, strict=True)
     ]
-    return [{**row, "score": score_of(row)} for row in rows]
+    return [
+        {**row, "score": score_of(row), "turns": [] if row["sample"] else row["turns"]}
+        for row in rows
+    ]
 
 
 def _chance(task: Task, seed: int, example: Example) -> int:

@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SHARED, SharedDir, SuiteDir
 
 STUDENT, OWN = "student", "own"
+NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
 WRONG = ("wrong", "unparsable", "truncated")
 """Outcomes of a first response that a writer may still turn right."""
 KEYS = ["task", "method", "learning_rate", "step"]
@@ -19,8 +21,8 @@ ROWS = [
     *KEYS, "seed", "teacher", "prefixes", "share", "example_id", "sample", "score", "first_outcome",
 ]  # fmt: skip
 COLUMNS = [
-    *KEYS, "teacher", "share", "seeds", "accuracy", "own", "mismatch", "wrong", "turned", "luck",
-    "rescue",
+    *KEYS, "teacher", "share", "seeds", "accuracy", "own", "mismatch", "wrong", "turned",
+    "own_turned", "luck", "rescue",
 ]  # fmt: skip
 
 
@@ -62,7 +64,8 @@ def prefixes(rows: pd.DataFrame) -> pd.DataFrame:
     student's tokens, ``own`` from as much of a response of its own, ``mismatch`` their difference.
     Of the responses that the student got ``wrong`` (their share): how many the teacher ``turned``
     right, how many the student itself does from the same tokens (``luck``), and the difference,
-    ``rescue`` (`statistics.among`).
+    ``rescue`` (`statistics.among`). ``own_turned``: how many the teacher turns right of those that
+    it got wrong itself, from as much of its own; NaN of the student, and from no token.
     """
     found = []
     # The base has no learning rate, and its rows count all the same.
@@ -95,6 +98,7 @@ def lost(rows: pd.DataFrame, teacher: str) -> pd.DataFrame:
 def _row(given: pd.DataFrame, own: pd.DataFrame, itself: pd.DataFrame) -> dict[str, Any]:
     wrong, turned, luck = _wrong(given), _right_after(given), _right_after(itself)
     keys = ["seed", "example_id"]
+    begun = own is not given and bool((own["share"] > 0).all())
     rescued = turned.set_index(keys)["score"] - luck.set_index(keys)["score"]
     return {
         "seeds": given["seed"].nunique(),
@@ -103,6 +107,7 @@ def _row(given: pd.DataFrame, own: pd.DataFrame, itself: pd.DataFrame) -> dict[s
         "mismatch": statistics.difference(given, own),
         "wrong": statistics.mean(wrong),
         "turned": statistics.among(turned, wrong),
+        "own_turned": statistics.among(_right_after(own), _wrong(own)) if begun else NOTHING,
         "luck": statistics.among(luck, _wrong(itself)),
         "rescue": statistics.among(rescued.dropna().reset_index(), wrong, (-1.0, 1.0)),
     }

@@ -62,7 +62,7 @@ def drawn(frame: pd.DataFrame, best: pd.DataFrame, marks: Marks) -> DrawnFigure:
             "Grey: what a student without context would close of the gap to a teacher that reads "
             "the context, were it the exact optimum of its loss, by the likeliest token on the "
             "prompts of the optimum probe. On new prompts nobody without context is right more "
-            "often, in the mean, than the optimum of forward KL; that of reverse KL bounds nothing. "
+            "often, on average, than the optimum of forward KL; that of reverse KL bounds nobody. "
         )
     caption += summed_seeds(list(frame["seeds"]))
     return made("", KIND, caption, _said(flat, marks), flat,

@@ -9,16 +9,17 @@ from opcd_bench.report.tables.layout import Group, Section, Value
 
 HEADINGS = (
     "goes on", "after", "accuracy", "on own tokens", "mismatch", "student wrong", "turned right",
-    "by the student", "rescue",
+    "of its own", "by the student", "rescue",
 )  # fmt: skip
-INTERVALS = ("accuracy", "own", "mismatch", "wrong", "turned", "luck", "rescue")
+INTERVALS = ("accuracy", "own", "mismatch", "wrong", "turned", "own_turned", "luck", "rescue")
 HALF = 0.5
 NOTE = (
     "In %, with 95 % intervals, paired by example. The student writes without context; after a "
     "share of its tokens another goes on. accuracy: of what comes of it; on own tokens: after as "
     "much of a response of the same writer; mismatch: their difference. Of the responses that the "
     "student got wrong: turned right, also by the student from the same tokens, and the "
-    "difference, the rescue."
+    "difference, the rescue. of its own: of the responses that whoever goes on got wrong itself, "
+    "turned right from as many of its own tokens."
 )
 
 
@@ -64,6 +65,7 @@ def _section(rows: pd.DataFrame) -> Section:
 
 def _line(row: dict[str, object]) -> tuple[Value, ...]:
     itself = row["teacher"] == STUDENT
-    values = ["" if itself and name in ("own", "mismatch", "rescue") else row[name]
-              for name in INTERVALS]  # fmt: skip
+    void = ["own", "mismatch", "own_turned", "rescue"] if itself else []
+    void += ["own_turned"] if row["share"] == 0 else []
+    values = ["" if name in void else row[name] for name in INTERVALS]
     return (str(row["teacher"]), f"{row['share']:.0%}", *values)  # type: ignore[arg-type]

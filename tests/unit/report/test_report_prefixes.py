@@ -132,6 +132,16 @@ def test_each_wrong_response_counts_once_however_often_its_example_is_wrong():
     assert found["luck"].high > 0.0, "none of four examples may be some elsewhere"
 
 
+def test_what_a_teacher_turns_of_its_own_wrong_responses_stands_beside():
+    given = continued([[1, 1, 0, 0]], [[0, 4, 4, 4]]).assign(share=0.5)
+    own = continued([[0, 1, 0, 1]], [[4, 4, 4, 2]]).assign(share=0.5)
+    found = prefixes._row(given, own, given)
+    assert found["turned"].value == 0.5 and found["own_turned"].value == 0.75
+    from_nothing = prefixes._row(given, own.assign(share=0.0), given)
+    assert np.isnan(from_nothing["own_turned"].value)
+    assert np.isnan(prefixes._row(given, given, given)["own_turned"].value)
+
+
 def test_the_interval_of_a_rescue_holds_what_it_says():
     rng, held, halves = np.random.default_rng(1), [], []
     for _ in range(120):

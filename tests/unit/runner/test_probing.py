@@ -72,6 +72,11 @@ def test_a_run_is_handed_over_at_every_share_and_each_part_is_made_once(ran, mon
     ]
     assert (rows.groupby(["teacher", "prefixes", "share"]).size() == 4 * 4).all()
     assert not [problem for problem in verify(run.parent) if problem.damage]
+    (part, *_) = SuiteDir(run.parent).read()[PREFIX_PROBE]
+    kept = (
+        SuiteDir(run.parent).shared("prefix-toy", part["shared"].split("--")[1]).get(part["name"])
+    )
+    assert all(bool(row["turns"]) == (row["sample"] == 0) for row in kept)
 
     def never(*_, **__):
         raise AssertionError("what is stored is not written again")
