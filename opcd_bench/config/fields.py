@@ -69,6 +69,7 @@ def _as_float(value: Any) -> Any:
 
 
 GRID_FIELDS = (
+    "adapted_learning_rate",
     "claims",
     "context",
     "context_placement",
@@ -227,6 +228,12 @@ class Settings(BaseModel):
         (5e-6,),
         help="One learning rate, or several: a sweep, the same for every method.",
         min_length=1,
+    )
+    adapted_learning_rate: float | None = later(
+        None,
+        help="Learning rate at which teachers are adapted that a method adapts (None: the number "
+        "of `headline_learning_rate`, or else the first of `learning_rate`).",
+        gt=0,
     )
     sweep_seeds: int | None = identity(
         None,
@@ -616,7 +623,7 @@ class Settings(BaseModel):
     @field_validator(
         "weight_decay", "adam_beta1", "adam_beta2", "max_grad_norm", "temperature", "top_p",
         "eval_temperature", "eval_top_p", "headline_learning_rate", "retention_temperature",
-        "retention_top_p", mode="before",
+        "retention_top_p", "adapted_learning_rate", mode="before",
     )  # fmt: skip
     @classmethod
     def _whole_floats(cls, value: Any) -> Any:

@@ -178,6 +178,8 @@ def adaptation(suite: Suite, teacher: Teacher) -> dict[str, Any]:
 
 
 def adapting_rate(suite: Suite) -> float:
-    """The learning rate at which teachers are adapted: the headline one, or else the first."""
+    """The learning rate of adapted teachers: their own, the headline one, or else the first."""
+    if suite.adapted_learning_rate is not None:
+        return suite.adapted_learning_rate
     headline = suite.headline_learning_rate
     return headline if isinstance(headline, float) else suite.learning_rate[0]

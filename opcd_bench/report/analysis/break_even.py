@@ -9,14 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis import contexts, headline
+from opcd_bench.report.analysis import contexts, headline, statistics
 from opcd_bench.report.analysis.contexts import StoredContexts
-from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.load import TEST, StoredResults
+from opcd_bench.report.analysis.statistics import Interval
 
 SHAPES = "model_shapes"
 """Of suite.json: "student" and "larger" -> parameters, layers, attention_width."""
 COLUMNS = [
-    "task", "method", "learning_rate", "seeds", "context tokens", "prompt tokens",
+    "task", "method", "learning_rate", "seeds", "gain", "context tokens", "prompt tokens",
     "response tokens", "training", "saved", "saved beside a cache", "queries",
     "queries beside a cache",
 ]  # fmt: skip
@@ -56,7 +57,9 @@ def break_even(results: StoredResults) -> pd.DataFrame:
     teacher, and forward and backward passes of the student (2 and 6 FLOPs a parameter and token;
     the search for the learning rate is left out). ``saved``: what one query costs less without the
     context, when it is read anew each time; ``saved beside a cache``: when its keys and values are
-    kept, so that only attending to them is saved. ``queries``: training over saved. No row where
+    kept, so that only attending to them is saved. ``queries``: training over saved; infinite where
+    the interval of the ``gain`` (test accuracy less the base's) reaches down to 0, for what is not
+    known without the context saves no reading of it. No row where
     the suite does not say how long contexts are (an older version), or lacks a model's shape.
     """
     told = contexts.of(results)
@@ -67,9 +70,18 @@ def break_even(results: StoredResults) -> pd.DataFrame:
         if point.task in told and told[point.task].context_tokens > 0 and "student" in shapes:
             row = _row(told[point.task], shapes, runs, _replies(results, runs))
             if row is not None:
-                head = (point.task, point.method, point.learning_rate, tuple(point.seeds))
-                rows.append(dict(zip(COLUMNS, (*head, *row), strict=True)))
+                gain = _gain(results, point)
+                head = (point.task, point.method, point.learning_rate, tuple(point.seeds), gain)
+                found = dict(zip(COLUMNS, (*head, *row), strict=True))
+                if gain.low <= 0:
+                    found |= dict.fromkeys(("queries", "queries beside a cache"), math.inf)
+                rows.append(found)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _gain(results: StoredResults, point: Any) -> Interval:
+    scores = results.finals[point.task, point.method, point.learning_rate][TEST]
+    return statistics.difference(scores, results.anchor("base", point.task, TEST))
 
 
 def _runs(results: StoredResults, point: Any) -> pd.DataFrame:

@@ -76,6 +76,10 @@ METRICS: Mapping[str, Metric] = {
         "Share of the step's responses that were cut at the length limit.",
     ),
     "eos_rate": Metric("ended responses (%)", "Share of responses that ended by themselves."),
+    "repeated_4grams": Metric(
+        "repeated 4-grams (%)",
+        "Share of runs of four tokens in the responses trained on that stand in them before.",
+    ),
     "grad_norm": Metric("gradient norm", "Before clipping."),
     "written_accuracy": Metric(
         "rollout accuracy (%)",

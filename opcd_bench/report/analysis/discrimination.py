@@ -40,6 +40,7 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     ``equivalent``: the same of the two being closer than ``margin`` (`equivalence`). Neither
     separated nor equivalent is undecided.
 
+    A method that stands at the base is compared on gain and efficiency alone (`Measure.compared`).
     A pair with a ``control`` is corrected among its like: it shows that the harness works, and
     takes no part in what methods are judged by. Over one seed all this holds for these trainings
     alone.
@@ -47,7 +48,7 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     rows = [
         {**one.keys(), **_pair(one, *pair, equivalence.margin(results.suite, one.unit), spread)}
         for one in measured(results)
-        for pair, spread in _spreads(one.members)
+        for pair, spread in _spreads(one.compared)
     ]
     frame = pd.DataFrame(rows, columns=PAIRS)
     for control in (False, True):
@@ -128,7 +129,7 @@ def summary(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Dat
     found = pairs(results) if found is None else found
     rows = []
     for one in measured(results):
-        members = [member for member in one.members if not member.stands.control]
+        members = [member for member in one.compared if not member.stands.control]
         mine = found[
             (found["task"] == one.task)
             & (found["measured"] == one.measured)

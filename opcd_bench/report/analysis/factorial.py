@@ -12,7 +12,7 @@ import pandas as pd
 
 from opcd_bench.hashing import digest
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.load import TEST, StoredResults
 from opcd_bench.report.analysis.pairing import by_seed
 from opcd_bench.report.analysis.standing import Standing, measures, standings
 from opcd_bench.report.analysis.statistics import Floats
@@ -64,7 +64,8 @@ def effects(results: StoredResults) -> pd.DataFrame:
     ``effect``: a share, paired by (example, seed) at each method's headline rate over the ``seeds``
     that all corners ran, with an interval over examples and, where these are several, seeds; it is
     not corrected for the number of effects. A factor's effect is that of the choice with
-    its own best rate, where the rates differ; on retention the scores after training are compared.
+    its own best rate, where the rates differ; on retention the scores after training are compared,
+    without squares of a method that stands at the base, which was not trained.
     """
     described = _described(results)
     rows: list[dict[str, Any]] = []
@@ -72,7 +73,11 @@ def effects(results: StoredResults) -> pd.DataFrame:
         known = {m.method: m for m in methods if (task, m.method) in described}
         found = list(_effects({name: described[task, name] for name in known}))
         for measured in measures(methods):
-            scored = {name: m.scores[measured] for name, m in known.items() if measured in m.scores}
+            scored = {
+                name: m.scores[measured]
+                for name, m in known.items()
+                if measured in m.scores and not (m.still and measured != TEST)
+            }
             pairing: dict[tuple[str, ...], tuple[Floats, ...]] = {}
             for effect in found:
                 names = effect.corners

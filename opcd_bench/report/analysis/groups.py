@@ -25,7 +25,8 @@ def groups(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Data
     retention, with its interval. ``letters``: methods with a letter in common are not separated
     (`discrimination.pairs`), and each such group has as many methods as it can have. That is no
     proof that they are alike: ``equivalent`` says that, pair by pair. ``rank``: 1 is the best; 0
-    and no letter for controls and for what was not scored. ``best``: in a group with the first.
+    and no letter for what is not compared: controls, what was not scored, and on retention what
+    stands at the base. ``best``: in a group with the first.
     ``found``: the pairs, if they are known.
     """
     found = discrimination.pairs(results) if found is None else found
@@ -40,7 +41,8 @@ def groups(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Data
         apart = set(map(frozenset, zip(mine["method"], mine["other"], strict=True)))
         order = ranked(one)
         letters = lettered([member.stands.method for member in order], apart)
-        others = [member for member in one.members if member not in order]
+        ranks = {member.stands.method for member in order}
+        others = [member for member in one.members if member.stands.method not in ranks]
         for rank, member in [*enumerate(order, 1), *((0, other) for other in others)]:
             stands = member.stands
             rows.append(
@@ -61,10 +63,10 @@ def groups(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Data
 
 
 def ranked(measure: Measure) -> list[Member]:
-    """The methods that were scored, the best first, without controls."""
+    """The methods that were scored and are compared, the best first, without controls."""
     scored = [
         member
-        for member in measure.members
+        for member in measure.compared
         if not member.stands.control and not math.isnan(member.value.value)
     ]
     return sorted(scored, key=lambda member: -measure.sign * member.value.value)

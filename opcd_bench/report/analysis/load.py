@@ -33,7 +33,7 @@ STATES = {"sealed": "done", "failed": "failed", "unfinished": "not finished"}
 CELLS = [
     *CELL, "run", "state", "reason", "settings", "description", "environment", "chosen_step",
     "rule", "tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps",
-    "seconds", "steps_per_second", "peak_memory_bytes",
+    "collapsed", "seconds", "steps_per_second", "peak_memory_bytes",
 ]  # fmt: skip
 EVALS = [
     *CELL, "run", "measured", "step", "split", "metric", "value", "primary", "n", "n_unscored",
@@ -56,7 +56,8 @@ class StoredResults:
 
     ``cells``: `CELLS`, one row a run. ``settings``: what the cells of a task must share;
     ``description``: the method's choices (``writer``, ``loss``, ``teacher``); ``environment``: {}
-    where the run has not stored it yet. Summary and counters are missing unless done. ``seconds``:
+    where the run has not stored it yet. Summary and counters are missing unless done.
+    ``collapsed``: the step at which its responses collapsed, if they did. ``seconds``:
     writing and training, without evaluations; ``peak_memory_bytes``: of the process so far.
     ``evals``: `EVALS`, evals.jsonl of all runs.
     ``samples``: `CELL` and `SAMPLE`, the final scores of the runs that are done; ``split`` is
@@ -241,9 +242,16 @@ def _cell(reader: RunReader) -> tuple[Row, Sequence[Mapping[str, str]]]:
         "description": config["method"],
         "environment": {**reader.environment, **_resumed(reader)} if stored else {},
         **{key: value for key, value in summary.items() if key != "anchors"},
+        "collapsed": _collapsed(reader),
         **_timed(reader.read("timing")),
     }
     return row, summary.get("anchors", [])
+
+
+def _collapsed(reader: RunReader) -> int | None:
+    """At which step the responses were seen to have collapsed, if they were."""
+    events = [event for event in reader.read("events") if event["kind"] == "collapsed"]
+    return int(events[0]["step"]) if events else None
 
 
 def _resumed(reader: RunReader) -> dict[str, list[list[str]]]:

@@ -47,6 +47,12 @@ class Measure:
     members: tuple[Member, ...]
 
     @property
+    def compared(self) -> tuple[Member, ...]:
+        """Who is compared: of retention, not what stands at the base, which lost nothing."""
+        whole = self.kind != "retention"
+        return tuple(member for member in self.members if whole or not member.stands.still)
+
+    @property
     def sign(self) -> int:
         """1 where more is better, else -1."""
         return 1 if self.unit == "share" else -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -19,7 +20,8 @@ from opcd_bench.report.analysis.planned import Key
 class Standing:
     """A method at its headline rate; ``scores``: "test" or a retention task -> rows of samples.
 
-    ``control``: it cannot work by construction (`controls.is_control`).
+    ``control``: it cannot work by construction (`controls.is_control`). ``still``: its chosen step
+    is 0 in every training, so that what it is scored by is the base.
     """
 
     method: str
@@ -27,6 +29,7 @@ class Standing:
     seeds: tuple[int, ...]
     scores: Mapping[str, pd.DataFrame]
     control: bool = False
+    still: bool = False
 
     def key(self, task: str) -> Key:
         """Where it stands."""
@@ -46,9 +49,20 @@ def standings(results: StoredResults) -> dict[str, list[Standing]]:
         scores = results.finals.get((point.task, point.method, point.learning_rate))
         if scores is not None:
             control = (point.task, point.method) in aside
-            stands = Standing(point.method, point.learning_rate, point.seeds, scores, control)
+            still = not _runs(results, point)["chosen_step"].any()
+            stands = Standing(
+                point.method, point.learning_rate, point.seeds, scores, control, still
+            )
             found.setdefault(point.task, []).append(stands)
     return found
+
+
+def _runs(results: StoredResults, point: Any) -> pd.DataFrame:
+    cells = results.cells
+    mine = (cells["state"] == "done") & cells["seed"].isin(point.seeds)
+    for name in ("task", "method", "learning_rate"):
+        mine &= cells[name] == getattr(point, name)
+    return cells[mine]
 
 
 def measures(methods: Sequence[Standing]) -> list[str]:

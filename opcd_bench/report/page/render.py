@@ -25,6 +25,8 @@ from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
 from opcd_bench.report.figures import catalogue, style
 from opcd_bench.report.figures import claims as claim_figure
+from opcd_bench.report.figures.style import Marks
+from opcd_bench.report.figures.words import listed
 from opcd_bench.report.page import browser, page, probed, published, studied, verdict
 from opcd_bench.report.page.folder import PAGE
 from opcd_bench.report.page.page_context import PageContext
@@ -145,7 +147,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         sample_count=browser.count(samples),
         downloads={name: name for name in written},
         overlap=_overlap(results),
-        notes=[] if only_rounds else _notes(results, missing),
+        notes=[] if only_rounds else _notes(results, missing, marks),
     )
     return {
         PAGE: page.render(context),
@@ -227,18 +229,39 @@ def _overlap(results: StoredResults) -> dict[str, str]:
     return {task: str(Overlap(**found)) for task, found in sorted(stored.items())}
 
 
-def _notes(results: StoredResults, missing: pd.DataFrame) -> list[str]:
+def _notes(results: StoredResults, missing: pd.DataFrame, marks: Marks) -> list[str]:
     """What a reader must know before anything else."""
     cells = results.cells
     done = int((cells["state"] == "done").sum())
     if done == 0:
         return ["No cell of this suite is done yet: there is nothing to compare."]
+    found = _collapsed(cells[cells["state"] == "done"], marks)
     if missing.empty:
-        return []
+        return found
     failed = int((cells["state"] == "failed").sum())
     return [
         f"The suite is not complete: {done} cells are done"
         + (f", {failed} failed" if failed else "")
         + f"; {len(missing)} rows of the comparison lack some of their cells (listed at the end "
-        "of the page)."
+        "of the page).",
+        *found,
+    ]
+
+
+def _collapsed(done: pd.DataFrame, marks: Marks) -> list[str]:
+    """Whose responses collapsed in training, in how many runs and from which step on."""
+    fell = done[done["collapsed"].notna()]
+    if fell.empty:
+        return []
+    counts = done["method"].value_counts()
+    parts = [
+        f"{marks[name].label} in {len(rows)} of {counts[name]} (from step "
+        f"{rows['collapsed'].min():.0f} on)"
+        for name in marks
+        if len(rows := fell[fell["method"] == name])
+    ]
+    return [
+        f"Responses collapsed in training: {listed(parts)} runs. They repeat themselves, do not "
+        "end, or have left what their loss sees. Their rows count; look at their responses before "
+        "you trust them."
     ]

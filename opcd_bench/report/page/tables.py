@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -177,8 +178,9 @@ def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
             {
                 "method": look.labels(marks, mine.index),
                 "training (TFLOP)": [_rounded(one / 1e12) for one in mine["training"]],
-                "queries to break even": [f"{one:,.0f}" for one in mine["queries"]],
-                "with a prefix cache": [f"{one:,.0f}" for one in mine["queries beside a cache"]],
+                "gain": list(mine["gain"]),
+                "queries to break even": list(map(_queries, mine["queries"])),
+                "with a prefix cache": list(map(_queries, mine["queries beside a cache"])),
             }
         )
         first = mine.iloc[0]
@@ -186,11 +188,16 @@ def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
             f"The context has {first['context tokens']:,.0f} tokens, a prompt "
             f"{first['prompt tokens']:,.0f}, a response {first['response tokens']:,.0f}. A query "
             "without context saves reading it; with a prefix cache only attending to it is saved. "
+            "never: no gain over the base is shown, so the context cannot be left out. "
             "Counted in arithmetic (2 FLOPs a parameter and token forward, 6 in training), for one "
             "training run: the sweep for the learning rate is left out, and so are memory and time."
         ))]  # fmt: skip
 
     return _by_task(frame, table)
+
+
+def _queries(count: float) -> str:
+    return "never" if math.isinf(count) else f"{count:,.0f}"
 
 
 def _in_order(rows: pd.DataFrame, marks: Marks) -> pd.DataFrame:

@@ -63,8 +63,6 @@ def _verdict(
     if groups["method"].nunique() == 1:
         return _alone(groups, marks)
     kept = ~groups["kind"].isin(BETTER)
-    lost_by_none = pairs["method"].isin(still) | pairs["other"].isin(still)
-    pairs = pairs[~(pairs["measured"].isin(groups.loc[kept, "measured"]) & lost_by_none)]
     groups = groups[~(kept & groups["method"].isin(still))]
     clauses, nothing = [], []
     for measured, rows in groups.groupby("measured", sort=False):

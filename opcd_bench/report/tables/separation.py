@@ -13,7 +13,8 @@ from opcd_bench.report.tables.layout import Section, of_frame
 TITLE = "Which methods are separated"
 GAIN, EFFICIENCY = "gain", "efficiency"
 NOTE = (
-    "Pairs of methods at their headline learning rates, controls left out. separated: a difference "
+    "Pairs of methods at their headline learning rates, controls left out, and on retention what "
+    "stands at the base, since no step of its training was better on dev. separated: a difference "
     "with a p of at most 0.05 after Holm's correction over all pairs, measures and tasks. alike: "
     "shown to differ by less than the margin (two one-sided tests, corrected likewise). "
     "undecided: neither. "

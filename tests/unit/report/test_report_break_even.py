@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
-from report_frames import describe
+from report_frames import Suite, describe
 
 from opcd_bench.envs.task import Context, Contexts
 from opcd_bench.report.analysis import break_even
@@ -25,7 +26,7 @@ def runs(description, trained=6000.0, scored=6000.0):
 def row(description, *, replies=100.0, shapes=None, scored=6000.0):
     shapes = {"student": SHAPE} if shapes is None else shapes
     found = break_even._row(TOLD, shapes, runs(description, scored=scored), replies)
-    return None if found is None else dict(zip(break_even.COLUMNS[4:], found, strict=True))
+    return None if found is None else dict(zip(break_even.COLUMNS[5:], found, strict=True))
 
 
 def test_a_query_saves_reading_the_context_or_attending_to_it():
@@ -69,6 +70,20 @@ def test_a_larger_teacher_costs_its_own_size_and_none_is_guessed():
     assert row(larger) is None
     assert row(larger, shapes=shapes)["training"] > 2 * row(describe())["training"]
     assert row(larger, shapes=shapes)["saved"] == row(describe())["saved"]
+
+
+@pytest.mark.parametrize(("right", "paid"), [(0.9, True), (0.0, False)])
+def test_what_gains_nothing_never_pays(monkeypatch, right, paid):
+    test = (np.arange(100) < 100 * right) * 1.0
+    made = Suite("toy").anchor("base", "toy", np.zeros(100)).anchor("ceiling", "toy", np.ones(100))
+    for seed in range(3):
+        made.cell("opcd", seed=seed, test=np.roll(test, 31 * seed))
+    monkeypatch.setattr(break_even.contexts, "of", lambda results: {"toy": TOLD})
+    monkeypatch.setattr(break_even, "_row", lambda *given: (*map(float, range(1, 9)),))
+    results = made.results()
+    results.suite[break_even.SHAPES] = {"student": SHAPE.__dict__}
+    (row,) = break_even.break_even(results).itertuples()
+    assert (row.gain.low > 0) == paid == math.isfinite(row.queries)
 
 
 def test_without_logged_responses_nothing_is_said():

@@ -21,7 +21,7 @@ def right(share, shift=0):
     return np.roll(made, shift)
 
 
-def suite(shares, *, seeds=3, kept=None, controls=(), **settings):
+def suite(shares, *, seeds=3, kept=None, controls=(), still=(), **settings):
     """Methods with these accuracies on test: a list a seed, or one for all of ``seeds``."""
     made = Suite("toy", **settings).anchor("base", "toy", right(0)).anchor("keep", "keep", right(1))
     made.anchor("ceiling", "toy", right(1))
@@ -32,7 +32,8 @@ def suite(shares, *, seeds=3, kept=None, controls=(), **settings):
             if name in controls:
                 described = {**described, "teacher": {**described["teacher"], "rows": "shuffled"}}
             own = {"keep": right(kept[name])} if kept else None
-            made.cell(name, seed=seed, test=right(share), kept=own, description=described)
+            made.cell(name, seed=seed, test=right(share), kept=own, description=described,
+                      chosen=0 if name in still else 10)  # fmt: skip
     return made.results()
 
 
@@ -46,6 +47,26 @@ def test_a_large_difference_is_separated_and_its_winner_named():
     assert found.loc[("a", "c"), "difference"].value == pytest.approx(0.41)
     assert set(found["kind"]) == {"gain"} and set(found["margin"]) == {0.05}
     assert list(found.reset_index()[discrimination.PAIRS]) == discrimination.PAIRS
+
+
+def test_what_stands_at_the_base_is_compared_on_gain_and_not_on_retention():
+    """It lost nothing because it was not trained: no method forgets more than another for that."""
+    kept = {"a": 0.5, "b": 0.5, "c": 1.0}
+    results = suite({"a": 0.8, "b": 0.6, "c": 0.0}, kept=kept, still=("c",))
+    found = discrimination.pairs(results)
+    gain, lost = (found[found["kind"] == kind] for kind in ("gain", "retention"))
+    assert list(zip(gain["method"], gain["other"], strict=True)) == [
+        ("a", "b"), ("a", "c"), ("b", "c"),
+    ]  # fmt: skip
+    assert list(zip(lost["method"], lost["other"], strict=True)) == [("a", "b")]
+    rows = discrimination.summary(results, found).set_index("kind")
+    assert rows.loc["gain", "methods"] == 3 and rows.loc["retention", "methods"] == 2
+    letters = groups.groups(results, found).set_index(["kind", "method"])
+    assert letters.loc[("retention", "c"), "rank"] == 0 < letters.loc[("gain", "c"), "rank"]
+    assert letters.loc[("retention", "c"), "letters"] == ""
+    assert not letters.loc[("retention", "c"), "best"]
+    trained = discrimination.pairs(suite({"a": 0.8, "c": 0.0}, kept=kept))
+    assert "c" in set(trained.loc[trained["kind"] == "retention", "other"])
 
 
 def test_counts_and_variances_by_hand():

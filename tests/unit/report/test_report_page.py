@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from importlib import resources
 
+import numpy as np
 import pandas as pd
 import pytest
 from report_comparison import NAMES, TASK, comparison, empty, interval
@@ -321,11 +322,44 @@ def test_several_samples_stand_with_base_and_teacher_first():
 
 def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
     frame = pd.DataFrame(
-        [(TASK, "opcd", 1e-3, (0, 1), 500.0, 60.0, 80.0, 2e15, 1e12, 2e10, 2000.4, 1e5)],
+        [
+            (
+                TASK,
+                "opcd",
+                1e-3,
+                (0, 1),
+                interval(0.4),
+                500.0,
+                60.0,
+                80.0,
+                2e15,
+                1e12,
+                2e10,
+                2000.4,
+                1e5,
+            ),
+            (
+                TASK,
+                "sft_context",
+                1e-3,
+                (0, 1),
+                interval(0.0),
+                500.0,
+                60.0,
+                80.0,
+                2e15,
+                1e12,
+                2e10,
+                np.inf,
+                np.inf,
+            ),
+        ],
         columns=break_even.COLUMNS,
     )
     (table,) = only(tables.break_even(frame, MARKS))
-    assert table.groups[0].rows == (("OPCD", "2,000", "2,000", "100,000"),)
+    rows = {row[0]: row[1:] for row in table.groups[0].rows}
+    assert rows["OPCD"] == ("2,000", interval(0.4), "2,000", "100,000")
+    assert rows[MARKS["sft_context"].label][2:] == ("never", "never")
     assert "The context has 500 tokens" in table.notes[0]
 
 

@@ -52,6 +52,23 @@ def test_a_row_stands_beside_base_ceiling_gap_and_retention(suite):
     assert (row["tokens written"], row["tokens scored"]) == (1234, 5678)
 
 
+def test_leakage_has_columns_where_there_is_any_and_a_sentence_where_there_is_none(suite):
+    finished(suite, cell("good"), GOOD)
+    table = headline.headline(load(suite.path))
+    assert not any("leak" in line.lower() for line in layout.caption(table))
+    none, some = (statistics.Interval(value, 0.0, 0.5, 4) for value in (0.0, 0.25))
+    zero = {f"{name}{of}": [none] for name in headline.LEAKS for of in ("", " of base")}
+    assert not {*headline.LEAKS} & {*layout.sections(table.assign(**zero))[0].columns}
+    assert any("No test response" in line for line in layout.caption(table.assign(**zero)))
+    leaks = table.assign(**{**zero, "copies context": [some]})
+    first = layout.sections(leaks)[0]
+    at = first.columns.index("copies context")
+    assert "mentions context" not in first.columns and first.columns[at - 1] == "parsed"
+    rows = {row[0]: row[at] for group in first.groups for row in group.rows}
+    assert rows["good"] == some and rows["base"] == none
+    assert any(line.startswith("Leakage") for line in layout.caption(leaks))
+
+
 def test_the_text_says_percent_counts_and_one_seed(suite):
     finished(suite, cell("good"), GOOD, parse=0.75)
     text = plain_text.headline_text(suite.path)

@@ -11,6 +11,7 @@ from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.envs.task import BestPossible, Context, Task
 from opcd_bench.errors import ConfigError, InvalidLoss
+from opcd_bench.runner import grid
 from opcd_bench.runner.grid import (
     Cell,
     cells,
@@ -165,6 +166,19 @@ def test_what_a_cluster_is_asked_for_leaves_the_hash():
 @pytest.mark.parametrize(("field", "value"), UNCHANGING.items())
 def test_a_setting_that_moves_no_number_leaves_the_hash(field, value):
     assert one(**{field: value}).hash10 == one().hash10
+
+
+def test_the_learning_rate_of_adapted_teachers_is_theirs_alone():
+    both = {"a": METHODS["a"], "b": dataclasses.replace(METHODS["a"], name="b", teacher=Teacher(
+        weights="adapted", by="grpo"))}  # fmt: skip
+    plain, adapted = ({c.method: c for c in cells(suite(methods=["a", "b"], **more), both, TASKS)}
+                      for more in ({}, {"adapted_learning_rate": 1e-5}))  # fmt: skip
+    assert plain["a"].hash10 == adapted["a"].hash10 and plain["b"].hash10 != adapted["b"].hash10
+    made = suite(methods=["a", "b"], adapted_learning_rate=1e-5)
+    assert grid.adapting_rate(made) == 1e-5
+    assert grid.adapting_rate(suite()) == suite().learning_rate[0]
+    teacher = both["b"].teacher
+    assert grid.adaptation(made, teacher)["adapted"]["learning_rate"] == 1e-5
 
 
 def test_more_methods_tasks_rates_or_seeds_leave_a_cells_hash():
