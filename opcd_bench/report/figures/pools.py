@@ -104,11 +104,12 @@ def conclusion(changes: pd.DataFrame, marks: Marks) -> str:
               f"more of the gap is closed by {listed(more)}"] if more else []  # fmt: skip
     parts += [f"no difference shows with {listed(same)}"] if same else []
     parts += [f"a single training says nothing of {listed(lone)}"] if lone else []
-    return f"From {_many(first['first'])} to {first['last']}, {'; '.join(parts)}."
+    return f"From {many(first['first'])} to {first['last']}, {'; '.join(parts)}."
 
 
-def _many(contexts: int) -> str:
-    return "1 context" if contexts == 1 else f"{contexts} contexts"
+def many(contexts: float) -> str:
+    """So many contexts, in words."""
+    return "1 context" if contexts == 1 else f"{contexts:g} contexts"
 
 
 def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:

@@ -46,12 +46,7 @@ class PageSection(NamedTuple):
 def sections(context: PageContext) -> list[PageSection]:
     """What the page shows, in its order; sections without anything to show are left out."""
     c, marks = context.comparison, context.marks
-    found = [
-        _verdict(context),
-        _claims(context),
-        _headline(context),
-        _finished("rounds", "Rounds", "Rounds", context.rounds),
-        _finished("probes", "Further", "Further test sets", context.probes),
+    studies = [
         *map(_studied, context.studied),
         *map(_probed, context.probed),
         _finished("sensitivity", "Variance", "Where the gain's variance comes from",
@@ -61,6 +56,14 @@ def sections(context: PageContext) -> list[PageSection]:
             doses.conclusions(c.doses, c.dose_response), ["doses"],
             [("All doses as a table", doses.by_task(c.doses))],
         ),
+    ]  # fmt: skip
+    found = [
+        _verdict(context, [one for one in studies if one is not None]),
+        _claims(context),
+        _headline(context),
+        _finished("rounds", "Rounds", "Rounds", context.rounds),
+        _finished("probes", "Further", "Further test sets", context.probes),
+        *studies,
         _drawn_section(
             context, "frontier", "Sweep", "Gain against forgetting over the sweep",
             ["A method that is trained harder gains more and forgets more, so methods are compared "
@@ -116,8 +119,8 @@ def _details(context: PageContext) -> list[PageSection | None]:
     return [None if one is None else one._replace(folded=True) for one in found]
 
 
-def _verdict(context: PageContext) -> PageSection | None:
-    """The verdict and the summary figure."""
+def _verdict(context: PageContext, studies: Sequence[PageSection]) -> PageSection | None:
+    """The verdict, where the claims and studies stand, and the summary figure."""
     figures = [_figure(one) for one in context.drawn if one.kind == summary.KIND]
     said = Markup("").join(
         Markup('<p class="verdict"><strong>{}:</strong> {}</p>\n').format(one.task, one.text)
@@ -129,6 +132,11 @@ def _verdict(context: PageContext) -> PageSection | None:
         )
     if not said and not figures:
         return None
+    if studies:
+        links = Markup(" · ").join(
+            Markup('<a href="#{}">{}</a>').format(one.id, one.title) for one in studies
+        )
+        said += Markup('<p class="verdict">Studied: {}</p>\n').format(links)
     blocks = [Block(html=said), Block(figures=figures)]
     if context.apart:
         blocks.append(Block(html=Markup(context.apart), fold="Which methods are separated"))
@@ -183,9 +191,10 @@ def _probed(found: Probed) -> PageSection:
 
 
 def _studied(one: Studied) -> PageSection:
-    """What a study came to, the conclusion first."""
+    """What a study came to, the conclusion first, then the numbers and their figures."""
     figures = [_figure(figure) for figure in one.drawn]
-    return PageSection(one.id, one.short, one.title, one.said, [Block(figures=figures)])
+    blocks = [Block(html=Markup(sections_html(one.tables))), Block(figures=figures)]
+    return PageSection(one.id, one.short, one.title, one.said, blocks)
 
 
 def _context(context: PageContext) -> PageSection | None:

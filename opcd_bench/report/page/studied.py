@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,16 +16,21 @@ from opcd_bench.report.figures import rescue as rescue_figure
 from opcd_bench.report.figures.files import DrawnFigure
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.page.probed import Probed
+from opcd_bench.report.tables import layout
+from opcd_bench.report.tables.layout import Section
+
+RESCUED = ["method", "teacher", "rescue", "gain"]
 
 
 @dataclass(frozen=True)
 class Studied:
-    """A section of the page: the ``said`` lines, conclusion first, the figures, and the frames."""
+    """A section of the page: the ``said`` lines, tables, figures, and the frames of both."""
 
     id: str
     short: str
     title: str
     said: Sequence[str]
+    tables: Sequence[Section]
     drawn: Sequence[DrawnFigure]
     frames: Mapping[str, pd.DataFrame]
 
@@ -61,9 +66,17 @@ def _pools(
     best = pools.best(rows, told)
     figure = pool_figure.drawn(frame, best, marks)
     said = pool_figure.conclusion(pools.changes(frame), marks)
+    both = pd.concat(
+        [one for one in (frame, best.assign(method=best["loss"].map(pool_figure.BEST), named=False))
+         if len(one)],
+        ignore_index=True,
+    )  # fmt: skip
+    both = both.assign(prompts=["name theirs" if named else "name none" for named in both["named"]])
+    table = _spread(both, marks, ["method", "prompts"], "contexts", "gap_closed", pool_figure.many)
     return Studied(
         "pools", "Gap closed", "Gap closed against the number of contexts", [said] if said else [],
-        [figure], {"pools": frame, "pools_best": best},
+        [layout.of_frame("Gap closed, in %", table)], [figure],
+        {"pools": frame, "pools_best": best},
     )  # fmt: skip
 
 
@@ -74,9 +87,18 @@ def _qualities(
     if frame.empty:
         return None
     said = quality_figure.conclusion(qualities.changes(frame), marks)
+    shown = _spread(
+        frame,
+        marks,
+        ["method"],
+        "false_share",
+        "accuracy",
+        lambda share: f"{100 * share:.0f} % false",
+    )
     return Studied(
         "qualities", "False contexts", "Accuracy against how much of the context is false",
-        [said] if said else [], [quality_figure.drawn(frame, marks)], {"qualities": frame},
+        [said] if said else [], [layout.of_frame("Accuracy on test, in %", shown)],
+        [quality_figure.drawn(frame, marks)], {"qualities": frame},
     )  # fmt: skip
 
 
@@ -92,5 +114,32 @@ def _rescue(
     return Studied(
         "rescue", "Rescue", "What teachers rescue, and what is gained from them",
         [rescue_figure.conclusion(frame, task) for task in tasks],
+        [
+            layout.of_frame(f"{task}: in %, and points", _named(rows, marks)[RESCUED])
+            for task, rows in frame.groupby("task", sort=False)
+        ],
         [rescue_figure.drawn(frame, task, marks) for task in tasks], {"rescue": frame},
     )  # fmt: skip
+
+
+def _named(frame: pd.DataFrame, marks: Marks) -> pd.DataFrame:
+    """The methods under their names for readers; what is no method keeps its own."""
+    names = [marks[name].label if name in marks else name for name in frame["method"]]
+    return frame.assign(method=names)
+
+
+def _spread(
+    frame: pd.DataFrame,
+    marks: Marks,
+    rows: list[str],
+    across: str,
+    value: str,
+    head: Callable[[float], str],
+) -> pd.DataFrame:
+    """A row a method, a column a value of ``across``; "" where it lacks one."""
+    table = _named(frame, marks).pivot_table(
+        index=rows, columns=across, values=value, aggfunc="first", sort=False
+    )
+    table = table.reindex(columns=sorted(table.columns)).astype(object)
+    table = table.where(table.notna(), "").rename(columns=head)
+    return table.reset_index()

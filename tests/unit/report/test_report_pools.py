@@ -183,4 +183,5 @@ def test_the_page_tells_it_only_where_three_tasks_differ(tmp_path, monkeypatch):
     files = render.render(results, command="c")
     page = files["index.html"].decode()
     assert re.search(r'<section id="pools".*?figures/pools\.svg', page, flags=re.DOTALL)
+    assert page.count('href="#pools"') == 2 and "Gap closed, in %" in page
     assert files["figures/pools.csv"] and files["data/pools.csv"]

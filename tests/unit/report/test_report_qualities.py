@@ -108,4 +108,5 @@ def test_the_page_has_it_where_three_tasks_declare_different_shares(tmp_path, mo
     files = render.render(results, command="c")
     page = files["index.html"].decode()
     assert re.search(r'<section id="qualities".*?figures/qualities\.svg', page, flags=re.DOTALL)
+    assert page.count('href="#qualities"') == 2 and "Accuracy on test, in %" in page
     assert files["figures/qualities.csv"] and files["data/qualities.csv"]
