@@ -16,8 +16,10 @@ from opcd_bench.experience.extract import Extraction
 from opcd_bench.models.loading import load
 from opcd_bench.models.saving import weights_hash
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.load import load as load_results
 from opcd_bench.report.tables import rounds as table
 from opcd_bench.report.tables.stored import text_of
+from opcd_bench.report.tables.told_contexts import told_contexts
 from opcd_bench.runner import registry
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.rounds import chain as chains
@@ -83,6 +85,28 @@ def truth(folder):
 def checkpoint_of(folder, number):
     path = folder.runs()[number - 1]
     return RunReader(path).checkpoint_at(RunReader(path).summary["chosen_step"])
+
+
+def test_suites_that_make_their_own_contexts_stand_side_by_side(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suites = []
+    for name, items in (("few", 2), ("more", 3)):
+        suite = suite_of(tiny_model_folder, tmp_path, name=name, rounds=1, seeds=2,
+                         experience={**MADE, "items": items})  # fmt: skip
+        run(monkeypatch, suite)
+        suites.append(load_results(tmp_path / name))
+    made = told_contexts(suites)
+    assert list(made["context"]) == ["(none)", "few", "more"]
+    few = made.iloc[1]
+    assert few["taught by"] == "opcd_full, 0.001, 2 seeds"
+    (shown,) = table.read(tmp_path / "few").to_dict("records")
+    assert few["told"].value == shown["told"].value
+    assert few["plain"].value == shown["plain after"].value
+    other = suite_of(tiny_model_folder, tmp_path, name="longer", rounds=1, seeds=2, max_steps=4)
+    run(monkeypatch, other)
+    with pytest.raises(StoreError, match="few and longer differ in other settings"):
+        told_contexts([suites[0], load_results(tmp_path / "longer")])
 
 
 # --- where a round begins ---------------------------------------------------------------------

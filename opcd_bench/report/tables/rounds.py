@@ -110,6 +110,22 @@ def read(root: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_columns(rows))
 
 
+def finished(root: Path) -> dict[tuple[str, str, float], list[Done]]:
+    """(task, method, learning rate) -> the last round of every chain that has done all of its own.
+
+    StoreError where the chains, or a round's numbers, cannot be compared.
+    """
+    last = int(SuiteDir(root).read().get("rounds", 1))
+    found: dict[tuple[str, str, float], list[Done]] = {}
+    for chain in _comparable(root):
+        done = list(_done(chain))
+        if len(done) >= last:
+            config = chain.config()
+            key = done[-1].task, str(config["method"]["name"]), float(config["learning_rate"])
+            found.setdefault(key, []).append(done[-1])
+    return found
+
+
 def _planned(suite: Mapping[str, Any]) -> dict[Key, set[int]]:
     """The seeds of every chain that suite.json asks for; none where its cells are no chains."""
     if int(suite.get("rounds", 1)) == 1 and suite.get("experience") is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pandas as pd
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.tables import rounds
 from opcd_bench.report.tables.layout import Section, of_frame
 
 COLUMNS = ["task", "context", "taught by", "told", "plain", "plain - told", "tokens"]
@@ -20,6 +23,33 @@ SHOWN = {
 }  # fmt: skip
 """Columns whose stored names are not those that users know."""
 TEST = "test"
+TOLD = ("task.context_hash", "suite.experience")
+"""The settings in which suites may differ: what was told, and how it was made."""
+Key = tuple[str, str, float]
+"""(task, method, learning rate)."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a context taught by one method at one rate: samples with their seeds.
+
+    ``base`` and ``after``: "test" or a retention task -> samples before and after training;
+    ``told``: of the in-context teacher on test. ``tokens``: written in training, mean of the runs.
+    ``settings``: those of the runs and what their method is, as JSON; ``protocols``: under which
+    test was scored.
+    """
+
+    base: Mapping[str, pd.DataFrame]
+    told: pd.DataFrame
+    after: Mapping[str, pd.DataFrame]
+    runs: int
+    tokens: float
+    settings: frozenset[str]
+    protocols: frozenset[str]
+
+
+Side = tuple[str, Mapping[Key, Taught]]
+"""A suite's name, and what its context taught."""
 
 
 def told_contexts(suites: Sequence[StoredResults]) -> pd.DataFrame:
@@ -29,23 +59,25 @@ def told_contexts(suites: Sequence[StoredResults]) -> pd.DataFrame:
     ``told``: the teacher with the context, before training; ``plain``: the students that it taught,
     without any; ``plain - told``: paired by example; ``tokens``: what they wrote in training, mean
     of the seeds. Shares are Intervals. A retention task that all have gives ``<name> change``.
-    First the row ``(none)`` of each task: the base, told nothing and taught nothing.
+    First the row ``(none)`` of each task: the base, told nothing and taught nothing. Of a suite
+    that makes its own contexts, a context a seed, what counts is the last round of every chain.
 
     Raises StoreError where there is nothing in common, or scores are under different protocols.
     """
-    keys = _in_common(suites)
-    measures = sorted(set.intersection(*(_measures(s, key) for s in suites for key in keys
-                                         if key in s.finals)) - {TEST})  # fmt: skip
+    _one_model(suites)
+    sides = [(one.root.name, _chained(one) if one.cells.empty else _plain(one)) for one in suites]
+    keys = _in_common(sides)
+    measures = sorted(set.intersection(*(set(taught[key].after) for _, taught in sides
+                                         for key in keys if key in taught)) - {TEST})  # fmt: skip
     rows: list[dict[str, Any]] = []
-    _one_setting(suites, keys)
+    for key in keys:
+        _alike(key, sides)
     for task in sorted({key[0] for key in keys}):
-        mine = [s for s in suites if any(key in s.finals for key in keys if key[0] == task)]
-        _one_protocol(task, mine)
-        base = statistics.mean(mine[0].anchor("base", task, TEST))
+        mine = [(name, key, taught[key]) for name, taught in sides
+                for key in keys if key[0] == task and key in taught]  # fmt: skip
+        base = statistics.mean(mine[0][2].base[TEST])
         rows.append({"task": task, "context": "(none)", "plain": base})
-        for results in mine:
-            for key in (key for key in keys if key[0] == task):
-                rows.append(_row(results, key, measures))
+        rows += [_row(name, key, taught, measures) for name, key, taught in mine]
     columns = [*COLUMNS, *(f"{name} change" for name in measures)]
     return pd.DataFrame(rows, columns=columns)
 
@@ -67,94 +99,125 @@ def sections(table: pd.DataFrame) -> list[Section]:
     ]
 
 
-def _in_common(suites: Sequence[StoredResults]) -> list[tuple[str, str, float]]:
-    """(task, method, rate) that every suite with the task has done."""
-    tasks = {task for results in suites for task, _, _ in results.finals}
-    found = []
-    for task in sorted(tasks):
-        having = [
-            {key for key in results.finals if key[0] == task}
-            for results in suites
-            if any(key[0] == task for key in results.finals)
+def _plain(results: StoredResults) -> dict[Key, Taught]:
+    """What a suite's finished cells were taught."""
+    found = {}
+    for key, after in results.finals.items():
+        task, method, rate = key
+        cells = results.cells
+        cells = cells[
+            (cells["task"] == task) & (cells["method"] == method) & (cells["learning_rate"] == rate)
         ]
-        found += sorted(set.intersection(*having))
+        done = cells[cells["state"] == "done"]
+        found[key] = Taught(
+            base={name: results.anchor("base", task, name) for name in after},
+            told=results.ceiling(task, method),
+            after=after,
+            runs=len(done),
+            tokens=float(done["tokens_written"].mean()),
+            settings=_settings(cells),
+            protocols=_protocols(results, task),
+        )
+    return found
+
+
+def _chained(results: StoredResults) -> dict[Key, Taught]:
+    """What the last rounds of a suite's chains were taught, each by a context of its own."""
+    found = {}
+    for key, chains in rounds.finished(results.root).items():
+        names = [TEST, *chains[0].retained()]
+        found[key] = Taught(
+            base={name: pd.concat([one.anchor("base", name) for one in chains]) for name in names},
+            told=pd.concat([one.anchor("ceiling", TEST) for one in chains]),
+            after={name: pd.concat([one.after(name) for one in chains]) for name in names},
+            runs=len(chains),
+            tokens=fmean(one.results.cells["tokens_written"].mean() for one in chains),
+            settings=frozenset[str]().union(*(_settings(one.results.cells) for one in chains)),
+            protocols=frozenset[str]().union(
+                *(_protocols(one.results, one.task) for one in chains)
+            ),
+        )
+    return found
+
+
+def _settings(cells: pd.DataFrame) -> frozenset[str]:
+    pairs = zip(cells["settings"], cells["description"], strict=True)
+    return frozenset(
+        json.dumps([{k: v for k, v in own.items() if k not in TOLD}, method], sort_keys=True)
+        for own, method in pairs
+    )
+
+
+def _protocols(results: StoredResults, task: str) -> frozenset[str]:
+    evals = results.evals
+    final = evals[(evals["task"] == task) & (evals["split"] == TEST) & evals["final"]]
+    return frozenset(final["protocol_hash"])
+
+
+def _in_common(sides: Sequence[Side]) -> list[Key]:
+    """(task, method, rate) that every suite with the task has done."""
+    found: list[Key] = []
+    for task in sorted({key[0] for _, taught in sides for key in taught}):
+        having = [{key for key in taught if key[0] == task} for _, taught in sides]
+        found += sorted(set.intersection(*filter(None, having)))
     if not found:
         raise StoreError(
-            f"{_names(suites)}: no method ran on the same task at the same learning rate in all of "
+            f"{_names(sides)}: no method ran on the same task at the same learning rate in all of "
             "them, so their contexts cannot be compared; run one method with each: opcd-bench run "
             "--context"
         )
     return found
 
 
-def _measures(results: StoredResults, key: tuple[str, str, float]) -> set[str]:
-    return set(results.finals[key])
-
-
-def _row(
-    results: StoredResults, key: tuple[str, str, float], measures: Sequence[str]
-) -> dict[str, Any]:
+def _row(name: str, key: Key, taught: Taught, measures: Sequence[str]) -> dict[str, Any]:
     task, method, rate = key
-    scores = results.finals[key]
-    cells = results.cells
-    cells = cells[
-        (cells["task"] == task) & (cells["method"] == method) & (cells["learning_rate"] == rate)
-    ]
-    done = cells[cells["state"] == "done"]
-    told = results.ceiling(task, method)
-    row: dict[str, Any] = {
+    return {
         "task": task,
-        "context": results.root.name,
-        "taught by": f"{method}, {rate:g}, {len(done)} seed{'s' * (len(done) > 1)}",
-        "told": statistics.mean(told),
-        "plain": statistics.mean(scores[TEST]),
-        "plain - told": statistics.difference(scores[TEST], told),
-        "tokens": f"{done['tokens_written'].mean():,.0f}",
+        "context": name,
+        "taught by": f"{method}, {rate:g}, {taught.runs} seed{'s' * (taught.runs > 1)}",
+        "told": statistics.mean(taught.told),
+        "plain": statistics.mean(taught.after[TEST]),
+        "plain - told": statistics.difference(taught.after[TEST], taught.told),
+        "tokens": f"{taught.tokens:,.0f}",
+        **{
+            f"{one} change": statistics.difference(taught.after[one], taught.base[one])
+            for one in measures
+        },
     }
-    for name in measures:
-        before = results.anchor("base", task, name)
-        row[f"{name} change"] = statistics.difference(scores[name], before)
-    return row
 
 
-def _one_setting(suites: Sequence[StoredResults], keys: Sequence[tuple[str, str, float]]) -> None:
-    """StoreError unless the suites differ in what was told and in nothing else."""
+def _one_model(suites: Sequence[StoredResults]) -> None:
+    """StoreError where suites started from different weights."""
     for key in ("weights", "larger_weights"):
         if len({str(results.suite.get(key)) for results in suites}) > 1:
+            names = ", ".join(results.root.name for results in suites)
             raise StoreError(
-                f"{_names(suites)}: their runs started from different weights ({key}), so more "
-                "than the context differs. Run them from the same model"
-            )
-    for task, method, _ in keys:
-        found: dict[str, str] = {}
-        for results in suites:
-            cells = results.cells
-            cells = cells[(cells["task"] == task) & (cells["method"] == method)]
-            for settings, described in zip(cells["settings"], cells["description"], strict=True):
-                rest = {k: v for k, v in settings.items() if k != "task.context_hash"}
-                same = json.dumps([rest, described], sort_keys=True)
-                found.setdefault(same, results.root.name)
-        if len(found) > 1:
-            raise StoreError(
-                f"{task}, {method}: {' and '.join(found.values())} differ in other settings too, "
-                "not only in the context. Run them with the same settings"
+                f"{names}: their runs started from different weights ({key}), so more than the "
+                "context differs. Run them from the same model"
             )
 
 
-def _names(suites: Sequence[StoredResults]) -> str:
-    return ", ".join(results.root.name for results in suites)
-
-
-def _one_protocol(task: str, suites: Sequence[StoredResults]) -> None:
-    found: dict[str, str] = {}
-    for results in suites:
-        evals = results.evals
-        final = evals[(evals["task"] == task) & (evals["split"] == TEST) & evals["final"]]
-        for protocol in final["protocol_hash"].unique():
-            found.setdefault(protocol, results.root.name)
-    if len(found) > 1:
-        names = " and ".join(f"{name} ({protocol})" for protocol, name in found.items())
+def _alike(key: Key, sides: Sequence[Side]) -> None:
+    """StoreError unless the suites differ in what was told and in nothing else."""
+    settings: dict[str, str] = {}
+    protocols: dict[str, str] = {}
+    for name, taught in sides:
+        for one in sorted(taught[key].settings) if key in taught else ():
+            settings.setdefault(one, name)
+        for one in sorted(taught[key].protocols) if key in taught else ():
+            protocols.setdefault(one, name)
+    if len(protocols) > 1:
+        names = " and ".join(f"{name} ({protocol})" for protocol, name in protocols.items())
         raise StoreError(
-            f"{task}: scored under different protocols in {names}, which one table must not mix. "
+            f"{key[0]}: scored under different protocols in {names}, which one table must not mix. "
             "Run them with the same decoding, items and task version"
         )
+    if len(settings) > 1:
+        raise StoreError(
+            f"{key[0]}, {key[1]}: {' and '.join(settings.values())} differ in other settings too, "
+            "not only in the context. Run them with the same settings"
+        )
+
+
+def _names(sides: Sequence[Side]) -> str:
+    return ", ".join(name for name, _ in sides)
