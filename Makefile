@@ -2,7 +2,7 @@
 # test-cluster: SLURM, Ray, and cells of several processes over gloo.
 # smollm2: the model of the suites on real weights, into models/.
 # test-wheel: the wheel, installed elsewhere. docs: the documentation, into site/. lint: style and types.
-# bench: how fast a step is beside TRL's.
+# bench: how fast a step is beside TRL's. test-trl: losses and gradients beside TRL's.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 VENV ?= .venv
@@ -18,7 +18,7 @@ MARKERS ?= not slow and not gpu and not network and not vllm and not cluster
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: quickstart smollm2 smoke-smollm2 test test-cluster test-vllm test-wheel docs lint bench clean
+.PHONY: quickstart smollm2 smoke-smollm2 test test-cluster test-trl test-vllm test-wheel docs lint bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
@@ -62,6 +62,10 @@ lint: $(VENV)/.installed-dev
 
 # Beside TRL, in an environment of its own, on a machine that nothing else uses.
 # For less: make bench BENCH="--workload told_512 --rounds 3"
+# Losses and gradients beside TRL's on the same tensors.
+test-trl: $(VENV)-bench/.installed
+	$(VENV)-bench/bin/python -m pytest -q -p no:cacheprovider tests/unit/distillation/*_beside_trl.py
+
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python benchmarks/against_trl.py $(BENCH)
 

@@ -12,9 +12,7 @@ from opcd_bench.envs.task import Grade
 from opcd_bench.rollout.engine import Reply
 from opcd_bench.rollout.trajectory import Trajectory, TurnRecord
 
-trl = pytest.importorskip(
-    "trl", reason="TRL is in the bench environment alone: .venv-bench/bin/python -m pytest FILE"
-)
+trl = pytest.importorskip("trl", reason="TRL is in the bench environment alone: make test-trl")
 
 B, T, V = 6, 5, 13
 
