@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import PROBE, Task
@@ -66,14 +66,16 @@ class CellScores:
     def at_the_end(self, step: int) -> tuple[list[dict[str, str]], int]:
         """Test and retention of the chosen step; where the anchors are, and how many samples.
 
-        The student must have that step's weights.
+        The student must have that step's weights. At step 0 it is the base, which is scored once
+        for all cells.
         """
-        references = self.references
-        with self._published() as (loaded, engine):
+        references, seed = self.references, self.cell.seed
+        with self._published() if step else nullcontext((None, None)) as (loaded, engine):
             with self._clock(step, "test", final=True):
-                test = references.score(
-                    self.task, "test", loaded, engine, self.cell.seed, final=True
-                )
+                if loaded is None or engine is None:
+                    test = references.base(self.task, "test", seed)
+                else:
+                    test = references.score(self.task, "test", loaded, engine, seed, final=True)
             self._record(step, test, final=True)
             self.run_dir.samples("test", test.samples)
             self._probes(step, loaded, engine)
@@ -87,11 +89,14 @@ class CellScores:
         self.run_dir.drop_samples(WHOLE)
         return anchors, len(test.samples)
 
-    def _probes(self, step: int, loaded: LoadedModel, engine: Engine) -> None:
+    def _probes(self, step: int, loaded: LoadedModel | None, engine: Engine | None) -> None:
         """The task's further test sets, each stored as test is."""
         for probe in further_sets(self.task, self.suite):
             with self._clock(step, PROBE, final=True):
-                found = self.references.probe(self.task, probe, loaded, engine, self.cell.seed)
+                if loaded is None or engine is None:
+                    found = self.references.base_probe(self.task, probe, self.cell.seed)
+                else:
+                    found = self.references.probe(self.task, probe, loaded, engine, self.cell.seed)
             self._record(step, found, final=True)
             self.run_dir.samples(f"{PROBE}-{probe.name}", found.samples)
 
@@ -113,9 +118,11 @@ class CellScores:
         with self.resources.models.published(self.student) as (loaded, engine):
             yield loaded, self.engine if loaded is self.student else engine
 
-    def _retention_at(self, step: int, loaded: LoadedModel, engine: Engine) -> Sequence[Score]:
+    def _retention_at(
+        self, step: int, loaded: LoadedModel | None, engine: Engine | None
+    ) -> Sequence[Score]:
         """Retention of the chosen step: as it was measured on the way, if it was."""
-        if step == 0:
+        if loaded is None or engine is None:
             return self.references.base_retention()
         names = [_whole(name, step) for name in self.suite.retention]
         if set(names) <= set(self.run_dir.sample_names()):

@@ -245,6 +245,11 @@ class References:
 
         return self._shared(shared, name, compute)
 
+    def base_probe(self, task: Task, probe: Probe, seed: int) -> Score:
+        """The student before training on a further test set, once per decoding seed."""
+        name = self._probed("base", task, probe, seed)
+        return self._measured[self.folder(task, seed).path.name, name]
+
     def _probed(self, reading: str, task: Task, probe: Probe, seed: int) -> str:
         """Score a fixed model on a further test set, once; the name of its rows."""
         name = self._name(reading, f"{PROBE}_{probe.name}", seed)

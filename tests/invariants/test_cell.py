@@ -26,6 +26,7 @@ from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
 from opcd_bench.report.tables import plain_text
 from opcd_bench.report.tables.stored import text_of
+from opcd_bench.runner import cell as cell_runs
 from opcd_bench.runner import grid, perform, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
 from opcd_bench.runner.perform import run_cell
@@ -36,7 +37,7 @@ from opcd_bench.runner.time_shares import time_shares
 from opcd_bench.runner.training import Training
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 from opcd_bench.store.verification import verify
 
 
@@ -93,6 +94,27 @@ def test_retention_measured_on_the_way_to_the_chosen_step_is_not_measured_again(
     assert phases == {"dev", "retention", "test", "references"}
     told = time_shares([RunReader(often)])
     assert all(f"{phase} " in told for phase in (*phases, "sampling", "training"))
+
+
+def test_a_cell_that_stays_at_the_base_takes_its_scores(tiny_model_folder, tmp_path, monkeypatch):
+    """Nothing is played twice, and the samples are those of the base."""
+    played: list[tuple[str, bool]] = []
+    original = References.score
+
+    def score(self, task, split, loaded, engine, seed, **more):
+        played.append((split, loaded is self.models.initial))
+        return original(self, task, split, loaded, engine, seed, **more)
+
+    monkeypatch.setattr(References, "score", score)
+    monkeypatch.setattr(cell_runs, "choose_step", lambda *_: cell_runs.Choice(0, "the base"))
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path))
+    assert [where for where in played if where[0] == "test"] == [("test", True)] * 2, (
+        "base, ceiling"
+    )
+    reader = RunReader(path)
+    (base,) = [a for a in reader.summary["anchors"] if a["reading"] == "base"]
+    shared = SuiteDir(path.parent).path / "shared" / base["shared"]
+    assert reader.read("samples/test") == SharedDir(shared).get(base["name"])[1:]
 
 
 def after_rows(monkeypatch, n: int, *, torn: bool) -> None:
