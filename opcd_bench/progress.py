@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -115,6 +119,73 @@ class _Silent:
         """Count nothing."""
 
 
+BEATS = "OPCD_BENCH_BEATS"
+"""The variable that names the folder in which worker processes of this machine say what they do."""
+BEAT_SECONDS = 2.0
+NOW = "now"
+"""The info of a phase that says what workers are at; its last line has none."""
+
+
+def worker_reporter() -> QuietReporter:
+    """The reporter of a worker process: its parent shows what it is at, where it can read it."""
+    folder = os.environ.get(BEATS)
+    return QuietReporter() if folder is None else WorkerReporter(Path(folder) / str(os.getpid()))
+
+
+def workers_say() -> dict[str, str]:
+    """What the workers of this process are at, as the info of a phase; nothing where none says."""
+    found = []
+    for file in sorted(Path(folder).iterdir()) if (folder := os.environ.get(BEATS)) else ():
+        with contextlib.suppress(OSError, UnicodeDecodeError):  # it may go meanwhile
+            found.append(file.read_text())
+    return {NOW: "; ".join(found)} if found else {}
+
+
+class WorkerReporter(QuietReporter):
+    """As `QuietReporter`, and its innermost phase stands in a file, for `workers_say`."""
+
+    def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._file, self._clock, self._open, self._last = file, clock, 0, -math.inf
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, *, done: int = 0) -> Iterator[Phase]:
+        """A phase that another process may look at."""
+        self._open += 1
+        try:
+            with _innermost(_Said(name, total, unit, done, self._write)) as phase:
+                yield phase
+        finally:
+            self._open -= 1
+            if self._open == 0:
+                with contextlib.suppress(OSError):
+                    self._file.unlink(missing_ok=True)
+
+    def _write(self, text: str) -> None:
+        now = self._clock()
+        if now - self._last < BEAT_SECONDS:
+            return
+        self._last = now
+        whole = self._file.with_name(f".{self._file.name}")
+        with contextlib.suppress(OSError):  # nobody waits for it
+            whole.write_text(printable(one_line(text)))
+            whole.replace(self._file)
+
+
+class _Said:
+    def __init__(
+        self, name: str, total: int | None, unit: str, done: int, say: Callable[[str], None]
+    ) -> None:
+        self._name, self._of, self._unit = name, "" if total is None else f"/{total}", unit
+        self._done, self._say = done, say
+
+    def advance(self, n: int = 1, **info: Any) -> None:
+        """Count, and say so."""
+        self._done += n
+        tail = f" · {shown(info)}" if info else ""
+        self._say(f"{self._name} {self._done}{self._of} {self._unit}{tail}")
+
+
 class PlainReporter:
     """Plain lines, at most one every few seconds for a phase, and one when it ends."""
 
@@ -175,7 +246,8 @@ class _Lines:
     def end(self) -> None:
         """The phase's last line."""
         took = duration(self._clock() - self._start)
-        tail = f" · {shown(self._info)}" if self._info else ""
+        last = {key: value for key, value in self._info.items() if key != NOW}
+        tail = f" · {shown(last)}" if last else ""
         counted = f"{self._done} {self._unit} in " if self._done or self._total is not None else ""
         self._line(f"{self._name}: {counted}{took}{tail}")
 

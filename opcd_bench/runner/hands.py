@@ -10,7 +10,7 @@ from typing import Protocol
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import CellFailed, StoreError, UserError
-from opcd_bench.progress import QuietReporter, Reporter
+from opcd_bench.progress import Reporter, worker_reporter, workers_say
 from opcd_bench.runner import perform
 from opcd_bench.runner.cluster.executor import Executor, drive
 from opcd_bench.runner.cluster.jobs import Job, Outcome
@@ -107,7 +107,7 @@ class Spread:
                 for outcome in outcomes:
                     perform.tell(outcome, self.console)
                 steps, done = progress.look()
-                phase.advance(steps - shown, cells=done)
+                phase.advance(steps - shown, cells=done, **workers_say())
                 shown = steps
 
     def _share(self, jobs: Sequence[Job]) -> None:
@@ -116,9 +116,10 @@ class Spread:
             return
         title = f"{self.planned.suite.name}: what cells share"
         with self.console.phase(title, len(jobs), "parts") as phase:
-            for outcome in self._ended(jobs):
-                perform.tell(outcome, self.console)
-                phase.advance(1)
+            for outcomes in self._driven(jobs):
+                for outcome in outcomes:
+                    perform.tell(outcome, self.console)
+                phase.advance(len(outcomes), **workers_say())
 
     def score_entrants(self, finished: Sequence[Cell]) -> None:
         """As one job, since they share what they load."""
@@ -192,12 +193,12 @@ def load(suite: Suite) -> Held:
     """What a process needs to do jobs of a suite."""
     planned = plan(suite)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    return planned, Resources(suite, suite_dir, QuietReporter())
+    return planned, Resources(suite, suite_dir, worker_reporter())
 
 
 def do(job: Job, held: Held) -> Outcome:
     """A job of a suite, and what was to be said meanwhile."""
-    console = QuietReporter()
+    console = worker_reporter()
     try:
         outcome = perform.perform(job, *held, console)
     except (CellFailed, UserError) as error:

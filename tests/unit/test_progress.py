@@ -5,13 +5,17 @@ import io
 from rich.console import Console
 
 from opcd_bench.progress import (
+    BEATS,
     PlainReporter,
     QuietReporter,
     RichReporter,
+    WorkerReporter,
     beat,
     duration,
     reporter,
     shown,
+    worker_reporter,
+    workers_say,
 )
 
 
@@ -133,3 +137,29 @@ def test_durations_and_info_are_short():
         "1 h 02 min",
     ]
     assert shown({"loss": 0.123456, "step": 3, "kl": 1e-5}) == "loss=0.1235 step=3 kl=1e-05"
+
+
+def test_workers_say_what_they_are_at_and_their_parent_shows_it(tmp_path, monkeypatch):
+    assert workers_say() == {} and type(worker_reporter()) is QuietReporter
+    monkeypatch.setenv(BEATS, str(tmp_path))
+    assert isinstance(worker_reporter(), WorkerReporter)
+    clock = Clock()
+    one, other = (WorkerReporter(tmp_path / name, clock) for name in ("1", "2"))
+    with one.phase("toy: test", None, "samples") as test, other.phase("toy opcd", 6, "steps"):
+        beat(training="3/8 responses")
+        test.advance(4)
+        assert workers_say() == {
+            "now": "toy: test 4 samples; toy opcd 0/6 steps · training=3/8 responses"
+        }
+        clock.now += 1.0
+        test.advance(4)
+        assert "4 samples" in workers_say()["now"], "not written more often than it is read"
+        clock.now += 2.0
+        test.advance(4)
+        assert "12 samples" in workers_say()["now"]
+    assert workers_say() == {} and not list(tmp_path.iterdir())
+
+
+def test_a_worker_whose_folder_has_gone_works_on(tmp_path):
+    with WorkerReporter(tmp_path / "gone" / "1").phase("toy", 2, "steps") as phase:
+        phase.advance(1)

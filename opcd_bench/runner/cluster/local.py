@@ -12,9 +12,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.queues import SimpleQueue
+from tempfile import TemporaryDirectory
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import WorkerDied
+from opcd_bench.progress import BEATS
 from opcd_bench.runner.cluster.jobs import End, Job, Outcome
 from opcd_bench.runner.cluster.work import Work
 
@@ -37,7 +39,8 @@ class LocalPool:
         threads = self.suite.threads or max(1, (os.cpu_count() or 1) // self.room)
         shared = self.suite.model_copy(update={"threads": threads})
         self._others = set(multiprocessing.active_children())
-        self._environment = worker_environment(threads)
+        self._said = TemporaryDirectory(prefix="opcd-bench-")
+        self._environment = worker_environment(threads, self._said.name)
         self._environment.__enter__()
         spawn = multiprocessing.get_context("spawn")
         places = spawn.SimpleQueue()
@@ -54,6 +57,7 @@ class LocalPool:
             self._pool.shutdown(cancel_futures=True)
         finally:
             self._environment.__exit__(None, None, None)
+            self._said.cleanup()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Give out jobs; no more at a time than there is room for.
@@ -132,13 +136,15 @@ def _signals_held() -> Iterator[None]:
 
 
 @contextmanager
-def worker_environment(threads: int) -> Iterator[None]:
+def worker_environment(threads: int, said: str) -> Iterator[None]:
     """The environment that worker processes inherit: OpenMP pools that fit the machine.
+
+    ``said``: the folder in which they say what they are at.
 
     Python's own helper process is not to list the semaphores of workers that were ended.
     """
     quiet = [*filter(None, [os.environ.get("PYTHONWARNINGS")]), "ignore:resource_tracker"]
-    ours = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": ",".join(quiet)}
+    ours = {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": ",".join(quiet), BEATS: said}
     before = {key: os.environ.get(key) for key in ours}
     os.environ.update(ours)
     try:

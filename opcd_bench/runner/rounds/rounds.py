@@ -12,7 +12,7 @@ from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
-from opcd_bench.progress import QuietReporter, Reporter
+from opcd_bench.progress import Reporter, worker_reporter, workers_say
 from opcd_bench.runner import registry, shared_questions
 from opcd_bench.runner.cluster.executor import drive
 from opcd_bench.runner.cluster.jobs import Job, Outcome
@@ -58,9 +58,10 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         console.phase(suite.name, len(every), "chains") as phase,
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
-        for outcome in outcomes:
-            tell(outcome, console)
-            phase.advance(1)
+        for ended in outcomes:
+            for outcome in ended:
+                tell(outcome, console)
+            phase.advance(len(ended), **workers_say())
     runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
     done = sum(RunReader(run).sealed for run in runs)
     total = len(every) * suite.rounds
@@ -99,18 +100,17 @@ def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) 
 
 def _outcomes(
     every: Sequence[Chain], suite: Suite, suite_dir: SuiteDir, console: Reporter
-) -> Generator[Outcome, None, None]:
-    """How each chain ended, one after the other or as they end, ``jobs`` at a time."""
+) -> Generator[list[Outcome], None, None]:
+    """How chains ended, one after the other or as they end, ``jobs`` at a time; perhaps none."""
     jobs = min(suite.jobs, len(every))
     if jobs <= 1 and suite.cluster == "local":
         for one in every:
-            yield run_chain(one, suite, suite_dir, console)
+            yield [run_chain(one, suite, suite_dir, console)]
         return
     todo = [Job("chain", one.name, place) for place, one in enumerate(every)]
     retries = suite.cluster_options.retries
     with opened(suite, suite_dir.path, jobs, Work(__name__)) as executor:
-        for ended in drive(executor, todo, retries=retries, console=console):
-            yield from ended
+        yield from drive(executor, todo, retries=retries, console=console)
 
 
 def load(suite: Suite) -> tuple[Suite, Sequence[Chain]]:
@@ -122,6 +122,6 @@ def do(job: Job, held: tuple[Suite, Sequence[Chain]]) -> Outcome:
     """A chain, and what was to be said meanwhile."""
     suite, every = held
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    console = QuietReporter()
+    console = worker_reporter()
     outcome = run_chain(every[job.what], suite, suite_dir, console)
     return replace(outcome, warnings=tuple(console.warnings))
