@@ -18,6 +18,7 @@ from opcd_bench.models import loading, saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import entrants as frames
 from opcd_bench.report.analysis.load import load
+from opcd_bench.report.page.render import render
 from opcd_bench.report.tables import stored
 from opcd_bench.runner import grid, probing
 from opcd_bench.runner.entrants import Entrants, between
@@ -83,6 +84,10 @@ def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monke
     text = stored.text_of(resources.suite_dir.path, chained=False)
     above, below = text.split("Scored and not trained here")
     assert "sft at 0.5" in below and "mine" in below and "sft at 0.5" not in above
+    page = render(results, command="report")
+    assert {"data/entrants.csv", "index.html"} <= set(page)
+    html = page["index.html"].decode()
+    assert '<section id="entrants"' in html and ">sft at 0.5</th>" in html
     assert verify(resources.suite_dir.path) == []
 
 

@@ -12,6 +12,8 @@ from opcd_bench.report.analysis import load, statistics
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
 
+CHECKPOINT, INTERPOLATION = "checkpoint", "interpolation"
+"""The kinds of what is scored and not trained here."""
 COLUMNS = [
     "task", "name", "kind", "method", "share", "learning_rate", "seeds", "plain", "base", "gain",
 ]  # fmt: skip

@@ -62,7 +62,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     if (effects := claim_figure.drawn(stated)) is not None:
         drawn.append(effects)
     told = contexts.of(results)
-    studies = studied.studied(results, table, comparison.groups, told, asked, marks)
+    studies = studied.studied(results, table, comparison, told, asked, marks)
     drawn += [figure for one in studies for figure in one.drawn]
     pools = {task: one.contexts for task, one in told.items()}
     sets = stored_samples.sample_sets(results.root, pools)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from opcd_bench.report.analysis import optima, pools, prefixes, qualities, rescue
+from opcd_bench.report.analysis import entrants, optima, pools, prefixes, qualities, rescue
+from opcd_bench.report.analysis.comparison import Comparison
 from opcd_bench.report.analysis.contexts import StoredContexts
+from opcd_bench.report.analysis.flat import of_entrants as flat_entrants
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.statistics import Interval
+from opcd_bench.report.figures import interpolations
 from opcd_bench.report.figures import pools as pool_figure
 from opcd_bench.report.figures import qualities as quality_figure
 from opcd_bench.report.figures import rescue as rescue_figure
@@ -38,19 +42,23 @@ class Studied:
 def studied(
     results: StoredResults,
     table: pd.DataFrame,
-    gains: pd.DataFrame,
+    comparison: Comparison,
     told: Mapping[str, StoredContexts],
     probes: Sequence[Probed],
     marks: Marks,
 ) -> list[Studied]:
-    """The studies that a suite has data for. ``table``: headline.headline; ``gains``: groups."""
+    """The studies that a suite has data for. ``table``: headline.headline."""
     probed = {one.kind: one.frame for one in probes}
     found = [
         _pools(results, table, told, marks),
         _qualities(table, told, marks),
         _rescue(
-            results, gains, probed.get("prefix", pd.DataFrame(columns=prefixes.COLUMNS)), marks
+            results,
+            comparison.groups,
+            probed.get("prefix", pd.DataFrame(columns=prefixes.COLUMNS)),
+            marks,
         ),
+        _entered(results, comparison.forgetting, marks),
     ]
     return [one for one in found if one is not None]
 
@@ -120,6 +128,43 @@ def _rescue(
         ],
         [rescue_figure.drawn(frame, task, marks) for task in tasks], {"rescue": frame},
     )  # fmt: skip
+
+
+def _entered(results: StoredResults, points: pd.DataFrame, marks: Marks) -> Studied | None:
+    """Checkpoints trained elsewhere, and what lies between the base and trained students."""
+    frame = entrants.frame(results)
+    if frame.empty:
+        return None
+    ways = {
+        str(task): interpolations.data(frame, points, str(task)) for task in frame["task"].unique()
+    }
+    ways = {task: flat for task, flat in ways.items() if (flat["share"] < 1).any()}
+    several = len(ways) > 1
+    return Studied(
+        "entrants", "Not trained here", "Scored on the same items, and not trained here",
+        [f"{task}: {said}" if several else said for task, flat in ways.items()
+         if (said := interpolations.conclusion(flat, marks))],
+        [layout.of_frame(f"{task}: no methods of this comparison, in % and points",
+                         _scored(rows, {*results.nats_base["measured"]}))
+         for task, rows in frame.groupby("task", sort=False)],
+        [interpolations.drawn(flat, task, marks) for task, flat in ways.items()],
+        {"entrants": flat_entrants(frame)},
+    )  # fmt: skip
+
+
+def _scored(rows: pd.DataFrame, nats: Collection[str]) -> pd.DataFrame:
+    """What was scored of each, a column a number; rates, and what is in ``nats``, as text."""
+    kept = [name for name in rows.columns if name not in entrants.COLUMNS]
+    inside = [name for name in kept if name.removesuffix(" after").removesuffix(" change") in nats]
+    rows = rows.assign(
+        **{name: [one.text() if isinstance(one, Interval) else "" for one in rows[name]]
+           for name in inside}
+    )  # fmt: skip
+    rates = ["" if pd.isna(rate) else f"{rate:g}" for rate in rows["learning_rate"]]
+    found = rows[["name", "seeds", "plain", "gain", *kept]].rename(columns={"plain": "accuracy"})
+    found.insert(1, "learning rate", rates)
+    found = found.rename(columns={name: f"{name} (nats)" for name in inside})
+    return found.astype(object).where(found.notna(), "")
 
 
 def _named(frame: pd.DataFrame, marks: Marks) -> pd.DataFrame:
