@@ -93,5 +93,6 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
             )  # fmt: skip
             compared(panel, mine[mine["share"] == 1], mark)
 
+    nothing_close_up = flat["share"] > 1
     handles = look.handles(marks, flat["method"])
-    return plane(flat, flat["share"] == 1, handles, draw, "gain on test (points)", narrow=narrow)
+    return plane(flat, nothing_close_up, handles, draw, "gain on test (points)", narrow=narrow)
