@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,8 +11,8 @@ from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import listed
 
-MOST = 4
-"""Names that a sentence lists; of more it says how many."""
+MOST, FEW = 4, 2
+"""Names that a sentence lists, of more how many; and numbers, of more the best."""
 BETTER = {"gain": "gains more", "efficiency": "learns faster"}
 MEASURES = {"gain": "gain", "efficiency": "efficiency"}
 NOBODY = "no two methods are separated"
@@ -76,10 +76,10 @@ def _verdict(
         found.append(_undecided(nothing, pairs, smallest))
     if still:
         names = [name for name in marks if name in still]
-        stand, they = ("stands", "it loses") if len(still) == 1 else ("stand", "they lose")
+        stand, are = ("stands", "is") if len(still) == 1 else ("stand", "are")
         found.append(
-            f"{_some(names, marks)} {stand} at the base, since no step of the training was better "
-            f"on dev: {they} nothing, and no retention of others is compared with that."
+            f"{_some(names, marks)} {stand} at the base (no step of the training was better on "
+            f"dev) and {are} not compared on retention."
         )
     return " ".join(found)
 
@@ -96,9 +96,9 @@ def _alone(groups: pd.DataFrame, marks: Marks) -> str:
 
 
 def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
-    """``A gains more than B (+4.2 against +3.0 points), and is not separated from C``; or "".
+    """``A gains more than B and C (+4.2 against +3.0 and +1.0 points)``; or "".
 
-    A is the best of those that beat anybody, so nobody beats A.
+    A is the best of those that beat anybody, so nobody beats A. The groups have all the rest.
     """
     sure = pairs[pairs["separated"].astype(bool)]
     if sure.empty:
@@ -111,11 +111,11 @@ def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
     values = {row.method: _number(row.value.value, kind, unit) for row in rows.itertuples()}
     text = f"{marks[leader].label} {_better(kind, unit, measured)} than "
     losers = [name for name in others if name in beaten]
-    text += _named(losers, others, values, values[leader], _unit(kind, unit), marks)
-    left = [name for name in others if name not in beaten]
-    if left:
-        text += f", and is not separated from {_some(left, marks)}"
-    return text
+    nearest = min(losers, key=lambda name: ranks[name])
+    numbers = [values[name] for name in losers]
+    against = listed(numbers) if len(losers) <= FEW else f"{values[nearest]} at best"
+    own, unit = values[leader], _unit(kind, unit)
+    return text + _named(losers, others, f"{own} against {against}", f"{own} {unit}", unit, marks)
 
 
 def _beaten(sure: pd.DataFrame, leader: str) -> set[str]:
@@ -124,20 +124,14 @@ def _beaten(sure: pd.DataFrame, leader: str) -> set[str]:
 
 
 def _named(
-    losers: Sequence[str],
-    others: Sequence[str],
-    values: Mapping[str, str],
-    own: str,
-    unit: str,
-    marks: Marks,
+    losers: Sequence[str], others: Sequence[str], both: str, own: str, unit: str, marks: Marks
 ) -> str:
-    """Whom a method beats, with the numbers."""
+    """Whom a method beats, with the numbers of ``both``, or of many with its ``own`` alone."""
     if len(losers) <= MOST:
-        against = listed([values[name] for name in losers])
-        return f"{_some(losers, marks)} ({own} against {against} {unit})"
+        return f"{_some(losers, marks)} ({both} {unit})"
     all_of_them = len(losers) == len(others)
     who = "all others" if all_of_them else f"{len(losers)} of the {len(others)} others"
-    return f"{who} ({own} {unit})"
+    return f"{who} ({own})"
 
 
 def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
