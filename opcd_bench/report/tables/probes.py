@@ -12,7 +12,7 @@ from opcd_bench.report.tables.layout import Group, Section, Value
 from opcd_bench.report.tables.plain_text import section_text
 
 NOTE = (
-    "Accuracy in %, scored once, at the step and learning rate at which the method is compared. "
+    "Accuracy in % of n examples, scored once, at the step and learning rate at which the method is compared. "
     "base: the student before training, which reads what the set reads. ceiling: the in-context "
     "teacher, on sets that are asked without context."
 )
@@ -35,7 +35,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
 
     methods = sorted(dict.fromkeys(rows["method"]), key=lambda name: name not in (BASE, CEILING))
     lines = tuple(line(method) for method in methods)
-    columns = ("method", "learning rate", *names)
+    counts = {row.probe: row.score.n for row in rows.itertuples()}
+    columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
     return Section(f"{task}: further test sets", columns, (Group("", lines),), (NOTE,))
 
 

@@ -17,7 +17,7 @@ def test_base_and_ceiling_come_first_and_a_set_without_a_ceiling_leaves_it_empty
         ("t", "turned", "opcd", 1e-4, (0,), score, score),
     ]
     (section,) = sections(pd.DataFrame(rows, columns=COLUMNS))
-    assert section.columns == ("method", "learning rate", "again", "turned")
+    assert section.columns == ("method", "learning rate", "again (n = 10)", "turned (n = 10)")
     lines = section.groups[0].rows
     assert [line[0] for line in lines] == ["base", "ceiling", "opcd"]
     assert lines[1][2:] == ("", score)
