@@ -7,6 +7,8 @@ from typing import ClassVar
 import pytest
 import torch
 
+from opcd_bench.cli.audit import forms_of
+from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.method import STUDENT, Method
 from opcd_bench.envs.task import (
@@ -20,7 +22,7 @@ from opcd_bench.envs.task import (
     Turn,
 )
 from opcd_bench.envs.thinking import without_thinking
-from opcd_bench.runner import registry
+from opcd_bench.runner import audit_batch, registry
 from opcd_bench.runner.contracts.checks import check_file
 from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
 from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
@@ -122,6 +124,55 @@ def test_a_wrong_loss_breaks_the_contract_that_names_its_fault(loss, says, detai
     broken = broken_by(METHOD_CONTRACTS, with_loss(loss))
     assert says in broken
     assert detail in broken[says]
+
+
+class Fading:
+    """A loss that changes from one divergence to another, rightly, and with one fault a name."""
+
+    id, metric, teacher_needs, on_policy_only = "fading", "reverse_kl", "F", False
+
+    def __init__(self, fault=""):
+        self.fault = fault
+
+    def begin(self):
+        return {"share": 0.0}
+
+    def at(self, state, progress):
+        if self.fault == "ends badly" and state["share"] > 0.9:
+            return pushed_away
+        return named("rkl_full") if state["share"] < 0.5 else named("fkl_full")
+
+    def after(self, state, progress, value):
+        if self.fault == "changes":
+            state["share"] = progress
+            return state
+        share = float(torch.rand(())) if self.fault == "random" else progress
+        return {"share": f"{share}"} if self.fault == "words" else {"share": share}
+
+    def describe(self):
+        return {"id": self.id, "fault": self.fault}
+
+
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ("changes", "changes the state that it is given"),
+        ("random", "two states for the same step"),
+        ("words", "'share'; it is the same few numbers"),
+        ("ends badly", "is a sign wrong?"),
+    ],
+)
+def test_a_loss_that_changes_is_tried_to_its_end_and_keeps_its_state_pure(fault, detail):
+    says = "its state is numbers that each step makes anew"
+    assert says not in broken_by(METHOD_CONTRACTS, with_loss(Fading()))
+    assert detail in broken_by(METHOD_CONTRACTS, with_loss(Fading(fault)))[says]
+
+
+def test_a_contributed_loss_that_changes_is_audited_at_both_ends():
+    assert [form.id for form in forms_of(with_loss(Fading()))] == ["rkl_full", "fkl_full"]
+    assert [name for name, _ in audit_batch._audited(with_loss(Fading()))] == [
+        "mine, first step", "mine, last step",
+    ]  # fmt: skip
 
 
 def test_a_loss_that_is_broken_by_construction_fails_as_a_contender_and_passes_as_a_control():

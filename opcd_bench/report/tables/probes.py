@@ -12,9 +12,9 @@ from opcd_bench.report.tables.layout import Group, Section, Value
 from opcd_bench.report.tables.plain_text import section_text
 
 NOTE = (
-    "Accuracy in % of n examples, scored once, at the step and learning rate at which the method is compared. "
-    "base: the student before training, which reads what the set reads. ceiling: the in-context "
-    "teacher, on sets that are asked without context."
+    "Accuracy in % of n examples, scored once, at the step and learning rate at which the method "
+    "is compared. base: the student before training, which reads what the set reads. ceiling: the "
+    "in-context teacher, on sets that are asked without context."
 )
 
 

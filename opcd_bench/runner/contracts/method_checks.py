@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -235,6 +236,32 @@ def _first_stage(method: Method) -> str:
     return f"the first {method.begins.share:.0%} of the steps"
 
 
+def _state(method: Method) -> str:
+    """Its state is a few numbers, of which each step makes new ones; where it ends is a loss."""
+    loss: Any = method.loss
+    if not isinstance(loss, Scheduled):
+        return "does not change with training: does not apply"
+    state = loss.begin()
+    for step, value in enumerate((1.0, 0.5, 0.8), 1):
+        before = dict(state)
+        one, two = (loss.after(state, step / 3, value) for _ in range(2))
+        if dict(state) != before:
+            raise ContractBroken("after() changes the state that it is given; return a new one")
+        if dict(one) != dict(two):
+            raise ContractBroken("after() gives two states for the same step")
+        odd = [k for k, v in one.items() if isinstance(v, bool) or not isinstance(v, int | float)]
+        if odd or one.keys() != before.keys():
+            raise ContractBroken(
+                f"its state has {', '.join(map(repr, odd or one.keys() ^ before.keys()))}; it is "
+                "the same few numbers at every step, since they lie in the checkpoint"
+            )
+        state = one
+    last = replace(method, loss=loss.at(state, 1.0))
+    for held in (_shapes, _finite, _sums_to_zero, _own_position, _pulls_towards):
+        held(last)
+    return f"{', '.join(state)}; its last form keeps what its first does"
+
+
 METHOD_CONTRACTS: tuple[Contract[Method], ...] = (
     Contract("describes itself in JSON values", _described),
     Contract("its loss gives two values for each token", _shapes),
@@ -245,4 +272,5 @@ METHOD_CONTRACTS: tuple[Contract[Method], ...] = (
     Contract("its divergence is zero where teacher = student", _zero_at_the_teacher),
     Contract("its expected gradient pulls towards the teacher", _pulls_towards),
     Contract("its first stage keeps the same", _first_stage),
+    Contract("its state is numbers that each step makes anew", _state),
 )
