@@ -89,11 +89,8 @@ def refuse_overlong(reader: PromptFormat, longest: int) -> None:
 
 
 def _packs(model: PreTrainedModel) -> bool:
-    """Whether sequences may share a row: checkpointing would forget where each one lies."""
-    checkpointing = torch.is_grad_enabled() and any(
-        getattr(m, "gradient_checkpointing", False) for m in model.modules()
-    )
-    return cpu.plain(model) and not checkpointing
+    """Whether sequences may share a row."""
+    return cpu.plain(model)
 
 
 def _packed(

@@ -30,6 +30,7 @@ from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.models import adapters, cpu, shards
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import beat
+from opcd_bench.rollout import packing
 
 MOST_SKIPPED_IN_A_ROW = 5
 MENDS = "lower learning_rate, or set dtype = 'float32' and bf16 = false"
@@ -131,7 +132,8 @@ class TrainingCore:
         if suite.gradient_checkpointing:
             new = hasattr(model, "activation_checkpointing_enable")  # newer transformers
             name = "activation" if new else "gradient"
-            getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+            how = {"use_reentrant": False, "context_fn": packing.again(model)}
+            getattr(model, f"{name}_checkpointing_enable")(how)
         moved = trained(student)
         # Shards are their own float32 masters.
         behind = masters.kept(suite) and peers is None

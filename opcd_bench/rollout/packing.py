@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -103,8 +103,8 @@ def _causal(
 def packed(model: PreTrainedModel, packing: Packing, segments: Sequence[Segment]) -> Iterator[None]:
     """Let forward passes of ``model`` over one packed row keep its sequences apart.
 
-    Only for ``cpu.plain`` attention, and not with gradient checkpointing, whose second forward
-    pass would run outside of this block.
+    Only for ``cpu.plain`` attention. With gradient checkpointing, whose second forward pass runs
+    outside of this block, that has to be told by `again`.
     """
     token = _PACKED.set((packing, segments))
     try:
@@ -112,3 +112,18 @@ def packed(model: PreTrainedModel, packing: Packing, segments: Sequence[Segment]
             yield
     finally:
         _PACKED.reset(token)
+
+
+def again(
+    model: PreTrainedModel,
+) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+    """The ``context_fn`` of torch's checkpoint, by which a second pass packs as the first one did.
+
+    It is called in the first pass; what it gives is entered by whatever thread makes the second.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        found = _PACKED.get(None)
+        return nullcontext(), nullcontext() if found is None else packed(model, *found)
+
+    return contexts

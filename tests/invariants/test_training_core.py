@@ -26,6 +26,7 @@ from opcd_bench.errors import NonFiniteGradients
 from opcd_bench.models import cpu
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import assemble, copy_frozen
+from opcd_bench.rollout import packing
 
 LOSS = named("rkl_tail", k=5, support="student_top_k")
 
@@ -321,18 +322,42 @@ def test_sequences_packed_in_a_row_are_those_read_alone(heads, longest, tiny_loa
     assert close(*found) and close(alone.detach().flatten(), found[0][: alone.numel()])
 
 
-def test_packing_leaves_the_model_as_it_was_and_is_not_used_with_checkpointing(tiny_loaded):
+def test_packing_leaves_the_model_as_it_was(tiny_loaded):
     model, batch = tiny_loaded.model, pairs(tiny_loaded.vocab_size)
     before = model.config._attn_implementation
-    expected = scoring.plain_states(tiny_loaded, batch).states_NH
+    scoring.plain_states(tiny_loaded, batch).states_NH.sum().backward()
     assert model.config._attn_implementation == before
-    core = TrainingCore(student(tiny_loaded), suite(gradient_checkpointing=True), 1e-3)
-    core.student.model.train()
-    found = scoring.plain_states(core.student, batch).states_NH
-    found.sum().backward()
-    assert close(found.detach(), expected.detach())
-    with torch.no_grad():
-        assert scoring._packs(core.student.model)
+
+
+def test_with_gradient_checkpointing_sequences_are_packed_in_both_passes(tiny_loaded, monkeypatch):
+    """The second pass runs in the backward pass, after others have packed otherwise."""
+    batch = pairs(tiny_loaded.vocab_size)
+    other = batch[:1]
+    widths: list[tuple[int, ...]] = []
+    original = packing.packed_attention
+
+    def attention(module, query, *rest, **more):
+        widths.append(tuple(query.shape))
+        return original(module, query, *rest, **more)
+
+    monkeypatch.setattr(packing, "packed_attention", attention)
+    found = []
+    for checkpointing in (False, True):
+        how = suite(gradient_checkpointing=checkpointing)
+        core = TrainingCore(student(tiny_loaded), how, 1e-3)
+        core.student.model.train()
+        widths.clear()
+        states = scoring.plain_states(core.student, batch).states_NH
+        with torch.no_grad():
+            scoring.plain_states(core.student, other)
+        layers = len(core.student.model.model.layers)
+        assert len(widths) == 2 * layers
+        states.pow(2).sum().backward()
+        assert len(widths) == (3 if checkpointing else 2) * layers
+        assert set(widths[2 * layers :]) <= {widths[0]} != {widths[layers]}
+        gradients = [p.grad.flatten() for p in core.student.model.model.layers.parameters()]
+        found.append(torch.cat([states.detach().flatten(), *gradients]))
+    assert torch.equal(*found), "the same products in the same order"
 
 
 def test_quick_products_keep_float32_accuracy():
