@@ -12,6 +12,7 @@ from torch import Tensor
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.modes import in_eval_mode
+from opcd_bench.progress import beat
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Continuation:
 
 def logps(loaded: LoadedModel, continuations: Sequence[Continuation]) -> Iterator[Tensor]:
     """Shape (tokens of ``after``, V) for each, in order: one at a time, in float32 at least."""
-    for one in continuations:
+    for number, one in enumerate(continuations):
+        beat(reading=f"{number}/{len(continuations)} texts")
         yield _logps(loaded, one)
 
 
