@@ -66,7 +66,7 @@ def break_even(results: StoredResults) -> pd.DataFrame:
     shapes = {name: Shape(**shape) for name, shape in results.suite.get(SHAPES, {}).items()}
     rows = []
     for point in headline.points(results).itertuples():
-        runs = _runs(results, point)
+        runs = headline.runs_of(results, point)
         if point.task in told and told[point.task].context_tokens > 0 and "student" in shapes:
             row = _row(told[point.task], shapes, runs, _replies(results, runs))
             if row is not None:
@@ -82,13 +82,6 @@ def break_even(results: StoredResults) -> pd.DataFrame:
 def _gain(results: StoredResults, point: Any) -> Interval:
     scores = results.finals[point.task, point.method, point.learning_rate][TEST]
     return statistics.difference(scores, results.anchor("base", point.task, TEST))
-
-
-def _runs(results: StoredResults, point: Any) -> pd.DataFrame:
-    cells = results.cells[results.cells["state"] == "done"]
-    for name in ("task", "method", "learning_rate"):
-        cells = cells[cells[name] == getattr(point, name)]
-    return cells[cells["seed"].isin(point.seeds)]
 
 
 def _replies(results: StoredResults, runs: pd.DataFrame) -> float:

@@ -103,6 +103,15 @@ def points(results: StoredResults) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=POINTS).astype({"learning_rate": float})
 
 
+def runs_of(results: StoredResults, point: Any) -> pd.DataFrame:
+    """The finished runs behind a point of `points`: rows of ``results.cells``."""
+    cells = results.cells
+    mine = (cells["state"] == "done") & cells["seed"].isin(point.seeds)
+    for name in ("task", "method", "learning_rate"):
+        mine &= cells[name] == getattr(point, name)
+    return cells[mine]
+
+
 def standing_still(table: pd.DataFrame) -> list[tuple[str, str]]:
     """(task, method) whose chosen step is 0, the base, in every training that is compared.
 

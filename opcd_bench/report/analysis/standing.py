@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -49,20 +48,12 @@ def standings(results: StoredResults) -> dict[str, list[Standing]]:
         scores = results.finals.get((point.task, point.method, point.learning_rate))
         if scores is not None:
             control = (point.task, point.method) in aside
-            still = not _runs(results, point)["chosen_step"].any()
+            still = not headline.runs_of(results, point)["chosen_step"].any()
             stands = Standing(
                 point.method, point.learning_rate, point.seeds, scores, control, still
             )
             found.setdefault(point.task, []).append(stands)
     return found
-
-
-def _runs(results: StoredResults, point: Any) -> pd.DataFrame:
-    cells = results.cells
-    mine = (cells["state"] == "done") & cells["seed"].isin(point.seeds)
-    for name in ("task", "method", "learning_rate"):
-        mine &= cells[name] == getattr(point, name)
-    return cells[mine]
 
 
 def measures(methods: Sequence[Standing]) -> list[str]:
