@@ -126,13 +126,15 @@ def evaluate(run, key, gain, loss):
                       "protocol_hash": split, "final": False})  # fmt: skip
 
 
-def finish(suite, method, rate, seed, *, protocol="test", **settings):
-    """A sealed run; returns its folder."""
+def finish(suite, method, rate, seed, *, protocol="test", collapsed=None, **settings):
+    """A sealed run, whose responses ``collapsed`` at a step; returns its folder."""
     key = f"{method} {rate} {seed}"
     gain, loss = (0.6, 0.4) if rate > 1e-4 else (0.3, 0.1)
     run = begin(suite, config(method, rate, seed, **settings))
     with run:
         train(run, "reverse_kl_generalised" if method == "opcd" else "forward_kl")
+        if collapsed is not None:
+            run.event("collapsed", step=collapsed, sign="distinct_1", before=0.9, now=0.1)
         evaluate(run, key, gain, loss)
         kept = kept_rows(key, 0.9 - loss)
         final = {

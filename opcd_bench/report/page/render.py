@@ -255,13 +255,13 @@ def _collapsed(done: pd.DataFrame, marks: Marks) -> list[str]:
         return []
     counts = done["method"].value_counts()
     parts = [
-        f"{marks[name].label} in {len(rows)} of {counts[name]} (from step "
+        f"{marks[name].label} in {len(rows)} of {counts[name]} runs (from step "
         f"{rows['collapsed'].min():.0f} on)"
         for name in marks
         if len(rows := fell[fell["method"] == name])
     ]
     return [
-        f"Responses collapsed in training: {listed(parts)} runs. They repeat themselves, do not "
+        f"Responses collapsed in training: {listed(parts)}. They repeat themselves, do not "
         "end, or have left what their loss sees. Their rows count; look at their responses before "
         "you trust them."
     ]

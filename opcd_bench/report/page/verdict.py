@@ -111,11 +111,13 @@ def _clause(rows: pd.DataFrame, pairs: pd.DataFrame, marks: Marks) -> str:
     values = {row.method: _number(row.value.value, kind, unit) for row in rows.itertuples()}
     text = f"{marks[leader].label} {_better(kind, unit, measured)} than "
     losers = [name for name in others if name in beaten]
-    nearest = min(losers, key=lambda name: ranks[name])
-    numbers = [values[name] for name in losers]
-    against = listed(numbers) if len(losers) <= FEW else f"{values[nearest]} at best"
-    own, unit = values[leader], _unit(kind, unit)
-    return text + _named(losers, others, f"{own} against {against}", f"{own} {unit}", unit, marks)
+    unit, own = _unit(kind, unit), values[leader]
+    if len(losers) > FEW:
+        nearest = values[min(losers, key=lambda name: ranks[name])]
+        numbers = f"{own} {unit}, the best of them {nearest}"
+    else:
+        numbers = f"{own} against {listed([values[name] for name in losers])} {unit}"
+    return text + _named(losers, others, numbers, f"{own} {unit}", marks)
 
 
 def _beaten(sure: pd.DataFrame, leader: str) -> set[str]:
@@ -124,11 +126,11 @@ def _beaten(sure: pd.DataFrame, leader: str) -> set[str]:
 
 
 def _named(
-    losers: Sequence[str], others: Sequence[str], both: str, own: str, unit: str, marks: Marks
+    losers: Sequence[str], others: Sequence[str], numbers: str, own: str, marks: Marks
 ) -> str:
-    """Whom a method beats, with the numbers of ``both``, or of many with its ``own`` alone."""
+    """Whom a method beats, with the numbers; of many with its ``own`` alone."""
     if len(losers) <= MOST:
-        return f"{_some(losers, marks)} ({both} {unit})"
+        return f"{_some(losers, marks)} ({numbers})"
     all_of_them = len(losers) == len(others)
     who = "all others" if all_of_them else f"{len(losers)} of the {len(others)} others"
     return f"{who} ({own})"

@@ -171,6 +171,18 @@ def test_a_suite_without_a_run_renders_and_says_so(tmp_path):
     assert not [name for name in made if name.startswith("figures/")]
 
 
+def test_whose_responses_collapsed_is_said_before_all_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalogue, "draw", lambda *of: [])
+    suite = report_suite.describe(tmp_path / "fell", methods=["opcd", "forward_kl"],
+                                  learning_rate=[1e-3], seeds=2)  # fmt: skip
+    for seed, collapsed in ((0, 12), (1, None)):
+        report_suite.finish(suite, "opcd", 1e-3, seed, collapsed=collapsed)
+        report_suite.finish(suite, "forward_kl", 1e-3, seed)
+    page = render(load(suite.path), command=COMMAND)["index.html"].decode()
+    said = "Responses collapsed in training: OPCD in 1 of 2 runs (from step 12 on)."
+    assert said in page and page.index(said) < page.index('id="verdict"')
+
+
 def test_a_suite_that_is_half_done_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(catalogue, "draw", lambda *of: [])  # they take most of the time
     suite = report_suite.describe(tmp_path / "half")
