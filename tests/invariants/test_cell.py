@@ -204,7 +204,7 @@ def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch
 
 
 def test_test_is_played_only_after_the_choice_and_once(tiny_model_folder, tmp_path):
-    suite = toy_suite(tiny_model_folder, tmp_path)
+    suite = toy_suite(tiny_model_folder, tmp_path, choose="last")
     played: list[tuple[str, bool, str]] = []
 
     def opened(split, example) -> None:
