@@ -181,7 +181,9 @@ def _some(names: Sequence[str], marks: Marks) -> str:
 def _number(value: float, kind: str, unit: str) -> str:
     if unit == "nats":
         return f"{value:.3f}"
-    return f"{100 * value:.0f}" if kind == "efficiency" else look.change(value)
+    if kind == "efficiency":
+        return f"{100 * value:.0f}".replace("-", look.MINUS)
+    return look.change(value)
 
 
 def _unit(kind: str, unit: str) -> str:
