@@ -60,12 +60,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Beside TRL, in an environment of its own, on a machine that nothing else uses.
-# For less: make bench BENCH="--workload told_512 --rounds 3"
 # Losses and gradients beside TRL's on the same tensors.
 test-trl: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python -m pytest -q -p no:cacheprovider tests/unit/distillation/*_beside_trl.py
 
+# Beside TRL, in an environment of its own, on a machine that nothing else uses.
+# For less: make bench BENCH="--workload told_512 --rounds 3"
 bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python benchmarks/against_trl.py $(BENCH)
 

@@ -133,8 +133,6 @@ def finish(suite, method, rate, seed, *, protocol="test", collapsed=None, **sett
     run = begin(suite, config(method, rate, seed, **settings))
     with run:
         train(run, "reverse_kl_generalised" if method == "opcd" else "forward_kl")
-        if collapsed is not None:
-            run.event("collapsed", step=collapsed, sign="distinct_1", before=0.9, now=0.1)
         evaluate(run, key, gain, loss)
         kept = kept_rows(key, 0.9 - loss)
         final = {
@@ -150,9 +148,10 @@ def finish(suite, method, rate, seed, *, protocol="test", collapsed=None, **sett
                           "primary": metric == "accuracy", "n": len(rows), "n_unscored": 0,
                           "protocol_hash": protocol if split == "test" else split,
                           "final": True})  # fmt: skip
+        fell = {} if collapsed is None else {"collapsed": {"step": collapsed, "sign": "a sign"}}
         run.seal({"chosen_step": 10, "rule": "the last step", "anchors": anchors(suite),
                   "tokens_written": 1000, "teacher_tokens_scored": 1000,
-                  "student_tokens_trained": 1000, "skipped_steps": 0})  # fmt: skip
+                  "student_tokens_trained": 1000, "skipped_steps": 0, **fell})  # fmt: skip
     return run.path
 
 

@@ -10,8 +10,7 @@ import typer
 from opcd_bench.cli import settings
 from opcd_bench.cli.output import Json, print_json, text_table
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.scheduled import Scheduled, forms
-from opcd_bench.distillation.method import Method
+from opcd_bench.distillation.losses.scheduled import forms
 from opcd_bench.errors import ConfigError
 from opcd_bench.progress import reporter
 from opcd_bench.runner import registry
@@ -58,7 +57,7 @@ def audit(
     suite = settings.make(None, words)
     methods = list(registry.methods_of(suite).values())
     for one in methods:
-        if not all(isinstance(form, Divergence) for form in forms_of(one)):
+        if not all(isinstance(form, Divergence) for form in forms(one.loss)):
             raise ConfigError(
                 f"audit: the loss of {one.name!r} is a custom function or reads rewards, so its "
                 "support and its expectation are not known; audit methods whose loss is a "
@@ -84,12 +83,6 @@ def audit(
         "over the sampled token: exact (by the probabilities of the rollout policy), or over the "
         "stored responses only (noisy)."
     )
-
-
-def forms_of(method: Method) -> list[Any]:
-    """What a method's loss is, at the first step and at the last one where it changes."""
-    loss: Any = method.loss
-    return forms(loss) if isinstance(loss, Scheduled) else [loss]
 
 
 def _rounded(value: Any) -> Any:

@@ -146,7 +146,7 @@ def optimum(
             "probe optimum: the optimum is that of the initial student's distributions with the "
             "context, and none of these runs has that teacher; give runs such as opcd_full's"
         )
-    asked_of = _tasks(suite, found)
+    asked_of = _tasks(suite, its)
     with interruptible(context, "What is stored stays"):
         console = reporter()
         resources = Resources(suite, SuiteDir(Path(suite.output_dir) / suite.name), console)

@@ -11,7 +11,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import pairs, replies, sampling, scoring
 from opcd_bench.distillation.losses import audit
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.scheduled import Scheduled, forms
+from opcd_bench.distillation.losses.scheduled import forms
 from opcd_bench.distillation.method import Method, Teacher
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import DataError
@@ -91,8 +91,6 @@ def rows(
 
 def _audited(method: Method) -> list[tuple[str, Divergence]]:
     """The Divergences that a method's loss is, each with its name in the table."""
-    if isinstance(method.loss, Scheduled):
-        first, last = forms(method.loss)
-        return [(f"{method.name}, first step", first), (f"{method.name}, last step", last)]
-    assert isinstance(method.loss, Divergence), "the command line has checked"
-    return [(method.name, method.loss)]
+    found = forms(method.loss)
+    steps = ("",) if len(found) == 1 else (", first step", ", last step")
+    return [(f"{method.name}{step}", form) for step, form in zip(steps, found, strict=True)]

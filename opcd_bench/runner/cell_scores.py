@@ -16,6 +16,8 @@ from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_dir import RunDir
 
+Published = tuple[LoadedModel, Engine]
+"""The student as a checkpoint publishes it, and its engine; in its place None: the base."""
 WHOLE = "whole-"
 """Before the names of samples that are kept until the end, should their step be chosen."""
 
@@ -70,17 +72,18 @@ class CellScores:
         for all cells.
         """
         references, seed = self.references, self.cell.seed
-        with self._published() if step else nullcontext((None, None)) as (loaded, engine):
+        with self._published() if step else nullcontext() as student:
             with self._clock(step, "test", final=True):
-                if loaded is None or engine is None:
-                    test = references.base(self.task, "test", seed)
-                else:
-                    test = references.score(self.task, "test", loaded, engine, seed, final=True)
+                test = (
+                    references.base(self.task, "test", seed)
+                    if student is None
+                    else references.score(self.task, "test", *student, seed, final=True)
+                )
             self._record(step, test, final=True)
             self.run_dir.samples("test", test.samples)
-            self._probes(step, loaded, engine)
+            self._probes(step, student)
             with self._clock(step, "retention", final=True):
-                retained = self._retention_at(step, loaded, engine)
+                retained = self._retention_at(step, student)
         for measured in retained:
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
@@ -89,14 +92,15 @@ class CellScores:
         self.run_dir.drop_samples(WHOLE)
         return anchors, len(test.samples)
 
-    def _probes(self, step: int, loaded: LoadedModel | None, engine: Engine | None) -> None:
+    def _probes(self, step: int, student: Published | None) -> None:
         """The task's further test sets, each stored as test is."""
         for probe in further_sets(self.task, self.suite):
             with self._clock(step, PROBE, final=True):
-                if loaded is None or engine is None:
-                    found = self.references.base_probe(self.task, probe, self.cell.seed)
-                else:
-                    found = self.references.probe(self.task, probe, loaded, engine, self.cell.seed)
+                found = (
+                    self.references.base_probe(self.task, probe, self.cell.seed)
+                    if student is None
+                    else self.references.probe(self.task, probe, *student, self.cell.seed)
+                )
             self._record(step, found, final=True)
             self.run_dir.samples(f"{PROBE}-{probe.name}", found.samples)
 
@@ -113,21 +117,19 @@ class CellScores:
         }
 
     @contextmanager
-    def _published(self) -> Iterator[tuple[LoadedModel, Engine]]:
+    def _published(self) -> Iterator[Published]:
         """What is scored: the student as a checkpoint publishes it, and its engine."""
         with self.resources.models.published(self.student) as (loaded, engine):
             yield loaded, self.engine if loaded is self.student else engine
 
-    def _retention_at(
-        self, step: int, loaded: LoadedModel | None, engine: Engine | None
-    ) -> Sequence[Score]:
+    def _retention_at(self, step: int, student: Published | None) -> Sequence[Score]:
         """Retention of the chosen step: as it was measured on the way, if it was."""
-        if loaded is None or engine is None:
+        if student is None:
             return self.references.base_retention()
         names = [_whole(name, step) for name in self.suite.retention]
         if set(names) <= set(self.run_dir.sample_names()):
             return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
-        return self.references.retention(loaded, engine)
+        return self.references.retention(*student)
 
     @contextmanager
     def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:

@@ -7,9 +7,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from opcd_bench.cli.audit import forms_of
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
+from opcd_bench.distillation.losses.scheduled import forms
 from opcd_bench.distillation.method import STUDENT, Method
 from opcd_bench.envs.task import (
     BestPossible,
@@ -169,7 +169,7 @@ def test_a_loss_that_changes_is_tried_to_its_end_and_keeps_its_state_pure(fault,
 
 
 def test_a_contributed_loss_that_changes_is_audited_at_both_ends():
-    assert [form.id for form in forms_of(with_loss(Fading()))] == ["rkl_full", "fkl_full"]
+    assert [form.id for form in forms(with_loss(Fading()).loss)] == ["rkl_full", "fkl_full"]
     assert [name for name, _ in audit_batch._audited(with_loss(Fading()))] == [
         "mine, first step", "mine, last step",
     ]  # fmt: skip

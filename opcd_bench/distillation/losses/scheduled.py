@@ -107,8 +107,10 @@ class Taid:
         }
 
 
-def forms(loss: Scheduled) -> list[Any]:
-    """What a loss that changes is at the first step, and where the schedule alone takes it."""
+def forms(loss: Any) -> list[Any]:
+    """What a loss is; one that changes at the first step, and where the schedule alone takes it."""
+    if not isinstance(loss, Scheduled):
+        return [loss]
     first = loss.begin()
     last = loss.after(first, 1.0, 0.0)
     return [loss.at(first, 0.0), loss.at(last, 1.0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,8 +12,8 @@ from opcd_bench.report.analysis import load, statistics
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
 
-CHECKPOINT, INTERPOLATION = "checkpoint", "interpolation"
-"""The kinds of what is scored and not trained here."""
+INTERPOLATION = "interpolation"
+"""The kind of what lies between the base and a trained student."""
 COLUMNS = [
     "task", "name", "kind", "method", "share", "learning_rate", "seeds", "plain", "base", "gain",
 ]  # fmt: skip
@@ -34,6 +34,12 @@ def frame(results: StoredResults) -> pd.DataFrame:
     rows = [_row(results, entered) for entered in groups.values()]
     more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *more])
+
+
+def in_nats(results: StoredResults, columns: Iterable[str]) -> set[str]:
+    """Which columns of `frame` are of measures in nats."""
+    nats = {*results.nats_base["measured"]}
+    return {n for n in columns if n.removesuffix(" after").removesuffix(" change") in nats}
 
 
 def _row(results: StoredResults, entered: list[Mapping[str, Any]]) -> dict[str, Any]:

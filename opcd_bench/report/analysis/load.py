@@ -242,16 +242,10 @@ def _cell(reader: RunReader) -> tuple[Row, Sequence[Mapping[str, str]]]:
         "description": config["method"],
         "environment": {**reader.environment, **_resumed(reader)} if stored else {},
         **{key: value for key, value in summary.items() if key != "anchors"},
-        "collapsed": _collapsed(reader),
+        "collapsed": summary.get("collapsed", {}).get("step"),
         **_timed(reader.read("timing")),
     }
     return row, summary.get("anchors", [])
-
-
-def _collapsed(reader: RunReader) -> int | None:
-    """At which step the responses were seen to have collapsed, if they were."""
-    events = [event for event in reader.read("events") if event["kind"] == "collapsed"]
-    return int(events[0]["step"]) if events else None
 
 
 def _resumed(reader: RunReader) -> dict[str, list[list[str]]]:

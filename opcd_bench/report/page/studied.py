@@ -145,17 +145,16 @@ def _entered(results: StoredResults, points: pd.DataFrame, marks: Marks) -> Stud
         [f"{task}: {said}" if several else said for task, flat in ways.items()
          if (said := interpolations.conclusion(flat, marks))],
         [layout.of_frame(f"{task}: no methods of this comparison, in % and points",
-                         _scored(rows, {*results.nats_base["measured"]}))
+                         _scored(rows, entrants.in_nats(results, frame)))
          for task, rows in frame.groupby("task", sort=False)],
         [interpolations.drawn(flat, task, marks) for task, flat in ways.items()],
         {"entrants": flat_entrants(frame)},
     )  # fmt: skip
 
 
-def _scored(rows: pd.DataFrame, nats: Collection[str]) -> pd.DataFrame:
-    """What was scored of each, a column a number; rates, and what is in ``nats``, as text."""
+def _scored(rows: pd.DataFrame, inside: Collection[str]) -> pd.DataFrame:
+    """What was scored of each, a column a number; rates, and columns ``inside`` nats, as text."""
     kept = [name for name in rows.columns if name not in entrants.COLUMNS]
-    inside = [name for name in kept if name.removesuffix(" after").removesuffix(" change") in nats]
     rows = rows.assign(
         **{name: [one.text() if isinstance(one, Interval) else "" for one in rows[name]]
            for name in inside}

@@ -17,8 +17,7 @@ def as_text(results: StoredResults) -> str:
     if table.empty:
         return ""
     shown = [name for name in table.columns if isinstance(table[name].iloc[0], Interval)]
-    nats = {*results.nats_base["measured"]}
-    inside = {n for n in shown if n.removesuffix(" after").removesuffix(" change") in nats}
+    inside = entrants.in_nats(results, shown)
     heads = ["task", "name", "learning rate", "seeds"]
     heads += [f"{name} (nats)" if name in inside else name for name in shown]
     rows = [heads] + [
