@@ -13,15 +13,12 @@ from transformers import PreTrainedModel
 
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.errors import DataError, ModelError
-from opcd_bench.models import adapters, cpu
+from opcd_bench.models import adapters, cpu, shards
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.models.modes import in_eval_mode
 from opcd_bench.rollout.attention import Segment
 from opcd_bench.rollout.packing import Packing, packed
 from opcd_bench.rollout.prefixes import Ids, Prefixes
-
-DECODE = "opcd_bench_decode"
-"""Method of a sharded model in the place of its decoder: the same, with its weights gathered."""
 
 HEAD_CHUNK = 4096
 HEAD_LOGITS = 2**27
@@ -107,7 +104,7 @@ def _packed(
     packing = Packing([len(row) for row in rows], model.device)
     ids = torch.tensor([[token for row in rows for token in row]], device=model.device)
     with packed(model, packing, segments):
-        out = _decoder(model)(
+        out = shards.decoder(model)(
             input_ids=ids, position_ids=packing.positions(shared), use_cache=False
         )
     return out.last_hidden_state[0], list(accumulate(packing.lengths, initial=0))
@@ -122,13 +119,8 @@ def _padded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> tuple[Tensor,
     model: Any = loaded.model
     width = max(map(len, rows))
     ids_BT = torch.tensor([[*row, *[loaded.pad_id] * (width - len(row))] for row in rows])
-    out = _decoder(model)(input_ids=ids_BT.to(model.device), use_cache=False)
+    out = shards.decoder(model)(input_ids=ids_BT.to(model.device), use_cache=False)
     return out.last_hidden_state.flatten(0, 1), [width * row for row in range(len(rows))]
-
-
-def _decoder(model: Any) -> Any:
-    """What gives the last hidden states of a model."""
-    return vars(model).get(DECODE) or model.get_decoder()
 
 
 def plain_states(student: LoadedModel, pairs: Sequence[Pair]) -> HiddenStates:

@@ -216,11 +216,12 @@ class TrainingCore:
         if self.peers is None:
             teacher.prepare(pairs)
             return parts(pairs, weights, self.suite)
-        # What one process alone refused would leave the others waiting. And a prefix that is read
-        # ahead is a pass that the others do not make: contexts are read with every reply.
+        # What one process alone refused would leave the others waiting.
         for reader, prompt in ((self.student, "plain_ids"), (teacher.prompts, "told_ids")):
             longest = max(len(getattr(pair, prompt)) + len(pair.reply_ids) for pair in pairs)
             scoring.refuse_overlong(reader, longest)
+        with cpu.quick_products():
+            teacher.prepare(pairs, together=True)
         return parts(pairs, weights, self.suite, self.peers.rank, self.peers.size)
 
     def _clipped(self, limit: float) -> float:

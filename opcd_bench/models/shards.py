@@ -1,10 +1,20 @@
-"""Tensors that may be shards of a larger one: whole ones out of them, and into them."""
+"""Models whose tensors may be shards of larger ones: whole ones out of them, and into them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+DECODE = "opcd_bench_decode"
+"""Method of a sharded model in the place of its decoder: the same, with its weights gathered."""
+
+
+def decoder(model: Any) -> Any:
+    """What gives the last hidden states of a model, sharded or not."""
+    return vars(model).get(DECODE) or model.get_decoder()
 
 
 def is_sharded(tensor: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from opcd_bench.models import cpu
+from opcd_bench.models import cpu, shards
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.rollout.attention import Prefix, Segment
 from opcd_bench.rollout.kv import as_argument, held
@@ -86,6 +87,24 @@ class Prefixes:
         """Settle which prefix each of the prompts shares; earlier plans are forgotten."""
         self._of = shared_prefixes(prompts) if self._plain else {}
 
+    def plan_ahead(self, prompts: Sequence[Ids]) -> None:
+        """The same, and read them now, for a sharded model: its processes pass it together.
+
+        All processes give the same prompts. Those that save most come first; once ``_KEPT`` bytes
+        are read, the other prompts share nothing.
+        """
+        self.plan(prompts)
+        uses = Counter(prefix for prompt in prompts if (prefix := self.of(prompt)))
+        read: set[Ids] = set()
+        size = 0
+        for prefix in sorted(uses, key=lambda it: (-len(it) * (uses[it] - 1), it)):
+            if size > _KEPT:
+                break
+            self._read_now(prefix, set(uses))
+            read.add(prefix)
+            size += _bytes(self._read[prefix])
+        self._of = {p: prefix if prefix in read else () for p, prefix in self._of.items()}
+
     def of(self, prompt: Ids) -> Ids:
         """The prefix that a prompt shares by the plan; () if none."""
         return self._of.get(prompt, ())
@@ -94,15 +113,19 @@ class Prefixes:
         """The weights have moved: what was read is read no more."""
         self._read.clear()
 
-    @torch.no_grad()
     def segments(self, prompts: Sequence[Ids]) -> list[Segment]:
         """The prefixes of a batch whose prompts with equal prefixes are neighbours."""
         runs = [(prefix, len(list(run))) for prefix, run in groupby(map(self.of, prompts))]
         used = {prefix for prefix, _ in runs if prefix}
-        for prefix in sorted(used - self._read.keys()):
+        for prefix in sorted(used):
+            self._read_now(prefix, used)
+        return [Segment(n, self._read[prefix] if prefix else None) for prefix, n in runs]
+
+    def _read_now(self, prefix: Ids, used: set[Ids]) -> None:
+        """Read a prefix that is not there; the oldest that are not used go for it."""
+        if prefix not in self._read:
             self._make_room(used)
             self._read[prefix] = self._forward(prefix)
-        return [Segment(n, self._read[prefix] if prefix else None) for prefix, n in runs]
 
     def _make_room(self, used: set[Ids]) -> None:
         """Let go of the oldest prefixes that the batch does not use, beyond what may be kept."""
@@ -113,11 +136,12 @@ class Prefixes:
                 break
             size -= _bytes(self._read.pop(key))
 
+    @torch.no_grad()
     def _forward(self, ids: Ids) -> Prefix:
         model: Any = self._loaded.model
         cache: Cache = DynamicCache(config=model.config)
         id_row = torch.tensor([ids], device=model.device)
-        model.get_decoder()(input_ids=id_row, use_cache=True, **as_argument(model, cache))
+        shards.decoder(model)(input_ids=id_row, use_cache=True, **as_argument(model, cache))
         return Prefix(tuple(held(cache)), len(ids))
 
 

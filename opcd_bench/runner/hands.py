@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,12 +24,26 @@ from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_reader import row_count, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
+SHARED = {
+    "retention": "base retention",
+    "anchors": "base and ceilings",
+    "adapted": "adapted teachers",
+    "responses": "responses in context",
+}
+"""What jobs that are no cell's do, for readers."""
+
 WORK = Work(__name__)
 """What other processes do for a suite: `load` and `do`, below."""
 
 
 class Hands(Protocol):
-    """Who does a suite's jobs; it has been prepared for, and checked with its models."""
+    """Who does a suite's jobs; it has been prepared for, and checked with its models.
+
+    ``shared_seconds``: what its processes took for what cells share, by `SHARED`; what a cell's own
+    process computed when it came to it is in the cell's times.
+    """
+
+    shared_seconds: defaultdict[str, float]
 
     def do_all(self, cells: Sequence[Cell]) -> None:
         """Run every cell that is not sealed; those that fail leave their reason."""
@@ -58,6 +74,7 @@ class Here:
 
     def __init__(self, planned: Plan, resources: Resources, console: Reporter) -> None:
         self.planned, self.resources, self.console = planned, resources, console
+        self.shared_seconds: defaultdict[str, float] = defaultdict(float)
 
     def do_all(self, cells: Sequence[Cell]) -> None:
         """One cell after the other, or ``jobs`` at a time."""
@@ -65,7 +82,10 @@ class Here:
         waiting = [cell for cell in cells if not sealed(suite_dir.run(cell.name))]
         if (jobs := min(suite.jobs, len(waiting))) > 1:
             with open_executor(suite, suite_dir.path, jobs, WORK) as pool:
-                Spread(self.planned, suite_dir, pool, self.console).do_all(cells)
+                spread = Spread(self.planned, suite_dir, pool, self.console)
+                spread.do_all(cells)
+                for work, seconds in spread.shared_seconds.items():
+                    self.shared_seconds[work] += seconds
             return
         with self.console.phase(suite.name, len(cells), "cells") as phase:
             phase.advance(len(cells) - len(waiting))
@@ -87,6 +107,7 @@ class Spread:
     ) -> None:
         self.planned, self.suite_dir = planned, suite_dir
         self.executor, self.console = executor, console
+        self.shared_seconds: defaultdict[str, float] = defaultdict(float)
 
     def do_all(self, cells: Sequence[Cell]) -> None:
         """The cells that are not sealed; progress is read off their rows."""
@@ -115,10 +136,12 @@ class Spread:
         if not jobs:
             return
         title = f"{self.planned.suite.name}: what cells share"
+        kinds = {job.name: SHARED[job.kind] for job in jobs}
         with self.console.phase(title, len(jobs), "parts") as phase:
             for outcomes in self._driven(jobs):
                 for outcome in outcomes:
                     perform.tell(outcome, self.console)
+                    self.shared_seconds[kinds[outcome.cell]] += outcome.seconds
                 phase.advance(len(outcomes), **workers_say())
 
     def score_entrants(self, finished: Sequence[Cell]) -> None:
@@ -198,7 +221,7 @@ def load(suite: Suite) -> Held:
 
 def do(job: Job, held: Held) -> Outcome:
     """A job of a suite, and what was to be said meanwhile."""
-    console = worker_reporter()
+    console, began = worker_reporter(), time.monotonic()
     try:
         outcome = perform.perform(job, *held, console)
     except (CellFailed, UserError) as error:
@@ -206,4 +229,4 @@ def do(job: Job, held: Held) -> Outcome:
             raise
         outcome = Outcome(job.name, str(error))
     said, notes = tuple(console.warnings), tuple(console.notes)
-    return replace(outcome, warnings=said, notes=notes)
+    return replace(outcome, warnings=said, notes=notes, seconds=time.monotonic() - began)

@@ -17,7 +17,7 @@ from opcd_bench.runner import grid, registry
 from opcd_bench.runner.hands import opened
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.refusals import refuse_other_judgement, refuse_other_settings
-from opcd_bench.runner.time_shares import time_shares
+from opcd_bench.runner.time_shares import shares_of, time_shares
 from opcd_bench.store.run_reader import RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -65,6 +65,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     runs = [suite_dir.run(cell.name) for cell in cells]
     if shares := time_shares(RunReader(path) for path in runs if path.is_dir()):
         console.note(f"time of all cells, {shares}")
+    if shares := shares_of(hands.shared_seconds):
+        console.note(f"time of what they share, beside them, {shares}")
     return RunSummary(
         suite_dir=root,
         done=done,

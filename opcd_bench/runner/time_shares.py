@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from opcd_bench.progress import duration
 from opcd_bench.store.run_reader import RunReader
@@ -24,9 +24,14 @@ def seconds_by_phase(runs: Iterable[RunReader]) -> dict[str, float]:
 
 def time_shares(runs: Iterable[RunReader]) -> str | None:
     """``12 min 05 s: training 41 %, sampling 22 %, …``; None where nothing was timed."""
-    seconds = seconds_by_phase(runs)
+    return shares_of(seconds_by_phase(runs))
+
+
+def shares_of(seconds: Mapping[str, float]) -> str | None:
+    """The same of seconds by phase, the longest first."""
     whole = sum(seconds.values())
     if not whole:
         return None
-    shares = [f"{phase} {100 * part / whole:.0f} %" for phase, part in seconds.items()]
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    shares = [f"{phase} {100 * part / whole:.0f} %" for phase, part in ordered]
     return f"{duration(whole)}: {', '.join(shares)}"

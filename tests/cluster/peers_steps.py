@@ -31,8 +31,9 @@ def suite(**values):
     return make_suite({**base, **values}, "test")
 
 
-def model(seed: int, *, tied: bool) -> LoadedModel:
-    module = tiny_model(seed=seed, tie_word_embeddings=tied, sharpness=3.0).double()
+def model(seed: int, *, tied: bool, dtype: str = "float64") -> LoadedModel:
+    module = tiny_model(seed=seed, tie_word_embeddings=tied, sharpness=3.0)
+    module = module.to(getattr(torch, dtype))
     assert cpu.plain(module)
     return assemble(f"tiny{seed}", module, tiny_tokenizer())
 
@@ -62,7 +63,8 @@ def run(case: dict) -> dict:
     settings = {"gradient_checkpointing": case["checkpointing"], "lora_rank": case["rank"]}
     asked = suite(max_grad_norm=case["clip"], micro_batch_size=case["micro_batch_size"], **settings)
     scoring.HEAD_CHUNK = case["chunk"]
-    student, teacher = model(0, tied=case["tied"]), freeze(model(1, tied=case["tied"]))
+    student = model(0, tied=case["tied"])
+    teacher = freeze(model(1, tied=case["tied"], dtype=case["dtype"]))
     if case["rank"]:
         student = adapters.attach(student, rank=4, alpha=8, targets="all-linear", seed=0)
         for parameter in adapters.parameters(student):
@@ -82,6 +84,10 @@ def run(case: dict) -> dict:
     elif case["teacher"] == "average":
         own = () if here is None else (here,)
         runtime = (EmaTeacher if here is None else ShardedEma)(teacher, 0.5, 1.0, *own)
+    seen = []
+    runtime.model.model.get_decoder().get_input_embeddings().register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].numel())
+    )
     core = TrainingCore(student, asked, 1e-3, here)
     gradients, norms, original = [], [], core.optimiser.step
 
@@ -93,11 +99,12 @@ def run(case: dict) -> dict:
     for number in range(STEPS):
         report = core.step(pairs(number, case["count"]), loss(case), runtime)
         norms.append([report.grad_norm, report.divergence, report.tokens, report.replies])
+    read = list(seen)
     sharding.rest(student.model) if here else None
     weights = {
         name: shards.gathered(p).flatten().tolist() for name, p in student.model.named_parameters()
     }
-    return {"gradients": gradients, "norms": norms, "weights": weights}
+    return {"gradients": gradients, "norms": norms, "weights": weights, "read": read}
 
 
 if __name__ == "__main__":

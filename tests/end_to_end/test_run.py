@@ -126,6 +126,9 @@ def test_two_jobs_write_what_one_writes(opcd, tmp_path):
     (tmp_path / "results").rename(tmp_path / "first")
     told = opcd(*words, "--set", "jobs=2")
     assert told.code == 0, told.err
+    beside = "time of what they share, beside them"
+    (shared,) = [line for line in told.err.splitlines() if beside in line]
+    assert "base and ceilings" in shared and "responses in context" in shared
     assert {p.name: (p / "train.jsonl.gz").read_bytes() for p in runs(tmp_path)} == one
 
 

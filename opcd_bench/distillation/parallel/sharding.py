@@ -14,7 +14,6 @@ from torch.distributed.fsdp import (
 )
 
 from opcd_bench.distillation.parallel.peers import Peers
-from opcd_bench.distillation.scoring import DECODE
 from opcd_bench.errors import ModelError
 from opcd_bench.models import shards
 
@@ -38,11 +37,11 @@ def shard(
         fully_shard(layer, mesh=peers.mesh, mp_policy=policy)
     if masters:
         _float(p for p in model.parameters() if not shards.is_sharded(p))
-    model.__dict__[DECODE] = lambda *args, **words: model.get_decoder()(*args, **words)
+    model.__dict__[shards.DECODE] = lambda *args, **words: model.get_decoder()(*args, **words)
     fully_shard(model, mesh=peers.mesh, mp_policy=policy)
     # Decoder and head are called apart: the decoder as the whole model's forward pass, after which
     # the root's weights, the head among them, stay whole until the backward pass is over.
-    register_fsdp_forward_method(model, DECODE)
+    register_fsdp_forward_method(model, shards.DECODE)
     for module in groups(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other

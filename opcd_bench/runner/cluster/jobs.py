@@ -31,13 +31,15 @@ class Job:
 class Outcome:
     """How a job ended: ``problem`` is None, or what went wrong in one line.
 
-    ``warnings`` and ``notes``: what was to be said while it ran in a process that says nothing.
+    ``warnings`` and ``notes``: what was to be said while it ran in a process that says nothing;
+    ``seconds``: how long it took there.
     """
 
     cell: str
     problem: str | None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
