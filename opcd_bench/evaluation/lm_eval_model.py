@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from torch import Tensor
 
 from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.errors import DataError
 from opcd_bench.models.chat_template import date_words
 from opcd_bench.models.content import MARK, controls_of, ids_of
 from opcd_bench.models.decoded import opening, reply_text
+from opcd_bench.progress import beat
 from opcd_bench.rollout.answered import answered
 from opcd_bench.rollout.engine import Engine, Request, Sampling
 from opcd_bench.seeds import seed_of
@@ -66,6 +68,7 @@ class ReplyLM(HFLM):  # type: ignore[misc]
             chat_template_args=date_words(tokenizer, date),
         )
         self._engine, self._seed = engine, seed
+        self._answers = 0
         self.written: dict[tuple[str, int], list[LoggedReply]] = defaultdict(list)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -85,6 +88,13 @@ class ReplyLM(HFLM):  # type: ignore[misc]
         self.refuse_overlong(requests)
         found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
         return found
+
+    def _model_call(self, inps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As HFLM's; the run's line moves with the answers that have been read."""
+        logits: Tensor = super()._model_call(inps, *args, **kwargs)
+        self._answers += len(inps)
+        beat(reading=f"{self._answers} answers")
+        return logits
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from opcd_bench.errors import ConfigError, EngineDied, MissingPackage, ModelError
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line, source_of
+from opcd_bench.progress import beat
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import (
     PromptLogProbs,
@@ -175,7 +178,7 @@ class LocalVLLM:
     def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]
         outputs: list[Any] = self._guarded(
-            lambda: self.llm.generate(inputs, list(params), use_tqdm=False)
+            lambda: self.llm.generate(inputs, list(params), use_tqdm=_Heard)
         )
         return outputs
 
@@ -189,6 +192,21 @@ class LocalVLLM:
                 "lost: type the same command again; if memory ran out, with a smaller "
                 "gpu_memory_utilization or max_num_seqs in vllm_options"
             ) from error
+
+
+class _Heard(tqdm):  # type: ignore[misc]
+    """vLLM's progress bar, which is not drawn: what it counts moves the line of our own."""
+
+    monitor_interval = 0
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        super().__init__(*args, **{**words, "file": io.StringIO()})
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """``n`` more are done."""
+        drawn: bool | None = super().update(n)
+        beat(vllm=f"{self.n}/{self.total} prompts")
+        return drawn
 
 
 _STARTED: dict[tuple[Any, ...], WeightSync] = {}

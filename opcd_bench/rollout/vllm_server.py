@@ -18,6 +18,7 @@ from opcd_bench.models import prompts, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line
 from opcd_bench.printable import url_without_secrets
+from opcd_bench.progress import beat
 from opcd_bench.rollout import vllm_answers
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, sampling_words
@@ -168,7 +169,11 @@ class VLLMServer:
         """Calls at a time, results in order."""
         pool = ThreadPoolExecutor(_AT_A_TIME)
         try:
-            return list(pool.map(call, items))
+            found = []
+            for answer in pool.map(call, items):
+                found.append(answer)
+                beat(vllm=f"{len(found)}/{len(items)} prompts")
+            return found
         finally:  # after an error, and ctrl-C, for no answer that is still on its way
             pool.shutdown(wait=False, cancel_futures=True)
 

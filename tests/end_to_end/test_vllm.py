@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib.util
+import io
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import copy_frozen
+from opcd_bench.progress import PlainReporter
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.engines import Engines, Servers
 from opcd_bench.rollout.hf import HFEngine
@@ -96,6 +98,14 @@ def test_greedy_replies_are_those_of_hf_with_log_probs_within_a_thousandth(
         for a, b in zip(m.logprobs, t.logprobs, strict=True)
     ]
     assert len(gaps) > 200 and max(gaps) < 1e-3
+
+
+def test_the_line_of_a_run_moves_while_vllm_writes(micro, backend, requests, capfd):
+    out = io.StringIO()
+    with PlainReporter(out, every=0.0).phase("test", None, "samples"):
+        VLLMEngine(micro, WeightSync(backend)).generate(requests, GREEDY)
+    assert f"vllm={len(requests)}/{len(requests)} prompts" in out.getvalue()
+    assert "Processed prompts" not in "".join(capfd.readouterr())
 
 
 def test_weights_follow_the_trainer_without_a_new_engine(micro, backend, requests):

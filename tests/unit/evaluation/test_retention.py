@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import random
 import subprocess
@@ -19,6 +20,7 @@ from opcd_bench.errors import DataError, MissingPackage, UnknownName
 from opcd_bench.evaluation import retention
 from opcd_bench.evaluation.retention_tasks import OURS
 from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.progress import PlainReporter
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.hf import HFEngine
 
@@ -488,6 +490,23 @@ def test_lm_eval_s_own_generation_reads_it_as_text_too(talkative, attacked):
     (ours,) = measure(talkative, ["ifeval"], data_dir=attacked, engine=HFEngine(talkative))
     (stock,) = measure(talkative, ["ifeval"], data_dir=attacked)
     assert [s["reply"] for s in ours.samples] == [s["reply"] for s in stock.samples]
+
+
+def test_the_line_moves_while_answers_that_a_task_gives_are_read(tiny_loaded):
+    from lm_eval.api.instance import Instance
+
+    from opcd_bench.evaluation.lm_eval_model import ReplyLM
+
+    lm = ReplyLM(tiny_loaded.model, tiny_loaded.tokenizer, engine=None, seed=0, batch_size=2)
+    asked = [
+        Instance("loglikelihood", {}, (f"question {i}", answer), 0, ("made_up", i, 1))
+        for i in range(3)
+        for answer in (" yes", " no")
+    ]
+    out = io.StringIO()
+    with PlainReporter(out, every=0.0).phase("retention", None, "prompts"):
+        assert len(lm.loglikelihood(asked)) == 6
+    assert "reading=4 answers" in out.getvalue() and "reading=6 answers" in out.getvalue()
 
 
 def test_answers_that_a_task_gives_are_content(tiny_loaded):

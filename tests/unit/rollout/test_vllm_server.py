@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 from collections.abc import Iterator
 
 import httpx
@@ -15,6 +16,7 @@ from vllm_fake import FakeServer, FakeVLLM
 from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
+from opcd_bench.progress import PlainReporter
 from opcd_bench.rollout import vllm_server
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
@@ -46,6 +48,15 @@ def test_replies_come_in_order_each_with_its_own_seed(server, tiny_loaded):
     assert {(b["temperature"], b["top_p"], b["top_k"], b["max_tokens"]) for b in asked} == {
         (0.7, 0.9, 20, 10)
     }
+
+
+def test_the_line_moves_with_every_answer_of_the_server(server, tiny_loaded):
+    out = io.StringIO()
+    with PlainReporter(out, every=0.0).phase("test", None, "samples"):
+        client(server).write(REQUESTS, Sampling(max_completion_length=8), tiny_loaded.eos_ids)
+    assert [line.split("vllm=")[1] for line in out.getvalue().splitlines()[:3]] == [
+        "1/3 prompts", "2/3 prompts", "3/3 prompts"
+    ]  # fmt: skip
 
 
 def test_seeds_fit_the_servers_integers(server, tiny_loaded):
