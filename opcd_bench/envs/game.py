@@ -64,6 +64,7 @@ class WorldGameTask(GameTask):
     """
 
     world: World
+    leak_patterns = (r"\brules?\b",)
 
     def context(self) -> Context:
         """The meaning of every mark and control."""

@@ -45,6 +45,7 @@ class Handbook(Task):
     facts = 12
     seed = 1
     placement: Placement = "system"
+    leak_patterns = (r"\bhandbook\b",)
 
     def context(self) -> Context:
         """The handbook, a sentence a fact."""

@@ -61,6 +61,10 @@ class HouseStyle(Task):
     rule: Rule = speaks("Spanish", "es")
     other: Rule = speaks("French", "fr")
     """The rule that is told in its place, to see whether the student can still be steered."""
+    leak_patterns = (
+        r"\b(?:told|asked|instructed) to (?:always )?(?:answer|speak|reply|respond|write)\b",
+        r"\balways answer in\b",
+    )
 
     def context(self) -> Context:
         """The rule, in the system message."""

@@ -39,6 +39,7 @@ class RulePool(Task):
 
     rule_sets = 2
     named = False
+    leak_patterns = (r"\brules?\b",)
 
     def context(self) -> Context:
         """The first rule set, in the system message."""

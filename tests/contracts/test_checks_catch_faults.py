@@ -303,6 +303,14 @@ class Boastful(Codes):
         return [Floor("constant", 1.5, "guessed")]
 
 
+class Open(Codes):
+    leak_patterns = ("Code|number",)
+
+
+class Unclosed(Codes):
+    leak_patterns = ("(rule",)
+
+
 def test_a_right_task_keeps_every_contract():
     assert broken_by(TASK_CONTRACTS, Codes()) == {}
 
@@ -312,6 +320,8 @@ def test_a_right_task_keeps_every_contract():
     [
         (Overlapping, "its splits are disjoint by content and not empty", "disjoint"),
         (Leaking, "no sentence of its context is in a plain prompt", "number plus seven"),
+        (Open, "what only a reader of its context would say is in no plain prompt", "Code|number"),
+        (Unclosed, "what only a reader of its context would say is in no plain prompt", "(rule"),
         (Reordering, "its examples keep their ids and their order", "another order"),
         (Endless, "its episodes keep the protocol for any reply", "not over after max_turns"),
         (Moody, "the same seed and replies give the same episode", "two episodes"),

@@ -17,6 +17,7 @@ import opcd_bench.baselines
 import pytest
 from fixtures import tiny_tokenizer, write_tiny_model
 
+from opcd_bench.api import load_results
 from opcd_bench.cli import main
 from opcd_bench.runner.registry import plugin_files
 from opcd_bench.store.run_reader import RunReader
@@ -130,6 +131,23 @@ def test_two_jobs_write_what_one_writes(opcd, tmp_path):
     (shared,) = [line for line in told.err.splitlines() if beside in line]
     assert "base and ceilings" in shared and "responses in context" in shared
     assert {p.name: (p / "train.jsonl.gz").read_bytes() for p in runs(tmp_path)} == one
+
+
+def test_a_checkpoint_from_elsewhere_plays_the_suites_game(opcd, tmp_path, tiny_model_folder):
+    """On the boards of the others, turn by turn: the base by another name scores what it does."""
+    words = ["run", "--methods", "sft_context", *LAKE, "--entrant", f"mine={tiny_model_folder}"]
+    assert opcd(*words).code == 0
+    (entrant,) = load_results(tmp_path / "results" / "small").entrants.to_dict("records")
+    assert (entrant["name"], entrant["task"], entrant["gain"]) == ("mine", "frozen_lake", 0.0)
+    (mine,), (base,) = (
+        [
+            [turn for row in one.get(name) for turn in row.get("turns", ())]
+            for one in SuiteDir(tmp_path / "results" / "small").all_shared()
+            if one.path.name.startswith(folder)
+        ]
+        for folder, name in (("entrant-", "test-s0"), ("frozen_lake--", "base-test-s0"))
+    )
+    assert mine == base and len(mine) >= 3
 
 
 def refused(answer, *says: str) -> None:

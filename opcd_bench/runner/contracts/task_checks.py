@@ -267,6 +267,24 @@ def _play_probe(task: Task, probe: Probe) -> None:
                 )
 
 
+def _leak_patterns(task: Task) -> str:
+    for pattern in task.leak_patterns:
+        try:
+            looked_for = re.compile(pattern, re.IGNORECASE)
+        except re.error as error:
+            raise ContractBroken(
+                f"leak_patterns: {pattern!r} is no regular expression ({error})"
+            ) from None
+        for example in played_examples(task):
+            for message in task.open(example, seed(task, example)).messages:
+                if looked_for.search(message["content"]):
+                    raise ContractBroken(
+                        f"leak_patterns: {pattern!r} stands in the plain prompt of example "
+                        f"{example.id}, so that a response which repeats it leaks nothing"
+                    )
+    return f"{len(task.leak_patterns)} looked for"
+
+
 def _no_leak(task: Task) -> str:
     parts = re.split(r"[\n.;]", task.context().text)
     telling = [line for line in (" ".join(part.split()) for part in parts) if line.count(" ") >= 2]
@@ -293,4 +311,5 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its floors and best possible score lie in 0 … 1, and say how computed", _bounds),
     Contract("its further test sets keep what its splits keep", _probes),
     Contract("no sentence of its context is in a plain prompt", _no_leak),
+    Contract("what only a reader of its context would say is in no plain prompt", _leak_patterns),
 )
