@@ -12,6 +12,14 @@ NATS = "nats"
 """The split under which they are stored: apart from accuracies, with which they share no unit."""
 
 
+_SETS = {"gsm8k": "GSM8K", "wikitext": "WikiText"}
+
+
+def title(name: str) -> str:
+    """What a retention task or measure is called in a sentence or a heading."""
+    return f"held-out loss on {_SETS[HELD_OUT[name]]}" if name in HELD_OUT else name
+
+
 def is_measure(name: str) -> bool:
     """Whether a retention name is one of these, and so no task's."""
     return name == DRIFT or name in HELD_OUT

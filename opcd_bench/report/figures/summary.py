@@ -12,6 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from opcd_bench.config import measures
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
@@ -98,7 +99,7 @@ def _value(value: float, unit: str) -> str:
 
 
 def _title(measured: str, kind: str) -> str:
-    return TITLES.get(kind, measured)
+    return TITLES.get(kind, measures.title(measured))
 
 
 def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from opcd_bench.config import measures
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import listed
@@ -136,10 +137,10 @@ def _named(
     return f"{who} ({own})"
 
 
-def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
+def _undecided(open_ones: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
     """That no two are separated on these measures, and what would have shown."""
     names, shown, alike = [], [], []
-    for rows in measures:
+    for rows in open_ones:
         measured, kind, unit = (str(rows[name].iloc[0]) for name in ("measured", "kind", "unit"))
         name = _measure(measured, kind)
         told = pairs[pairs["measured"] == measured]
@@ -165,11 +166,12 @@ def _undecided(measures: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: 
 def _better(kind: str, unit: str, measured: str) -> str:
     if kind in BETTER:
         return BETTER[kind]
-    return f"has less {measured}" if unit == "nats" else f"forgets less of {measured}"
+    name = measures.title(measured)
+    return f"has less {name}" if unit == "nats" else f"forgets less of {name}"
 
 
 def _measure(measured: str, kind: str) -> str:
-    return MEASURES.get(kind, measured)
+    return MEASURES.get(kind, measures.title(measured))
 
 
 def _some(names: Sequence[str], marks: Marks) -> str:

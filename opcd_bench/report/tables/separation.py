@@ -6,6 +6,7 @@ import math
 
 import pandas as pd
 
+from opcd_bench.config import measures
 from opcd_bench.report.analysis import discrimination
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.layout import Section, of_frame
@@ -74,7 +75,7 @@ def _groups(groups: pd.DataFrame) -> Section:
 
 
 def _measure(kind: str, measured: str) -> str:
-    return kind if kind in (GAIN, EFFICIENCY) else measured
+    return kind if kind in (GAIN, EFFICIENCY) else measures.title(measured)
 
 
 def _ratio(ratio: float) -> str:

@@ -101,16 +101,21 @@ def test_many_methods_are_counted_and_not_listed():
     assert one.text.startswith("m8 gains more than all others (+80.0 points).")
 
 
-def test_a_measure_in_nats_is_said_in_nats():
-    found = separated(("jsd", "opcd"), ("drift",), beats={"drift": [("jsd", "opcd")]},
-                      values={"drift": {"jsd": 0.11, "opcd": 0.42}})  # fmt: skip
+@pytest.mark.parametrize(
+    ("measure", "called"), [("drift", "drift"), ("loss_gsm8k", "held-out loss on GSM8K")]
+)
+def test_a_measure_in_nats_is_said_in_nats_and_words(measure, called):
+    found = separated(("jsd", "opcd"), (measure,), beats={measure: [("jsd", "opcd")]},
+                      values={measure: {"jsd": 0.11, "opcd": 0.42}})  # fmt: skip
     for frame in found.values():
-        frame.loc[frame["measured"] == "drift", "unit"] = "nats"
+        frame.loc[frame["measured"] == measure, "unit"] = "nats"
     groups = found["groups"]
-    drift = groups["measured"] == "drift"
+    drift = groups["measured"] == measure
     groups.loc[drift, "rank"] = groups.loc[drift, "method"].map({"jsd": 1, "opcd": 2})
     (one,) = verdict.verdicts(*found.values(), MARKS, [TASK])
-    assert one.text.startswith("Jensen–Shannon has less drift than OPCD (0.110 against 0.420 nats)")
+    assert one.text.startswith(
+        f"Jensen–Shannon has less {called} than OPCD (0.110 against 0.420 nats)"
+    )
 
 
 def test_a_single_method_is_compared_with_nobody():
