@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
+from opcd_bench.config.measures import DRIFT
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import PROBE, Task
 from opcd_bench.evaluation.scores import Score
@@ -61,9 +62,12 @@ class CellScores:
             if self.suite.eval_retention:
                 with self._clock(step, "retention"):
                     retained = references.retention(loaded, engine)
-                for measured in retained:
-                    self._record(step, measured)
-                    self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
+        if self.suite.eval_retention:
+            with self._clock(step, "retention"):
+                retained += references.drift(self.student)
+            for measured in self._in_order(retained):
+                self._record(step, measured)
+                self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
 
     def at_the_end(self, step: int) -> tuple[list[dict[str, str]], int]:
         """Test and retention of the chosen step; where the anchors are, and how many samples.
@@ -83,8 +87,11 @@ class CellScores:
             self.run_dir.samples("test", test.samples)
             self._probes(step, student)
             with self._clock(step, "retention", final=True):
-                retained = self._retention_at(step, student)
-        for measured in retained:
+                retained = [*self._retention_at(step, student)]
+        if DRIFT in {*self.suite.retention} - {one.task for one in retained}:
+            with self._clock(step, "retention", final=True):
+                retained += references.drift(self.student)
+        for measured in self._in_order(retained):
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
         with self._clock(step, "references", final=True):
@@ -130,6 +137,11 @@ class CellScores:
         if set(names) <= set(self.run_dir.sample_names()):
             return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
         return self.references.retention(*student)
+
+    def _in_order(self, measured: Sequence[Score]) -> list[Score]:
+        """As the suite names them."""
+        order = {name: place for place, name in enumerate(self.suite.retention)}
+        return sorted(measured, key=lambda one: order[one.task])
 
     @contextmanager
     def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:

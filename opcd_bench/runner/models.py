@@ -175,6 +175,14 @@ class SuiteModels:
         with as_published(student) as loaded:
             yield loaded, self.engine(loaded)
 
+    @contextmanager
+    def compared(self, student: LoadedModel) -> Iterator[tuple[LoadedModel, LoadedModel]]:
+        """The model before training and the student, to be read in turn.
+
+        With an adapter they are one module, whose weights are not merged meanwhile.
+        """
+        yield self.initial, student
+
     def weights(self) -> dict[str, str]:
         """The hashes of the weights that a suite's runs begin from and are taught by."""
         found = {"weights": self.identity["weights"]}

@@ -14,7 +14,7 @@ from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest
-from opcd_bench.models import adapters
+from opcd_bench.models import adapters, merged
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
@@ -271,8 +271,20 @@ class References:
         return self.models.larger() if larger else self.models.initial
 
     def retention(self, loaded: LoadedModel, engine: Engine) -> list[Score]:
-        """Every retention task of the suite, with the same template and decoding as ever."""
-        return [self.retained(name, loaded, engine) for name in self.suite.retention]
+        """Every retention task of the suite, with the same template and decoding as ever.
+
+        But for drift, which reads the base too: a published student may have its place.
+        """
+        names = [name for name in self.suite.retention if name != measures.DRIFT]
+        return [self.retained(name, loaded, engine) for name in names]
+
+    def drift(self, student: LoadedModel) -> list[Score]:
+        """Of a student in training, where the suite asks for it."""
+        if measures.DRIFT not in self.suite.retention:
+            return []
+        before = self._base(measures.DRIFT)
+        with self.models.compared(student) as (base, loaded):
+            return [drift.measure(base, loaded, before)]
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
@@ -360,6 +372,8 @@ class References:
         key = (shared.path.name, name)
         if key not in self._measured:
             if not shared.has(name):
+                if merged.is_merged(self.models.initial):
+                    raise AssertionError("the base is not there: its module holds a student")
                 shared.put(name, compute().to_rows())
             self._measured[key] = Score.from_rows(shared.get(name))
         return self._measured[key]

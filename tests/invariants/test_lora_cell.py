@@ -14,6 +14,8 @@ from opcd_bench.distillation import trainer
 from opcd_bench.distillation.checkpoint import ADAPTER, load_student
 from opcd_bench.distillation.method import Teacher
 from opcd_bench.errors import MissingPackage
+from opcd_bench.evaluation import drift
+from opcd_bench.evaluation.scores import Score
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.runner import grid, registry
@@ -107,6 +109,34 @@ def test_the_checkpoint_opens_as_a_student_of_its_own(tiny_model_folder, tmp_pat
         theirs, ours = merged.model(input_ids=ids).logits, core.student.model(input_ids=ids).logits
     assert torch.allclose(theirs, ours, atol=1e-5)
     assert any(parameter.abs().max() > 0 for parameter in adapters.parameters(core.student)[1::2])
+
+
+@pytest.mark.parametrize("on_the_way", [True, False])
+def test_drift_and_the_bases_retention_are_the_bases_though_one_module_is_both(
+    on_the_way, tiny_model_folder, tmp_path
+):
+    """While the adapter is merged to be scored, the module holds no base: nothing may take it."""
+    asked = {"retention": ["ifeval_micro", "drift"], "retention_items": 4, "choose": "last"}
+    asked["eval_retention"] = on_the_way
+    path = run_toy(toy_suite(tiny_model_folder, tmp_path / "lora", **asked, **LORA))
+    reader = RunReader(path)
+    assert reader.sealed, (path / "FAILED.json").read_text()
+    (last,) = (row for row in reader.read("evals") if row["final"] and row["metric"] == "kl")
+    folder = reader.checkpoint_at(6).path / MODEL
+    base, student = (loading.load(str(f), device="cpu") for f in (tiny_model_folder, folder))
+    full = run_toy(toy_suite(tiny_model_folder, tmp_path / "full", **asked))
+    stored = {}
+    for run in (path, full):
+        shared = SuiteDir(run.parent).all_shared()
+        (nats,), (scores,) = (
+            [one for one in shared if one.path.name.startswith(kind)]
+            for kind in ("nats-drift", "retention-ifeval")
+        )
+        stored[run] = scores.get("base")
+        own = drift.measure(base, student, Score.from_rows(nats.get("base")))
+        if run == path:
+            assert last["value"] == pytest.approx(own.metrics["kl"], rel=1e-3) and last["value"] > 0
+    assert stored[path] == stored[full]
 
 
 def test_seeds_draw_different_adapters_and_methods_the_same(tiny_model_folder, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from opcd_bench.config import headline_rule
 from opcd_bench.config.headline_rule import DevScore
-from opcd_bench.report.analysis import controls, planned, statistics
+from opcd_bench.report.analysis import controls, floors, planned, statistics
 from opcd_bench.report.analysis import learning as learnt
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.detectable import detectable
@@ -167,7 +167,7 @@ def _row(
     row |= {
         "steps": sorted(int(step) for step in done["chosen_step"]),
         "plain": statistics.mean(scores[TEST]),
-        "floor": _floor(results, task),
+        "floor": floors.best(results, task)[1],
         "base": statistics.mean(base),
         "ceiling": statistics.mean(ceiling),
         "larger": results.larger(task, method),
@@ -281,9 +281,3 @@ def _written(done: pd.DataFrame) -> float:
             strict=True,
         )
     )
-
-
-def _floor(results: StoredResults, task: str) -> float:
-    """The best of the policies that read nothing, as the run stored it; NaN where it did not."""
-    stored = results.suite.get("floors", {}).get(task, {})
-    return max((v for name, v in stored.items() if name != "best possible"), default=math.nan)

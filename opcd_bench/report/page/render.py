@@ -20,6 +20,7 @@ from opcd_bench.report.analysis import (
     stored_samples,
 )
 from opcd_bench.report.analysis.comparison import Comparison, compare
+from opcd_bench.report.analysis.floors import above_floor
 from opcd_bench.report.analysis.headline import headline, standing_still
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.probes import probes as further
@@ -123,6 +124,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
             marks,
             tasks,
             standing_still(table),
+            above_floor(results, table),
         ),
         apart=markup.sections_html(apart),
         **({} if only_rounds else _tables(table)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pandas as pd
 
 from opcd_bench.config import measures
+from opcd_bench.report.analysis.floors import AboveFloor
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import listed
@@ -33,13 +35,14 @@ def verdicts(
     marks: Marks,
     tasks: Sequence[str],
     standing_still: Collection[tuple[str, str]] = (),
+    floors: Mapping[str, AboveFloor] = MappingProxyType({}),
 ) -> list[Verdict]:
     """A verdict a task, in the order of ``tasks``; none where nothing was scored.
 
     ``groups``, ``pairs``, ``discrimination``: of the comparison. Only differences that hold after
     correction are called differences; controls take no part. ``standing_still``: (task, method) of
     those whose every training has the base as its chosen step: they lose nothing, and it is no
-    merit of theirs.
+    merit of theirs. ``floors``: of each task, who is shown to be above its floor.
     """
     found = []
     for task in tasks:
@@ -49,7 +52,10 @@ def verdicts(
         told = pairs[(pairs["task"] == task) & ~pairs["control"].astype(bool)]
         smallest = discrimination[discrimination["task"] == task].set_index("measured")["mde"]
         still = {method for where, method in standing_still if where == task}
-        found.append(Verdict(str(task), _verdict(mine, told, smallest, marks, still)))
+        parts = [_verdict(mine, told, smallest, marks, still)]
+        if task in floors:
+            parts += _floor(floors[task], marks, still)
+        found.append(Verdict(str(task), " ".join(parts)))
     return found
 
 
@@ -83,6 +89,20 @@ def _verdict(
             f"dev) and {are} not compared on retention."
         )
     return " ".join(found)
+
+
+def _floor(stands: AboveFloor, marks: Marks, still: Collection[str]) -> list[str]:
+    """Who is not shown to know more than a policy that reads nothing."""
+    below = [name for name in marks if name in stands.below and name not in still]
+    where = f"above the floor, {100 * stands.floor:.1f} % ({stands.name})"
+    if not stands.some:
+        said = f"No method is shown to be {where}"
+    elif below:
+        verb = "is" if len(below) == 1 else "are"
+        said = f"{_some(below, marks)} {verb} not shown to be {where}"
+    else:
+        return []
+    return [f"{said}." if stands.ceiling else f"{said}, nor is the in-context teacher."]
 
 
 def _alone(groups: pd.DataFrame, marks: Marks) -> str:

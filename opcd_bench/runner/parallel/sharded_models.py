@@ -146,6 +146,12 @@ class ShardedModels(SuiteModels):
             yield copy_of_it, self._engine(copy_of_it, reading)
 
     @contextmanager
+    def compared(self, student: LoadedModel) -> Iterator[tuple[LoadedModel, LoadedModel]]:
+        """Both whole: of an adapter two copies, and the student's is merged."""
+        with self.whole(self.initial) as base, self.published(student) as (loaded, _):
+            yield base, loaded
+
+    @contextmanager
     def _held(self, reading: Reading) -> Iterator[LoadedModel]:
         if reading in self._whole:
             yield self._whole[reading]

@@ -3,6 +3,7 @@
 import pytest
 from report_comparison import TASK, separated
 
+from opcd_bench.report.analysis.floors import AboveFloor
 from opcd_bench.report.figures import style
 from opcd_bench.report.page import verdict
 
@@ -80,6 +81,26 @@ def test_methods_that_are_shown_to_be_alike_are_said_to_be_alike():
     pairs["equivalent"] = pairs["measured"] == "efficiency"
     (one,) = verdict.verdicts(found["groups"], pairs, found["discrimination"], MARKS, [TASK])
     assert one.text.endswith("all methods are alike in efficiency within ±2.0 % of the gap.")
+
+
+@pytest.mark.parametrize(
+    ("below", "some", "ceiling", "says"),
+    [
+        ((), True, True, ""),
+        (("jsd", "sft_context"), True, True,
+         "SFT and Jensen–Shannon are not shown to be above the floor, 33.3 % (a guess)."),
+        (("sft_context",), True, False,
+         "SFT is not shown to be above the floor, 33.3 % (a guess), nor is the in-context "
+         "teacher."),
+        (NAMES, False, False, "No method is shown to be above the floor, 33.3 % (a guess), nor is "
+         "the in-context teacher."),
+    ],
+)  # fmt: skip
+def test_who_knows_no_more_than_a_policy_that_reads_nothing_is_named(below, some, ceiling, says):
+    found = separated(NAMES, ("keep",), beats={}, values={"test": VALUES, "efficiency": VALUES})
+    floors = {TASK: AboveFloor("a guess", 1 / 3, ceiling, tuple(below), some)}
+    (one,) = verdict.verdicts(*found.values(), MARKS, [TASK], floors=floors)
+    assert one.text.endswith(says) and ("floor" in one.text) == bool(says)
 
 
 def test_controls_take_no_part():
