@@ -15,7 +15,13 @@ from opcd_bench.envs.data_files import located
 from opcd_bench.errors import MissingPackage
 from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_guard import nltk_data, quiet, untouched
-from opcd_bench.evaluation.retention_tasks import index_with, instruction_ids, load, task_hash
+from opcd_bench.evaluation.retention_tasks import (
+    index_with,
+    instruction_ids,
+    load,
+    shares,
+    task_hash,
+)
 from opcd_bench.evaluation.scores import Score
 from opcd_bench.hashing import digest, text_digest
 
@@ -199,7 +205,7 @@ def _one(
         "enable_thinking": False,
         "chat_template": text_digest(str(tokenizer.chat_template)),
     }
-    primary = results.primary(metrics)
+    primary = results.primary(metrics, shares(name, task))
     if primary == results.FOLLOWED:
         protocol["primary"] = primary
     return Score(
@@ -238,12 +244,15 @@ def check_names(tasks: Sequence[str]) -> None:
 def check_documents(tasks: Sequence[str], data_dir: str | Path | None, limit: int | None) -> None:
     """Read the documents that will be scored; DataError or MissingPackage where they cannot be.
 
+    DataError also for a task without a metric that can stand beside accuracies.
+
     Call it before a model is loaded: it is the first thing that `measure` would fail of.
     """
     data = located(data_dir)
     with quiet(), nltk_data(data):
         for task in tasks:
             loaded = load(task, index_with(task), data)
+            shares(task, loaded)
             ifeval.require_punkt(task, instruction_ids(loaded, limit))
 
 

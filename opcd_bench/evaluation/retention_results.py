@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+from opcd_bench.errors import DataError
 
 FOLLOWED = "instructions_followed"
 """Share of a prompt's instructions that are followed, strictly; averaged over the prompts."""
@@ -13,13 +15,12 @@ BY_PROMPT = frozenset({"ifeval_micro"})
 """Tasks that are scored by whole prompts, as stored results have them."""
 
 
-def primary(metrics: Mapping[str, float]) -> str:
-    """The metric that tables show: IFEval's share of instructions, else the first."""
+def primary(metrics: Mapping[str, float], shares: Collection[str]) -> str:
+    """The metric that tables show: IFEval's share of instructions, else the first of ``shares``."""
     if FOLLOWED in metrics:
         return FOLLOWED
-    return next(
-        (m for m in metrics if m.startswith("prompt_level_strict_acc")), next(iter(metrics))
-    )
+    of_shares = [name for name in metrics if name.partition(",")[0] in shares]
+    return next((m for m in of_shares if m.startswith("prompt_level_strict_acc")), of_shares[0])
 
 
 def with_shares(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -44,6 +45,13 @@ def of_metric(
 ) -> tuple[dict[str, Any], ...]:
     """The samples that a metric is the mean of, scored; lm-eval's own filters make several."""
     metric, _, chosen = primary.partition(",")
+    for sample in samples:
+        if not 0 <= float(sample["values"][metric]) <= 1:
+            raise DataError(
+                f"retention task {task!r}: document {sample['doc_id']} scores "
+                f"{sample['values'][metric]:g} in {metric}, which is no share; remove the task "
+                "from retention"
+            )
     return tuple(
         {
             "task": task,

@@ -155,6 +155,26 @@ def _read(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as rows of documents ({error})") from error
 
 
+def shares(name: str, task: Any) -> set[str]:
+    """The metrics of a task that are means of its documents' values, of which more is better.
+
+    Raises DataError where there is none: a perplexity has no place beside accuracies, and a score
+    of a whole corpus none for a single document.
+    """
+    from lm_eval.api.metrics import mean
+
+    better = task.higher_is_better()
+    found = {metric for metric, by in task.aggregation().items() if by is mean and better[metric]}
+    if not found:
+        instead = " or ".join(measures.HELD_OUT)
+        raise DataError(
+            f"retention task {name!r} has no metric that is a share of its documents (it has "
+            f"{', '.join(sorted(better)) or 'none'}), so it cannot stand beside accuracies. Name "
+            f"another task; for the loss on texts {instead}"
+        )
+    return found
+
+
 def instruction_ids(task: Any, limit: int | None) -> set[str]:
     """The IFEval instruction types among the documents that will be scored."""
     docs = task.eval_docs

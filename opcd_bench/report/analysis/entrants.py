@@ -53,7 +53,8 @@ def _row(results: StoredResults, entered: list[Mapping[str, Any]]) -> dict[str, 
     for measured in dict.fromkeys(one["measured"] for e in entered for one in e["scores"]):
         after, in_nats = _samples(results, entered, measured)
         before = _base(results, task, measured, in_nats)
-        value, change = statistics.mean(after), statistics.difference(after, before)
+        value = statistics.mean(after, shares=not in_nats)
+        change = statistics.difference(after, before, shares=not in_nats)
         if measured == "test":
             row |= {"plain": value, "base": statistics.mean(before), "gain": change}
         else:

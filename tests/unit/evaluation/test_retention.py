@@ -17,7 +17,7 @@ import torch
 from fixtures import tiny_tokenizer, write_tiny_model
 
 from opcd_bench.errors import DataError, MissingPackage, UnknownName
-from opcd_bench.evaluation import retention
+from opcd_bench.evaluation import retention, retention_tasks
 from opcd_bench.evaluation.retention_tasks import OURS
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.progress import PlainReporter
@@ -415,6 +415,46 @@ def test_a_prompt_of_given_answers_that_would_be_cut_is_refused_by_task_tokens_a
         retention.check_prompts(
             small.model, small.tokenizer, ["arc_easy"], decoding=GREEDY, data_dir=data
         )
+
+
+PERPLEXITY = """
+task: {name}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "{{{{text.split(' ')[:-1]|join(' ')}}}}"
+doc_to_target: "{{{{' '+text.split(' ')[-1]}}}}"
+metric_list:
+  - {{metric: perplexity, aggregation: perplexity, higher_is_better: false}}
+"""
+ACCURACY = "  - {{metric: acc, aggregation: mean, higher_is_better: true}}\n"
+
+
+@pytest.fixture
+def last_word(tmp_path, monkeypatch):
+    """Stock-like tasks that score the last word of a text, as LAMBADA does; their data folder."""
+    own, data = tmp_path / "own", tmp_path / "data"
+    own.mkdir()
+    for name, config in (("words_both", PERPLEXITY + ACCURACY), ("words_loss", PERPLEXITY)):
+        (own / f"{name}.yaml").write_text(config.format(name=name))
+        (data / name).mkdir(parents=True)
+        (data / name / "test.jsonl").write_text('{"text": "a b c"}\n{"text": "d e f"}\n')
+    monkeypatch.setattr(retention_tasks, "OURS", own)
+    return data
+
+
+def test_accuracy_is_shown_where_lm_eval_names_a_perplexity_first(tiny_loaded, last_word):
+    (found,) = measure(tiny_loaded, ["words_both"], data_dir=last_word)
+    assert found.primary == "acc" and {row["score"] for row in found.samples} <= {0.0, 1.0}
+    assert found.metrics["perplexity"] > 1
+
+
+def test_a_task_without_a_share_is_refused_before_anything_is_loaded(tiny_loaded, last_word):
+    for ask in (
+        lambda: retention.check_documents(["words_loss"], last_word, None),
+        lambda: measure(tiny_loaded, ["words_loss"], data_dir=last_word),
+    ):
+        with pytest.raises(DataError, match=r"'words_loss' has no metric .*perplexity.*loss_gsm8k"):
+            ask()
 
 
 def test_prompts_are_checked_before_any_answer_and_their_documents_come_back(
