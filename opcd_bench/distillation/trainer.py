@@ -221,7 +221,7 @@ class TrainingCore:
             longest = max(len(getattr(pair, prompt)) + len(pair.reply_ids) for pair in pairs)
             scoring.refuse_overlong(reader, longest)
         with cpu.quick_products():
-            teacher.prepare(pairs, together=True)
+            teacher.prepare(pairs, processes=self.peers.size)
         return parts(pairs, weights, self.suite, self.peers.rank, self.peers.size)
 
     def _clipped(self, limit: float) -> float:

@@ -87,9 +87,7 @@ def answer_ids(
     return tuple(map(int, ids[:-1])), int(ids[-1])
 
 
-def compared(
-    student_V: Tensor, teacher_logp_CV: Tensor, own_V: Tensor, answer: int
-) -> dict[str, float]:
+def compared(student_V: Tensor, best: Optima, own_V: Tensor, answer: int) -> dict[str, float]:
     """What is kept of one prompt, as numbers.
 
     ``forward_excess`` and ``reverse_excess``: KLs between the student and the optima, which is by
@@ -97,7 +95,6 @@ def compared(
     answer, and whether it is the likeliest token, under the ``teacher`` told this prompt's own
     context (``own_V``), the ``forward`` and ``reverse`` optimum and the ``student``.
     """
-    best = optima(teacher_logp_CV)
     found = {
         "least_forward": best.least_forward,
         "least_reverse": best.least_reverse,

@@ -158,16 +158,30 @@ def own_part(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> 
         mask = None if mask is None else mask.to(query.dtype)
         return _fused(query, key, value, mask, causal=mask is None)
     rows, heads, tokens, _ = query.shape
-    if mask is None:
-        mask = torch.full((tokens, key.shape[2]), -torch.inf, device=query.device).triu_(1)
-        mask = mask[None, None]
     most = max(1, _SCORES // (heads * tokens * key.shape[2]))
     parts = [
-        _weighed(query[a : a + most], key[a : a + most], value[a : a + most],
-                 mask if len(mask) == 1 else mask[a : a + most])
-        for a in range(0, rows, most)
+        _some_rows(query[part], key[part], value[part],
+                   mask if mask is None or len(mask) == 1 else mask[part])
+        for part in (slice(a, a + most) for a in range(0, rows, most))
     ]  # fmt: skip
     return Part(torch.cat([p.mixed for p in parts]), torch.cat([p.mass for p in parts]))
+
+
+def _some_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:
+    """As `own_part`, of as many tokens at a time as have few scores: one row alone may be long."""
+    rows, heads, tokens, _ = query.shape
+    most = max(1, _SCORES // (rows * heads * key.shape[2]))
+    parts = []
+    for first in range(0, tokens, most):
+        last = min(first + most, tokens)
+        if mask is None:  # causal: later keys are unseen
+            seen = last
+            own = torch.full((last - first, seen), -torch.inf, device=query.device)
+            own = own.triu_(first + 1)[None, None]
+        else:
+            seen, own = key.shape[2], mask[:, :, first:last]
+        parts.append(_weighed(query[:, :, first:last], key[:, :, :seen], value[:, :, :seen], own))
+    return Part(torch.cat([p.mixed for p in parts], 2), torch.cat([p.mass for p in parts], 2))
 
 
 def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Part:

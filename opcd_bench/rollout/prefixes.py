@@ -87,20 +87,23 @@ class Prefixes:
         """Settle which prefix each of the prompts shares; earlier plans are forgotten."""
         self._of = shared_prefixes(prompts) if self._plain else {}
 
-    def plan_ahead(self, prompts: Sequence[Ids]) -> None:
+    def plan_ahead(self, prompts: Sequence[Ids], processes: int) -> None:
         """The same, and read them now, for a sharded model: its processes pass it together.
 
-        All processes give the same prompts. Those that save most come first; once ``_KEPT`` bytes
-        are read, the other prompts share nothing.
+        All processes give the same prompts, read every prefix, and then score a share of the
+        prompts each; prefixes that do not pay so are not shared. Those that save most come first;
+        once ``_KEPT`` bytes are read, the other prompts share nothing.
         """
         self.plan(prompts)
         uses = Counter(prefix for prompt in prompts if (prefix := self.of(prompt)))
+        saved = {it: len(it) * (count / processes - 1) for it, count in uses.items()}
+        pays = [it for it in uses if it in self._read or saved[it] >= _SHARE_FROM]
         read: set[Ids] = set()
         size = 0
-        for prefix in sorted(uses, key=lambda it: (-len(it) * (uses[it] - 1), it)):
+        for prefix in sorted(pays, key=lambda it: (-saved[it], it)):
             if size > _KEPT:
                 break
-            self._read_now(prefix, set(uses))
+            self._read_now(prefix, set(pays))
             read.add(prefix)
             size += _bytes(self._read[prefix])
         self._of = {p: prefix if prefix in read else () for p, prefix in self._of.items()}

@@ -84,6 +84,7 @@ class Entrants:
         with self.console.phase(f"{about['name']}: {task.name}", None, "tests") as phase:
             own = references.scoring(self.suite.for_task(task.name))
             key = {"weights": weights, "task": describe_task(task), "suite": own}
+            key |= self._own_words(loaded)
             name = f"test-s{0 if self.suite.eval_temperature == 0 else seed}"
             found = [self._stored("test", f"entrant-{task.name}", key, name, test)]
             for retained in self.suite.retention:
@@ -111,7 +112,7 @@ class Entrants:
         engine = self.resources.models.engine(loaded)
         base = references.retention_folder(name).path.name
         folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
-        key = {"weights": weights, "base": base}
+        key = {"weights": weights, "base": base, **self._own_words(loaded)}
         return self._stored(
             name, f"entrant-{folder}", key, "test",
             lambda: references.retained(name, loaded, engine),
@@ -126,6 +127,11 @@ class Entrants:
             shared.put(name, compute().to_rows())
         return {"measured": measured, "shared": shared.path.name, "name": name}
 
+    def _own_words(self, loaded: LoadedModel) -> dict[str, Any]:
+        """What else prompts and responses of a model depend on; nothing where it is the base's."""
+        own, base = (_words(one) for one in (loaded, self.resources.models.initial))
+        return {} if own == base else {"words": own}
+
     def _same_words(self, loaded: LoadedModel) -> bool:
         """Whether drift from the base can be told: both have one vocabulary."""
         try:
@@ -133,6 +139,12 @@ class Entrants:
         except ModelError:
             return False
         return True
+
+
+def _words(loaded: LoadedModel) -> str:
+    """A hash of how a model reads a conversation, and of what ends a response."""
+    template = str(loaded.tokenizer.chat_template)
+    return digest([template, sorted(loaded.tokenizer.get_vocab().items()), list(loaded.eos_ids)])
 
 
 @torch.no_grad()

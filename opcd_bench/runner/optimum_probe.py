@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from opcd_bench.envs.task import Example, Message, Split, Task, describe_task
 from opcd_bench.evaluation import optimum
+from opcd_bench.evaluation.optimum import Optima
 from opcd_bench.evaluation.task_scores import contexts_of, first_examples
 from opcd_bench.hashing import digest
 from opcd_bench.models import saving
@@ -54,7 +54,7 @@ class OptimumProbe:
 
     def __init__(self, resources: Resources, asked: Asked, console: Reporter) -> None:
         self.resources, self.asked, self.console = resources, asked, console
-        self._told: dict[tuple[str, int, str], tuple[Tensor, Tensor]] = {}
+        self._told: dict[tuple[str, int, str], tuple[Optima, Tensor, int]] = {}
 
     def probe(self, student: Student, task: Task) -> None:
         """Rows of a student, made where they are not stored, and listed."""
@@ -96,9 +96,9 @@ class OptimumProbe:
         before, answer = optimum.answer_ids(loaded, example.reference, asked, task.name)
         plain = [(*prompt_ids(loaded, messages), *before)]
         (student_V,) = optimum.next_logps(loaded, plain, temperature)
-        told_CV, own_V = self._teachers(task, example, messages, seed, before)
-        found = optimum.compared(student_V, told_CV, own_V, answer)
-        return {"example_id": example.id, "contexts": len(told_CV), **found}
+        best, own_V, contexts = self._teachers(task, example, messages, seed, before)
+        found = optimum.compared(student_V, best, own_V, answer)
+        return {"example_id": example.id, "contexts": contexts, **found}
 
     def _teachers(
         self,
@@ -107,8 +107,10 @@ class OptimumProbe:
         messages: list[Message],
         seed: int,
         before: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor]:
-        """Told each context that the prompt may belong to, and told its own; read once.
+    ) -> tuple[Optima, Tensor, int]:
+        """The optima over the contexts that the prompt may belong to, told its own, and how many.
+
+        Read once for all students.
 
         ``before``: the answer's tokens before its last.
         """
@@ -119,5 +121,5 @@ class OptimumProbe:
             may = contexts.candidates(task.name, seed, example.id)[: self.asked.contexts]
             prompts = [(*told_ids(initial, messages, one), *before) for one in (*may, own)]
             found = optimum.next_logps(initial, prompts, self.resources.suite.temperature)
-            self._told[key] = (torch.as_tensor(found[:-1]), found[-1])
+            self._told[key] = (optimum.optima(found[:-1]), found[-1].clone(), len(may))
         return self._told[key]

@@ -72,9 +72,10 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
 
 def shared_waves(
     planned: Plan, cells: Sequence[grid.Cell], workers: int = 1
-) -> tuple[list[Job], list[Job]]:
-    """What cells share, as jobs: all of the first wave can run at once, and then the second.
+) -> tuple[list[Job], list[Job], list[Job]]:
+    """What cells share, as jobs: all of the first wave can run at once, then those of the next.
 
+    Adapted teachers come before the responses that they may write.
     Responses of a task and seed are divided among ``workers`` that would have nothing to do else.
     """
     suite = planned.suite
@@ -88,15 +89,14 @@ def shared_waves(
     first = [Job("retention", "retention")] * bool(suite.retention)
     first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
     shares = max(1, workers // len(told)) if told else 1
-    second = []
-    if any(map(_is_adapted, planned.methods.values())):
-        second += [Job("adapted", f"adapted--{t}--s{s}", (t, s)) for t, s in seeds]
-    second += [
+    some = any(map(_is_adapted, planned.methods.values()))
+    second = [Job("adapted", f"adapted--{t}--s{s}", (t, s)) for t, s in seeds if some]
+    third = [
         Job("responses", f"responses--{t}--s{s}--{share}", (t, s, share, shares))
         for t, s in told
         for share in range(shares)
     ]
-    return first, second
+    return first, second, third
 
 
 TOLD = ("teacher", "mixture")

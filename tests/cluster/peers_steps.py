@@ -45,7 +45,7 @@ def pairs(step: int, count: int) -> list[Pair]:
     def ids(n: int) -> tuple[int, ...]:
         return tuple(torch.randint(5, 250, (n,), generator=generator).tolist())
 
-    shared = ids(40)
+    shared = ids(60)
     return [
         Pair(f"e{i}", 0, ids(2 + i), (*shared, *ids(9 + i)), ids(1 + (7 * i) % 11 + 20 * (i == 3)))
         for i in range(count)

@@ -309,7 +309,7 @@ def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folde
                           rollout_batch_size=5)  # fmt: skip
         planned = Plan(suite, {"sft_context": registry.method("sft_context")}, {"toy": Toy()})
         cells = grid.cells(suite, planned.methods, planned.tasks)
-        _, jobs = perform.shared_waves(planned, cells, workers=shares)
+        *_, jobs = perform.shared_waves(planned, cells, workers=shares)
         assert len(jobs) == shares
         resources = Resources(suite, SuiteDir(tmp_path / name / "toy"), QuietReporter())
         for job in jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,20 @@ def test_a_later_run_without_entrants_keeps_what_was_scored(tiny_model_folder, t
         suite_dir.merge(settings)
         assert list(frames.frame(load(suite_dir.path))["name"]) == ["mine"]
     assert probing.stored_suite(suite_dir.path, {}).entrants["mine"] == str(tiny_model_folder)
+
+
+def test_the_same_weights_with_another_template_are_another_model(tiny_model_folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model_folder, other)
+    loaded = loading.load(str(other), device="cpu")
+    template = str(loaded.tokenizer.chat_template).replace("assistant", "helper")
+    loaded.tokenizer.chat_template = template
+    loaded.tokenizer.save_pretrained(other)
+    models = {"same": str(tiny_model_folder), "other": str(other)}
+    resources, cell = finished(tiny_model_folder, tmp_path, entrants=models)
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    folders = [one.path.name for one in resources.suite_dir.all_shared()]
+    assert len([name for name in folders if name.startswith("entrant-toy--")]) == 2
 
 
 def test_one_name_is_not_two_models(tiny_model_folder, tmp_path):

@@ -41,10 +41,10 @@ class RuntimeTeacher(Protocol):
         """Whether it scores tokens at all: what a run's cost counts."""
         ...
 
-    def prepare(self, pairs: Sequence[Pair], *, together: bool = False) -> None:
+    def prepare(self, pairs: Sequence[Pair], *, processes: int = 1) -> None:
         """All replies of the next step, before the first micro-batch of them is scored.
 
-        ``together``: all processes of a sharded model call it, and later score different ones.
+        ``processes``: of a sharded model, all of which call it, and later score a share each.
         """
         ...
 
@@ -70,7 +70,7 @@ class RuntimeTeacher(Protocol):
 class Unmoved:
     """What teachers share whose weights no training moves: there is nothing to do or to keep."""
 
-    def prepare(self, pairs: Sequence[Pair], *, together: bool = False) -> None:
+    def prepare(self, pairs: Sequence[Pair], *, processes: int = 1) -> None:
         """Nothing to prepare."""
 
     def after_step(self, student: LoadedModel) -> None:

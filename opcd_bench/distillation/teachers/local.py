@@ -53,14 +53,14 @@ class FrozenTeacher(Unmoved):
         """Its own."""
         return self.model
 
-    def prepare(self, pairs: Sequence[Pair], *, together: bool = False) -> None:
+    def prepare(self, pairs: Sequence[Pair], *, processes: int = 1) -> None:
         """See which contexts the replies of a step share: each is read once for all of them."""
         told = [pair.told_ids for pair in pairs]
-        if not together:
+        if processes == 1:
             self._prefixes.plan(told)
             return
         with in_eval_mode(self.model.model), adapters.active(self.model):
-            self._prefixes.plan_ahead(told)
+            self._prefixes.plan_ahead(told, processes)
 
     def score(
         self, pairs: Sequence[Pair], loss: StepLoss, student: StudentPass, *, step: int

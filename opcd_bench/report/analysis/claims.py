@@ -10,11 +10,14 @@ from scipy import stats
 from opcd_bench.config.claims import PROBED, WITHIN, Claim, arm
 from opcd_bench.report.analysis import equivalence, headline, planned, prefixes, statistics
 from opcd_bench.report.analysis.load import TEST, StoredResults
+from opcd_bench.report.analysis.probed_step import CHOSEN
 from opcd_bench.report.analysis.statistics import Interval
 
 COLUMNS = ["claim", "contrast", "measure", "direction", "threshold", "seeds", "planned", "effect",
            "mde", "word"]  # fmt: skip
 REPRODUCED, NOT, OPEN = "reproduced", "not reproduced", "not decidable here"
+PAIRED = ("accuracy", "mismatch", "change", "gap closed")
+"""Measures of which two arms on one task are compared example by example."""
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
 
 
@@ -115,13 +118,23 @@ class _Arms:
         self._probe: pd.DataFrame | None = None
 
     def effect(self, claim: Claim) -> Interval:
-        """The first arm less the second; paired where both are scored on the same examples."""
+        """The first arm less the second; paired where both are scored on the same examples.
+
+        Gaps to different ceilings are compared as if nothing were paired, which is wider.
+        """
         pair = _pair(claim)
-        if claim.measure in ("accuracy", "mismatch") and _paired(pair):
+        if claim.measure in PAIRED and _paired(pair):
             both = self._both(claim)
             if both is None:
                 return NOTHING
-            return statistics.difference(*both, shares=claim.measure == "accuracy")
+            if claim.measure != "gap closed":  # of changes the base cancels
+                return statistics.difference(*both, shares=claim.measure != "mismatch")
+            task = pair[0][1]
+            ceilings = [self.results.ceiling_name(task, method) for method, _ in pair]
+            if ceilings[0] == ceilings[1]:
+                base = self.results.anchor("base", task, TEST)
+                ceiling = self.results.ceiling(task, pair[0][0])
+                return statistics.gap_difference(*both, base, ceiling)
         measured = [self._measured(claim, *one) for one in pair]
         return measured[0] if len(measured) == 1 else statistics.apart(*measured)
 
@@ -208,14 +221,9 @@ class _Arms:
         rows = rows[(rows["task"] == task) & (rows["method"] == method)]
         rows = rows[rows["share"] == claim.share]
         if method != "base":
-            cells = self.results.cells
-            done = cells[(cells["task"] == task) & (cells["method"] == method)]
             rate = self.rates.get((task, method), math.nan)
-            done = done[done["learning_rate"] == rate]
-            chosen = dict(zip(done["seed"], done["chosen_step"], strict=True))
-            rows = rows[rows["learning_rate"] == rate]
-            rows = rows[rows["step"] == rows["seed"].map(chosen)]
-        return rows.assign(step=0)
+            rows = rows[(rows["learning_rate"] == rate) & (rows["step"] == CHOSEN)]
+        return rows
 
 
 def _pair(claim: Claim) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.probed_step import step_of
 from opcd_bench.store.suite_dir import OPTIMUM_PROBE, SHARED, SharedDir, SuiteDir
 
 KEYS = ["task", "method", "learning_rate", "step"]
@@ -28,6 +29,7 @@ def stored(root: Path) -> pd.DataFrame:
         if part["protocol"] != last[part["task"]]:
             continue
         about = {key: part["student"][key] for key in (*KEYS, "seed")}
+        about["step"] = step_of(root, part["student"])
         found = SharedDir(root / SHARED / part["shared"]).get(part["name"])
         rows += [{**about, **row} for row in found]
     return pd.DataFrame(rows, columns=ROWS)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.probed_step import step_of
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SHARED, SharedDir, SuiteDir
 
@@ -30,7 +31,7 @@ def stored(root: Path) -> pd.DataFrame:
     """Every continuation of a suite's probes (columns `ROWS`), of each task its last protocol.
 
     ``teacher`` is who goes on (the student itself is `STUDENT`), ``prefixes`` whose tokens:
-    the student's or the teacher's `OWN`.
+    the student's or the teacher's `OWN`; ``step``: `probed_step.step_of`.
     """
     listed = SuiteDir(root).read().get(PREFIX_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
@@ -47,6 +48,7 @@ def _rows(root: Path, part: Mapping[str, Any]) -> list[dict[str, Any]]:
     student = part["student"]
     about = {
         **{key: student[key] for key in KEYS},
+        "step": step_of(root, student),
         "seed": student["seed"],
         "teacher": part["writer"],
         "prefixes": part["prefixes"],

@@ -130,6 +130,21 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     return _of_ratio(found, m - b, c - b, UNBOUNDED)
 
 
+def gap_difference(
+    first: pd.DataFrame, second: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame
+) -> Interval:
+    """(first - second) / (ceiling - base), paired by example and seed: one's gap less the other's.
+
+    NaN where there is no gap, and without an interval as `gap_closed`.
+    """
+    x, y, b, c = by_seed(first, second, base, ceiling)
+    gap_E = over_seeds(c - b)
+    found = interval_of(_share_of_gap, over_seeds(x - y), gap_E)
+    if math.isnan(found.low) or not _above_zero(gap_E):
+        return found
+    return _of_ratio(found, x - y, c - b, UNBOUNDED)
+
+
 def among(
     scores: pd.DataFrame, inside: pd.DataFrame, within: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:

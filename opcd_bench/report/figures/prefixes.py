@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from opcd_bench.report.analysis.prefixes import STUDENT
+from opcd_bench.report.analysis.probed_step import step_words
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.words import interval_words, listed
@@ -63,7 +64,7 @@ def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
         for at, teacher in enumerate(teachers):
             _line(panel, part[part["teacher"] == teacher], at, own=teacher != STUDENT)
         named = "" if pd.isna(rate) else f", {rate:g}"
-        panel.set_title(f"{method}{named}, step {step}")
+        panel.set_title(f"{method}{named}, {step_words(step)}")
         panel.set_xlabel("student's tokens (%)")
         panel.set_ylabel("accuracy (%)")
         look.at_least(panel, look.LEAST_SPAN)

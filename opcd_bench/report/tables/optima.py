@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from opcd_bench.report.analysis.optima import LOSSES, WHO
+from opcd_bench.report.analysis.probed_step import step_words
 from opcd_bench.report.tables.layout import Group, Section, Value
 
 DISTANCES = (
@@ -78,6 +81,6 @@ def _sections(task: str, rows: pd.DataFrame) -> list[Section]:
     ]  # fmt: skip
 
 
-def _head(row: dict[str, object]) -> tuple[Value, Value]:
+def _head(row: dict[str, Any]) -> tuple[Value, Value]:
     rate = row["learning_rate"]
-    return (f"{row['method']}, step {row['step']}", "" if pd.isna(rate) else f"{rate:g}")
+    return (f"{row['method']}, {step_words(row['step'])}", "" if pd.isna(rate) else f"{rate:g}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from opcd_bench.report.analysis.prefixes import KEYS, STUDENT
+from opcd_bench.report.analysis.probed_step import step_words
 from opcd_bench.report.tables.layout import Group, Section, Value
 
 HEADINGS = (
@@ -55,7 +56,7 @@ def _section(rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
     rate = "" if pd.isna(first["learning_rate"]) else f" at learning rate {first.learning_rate:g}"
     seeds = "one seed" if first["seeds"] == 1 else f"{first['seeds']} seeds"
-    title = f"{first['task']}: {first['method']}{rate}, step {first['step']}, {seeds}"
+    title = f"{first['task']}: {first['method']}{rate}, {step_words(first['step'])}, {seeds}"
     groups = tuple(
         Group("", tuple(_line(row) for row in part.to_dict("records")))
         for _, part in rows.groupby("teacher", sort=False)

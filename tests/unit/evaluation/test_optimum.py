@@ -97,7 +97,7 @@ def test_one_context_is_its_own_optimum_and_disjoint_ones_have_none():
 def test_what_is_kept_of_a_prompt_is_counted_by_hand():
     told = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]], dtype=torch.float64).log()
     student = torch.tensor([0.2, 0.2, 0.6], dtype=torch.float64).log()
-    found = compared(student, told, told[0], answer=0)
+    found = compared(student, optima(told), told[0], answer=0)
     assert found["teacher_right"] == pytest.approx(0.8) and found["teacher_greedy"] == 1.0
     assert found["forward_right"] == pytest.approx(0.45)
     geometric = math.sqrt(0.08) / (2 * math.sqrt(0.08) + 0.1)

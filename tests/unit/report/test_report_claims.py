@@ -65,6 +65,10 @@ STATED = [
     {"text": "Training helps.", "first": "opcd on toy", "second": "base on toy", "threshold": 0.2},
     {"text": "It gains.", "first": "opcd on toy", "measure": "change"},
     {"text": "The gap closes.", "first": "opcd on toy", "measure": "gap closed"},
+    {"text": "They gain alike.", "first": "opcd on toy", "second": "forward_kl on toy",
+     "measure": "change"},
+    {"text": "Their gaps close alike.", "first": "opcd on toy", "second": "forward_kl on toy",
+     "measure": "gap closed"},
     {"text": "Nobody ran it.", "first": "jsd on toy", "second": "opcd on toy"},
     {"text": "Nobody probed it.", "first": "opcd on toy", "measure": "rescue",
      "teacher": "in-context", "share": 0.5},
@@ -91,7 +95,12 @@ def test_every_claim_has_its_effect_and_those_that_were_not_run_stay_open(result
     assert frame["effect"][3].value == pytest.approx(
         statistics.gap_closed(a, base, results.ceiling("toy", "opcd")).value
     )
-    for open_one in (4, 5):
+    assert frame["effect"][4] == frame["effect"][0], "of changes on one task the base cancels"
+    ceiling = results.ceiling("toy", "opcd")
+    assert frame["effect"][5] == statistics.gap_difference(a, b, base, ceiling)
+    gap = statistics.difference(ceiling, base).value
+    assert frame["effect"][5].value == pytest.approx(frame["effect"][0].value / gap)
+    for open_one in (6, 7):
         assert math.isnan(frame["effect"][open_one].value)
         assert frame["word"][open_one] == claims.OPEN
     assert frame["mde"][0] == pytest.approx(significance.minimum_detectable_effect(a, b))
@@ -108,7 +117,7 @@ def test_the_table_says_each_claim_and_its_word_and_one_line_says_all(results):
     assert {line[1] for line in section.groups[0].rows} <= {
         claims.REPRODUCED, claims.NOT, claims.OPEN,
     }  # fmt: skip
-    assert table.conclusion(frame).startswith("Of 6 claims: ")
+    assert table.conclusion(frame).startswith("Of 8 claims: ")
     assert table.sections(frame.iloc[:0]) == []
 
 
@@ -244,6 +253,6 @@ def test_the_page_says_the_conclusion_first_and_shows_every_effect_that_was_meas
     assert page.index('href="#claims"') < page.index('id="claims"')
     assert all(one["text"] in files["claims.md"].decode() for one in STATED)
     drawn = figure.drawn(claims.claims(results))
-    assert drawn is not None and list(drawn.data["claim"]) == [one["text"] for one in STATED[:4]]
+    assert drawn is not None and list(drawn.data["claim"]) == [one["text"] for one in STATED[:6]]
     assert "figures/claims.svg" in files and "Training helps." in drawn.alt
-    assert figure.drawn(claims.claims(results).iloc[4:]) is None
+    assert figure.drawn(claims.claims(results).iloc[6:]) is None

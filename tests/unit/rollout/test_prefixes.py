@@ -148,6 +148,43 @@ def test_the_products_that_other_devices_use_give_the_same(monkeypatch):
     torch.testing.assert_close(kernel.states_NH, plain.states_NH, atol=5e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_one_long_row_has_few_scores_alive_too(masked, monkeypatch):
+    """As on a GPU, whose kernel does not tell the mass: 40 x 40 tokens of 4 heads in pieces."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(2, 4, 40, 8, generator=generator)
+    key = torch.randn(2, 2, 40, 8, generator=generator)
+    mask = torch.full((2, 1, 40, 40), -torch.inf).triu_(1) if masked else None
+    kernel = attention.own_part(query, key, key, mask)
+    alive, scores = [], attention._scores
+
+    def counted(*given):
+        found = scores(*given)
+        alive.append(found.numel())
+        return found
+
+    monkeypatch.setattr(attention, "has_kernel", lambda tensor: False)
+    monkeypatch.setattr(attention, "_SCORES", 1000)
+    monkeypatch.setattr(attention, "_scores", counted)
+    pieces = attention.own_part(query, key, key, mask)
+    assert max(alive) <= 1000 and len(alive) > 10
+    torch.testing.assert_close(pieces.mixed, kernel.mixed)
+    torch.testing.assert_close(pieces.mass, kernel.mass)
+
+
+def test_processes_that_share_the_prompts_read_ahead_what_pays_for_each_of_them():
+    rng = random.Random(11)
+    often, seldom = ids(rng, 96), ids(rng, 96)
+    prompts = [often + ids(rng, 10) for _ in range(8)] + [seldom + ids(rng, 10) for _ in range(4)]
+    prefixes = Prefixes(LOADED)
+    prefixes.plan_ahead(prompts, 4)  # of the second each process would read one prompt or none
+    assert {prefixes.of(prompt) for prompt in prompts} == {often, ()}
+    prefixes.plan_ahead(prompts, 2)
+    assert {prefixes.of(prompt) for prompt in prompts} == {often, seldom}
+    prefixes.plan_ahead(prompts, 4)  # it is there now, and costs nothing
+    assert {prefixes.of(prompt) for prompt in prompts} == {often, seldom}
+
+
 def test_bfloat16_is_as_near_as_an_unshared_pass():
     prompts, replies = case(8, 2, 6, 64)
     module = copy.deepcopy(LOADED.model).to(torch.bfloat16)

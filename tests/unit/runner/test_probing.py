@@ -10,6 +10,7 @@ from opcd_bench.envs.task import Contexts, Example
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import optima, prefixes
+from opcd_bench.report.analysis.probed_step import step_of
 from opcd_bench.runner import grid, optimum_probe, prefix_probe, probing, registry
 from opcd_bench.runner.optimum_probe import Asked as OptimumAsked
 from opcd_bench.runner.optimum_probe import OptimumProbe
@@ -71,6 +72,9 @@ def test_a_run_is_handed_over_at_every_share_and_each_part_is_made_once(ran, mon
         (who, share) for who in ("student", "in-context") for share in (0.0, 0.25, 0.5, 0.75)
     ]
     assert (rows.groupby(["teacher", "prefixes", "share"]).size() == 4 * 4).all()
+    assert set(rows["step"]) == {"chosen"}, "whichever step each seed chose, they are one method"
+    assert step_of(run.parent, {"name": run.name, "step": 77}) == 77
+    assert step_of(run.parent, {"name": "base", "step": 0}) == 0
     assert not [problem for problem in verify(run.parent) if problem.damage]
     (part, *_) = SuiteDir(run.parent).read()[PREFIX_PROBE]
     kept = (
