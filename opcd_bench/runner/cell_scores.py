@@ -139,9 +139,11 @@ class CellScores:
         return self.references.retention(*student)
 
     def _in_order(self, measured: Sequence[Score]) -> list[Score]:
-        """As the suite names them."""
-        order = {name: place for place, name in enumerate(self.suite.retention)}
-        return sorted(measured, key=lambda one: order[one.task])
+        """Drift, which is measured last, where the suite names it."""
+        drift = [one for one in measured if one.task == DRIFT]
+        others = [one for one in measured if one.task != DRIFT]
+        place = self.suite.retention.index(DRIFT) if drift else 0
+        return [*others[:place], *drift, *others[place:]]
 
     @contextmanager
     def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:

@@ -183,7 +183,31 @@ def parts(
         )
     )
     found += _training(suite, methods, student, lengths, on_gpu)
+    found += _contexts(suite, methods, student, larger, lengths)
     return found
+
+
+def _contexts(
+    suite: Suite,
+    methods: Iterable[Method],
+    student: Shape,
+    larger: Shape | None,
+    lengths: Lengths,
+) -> list[MemoryPart]:
+    """Keys and values of the context that teachers in this process keep: it is read once."""
+    readers = {
+        shape.kv_entries
+        for method in methods
+        if method.needs_teacher and method.teacher.reads == "context"
+        for shape in [larger if method.teacher.weights == "larger" else student]
+        if shape is not None
+    }
+    tokens = max(lengths.told - lengths.plain, 0)
+    if suite.teacher_engine != "hf" or not readers or not tokens:
+        return []
+    how = f"keys and values of {tokens} tokens, read once; of several contexts up to 1 GiB more"
+    size = max(readers) * tokens * _weight(suite)
+    return [MemoryPart("context of the teacher", size, "always", how)]
 
 
 def _weight(suite: Suite) -> int:
