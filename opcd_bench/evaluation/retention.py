@@ -64,7 +64,7 @@ def measure(
 
     The model's mode, every random state and the tokenizer are left as they were found. Raises
     UnknownName, MissingPackage (what to install), DataError (documents that cannot be read, a
-    prompt too long for the model).
+    prompt too long for the model, no metric that can stand beside accuracies).
     """
     _require_lm_eval()
     data = located(data_dir)
@@ -179,6 +179,7 @@ def _one(
 
     manager = index_with(name)
     task = load(name, manager, data_dir)
+    shares(name, task)  # refuses; a task may learn more of them while it is scored
     ifeval.require_punkt(name, instruction_ids(task, limit))
     lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size, date=date)
     raw = _evaluated(lm, task, manager, decoding=decoding, limit=limit, seed=seed)
@@ -205,8 +206,8 @@ def _one(
         "enable_thinking": False,
         "chat_template": text_digest(str(tokenizer.chat_template)),
     }
-    primary = results.primary(metrics, shares(name, task))
-    if primary == results.FOLLOWED:
+    primary = results.primary(name, metrics, shares(name, task), samples)
+    if primary == results.FOLLOWED or primary != next(iter(metrics)):
         protocol["primary"] = primary
     return Score(
         task=name,

@@ -15,12 +15,31 @@ BY_PROMPT = frozenset({"ifeval_micro"})
 """Tasks that are scored by whole prompts, as stored results have them."""
 
 
-def primary(metrics: Mapping[str, float], shares: Collection[str]) -> str:
-    """The metric that tables show: IFEval's share of instructions, else the first of ``shares``."""
+def primary(
+    task: str,
+    metrics: Mapping[str, float],
+    shares: Collection[str],
+    samples: Sequence[Mapping[str, Any]],
+) -> str:
+    """The metric that tables show: IFEval's share of instructions, else the first of ``shares``.
+
+    Of those whose every sample lies in [0, 1]; DataError where there is none.
+    """
     if FOLLOWED in metrics:
         return FOLLOWED
-    of_shares = [name for name in metrics if name.partition(",")[0] in shares]
-    return next((m for m in of_shares if m.startswith("prompt_level_strict_acc")), of_shares[0])
+    found = [name for name in metrics if name.partition(",")[0] in shares]
+    found = [name for name in found if _in_bounds(name.partition(",")[0], samples)]
+    if not found:
+        raise DataError(
+            f"retention task {task!r}: of its metrics ({', '.join(metrics)}) none has scores from "
+            "0 to 1 alone, so it cannot stand beside accuracies. Remove it from retention"
+        )
+    return next((m for m in found if m.startswith("prompt_level_strict_acc")), found[0])
+
+
+def _in_bounds(metric: str, samples: Sequence[Mapping[str, Any]]) -> bool:
+    values = [sample["values"].get(metric) for sample in samples]
+    return all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values)
 
 
 def with_shares(samples: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -45,13 +64,6 @@ def of_metric(
 ) -> tuple[dict[str, Any], ...]:
     """The samples that a metric is the mean of, scored; lm-eval's own filters make several."""
     metric, _, chosen = primary.partition(",")
-    for sample in samples:
-        if not 0 <= float(sample["values"][metric]) <= 1:
-            raise DataError(
-                f"retention task {task!r}: document {sample['doc_id']} scores "
-                f"{sample['values'][metric]:g} in {metric}, which is no share; remove the task "
-                "from retention"
-            )
     return tuple(
         {
             "task": task,

@@ -164,13 +164,14 @@ def shares(name: str, task: Any) -> set[str]:
     from lm_eval.api.metrics import mean
 
     better = task.higher_is_better()
-    found = {metric for metric, by in task.aggregation().items() if by is mean and better[metric]}
+    means = (mean, numpy.mean)
+    found = {metric for metric, by in task.aggregation().items() if by in means and better[metric]}
     if not found:
         instead = " or ".join(measures.HELD_OUT)
         raise DataError(
-            f"retention task {name!r} has no metric that is a share of its documents (it has "
-            f"{', '.join(sorted(better)) or 'none'}), so it cannot stand beside accuracies. Name "
-            f"another task; for the loss on texts {instead}"
+            f"retention task {name!r} has no metric that is a share of its documents, of which "
+            f"more is better (it has {', '.join(sorted(better)) or 'none'}), so it cannot stand "
+            f"beside accuracies. Name another task; for the loss on texts {instead}"
         )
     return found
 

@@ -92,12 +92,13 @@ class Prefixes:
 
         All processes give the same prompts, read every prefix, and then score a share of the
         prompts each; prefixes that do not pay so are not shared. Those that save most come first;
-        once ``_KEPT`` bytes are read, the other prompts share nothing.
+        once ``_KEPT`` bytes are read, the other prompts share nothing. The plan depends on the
+        prompts alone: what was read before changes it not, so that a resumed run has the same.
         """
         self.plan(prompts)
         uses = Counter(prefix for prompt in prompts if (prefix := self.of(prompt)))
         saved = {it: len(it) * (count / processes - 1) for it, count in uses.items()}
-        pays = [it for it in uses if it in self._read or saved[it] >= _SHARE_FROM]
+        pays = [it for it in uses if saved[it] >= _SHARE_FROM]
         read: set[Ids] = set()
         size = 0
         for prefix in sorted(pays, key=lambda it: (-saved[it], it)):

@@ -63,9 +63,7 @@ class CellScores:
                 with self._clock(step, "retention"):
                     retained = references.retention(loaded, engine)
         if self.suite.eval_retention:
-            with self._clock(step, "retention"):
-                retained += references.drift(self.student)
-            for measured in self._in_order(retained):
+            for measured in self._with_drift(step, retained):
                 self._record(step, measured)
                 self.run_dir.samples(_whole(measured.task, step), measured.to_rows())
 
@@ -88,10 +86,7 @@ class CellScores:
             self._probes(step, student)
             with self._clock(step, "retention", final=True):
                 retained = [*self._retention_at(step, student)]
-        if DRIFT in {*self.suite.retention} - {one.task for one in retained}:
-            with self._clock(step, "retention", final=True):
-                retained += references.drift(self.student)
-        for measured in self._in_order(retained):
+        for measured in self._with_drift(step, retained, final=True):
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)
         with self._clock(step, "references", final=True):
@@ -138,12 +133,19 @@ class CellScores:
             return [Score.from_rows(self.run_dir.read(f"samples/{name}")) for name in names]
         return self.references.retention(*student)
 
-    def _in_order(self, measured: Sequence[Score]) -> list[Score]:
-        """Drift, which is measured last, where the suite names it."""
-        drift = [one for one in measured if one.task == DRIFT]
-        others = [one for one in measured if one.task != DRIFT]
-        place = self.suite.retention.index(DRIFT) if drift else 0
-        return [*others[:place], *drift, *others[place:]]
+    def _with_drift(
+        self, step: int, measured: Sequence[Score], *, final: bool = False
+    ) -> Sequence[Score]:
+        """The measures with drift in its place, where the suite asks for it and it is not there.
+
+        It is measured when the student is not published any more.
+        """
+        if DRIFT not in self.suite.retention or any(one.task == DRIFT for one in measured):
+            return measured
+        with self._clock(step, "retention", final=final):
+            drift = self.references.drift(self.student)
+        place = self.suite.retention.index(DRIFT)
+        return [*measured[:place], drift, *measured[place:]]
 
     @contextmanager
     def _clock(self, step: int, phase: str, *, final: bool = False) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -129,8 +130,12 @@ class Entrants:
 
     def _own_words(self, loaded: LoadedModel) -> dict[str, Any]:
         """What else prompts and responses of a model depend on; nothing where it is the base's."""
-        own, base = (_words(one) for one in (loaded, self.resources.models.initial))
-        return {} if own == base else {"words": own}
+        own = _words(loaded)
+        return {} if own == self._words_of_base else {"words": own}
+
+    @cached_property
+    def _words_of_base(self) -> str:
+        return _words(self.resources.models.initial)
 
     def _same_words(self, loaded: LoadedModel) -> bool:
         """Whether drift from the base can be told: both have one vocabulary."""

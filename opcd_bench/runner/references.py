@@ -278,13 +278,18 @@ class References:
         names = [name for name in self.suite.retention if name != measures.DRIFT]
         return [self.retained(name, loaded, engine) for name in names]
 
-    def drift(self, student: LoadedModel) -> list[Score]:
-        """Of a student in training, where the suite asks for it."""
-        if measures.DRIFT not in self.suite.retention:
-            return []
-        before = self._base(measures.DRIFT)
+    def drift(self, student: LoadedModel) -> Score:
+        """How far a student in training has drifted; it is not published meanwhile."""
         with self.models.compared(student) as (base, loaded):
-            return [drift.measure(base, loaded, before)]
+            return self._drift(base, loaded)
+
+    def _drift(self, base: LoadedModel, loaded: LoadedModel) -> Score:
+        self._assert_base()
+        return drift.measure(base, loaded, self._base(measures.DRIFT))
+
+    def _assert_base(self) -> None:
+        if merged.is_merged(self.models.initial):
+            raise AssertionError("the base is not there: its module holds a published student")
 
     def base_retention(self) -> list[Score]:
         """Retention of the student before training, scored once and shared."""
@@ -312,9 +317,8 @@ class References:
         """One retention task or measure of a model, not stored."""
         suite = self.suite
         if name == measures.DRIFT:
-            before = self._base(name)
             with self.models.whole(self.models.initial) as base:
-                return drift.measure(base, loaded, before)
+                return self._drift(base, loaded)
         if measures.is_measure(name):
             return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):
@@ -372,8 +376,7 @@ class References:
         key = (shared.path.name, name)
         if key not in self._measured:
             if not shared.has(name):
-                if merged.is_merged(self.models.initial):
-                    raise AssertionError("the base is not there: its module holds a student")
+                self._assert_base()
                 shared.put(name, compute().to_rows())
             self._measured[key] = Score.from_rows(shared.get(name))
         return self._measured[key]

@@ -141,13 +141,19 @@ class _Arms:
     def judged(self, effect: Interval, claim: Claim) -> str:
         """`judged`; arms of which few examples differ are not alike by that alone."""
         word = judged(effect, claim.direction, claim.threshold, alone=claim.second is None)
-        if word != REPRODUCED or claim.direction not in WITHIN or claim.measure != "accuracy":
+        if word != REPRODUCED or claim.direction not in WITHIN or claim.measure in PROBED:
             return word
-        both = self._both(claim) if _paired(_pair(claim)) else None
+        pair = _pair(claim)
+        both = self._both(claim) if _paired(pair) else None
         if both is None:
             return word
         x, y = statistics.paired(*both)
-        p = equivalence.p_of_few(x, y, claim.threshold)
+        margin = claim.threshold
+        if claim.measure == "gap closed":  # a share of the gap, in shares of examples
+            method, task = pair[0]
+            base = self.results.anchor("base", task, TEST)
+            margin *= statistics.difference(self.results.ceiling(task, method), base).value
+        p = equivalence.p_of_few(x, y, min(max(margin, 0.0), 1.0))
         return OPEN if p > 1 - statistics.CONFIDENCE else word
 
     def trainings(self, claim: Claim) -> tuple[int, int] | None:

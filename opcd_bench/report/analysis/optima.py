@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.probed_step import step_of
+from opcd_bench.report.analysis.probed_step import steps_of
 from opcd_bench.store.suite_dir import OPTIMUM_PROBE, SHARED, SharedDir, SuiteDir
 
 KEYS = ["task", "method", "learning_rate", "step"]
@@ -24,12 +24,10 @@ def stored(root: Path) -> pd.DataFrame:
     """Every prompt of a suite's probes (columns `ROWS`), of each task its last protocol."""
     listed = SuiteDir(root).read().get(OPTIMUM_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
+    parts = [part for part in listed if part["protocol"] == last[part["task"]]]
     rows: list[dict[str, Any]] = []
-    for part in listed:
-        if part["protocol"] != last[part["task"]]:
-            continue
-        about = {key: part["student"][key] for key in (*KEYS, "seed")}
-        about["step"] = step_of(root, part["student"])
+    for part, step in zip(parts, steps_of(root, [part["student"] for part in parts]), strict=True):
+        about = {**{key: part["student"][key] for key in (*KEYS, "seed")}, "step": step}
         found = SharedDir(root / SHARED / part["shared"]).get(part["name"])
         rows += [{**about, **row} for row in found]
     return pd.DataFrame(rows, columns=ROWS)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.probed_step import step_of
+from opcd_bench.report.analysis.probed_step import steps_of
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SHARED, SharedDir, SuiteDir
 
@@ -31,24 +31,21 @@ def stored(root: Path) -> pd.DataFrame:
     """Every continuation of a suite's probes (columns `ROWS`), of each task its last protocol.
 
     ``teacher`` is who goes on (the student itself is `STUDENT`), ``prefixes`` whose tokens:
-    the student's or the teacher's `OWN`; ``step``: `probed_step.step_of`.
+    the student's or the teacher's `OWN`; ``step``: `probed_step.steps_of`.
     """
     listed = SuiteDir(root).read().get(PREFIX_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
-    rows = [
-        row
-        for part in listed
-        if part["protocol"] == last[part["task"]]
-        for row in _rows(root, part)
-    ]
+    parts = [part for part in listed if part["protocol"] == last[part["task"]]]
+    steps = steps_of(root, [part["student"] for part in parts])
+    rows = [row for part, step in zip(parts, steps, strict=True) for row in _rows(root, part, step)]
     return pd.DataFrame(rows, columns=ROWS).astype({"score": float})
 
 
-def _rows(root: Path, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rows(root: Path, part: Mapping[str, Any], step: int | str) -> list[dict[str, Any]]:
     student = part["student"]
     about = {
         **{key: student[key] for key in KEYS},
-        "step": step_of(root, student),
+        "step": step,
         "seed": student["seed"],
         "teacher": part["writer"],
         "prefixes": part["prefixes"],

@@ -135,12 +135,18 @@ def gap_difference(
 ) -> Interval:
     """(first - second) / (ceiling - base), paired by example and seed: one's gap less the other's.
 
-    NaN where there is no gap, and without an interval as `gap_closed`.
+    NaN where there is no gap, and without an interval as `gap_closed`. Where the two differ on no
+    example, the bounds are those of `difference`, as a share of the gap.
     """
     x, y, b, c = by_seed(first, second, base, ceiling)
     gap_E = over_seeds(c - b)
     found = interval_of(_share_of_gap, over_seeds(x - y), gap_E)
-    if math.isnan(found.low) or not _above_zero(gap_E):
+    if math.isnan(found.value) or not _above_zero(gap_E):
+        return found
+    if not np.nan_to_num(x - y).any():
+        rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
+        return Interval(0.0, -rare, rare, found.n)
+    if math.isnan(found.low):
         return found
     return _of_ratio(found, x - y, c - b, UNBOUNDED)
 

@@ -18,6 +18,7 @@ from fixtures import tiny_tokenizer, write_tiny_model
 
 from opcd_bench.errors import DataError, MissingPackage, UnknownName
 from opcd_bench.evaluation import retention, retention_tasks
+from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_tasks import OURS
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.progress import PlainReporter
@@ -442,13 +443,26 @@ def last_word(tmp_path, monkeypatch):
     return data
 
 
+def test_a_mean_beyond_one_gives_way_to_a_share_and_alone_is_refused():
+    """As TruthfulQA has them: bleu_max, up to 100, before bleu_acc."""
+    samples = [{"values": {"bleu_max": 31.5, "bleu_acc": 1}}, {"values": {"bleu_max": 0.2}}]
+    samples[1]["values"]["bleu_acc"] = 0
+    metrics = {"bleu_max": 15.9, "bleu_acc": 0.5}
+    assert results.primary("truth", metrics, {*metrics}, samples) == "bleu_acc"
+    with pytest.raises(DataError, match=r"'truth'.*bleu_max.*from 0 to 1"):
+        results.primary("truth", metrics, {"bleu_max"}, samples)
+
+
 def test_accuracy_is_shown_where_lm_eval_names_a_perplexity_first(tiny_loaded, last_word):
     (found,) = measure(tiny_loaded, ["words_both"], data_dir=last_word)
     assert found.primary == "acc" and {row["score"] for row in found.samples} <= {0.0, 1.0}
     assert found.metrics["perplexity"] > 1
 
 
-def test_a_task_without_a_share_is_refused_before_anything_is_loaded(tiny_loaded, last_word):
+def test_a_task_without_a_share_is_refused_before_anything_is_answered(
+    tiny_loaded, last_word, monkeypatch
+):
+    monkeypatch.setattr(retention, "_evaluated", lambda *_, **__: pytest.fail("answered"))
     for ask in (
         lambda: retention.check_documents(["words_loss"], last_word, None),
         lambda: measure(tiny_loaded, ["words_loss"], data_dir=last_word),

@@ -10,7 +10,7 @@ from opcd_bench.envs.task import Contexts, Example
 from opcd_bench.errors import ConfigError, StoreError, UnknownName
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis import optima, prefixes
-from opcd_bench.report.analysis.probed_step import step_of
+from opcd_bench.report.analysis.probed_step import steps_of
 from opcd_bench.runner import grid, optimum_probe, prefix_probe, probing, registry
 from opcd_bench.runner.optimum_probe import Asked as OptimumAsked
 from opcd_bench.runner.optimum_probe import OptimumProbe
@@ -73,8 +73,14 @@ def test_a_run_is_handed_over_at_every_share_and_each_part_is_made_once(ran, mon
     ]
     assert (rows.groupby(["teacher", "prefixes", "share"]).size() == 4 * 4).all()
     assert set(rows["step"]) == {"chosen"}, "whichever step each seed chose, they are one method"
-    assert step_of(run.parent, {"name": run.name, "step": 77}) == 77
-    assert step_of(run.parent, {"name": "base", "step": 0}) == 0
+    (own,) = {part["student"]["step"] for part in SuiteDir(run.parent).read()[PREFIX_PROBE]}
+    about = {"name": run.name, "task": "toy", "method": "m", "learning_rate": 1e-3, "seed": 0}
+    other = {**about, "name": "another", "seed": 1}
+    base = {**about, "name": "base", "method": "base"}
+    asked = [{**about, "step": own}, {**about, "step": 77}, {**base, "step": 0}]
+    assert steps_of(run.parent, asked) == ["chosen", 77, 0]
+    together = [{**about, "step": own}, {**other, "step": own}]
+    assert steps_of(run.parent, together) == [own, own], "probed at one step, and one chose it"
     assert not [problem for problem in verify(run.parent) if problem.damage]
     (part, *_) = SuiteDir(run.parent).read()[PREFIX_PROBE]
     kept = (
