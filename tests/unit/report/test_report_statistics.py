@@ -93,6 +93,26 @@ def test_gap_closed_is_the_share_of_the_way_from_base_to_ceiling():
     assert found.value == pytest.approx(0.5)
 
 
+def test_one_methods_gap_less_anothers_is_paired_and_covered():
+    """On one draw of examples the two arms err together; taken apart the interval is far wider."""
+    first, second = bernoulli(0.7, 400, 1), bernoulli(0.7, 400, 1)
+    second[:40] = 0.0
+    base, ceiling = samples(np.zeros(400)), samples(np.ones(400))
+    found = statistics.gap_difference(samples(first), samples(second), base, ceiling)
+    assert found.value == pytest.approx((first - second).mean())
+    assert found.low < found.value < found.high
+    single = [statistics.gap_closed(samples(one), base, ceiling) for one in (first, second)]
+    apart = statistics.apart(*single)
+    assert apart.high - apart.low > 2 * (found.high - found.low)
+
+
+def test_two_that_answer_alike_differ_by_no_more_than_what_never_showed_may():
+    scores = samples(bernoulli(0.7, 100, 1))
+    base, ceiling = samples(np.zeros(100)), samples(np.ones(100))
+    found = statistics.gap_difference(scores, scores, base, ceiling)
+    assert found.value == 0 and found.high == -found.low == pytest.approx(0.036217, abs=1e-5)
+
+
 def test_the_interval_of_the_gap_closed_covers_it():
     draw = np.random.default_rng(5)
     truth, hits = 0.5, 0
