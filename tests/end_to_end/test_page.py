@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.page.browser import packed
@@ -243,12 +245,16 @@ def test_figures_follow_the_width_and_the_colours_of_the_page(at):
     source = "document.querySelector('figure img').currentSrc.split('/').pop()"
     grounds = []
     for width, scheme, suffix in (
-        (1600, "light", ".svg"), (1600, "dark", "-dark.svg"), (400, "light", "-narrow.svg"),
-        (400, "dark", "-narrow-dark.svg"),
+        (1600, "light", ".svg"), (1600, "dark", ".svg"), (400, "light", "-narrow.svg"),
+        (400, "dark", "-narrow.svg"),
     ):  # fmt: skip
         page = at(width, scheme).page
         assert page.evaluate(source) == f"summary{suffix}"
         grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        shot = page.locator("figure img").first.screenshot()
+        darkest, brightest = Image.open(io.BytesIO(shot)).convert("L").getextrema()
+        # Ink on white, or its light twin on black: the drawing is in the page's own colours.
+        assert darkest < 60 if scheme == "light" else brightest > 200
     assert grounds == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"] * 2
 
 

@@ -78,10 +78,13 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
         caption += f" Divergence, each of its own kind: {named}."
     alt = (
         f"{task}: {listed([METRICS[m].label for m in shown])} against training step for "
-        f"{listed(look.labels(marks, flat['method']))}; the CSV beside it has the numbers."
+        f"{listed(look.labels(marks, flat['method']))}; the CSV beside it has the means, "
+        "and data/curves.csv each seed."
     )
+    # Of single seeds the lines are in data/curves.csv, which would be here a second time.
+    means = flat[flat["seed"].isna()].drop(columns="seed")
     return made(
-        task, "curves", caption, alt, flat,
+        task, "curves", caption, alt, means,
         lambda narrow: _draw(flat, shown, marks, narrow=narrow),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A figure's files from one drawing: SVG for light and dark pages and for phones, PDF, PNG, CSV."""
+"""A figure's files from one drawing: SVG, wide and narrow, for light and dark; PDF, PNG, CSV."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class DrawnFigure:
 
     ``task``: "" for a figure of all tasks. ``kind``: which figure it is. ``name``: the files' stem.
     ``caption``: what is drawn, which interval, how many seeds. ``alt``: for those who do not see
-    it. ``data``: exactly what is drawn, a number a column. ``files``: suffix (".svg", "-dark.svg",
-    "-narrow.svg", "-narrow-dark.svg", ".pdf", ".png", ".csv") -> bytes. ``wide`` and ``narrow``:
-    (width, height) of the SVGs in CSS pixels.
+    it. ``data``: what is drawn, a number a column (of training curves the means alone).
+    ``files``: suffix (".svg", "-narrow.svg", ".pdf", ".png", ".csv") -> bytes. ``wide`` and
+    ``narrow``: (width, height) of the SVGs in CSS pixels.
     """
 
     task: str
@@ -79,10 +79,8 @@ def made(
         alt=alt,
         data=data,
         files={
-            ".svg": light,
-            "-dark.svg": dark(light),
-            "-narrow.svg": slim,
-            "-narrow-dark.svg": dark(slim),
+            ".svg": adaptive(light),
+            "-narrow.svg": adaptive(slim),
             ".pdf": pdf,
             ".png": png,
             ".csv": csv(data),
@@ -92,13 +90,18 @@ def made(
     )
 
 
-def dark(svg: bytes) -> bytes:
-    """The same drawing in the colours of a dark page; KeyError for a colour without one."""
-    return re.sub(
-        rb"(?<=: )#[0-9a-f]{6}\b",
-        lambda found: style.DARK[found.group().decode()].encode(),
-        svg,
+def adaptive(svg: bytes) -> bytes:
+    """The drawing, which takes the colours of a dark page on one; KeyError for one without.
+
+    A rule for each colour, which is stronger than the style of what it colours.
+    """
+    used = sorted(set(re.findall(rb"(fill|stroke): (#[0-9a-f]{6})\b", svg)))
+    rules = "".join(
+        f'[style*="{name}: {colour}"]{{{name}: {style.DARK[colour]} !important}}'
+        for name, colour in ((name.decode(), colour.decode()) for name, colour in used)
     )
+    dark = f"@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    return svg.replace(b"</style>", dark.encode(), 1)
 
 
 def csv(data: pd.DataFrame) -> bytes:

@@ -49,7 +49,7 @@ KINDS = (
     "summary", "frontier", "forgetting", "retention-steps", "curves", "factorial", "pairwise",
     "instructions",
 )  # fmt: skip
-SUFFIXES = {".svg", "-dark.svg", "-narrow.svg", "-narrow-dark.svg", ".pdf", ".png", ".csv"}
+SUFFIXES = {".svg", "-narrow.svg", ".pdf", ".png", ".csv"}
 GAPS = {TASK: 0.9}
 
 
@@ -671,19 +671,24 @@ def test_columns_without_room_for_names_have_the_numbers_of_their_rows():
     assert wide.get_xticklabels()[0].get_text().startswith("a method")
 
 
-def test_the_dark_drawing_is_the_light_one_in_other_colours(drawn):
+def test_on_a_dark_page_every_colour_of_a_drawing_has_another(drawn):
     for one in drawn.values():
-        light, dark = one.files[".svg"].decode(), one.files["-dark.svg"].decode()
-        colours = re.compile(r": #[0-9a-f]{6}")
-        assert colours.sub("", light) == colours.sub("", dark)
-        used = {found[2:] for found in colours.findall(dark)}
-        assert used <= set(style.DARK.values())
-        assert style.INK not in used
+        for suffix in (".svg", "-narrow.svg"):
+            text = one.files[suffix].decode()
+            style_of, _, shapes = text.partition("</style>")
+            rules = re.findall(
+                r'\[style\*="(fill|stroke): (#[0-9a-f]{6})"\]\{\1: (#[0-9a-f]{6}) !important\}',
+                style_of.partition("@media (prefers-color-scheme: dark)")[2],
+            )
+            used = set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})\b", shapes))
+            assert {(name, light) for name, light, _ in rules} == used
+            assert all(style.DARK[light] == dark for _, light, dark in rules)
+            assert not re.search(r'(fill|stroke)="#', shapes), "styles alone have colours"
 
 
 def test_a_colour_without_a_dark_one_is_an_error():
     with pytest.raises(KeyError, match="#123456"):
-        files.dark(b'<path style="fill: #123456"/>')
+        files.adaptive(b'<style></style><path style="fill: #123456"/>')
 
 
 def test_nothing_to_draw_gives_no_figure():
