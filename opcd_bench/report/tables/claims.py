@@ -16,8 +16,9 @@ HEADINGS = (
 )  # fmt: skip
 NOTES = (
     "Stated in the suite before its runs. In points, with 95 % intervals, not corrected for the "
-    "number of claims; each method at the learning rate at which it is compared. Differences of "
-    "accuracy, and of mismatch, on one task are paired by example; all others are unpaired.",
+    "number of claims; each method at the learning rate at which it is compared. Differences on "
+    "one task are paired by example, but for rescue, and for gaps to different ceilings; those "
+    "between tasks are unpaired.",
     "above, below: counts from is the least effect that counts. reproduced: the interval excludes "
     "0 and the effect reaches what counts (of one arm alone: the whole interval does); not "
     "reproduced: the interval excludes every effect that counts.",
