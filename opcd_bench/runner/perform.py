@@ -43,7 +43,7 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
         adapted(planned, planned.tasks[task], seed, resources)
     elif job.kind == "responses":
         task, seed, share, shares = job.what
-        responses(planned, planned.tasks[task], seed, resources, share, shares)
+        responses(planned, planned.tasks[task], seed, resources, share, shares, console)
     elif job.kind == "entrants":
         score_entrants(planned, job.what, resources, console)
     return Outcome(job.name, None)
@@ -124,25 +124,38 @@ def _is_adapted(method: Method) -> bool:
 
 
 def responses(
-    planned: Plan, task: Task, seed: int, resources: Resources, share: int, shares: int
+    planned: Plan,
+    task: Task,
+    seed: int,
+    resources: Resources,
+    share: int,
+    shares: int,
+    console: Reporter,
 ) -> None:
     """The in-context teacher's responses to every step of every method that trains on them.
 
     Of several shares one: every so many of the groups that are sampled together.
     """
     suite = planned.suite.for_task(task.name)
-    for method in planned.methods.values():
-        if any(part.writer.kind in TOLD for part in method.parts):
-            resources.prepare(method, task, seed)
-        for part, steps in method.spans(suite.max_steps):
-            for step in steps if part.writer.kind in TOLD else ():
-                if group_of(step, suite) % shares != share:
-                    continue
-                slots = schedule(task, suite, seed, step)
-                if any(told_by_teacher(part.writer, slots, task, seed)):
-                    resources.told_replies.write(
-                        task, seed, step, teacher=part.teacher, reads=part.writer.reads
-                    )
+    mine = [
+        (method, part, step)
+        for method in planned.methods.values()
+        for part, steps in method.spans(suite.max_steps)
+        if part.writer.kind in TOLD
+        for step in steps
+        if group_of(step, suite) % shares == share
+    ]
+    for method in {one.name: one for one, _, _ in mine}.values():
+        resources.prepare(method, task, seed)
+    title = f"{task.name}: responses in context, seed {seed}"
+    with console.phase(title, len(mine), "steps") as phase:
+        for _, part, step in mine:
+            slots = schedule(task, suite, seed, step)
+            if any(told_by_teacher(part.writer, slots, task, seed)):
+                resources.told_replies.write(
+                    task, seed, step, teacher=part.teacher, reads=part.writer.reads
+                )
+            phase.advance(1)
 
 
 def score_entrants(
