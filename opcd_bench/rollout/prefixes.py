@@ -93,7 +93,7 @@ class Prefixes:
         All processes give the same prompts, read every prefix, and then score a share of the
         prompts each; prefixes that do not pay so are not shared. Those that save most come first;
         once ``_KEPT`` bytes are read, the other prompts share nothing. The plan depends on the
-        prompts alone: what was read before changes it not, so that a resumed run has the same.
+        prompts alone, whatever was read before, so that a resumed run has the same.
         """
         self.plan(prompts)
         uses = Counter(prefix for prompt in prompts if (prefix := self.of(prompt)))
