@@ -169,7 +169,7 @@ def test_every_file_that_is_linked_is_rendered(whole, drawn):
     there = {*catalogue.render_all(drawn), "headline.csv"}
     sources = [one["srcset"] for one in whole.all("source")] + [i["src"] for i in whole.all("img")]
     links = [one["href"] for one in whole.all("a") if not one["href"].startswith("#")]
-    assert len(sources) == 4 * len(drawn)
+    assert len(sources) == 2 * len(drawn)
     assert {f"figures/{one.name}.pdf" for one in drawn} <= set(links)
     assert {*sources, *links} <= there
 
