@@ -98,13 +98,13 @@ class Prefixes:
         self.plan(prompts)
         uses = Counter(prefix for prompt in prompts if (prefix := self.of(prompt)))
         saved = {it: len(it) * (count / processes - 1) for it, count in uses.items()}
-        pays = [it for it in uses if saved[it] >= _SHARE_FROM]
+        pays = {it for it in uses if saved[it] >= _SHARE_FROM}
         read: set[Ids] = set()
         size = 0
         for prefix in sorted(pays, key=lambda it: (-saved[it], it)):
             if size > _KEPT:
                 break
-            self._read_now(prefix, set(pays))
+            self._read_now(prefix, pays)
             read.add(prefix)
             size += _bytes(self._read[prefix])
         self._of = {p: prefix if prefix in read else () for p, prefix in self._of.items()}

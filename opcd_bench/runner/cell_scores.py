@@ -85,7 +85,7 @@ class CellScores:
             self.run_dir.samples("test", test.samples)
             self._probes(step, student)
             with self._clock(step, "retention", final=True):
-                retained = [*self._retention_at(step, student)]
+                retained = self._retention_at(step, student)
         for measured in self._with_drift(step, retained, final=True):
             self._record(step, measured, final=True)
             self.run_dir.samples(f"{measured.split}-{measured.task}", measured.samples)

@@ -85,13 +85,14 @@ class Entrants:
         with self.console.phase(f"{about['name']}: {task.name}", None, "tests") as phase:
             own = references.scoring(self.suite.for_task(task.name))
             key = {"weights": weights, "task": describe_task(task), "suite": own}
-            key |= self._own_words(loaded)
+            words = self._own_words(loaded)
+            key |= words
             name = f"test-s{0 if self.suite.eval_temperature == 0 else seed}"
             found = [self._stored("test", f"entrant-{task.name}", key, name, test)]
             for retained in self.suite.retention:
                 if retained == measures.DRIFT and not self._same_words(loaded):
                     continue
-                found.append(self._retained(retained, weights, loaded))
+                found.append(self._retained(retained, weights, words, loaded))
             phase.advance(len(found))
         row = {**about, "weights": weights, "scores": found}
         self.resources.suite_dir.merge({ENTRANT_SCORES: [row]})
@@ -108,12 +109,14 @@ class Entrants:
                     "both in a table. Give the entrant another name, or the suite with --name"
                 )
 
-    def _retained(self, name: str, weights: str, loaded: LoadedModel) -> dict[str, str]:
+    def _retained(
+        self, name: str, weights: str, words: Mapping[str, Any], loaded: LoadedModel
+    ) -> dict[str, str]:
         references = self.resources.references
         engine = self.resources.models.engine(loaded)
         base = references.retention_folder(name).path.name
         folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
-        key = {"weights": weights, "base": base, **self._own_words(loaded)}
+        key = {"weights": weights, "base": base, **words}
         return self._stored(
             name, f"entrant-{folder}", key, "test",
             lambda: references.retained(name, loaded, engine),

@@ -10,7 +10,7 @@ from opcd_bench.store.run_reader import RunReader
 
 
 def seconds_by_phase(runs: Iterable[RunReader]) -> dict[str, float]:
-    """Seconds of the runs' processes by phase, the longest first; {} where nothing was timed."""
+    """Seconds of the runs' processes by phase; {} where nothing was timed."""
     total: Counter[str] = Counter()
     for run in runs:
         for row in run.read("timing"):
@@ -19,7 +19,7 @@ def seconds_by_phase(runs: Iterable[RunReader]) -> dict[str, float]:
             else:
                 total["sampling"] += row["seconds_written"]
                 total["training"] += row["seconds_trained"]
-    return dict(total.most_common())
+    return dict(total)
 
 
 def time_shares(runs: Iterable[RunReader]) -> str | None:
