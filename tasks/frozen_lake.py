@@ -41,13 +41,13 @@ class FrozenLake(WorldGameTask):
         """The board in TextArena."""
         return _LakePlay(example)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """Uniform random moves, and the best plan fixed in advance."""
-        return _floors(split)
+        return floors([_board(example) for example in examples], TURNS)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The share of maps with a way to the goal within the turn limit."""
-        maps = [_Map(example) for example in self.examples(split)]
+        maps = [_Map(example) for example in examples]
         won = sum(m.distances[m.start] <= TURNS for m in maps)
         return BestPossible(
             won / len(maps), f"maps with a way of at most {TURNS} steps (breadth first)"
@@ -139,11 +139,6 @@ def _board(example: Example) -> BoardGame[Cell]:
     return BoardGame(
         found.start, ahead_of, lambda at: at == found.goal, lambda at: at in found.holes
     )
-
-
-@functools.cache
-def _floors(split: Split) -> tuple[Floor, Floor]:
-    return floors([_board(example) for example in _examples()[split]], TURNS)
 
 
 TASK = FrozenLake

@@ -46,13 +46,13 @@ class FrozenLakePaper(PaperGame):
         """The board in TextArena."""
         return _LakePlay(_holes(example))
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """Uniform random moves, the best plan for the split, and the best plan for all 19 maps."""
-        return _floors(split)
+        return _floors(examples)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The share of maps with a way to the goal within the turn limit."""
-        ways = [_distances(_holes(example))[START] for example in self.examples(split)]
+        ways = [_distances(_holes(example))[START] for example in examples]
         share = sum(steps <= TURNS for steps in ways) / len(ways)
         return BestPossible(share, f"maps with a way of at most {TURNS} steps (breadth first)")
 
@@ -125,9 +125,8 @@ def _board(holes: Holes) -> BoardGame[Cell]:
     return BoardGame(START, ahead_of, lambda at: at == GOAL, lambda at: at in holes)
 
 
-@functools.cache
-def _floors(split: Split) -> tuple[Floor, ...]:
-    boards = [_board(_holes(example)) for example in _examples()[split]]
+def _floors(examples: Sequence[Example]) -> tuple[Floor, ...]:
+    boards = [_board(_holes(example)) for example in examples]
     every = [_board(holes) for holes in maps()]
     plan, share = best_plan(every, TURNS)
     of_all = Floor(

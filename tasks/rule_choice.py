@@ -50,11 +50,11 @@ class RuleChoice(Task):
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
         return ChoiceEpisode(world.choice_of(example.content), TASK_PICKS)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The majority answer, and a uniform guess."""
-        return choice_floors([str(e.reference) for e in self.examples(split)])
+        return choice_floors([str(e.reference) for e in examples])
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """Every question has its answer."""
         return BestPossible(1.0, "every answer follows from the rules")
 
@@ -75,7 +75,7 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
         if len(found) < SIZES[_split_of(choice)]:
             content = {**asdict(choice), "options": [list(option) for option in choice.options]}
             right = world.answer(choice, TASK_PICKS)
-            example = Example(content, right, right)
+            example = Example(content, right, right, cluster=choice.name)
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}
 

@@ -179,7 +179,9 @@ def _new(source: Source, rows: Iterable[Row], taken: set[str]) -> dict[str, Exam
         text = source.text_of(row)
         if (key := normalised(text)) not in taken:
             content = {"text": text, "source": source.name}
-            found[key] = Example(content, source.answer_of(row))
+            of = source.group_of()
+            cluster = None if of is None else f"{source.name} {of(row)}"
+            found[key] = Example(content, source.answer_of(row), cluster=cluster)
     return found
 
 

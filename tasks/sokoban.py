@@ -46,13 +46,13 @@ class Sokoban(WorldGameTask):
         """The board in TextArena."""
         return _RoomPlay(example)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """Uniform random moves, and the best plan fixed in advance."""
-        return _floors(split)
+        return floors([board_of(*_start(example)) for example in examples], TURNS)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The share of rooms that can be solved within the turn limit."""
-        steps = [sokoban.distance_to_solved(room)[state] for room, state in _starts(split)]
+        steps = [sokoban.distance_to_solved(room)[state] for room, state in map(_start, examples)]
         share = sum(count <= TURNS for count in steps) / len(steps)
         return BestPossible(
             share, f"rooms that {TURNS} steps can solve (breadth first over all states)"
@@ -102,15 +102,6 @@ def _example(text: str) -> Example:
 
 def _start(example: Example) -> tuple[Room, State]:
     return read_room(example.content["room"])
-
-
-def _starts(split: Split) -> list[tuple[Room, State]]:
-    return [_start(example) for example in _examples()[split]]
-
-
-@functools.cache
-def _floors(split: Split) -> tuple[Floor, Floor]:
-    return floors([board_of(room, start) for room, start in _starts(split)], TURNS)
 
 
 TASK = Sokoban

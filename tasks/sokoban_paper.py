@@ -42,13 +42,13 @@ class SokobanPaper(PaperGame):
         """The board in TextArena."""
         return _RoomPlay(*_start(example))
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """Uniform random moves, and the best plan fixed in advance."""
-        return _floors(split)
+        return floors([board_of(*_start(example)) for example in examples], TURNS)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The share of rooms that can be solved within the turn limit."""
-        starts = [_start(example) for example in self.examples(split)]
+        starts = [_start(example) for example in examples]
         steps = [sokoban.distance_to_solved(room)[state] for room, state in starts]
         share = sum(count <= TURNS for count in steps) / len(steps)
         return BestPossible(
@@ -97,11 +97,6 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
         split: [Example({"room": text}) for text in texts]
         for split, texts in stored_rooms(ROOMS_FILE).items()
     }
-
-
-@functools.cache
-def _floors(split: Split) -> tuple[Floor, Floor]:
-    return floors([board_of(*_start(example)) for example in _examples()[split]], TURNS)
 
 
 TASK = SokobanPaper

@@ -57,10 +57,10 @@ class Toy(Task):
         self.opened(split, example)
         return ToyEpisode(example)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         return [Floor("uniform", 0.5, "every second length")]
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         return BestPossible(1.0, "one letter is enough")
 
 

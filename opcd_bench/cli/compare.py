@@ -53,9 +53,11 @@ def compare(
         for row in table.to_dict("records")
     ]
     say(f"\n{text_table(columns, lines)}")
+    in_clusters = any(one.examples > one.n for one in table["difference"])
+    clustered = f" {statistics.CLUSTERED}." if in_clusters else ""
     say(
-        f"\nIn %, paired by example. Intervals: {statistics.METHOD}. p: two-sided permutation "
-        "test, not corrected for the number of rows. Each run was trained once, so neither "
+        f"\nIn %, paired by example. Intervals: {statistics.METHOD}.{clustered} p: two-sided "
+        "permutation test, not corrected for the number of rows. Each run was trained once, so neither "
         "intervals nor p include seed variance."
     )
     say("\nsettings that differ (first -> second)")

@@ -59,11 +59,11 @@ class Handbook(Task):
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
         return HandbookEpisode(example, _own(self))
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The majority answer, and a uniform guess among all values of a relation."""
-        return _floors(self.examples(split))
+        return _floors(examples)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """Every question has its answer."""
         return BestPossible(1.0, "every answer is in the handbook")
 
@@ -134,14 +134,17 @@ def _other(count: int, seed: int) -> tuple[Fact, ...]:
 
 
 def _example(kind: str, text: str, kinds: Sequence[str], facts: Sequence[int],
-             answers: Sequence[str], opening: str = OPENINGS[0]) -> Example:  # fmt: skip
+             answers: Sequence[str], opening: str = OPENINGS[0],
+             about: str = "") -> Example:  # fmt: skip
+    """``about``: what is asked of, where it is no fact of the handbook."""
     content = {
         "question": world.prompt(text, opening),
         "set": kind,
         "kinds": list(kinds),
         "facts": list(facts),
     }
-    return Example(content, BOTH.join(answers) or None)
+    cluster = BOTH.join(f"fact {place}" for place in facts) or about
+    return Example(content, BOTH.join(answers) or None, cluster=cluster)
 
 
 def _mixed(examples: Iterable[Example]) -> tuple[Example, ...]:
@@ -174,7 +177,14 @@ def _asked_otherwise(count: int, seed: int) -> tuple[tuple[Example, ...], ...]:
         for wording, opening in product(BY_NAME[fact.relation].reversed, OPENINGS)
     ]
     unknown = [
-        _example("unknown", wording.format(x=thing), [relation.name], [], [])
+        _example(
+            "unknown",
+            wording.format(x=thing),
+            [relation.name],
+            [],
+            [],
+            about=f"{relation.name} of {thing}",
+        )
         for thing, relation in product(world.UNTOLD, world.RELATIONS)
         for wording in relation.asked["test"][:2]
     ]

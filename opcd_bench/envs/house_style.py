@@ -79,11 +79,11 @@ class HouseStyle(Task):
         other = example.content.get("rule") == "other"
         return StyleEpisode(str(example.content["question"]), self.other if other else self.rule)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """What a fixed sentence in plain English scores."""
         return (_constant(self.rule),)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The rule can be followed whatever is asked."""
         return BestPossible(1.0, "every question can be answered by the rule")
 

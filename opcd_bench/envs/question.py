@@ -89,15 +89,15 @@ class DataTask(Task):
         """One question; nothing is left to chance, so ``seed`` changes nothing."""
         return _Asked(self, example)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The majority answer; and a uniform guess, where the answers are few."""
-        found = [majority_floor([str(one.reference) for one in self.examples(split)])]
+        found = [majority_floor([str(one.reference) for one in examples])]
         if self.choices:
             how = f"one of {', '.join(self.choices)}, each equally often"
             found.append(Floor("uniform random", 1 / len(self.choices), how))
         return found
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """Every question has its answer."""
         return BestPossible(1.0, "every question has an answer (labels that are wrong lower it)")
 

@@ -60,11 +60,11 @@ class RulePool(Task):
         picks = _picks_of(self.name, self.rule_sets, self.named, example.id)
         return ChoiceEpisode(world.choice_of(example.content), picks)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The majority answer, and a uniform guess."""
-        return choice_floors([str(e.reference) for e in self.examples(split)])
+        return choice_floors([str(e.reference) for e in examples])
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """Every question has its answer, for whoever knows its rule set."""
         return BestPossible(1.0, "every answer follows from the rules of its example")
 
@@ -156,6 +156,6 @@ def _examples(task: str, rule_sets: int, named: bool) -> Mapping[Split, Sequence
         found, picks = splits[_split_of(choice)], rules_of(number)
         if len(found) < SIZES[_split_of(choice)]:
             right = world.answer(choice, picks)
-            example = Example(content, right, right)
+            example = Example(content, right, right, cluster=f"{choice.name} of {number}")
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}

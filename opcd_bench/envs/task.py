@@ -144,11 +144,14 @@ class Example:
 
     ``reference`` (the answer, where there is one) and ``hint`` (instance-specific privileged
     information) are never shown to the student; a teacher may read them if its method says so.
+    ``cluster`` names what its answer rests on, where several examples ask for the same in other
+    words (one fact, one template): they stand or fall together, so intervals are over clusters.
     """
 
     content: Mapping[str, Any]
     reference: str | None = None
     hint: str | None = None
+    cluster: str | None = field(default=None, kw_only=True)
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -221,7 +224,7 @@ class Episode(ABC):
 
 @dataclass(frozen=True)
 class Floor:
-    """What a policy that reads nothing scores on a split: ``value`` in [0, 1], and how computed."""
+    """What a policy that reads nothing scores on examples: in [0, 1], and how computed."""
 
     name: str
     value: float
@@ -323,12 +326,12 @@ class Task(ABC):
         """A fresh episode; ``seed`` fixes whatever chance the environment has."""
 
     @abstractmethod
-    def floors(self, split: Split) -> Sequence[Floor]:
-        """What uninformed policies score on the split."""
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
+        """What uninformed policies score on these examples of a split: those that are scored."""
 
     @abstractmethod
-    def best_possible(self, split: Split) -> BestPossible:
-        """What a perfect policy scores on the split."""
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
+        """What a perfect policy scores on these examples of a split."""
 
     def probes(self) -> Sequence[Probe]:
         """Further test sets, scored once as test is; none unless the task has some."""

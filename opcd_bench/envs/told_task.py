@@ -73,10 +73,10 @@ class ToldTask(Task):
         context = self._task.contexts().of(self.name, self._seed, example.id)
         return ToldEpisode(self._task.open(example, seed), context)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The task's own."""
-        return self._task.floors(split)
+        return self._task.floors(examples)
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The task's own."""
-        return self._task.best_possible(split)
+        return self._task.best_possible(examples)

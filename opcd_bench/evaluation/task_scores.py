@@ -128,7 +128,7 @@ def further_sets(task: Task, suite: Suite) -> tuple[Probe, ...]:
         return own
     seen = task.examples("train")[: suite.train_items]
     summary = "prompts that are trained on"
-    return (*own, Probe(TRAINING_PROMPTS, summary, seen, task.floors("train")))
+    return (*own, Probe(TRAINING_PROMPTS, summary, seen, task.floors(seen)))
 
 
 def evaluate_probe(

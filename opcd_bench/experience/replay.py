@@ -87,17 +87,17 @@ class Replay(Task):
             return StateEpisode(example.content["messages"])
         return self.task.open(example, seed)
 
-    def floors(self, split: Split) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         """The task's."""
-        return self.task.floors(split)
+        return self.task.floors(examples)
 
     def probes(self) -> Sequence[Probe]:
         """The task's own."""
         return self.task.probes()
 
-    def best_possible(self, split: Split) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The task's."""
-        return self.task.best_possible(split)
+        return self.task.best_possible(examples)
 
 
 def states_of(

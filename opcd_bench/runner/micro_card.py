@@ -100,9 +100,10 @@ def _won(played: Sequence[Trajectory]) -> dict[str, Any]:
 def _task(name: str, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling) -> Any:
     task = registry.task(name)
     context = task.context()
+    asked = task.examples("test")[:items]
     row: dict[str, Any] = {
-        "floors": {floor.name: floor.value for floor in task.floors("test")},
-        "ceiling": task.best_possible("test").value,
+        "floors": {floor.name: floor.value for floor in task.floors(asked)},
+        "ceiling": task.best_possible(asked).value,
     }
     if context.text:
         row["told"] = _won(_played(task, "test", items, loaded, engine, sampling, context))

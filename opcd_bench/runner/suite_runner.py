@@ -13,7 +13,7 @@ from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task
 from opcd_bench.evaluation import retention
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import grid, registry
+from opcd_bench.runner import example_record, grid, registry
 from opcd_bench.runner.hands import opened
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.refusals import refuse_other_judgement, refuse_other_settings
@@ -48,6 +48,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         registry.foreign_retention(suite), suite.data_dir, suite.retention_items
     )
     with opened(planned, suite_dir, console) as hands:
+        suite_dir.merge(example_record.record(planned.tasks, suite))
         hands.do_all(cells)
         if suite.headline_learning_rate == "dev":
             rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
@@ -56,7 +57,6 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
             cells += more
         if suite.entrants or suite.interpolate:
             hands.score_entrants([cell for cell in cells if sealed(suite_dir.run(cell.name))])
-    suite_dir.merge({"floors": {name: floors(task) for name, task in planned.tasks.items()}})
     told = {name: leakage.Told.of(task).to_json() for name, task in planned.tasks.items()}
     suite_dir.merge({"told": told})
     if shared := overlaps(planned.tasks):
@@ -73,12 +73,6 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         failed=len(cells) - done,
         total=len(cells),
     )
-
-
-def floors(task: Task) -> dict[str, float]:
-    """What policies that read nothing score on test, and the most that any policy can."""
-    found = {floor.name: floor.value for floor in task.floors("test")}
-    return {**found, "best possible": task.best_possible("test").value}
 
 
 def overlaps(tasks: Mapping[str, Task]) -> dict[str, dict[str, int]]:

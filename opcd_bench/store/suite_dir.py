@@ -40,6 +40,8 @@ CLAIMS = "claims"
 ENTRANT_SCORES, PREFIX_PROBE, OPTIMUM_PROBE = "entrant_scores", "prefix_probe", "optimum_probe"
 """Where suite.json lists what was scored and not trained, and what was probed, with where the rows
 lie: no names of settings, which a run puts there."""
+CLUSTERS = "clusters"
+"""Where suite.json says which examples of a measured set stand or fall together."""
 
 
 def is_suite(path: Path) -> bool:

@@ -147,7 +147,7 @@ class _Arms:
         both = self._both(claim) if _paired(pair) else None
         if both is None:
             return word
-        x, y = statistics.paired(*both)
+        x, y = statistics.paired(*both, totals=True)
         margin = claim.threshold
         if claim.measure == "gap closed":  # a share of the gap, in shares of examples
             method, task = pair[0]

@@ -104,7 +104,7 @@ def _pair(
         "p_equivalent": equivalence.p_of_equivalence(x, y, margin, shares=shares, spread=spread),
         "p_equivalent_holm": math.nan,
         "equivalent": False,
-        "n": difference.n,
+        "n": difference.examples,
         "seeds": tuple(sorted(set(a.stands.seeds) & set(b.stands.seeds))),
     }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from opcd_bench.config.measures import NATS
 from opcd_bench.report.analysis import load, statistics
+from opcd_bench.report.analysis.clusters import clustered
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
 
@@ -74,7 +75,8 @@ def _samples(
             in_nats = score["shared"].startswith(f"entrant-{NATS}-")
             rows = SharedDir(results.root / SHARED / score["shared"]).get(score["name"])[1:]
             found += [(one.get("seed", 0), *load.sample(r, measured != "test")) for r in rows]
-    return load.typed(pd.DataFrame(found, columns=["seed", *load.SAMPLE])), in_nats
+    samples = load.typed(pd.DataFrame(found, columns=["seed", *load.SAMPLE]))
+    return clustered(samples, results.suite), in_nats
 
 
 def _base(results: StoredResults, task: str, measured: str, in_nats: bool) -> pd.DataFrame:

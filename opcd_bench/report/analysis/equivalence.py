@@ -43,7 +43,7 @@ def p_of_equivalence(
     that is larger. NaN where nothing is known: nothing to pair, or no spread in another unit.
     ``spread``: as for `significance.p_of_difference`.
     """
-    x, y = statistics.paired(a, b)
+    x, y = statistics.paired(a, b, totals=True)
     if len(x) < 2:
         return math.nan
     spread = spread or significance.spread_of(a, b)

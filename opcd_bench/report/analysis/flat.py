@@ -154,4 +154,4 @@ def _part(value: object, field: str) -> float:
 
 
 def _examples(value: object) -> int:
-    return value.n if isinstance(value, Interval) else 0
+    return value.examples if isinstance(value, Interval) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,11 @@ def points(results: StoredResults) -> pd.DataFrame:
     rows = []
     chosen = _chosen(results)
     for sweep in sweeps(results):
-        gains = {key: _interval(d) for key, d in sweep.gained.items()}
+        n = sweep.items
+        gains = {key: _interval(d, n[sweep.task]) for key, d in sweep.gained.items()}
         for measured, kept in sweep.kept.items():
             keys = [key for key in gains if key in kept]
-            changes = {key: _interval(kept[key]) for key in keys}
+            changes = {key: _interval(kept[key], n[measured]) for key in keys}
             front = on_front(
                 [gains[key].value for key in keys], [changes[key].value for key in keys]
             )
@@ -162,8 +163,10 @@ def _compared(results: StoredResults) -> Iterator[_Compared]:
             yield _Compared(sweep.task, measured, tuple(sorted(rates)), sweep.seeds, fronts)
 
 
-def _interval(differences: Floats) -> Interval:
-    return statistics.interval_of(np.mean, differences[~np.isnan(differences)])
+def _interval(differences: Floats, items: int) -> Interval:
+    """Over the items, or over clusters where there are fewer of these."""
+    found = statistics.interval_of(np.mean, differences[~np.isnan(differences)])
+    return found if len(differences) == items else replace(found, examples=items)
 
 
 def _chosen(results: StoredResults) -> dict[str, set[Point]]:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.clusters import in_order
 from opcd_bench.report.analysis.load import TEST, StoredResults
+from opcd_bench.report.analysis.pairing import in_clusters
 from opcd_bench.report.analysis.planned import Key
 from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import CONFIDENCE, RESAMPLES, Floats, Interval
@@ -25,7 +27,8 @@ class Learning:
     """What a method learnt at its headline rate, on dev and against the base.
 
     ``gained_SKE``: score minus that of step 0 by seed, evaluated step (``steps``, from 0) and item,
-    as a share of the gap (ceiling - base, on test); NaN where unscored. ``tokens_SK``: response
+    as a share of the gap (ceiling - base, on test); NaN where unscored; by cluster where items have
+    them. ``tokens_SK``: response
     tokens trained on until then.
     """
 
@@ -154,6 +157,7 @@ def learning(results: StoredResults, key: Key, seeds: tuple[int, ...]) -> Learni
     if len(common) < 2 or common[0] != 0:
         return None
     stacked = np.array([[scores[step] for step in common] for scores in of_seed.values()])
+    stacked = in_clusters(stacked, in_order(results.suite, task, "dev", stacked.shape[-1]))
     return Learning(
         seeds=tuple(of_seed),
         steps=np.array(common, dtype=float),

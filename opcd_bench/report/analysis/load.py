@@ -17,6 +17,7 @@ from opcd_bench.envs import leakage, readings
 from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
+from opcd_bench.report.analysis.clusters import clustered
 from opcd_bench.store.environment import rounded_otherwise
 from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
@@ -60,7 +61,8 @@ class StoredResults:
     ``collapsed``: the step at which its responses collapsed, if they did. ``seconds``:
     writing and training, without evaluations; ``peak_memory_bytes``: of the process so far.
     ``evals``: `EVALS`, evals.jsonl of all runs.
-    ``samples``: `CELL` and `SAMPLE`, the final scores of the runs that are done; ``split`` is
+    ``samples``: `CELL` and `SAMPLE` (and `pairing.CLUSTER` where examples have clusters, as other
+    frames of examples too), the final scores of the runs that are done; ``split`` is
     "test" or "retention", ``score`` NaN where unscored.
     ``anchors``: ``reading`` ("base", or a name of `readings.ceiling_of`) and `SAMPLE`: the student
     before training, plain, on test and retention, and told teachers on test.
@@ -203,23 +205,24 @@ def load(root: Path) -> StoredResults:
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
+    read = ["reading", *SAMPLE]
     return StoredResults(
         root=root,
         suite=suite,
         cells=_frame(cells, CELLS),
         evals=_frame(evals, EVALS),
-        samples=typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])),
-        anchors=typed(pd.DataFrame(anchors, columns=["reading", *SAMPLE])),
+        samples=clustered(typed(pd.DataFrame(samples, columns=[*CELL, *SAMPLE])), suite),
+        anchors=clustered(typed(pd.DataFrame(anchors, columns=read)), suite),
         trains=_frame(trains, TRAINS),
         steps=pd.DataFrame(steps, columns=STEPS),
         instructions=typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
         external=external.frame(root),
         nats=typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
         nats_base=typed(pd.DataFrame(nats_base, columns=SAMPLE)),
-        leaks=pd.DataFrame(leaks, columns=[*CELL, *LEAK]),
-        leaks_base=pd.DataFrame(leaks_base, columns=LEAK),
-        probes=typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])),
-        probe_anchors=typed(pd.DataFrame(probe_anchors, columns=["reading", *SAMPLE])),
+        leaks=clustered(pd.DataFrame(leaks, columns=[*CELL, *LEAK]), suite),
+        leaks_base=clustered(pd.DataFrame(leaks_base, columns=LEAK), suite),
+        probes=clustered(typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])), suite),
+        probe_anchors=clustered(typed(pd.DataFrame(probe_anchors, columns=read)), suite),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.clusters import clustered
 from opcd_bench.report.analysis.probed_step import steps_of
 from opcd_bench.store.suite_dir import OPTIMUM_PROBE, SHARED, SharedDir, SuiteDir
 
@@ -22,7 +23,8 @@ COLUMNS = [*KEYS, "seeds", "contexts", *LOSSES, *SHARES]
 
 def stored(root: Path) -> pd.DataFrame:
     """Every prompt of a suite's probes (columns `ROWS`), of each task its last protocol."""
-    listed = SuiteDir(root).read().get(OPTIMUM_PROBE, [])
+    suite = SuiteDir(root).read()
+    listed = suite.get(OPTIMUM_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
     parts = [part for part in listed if part["protocol"] == last[part["task"]]]
     rows: list[dict[str, Any]] = []
@@ -30,7 +32,7 @@ def stored(root: Path) -> pd.DataFrame:
         about = {**{key: part["student"][key] for key in (*KEYS, "seed")}, "step": step}
         found = SharedDir(root / SHARED / part["shared"]).get(part["name"])
         rows += [{**about, **row} for row in found]
-    return pd.DataFrame(rows, columns=ROWS)
+    return clustered(pd.DataFrame(rows, columns=ROWS), suite, "task")
 
 
 def optima(rows: pd.DataFrame) -> pd.DataFrame:

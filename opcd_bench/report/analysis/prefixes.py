@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.clusters import clustered
+from opcd_bench.report.analysis.pairing import CLUSTER
 from opcd_bench.report.analysis.probed_step import steps_of
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SHARED, SharedDir, SuiteDir
@@ -33,12 +35,13 @@ def stored(root: Path) -> pd.DataFrame:
     ``teacher`` is who goes on (the student itself is `STUDENT`), ``prefixes`` whose tokens:
     the student's or the teacher's `OWN`; ``step``: `probed_step.steps_of`.
     """
-    listed = SuiteDir(root).read().get(PREFIX_PROBE, [])
+    suite = SuiteDir(root).read()
+    listed = suite.get(PREFIX_PROBE, [])
     last = {part["task"]: part["protocol"] for part in listed}
     parts = [part for part in listed if part["protocol"] == last[part["task"]]]
     steps = steps_of(root, [part["student"] for part in parts])
     rows = [row for part, step in zip(parts, steps, strict=True) for row in _rows(root, part, step)]
-    return pd.DataFrame(rows, columns=ROWS).astype({"score": float})
+    return clustered(pd.DataFrame(rows, columns=ROWS).astype({"score": float}), suite, "task")
 
 
 def _rows(root: Path, part: Mapping[str, Any], step: int | str) -> list[dict[str, Any]]:
@@ -88,7 +91,7 @@ def lost(rows: pd.DataFrame, teacher: str) -> pd.DataFrame:
     Columns ``example_id``, ``seed``, ``score``, of those that have both.
     """
     mine = rows[rows["teacher"] == teacher]
-    means = mine.groupby(["prefixes", "seed", "example_id"], sort=True)["score"].mean()
+    means = mine.groupby(["prefixes", *_keys(mine)], sort=True)["score"].mean()
     if not {STUDENT, OWN} <= set(mine["prefixes"]):
         return pd.DataFrame(columns=["example_id", "seed", "score"])
     return (means[STUDENT] - means[OWN]).dropna().rename("score").reset_index()
@@ -96,7 +99,7 @@ def lost(rows: pd.DataFrame, teacher: str) -> pd.DataFrame:
 
 def _row(given: pd.DataFrame, own: pd.DataFrame, itself: pd.DataFrame) -> dict[str, Any]:
     wrong, turned, luck = _wrong(given), _right_after(given), _right_after(itself)
-    keys = ["seed", "example_id"]
+    keys = _keys(given)
     begun = own is not given and bool((own["share"] > 0).all())
     rescued = turned.set_index(keys)["score"] - luck.set_index(keys)["score"]
     return {
@@ -121,4 +124,9 @@ def _wrong(rows: pd.DataFrame) -> pd.DataFrame:
 def _right_after(rows: pd.DataFrame) -> pd.DataFrame:
     """By example and seed, the share of continuations that are right where the first was wrong."""
     after = rows.assign(score=rows["score"] * rows["first_outcome"].isin(WRONG))
-    return after.groupby(["seed", "example_id"], sort=True)["score"].mean().reset_index()
+    return after.groupby(_keys(after), sort=True)["score"].mean().reset_index()
+
+
+def _keys(rows: pd.DataFrame) -> list[str]:
+    """What names one response of a student: its seed and example, and the example's cluster."""
+    return ["seed", "example_id", *([CLUSTER] if CLUSTER in rows else [])]

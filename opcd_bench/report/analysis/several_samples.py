@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import comb
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.pairing import in_clusters
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.analysis.stored_samples import Column, Record, SampleSet
 
@@ -19,15 +21,20 @@ COLUMNS = ["task", "method", "samples", "pass at 1", "pass at all", "distinct", 
 SCORED = ("correct", "wrong", "unparsable", "truncated")
 
 
-def several(sets: Sequence[SampleSet], stands: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def several(
+    sets: Sequence[SampleSet],
+    stands: Mapping[str, Mapping[str, float]],
+    clusters: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> pd.DataFrame:
     """One row a (task, base or ceiling or method); columns `COLUMNS`.
 
     Of the tasks' own test sets, and of prompts with at least `LEAST` scored samples. ``stands``:
     task -> method -> the rate at which it is compared. With n samples of a prompt, c of them
     correct: ``pass at 1`` is c / n, ``pass at all`` whether c > 0; ``distinct`` is the number of
     distinct answers among them (samples without an answer count as one), all averaged over prompts
-    and seeds with an interval over prompts. ``samples`` is n, the fewest of any prompt: of prompts
-    with more, ``pass at all`` is the chance of n of theirs and ``distinct`` counts the first n.
+    and seeds with an interval over prompts, or over ``clusters`` (task -> example -> which) of
+    them. ``samples`` is n, the fewest of any prompt: of prompts with more, ``pass at all`` is the
+    chance of n of theirs and ``distinct`` counts the first n.
     """
     rows = []
     for one in sets:
@@ -39,7 +46,8 @@ def several(sets: Sequence[SampleSet], stands: Mapping[str, Mapping[str, float]]
             if (found := _counted(columns))
         }
         fewest = min((len(each) for found in counted.values() for _, each in found), default=0)
-        rows += [_row(one.task, name, found, fewest) for name, found in counted.items()]
+        of = clusters.get(one.task, {})
+        rows += [_row(one.task, name, found, fewest, of) for name, found in counted.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -76,11 +84,16 @@ def _prompts(records: Mapping[tuple[str, int], Record]) -> Iterator[tuple[str, l
 
 
 def _row(
-    task: str, name: str, counted: Sequence[tuple[str, list[Record]]], n: int
+    task: str,
+    name: str,
+    counted: Sequence[tuple[str, list[Record]]],
+    n: int,
+    clusters: Mapping[str, str],
 ) -> dict[str, Any]:
     def mean(values: Sequence[float]) -> Interval:
         by_prompt = pd.Series(values).groupby([example for example, _ in counted]).mean()
-        return statistics.interval_of(np.mean, by_prompt.to_numpy(dtype=float))
+        of = [clusters.get(str(example), str(example)) for example in by_prompt.index]
+        return statistics.interval_of(np.mean, in_clusters(by_prompt.to_numpy(dtype=float), of))
 
     correct = [sum(one.outcome == "correct" for one in each) for _, each in counted]
     prompts = {example for example, _ in counted}

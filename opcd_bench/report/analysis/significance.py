@@ -54,7 +54,7 @@ def p_of_difference(a: pd.DataFrame, b: pd.DataFrame, spread: Spread | None = No
     their signs (`permutation_p`), if that is larger. 1 where none differs, NaN where nothing can be
     paired. ``spread``: that of a - b, where more is known of it than these two say (`moderated`).
     """
-    x, y = paired(a, b)
+    x, y = paired(a, b, totals=True)
     differences = np.round(x - y, 12)
     spread = spread or spread_of(a, b)
     p = 0.0 if spread is None else spread.p(float(np.mean(x - y)))
@@ -66,11 +66,11 @@ def p_of_difference(a: pd.DataFrame, b: pd.DataFrame, spread: Spread | None = No
 def permutation_p(a: pd.DataFrame, b: pd.DataFrame) -> float:
     """Two-sided p that a - b is symmetric about 0, paired by example and seed.
 
-    The signs of the examples' differences are flipped: in all ways where these are few or all are
-    alike, else in 9,999 ways drawn with seed 0. 1 where all differences are 0; NaN where nothing
-    can be paired.
+    The signs of the differences of examples, or of clusters of them, are flipped: in all ways where
+    these are few or all are alike, else in 9,999 ways drawn with seed 0. 1 where all differences
+    are 0; NaN where nothing can be paired.
     """
-    x, y = paired(a, b)
+    x, y = paired(a, b, totals=True)
     if len(x) == 0:
         return math.nan
     differences = np.round(x - y, 12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ from scipy import stats
 
 from opcd_bench.report.analysis import bounds, crossed
 from opcd_bench.report.analysis.crossed import Spread
+from opcd_bench.report.analysis.pairing import CLUSTER, by_seed, over_seeds, ratio
 from opcd_bench.report.analysis.pairing import Floats as Floats
 from opcd_bench.report.analysis.pairing import by_example as by_example
-from opcd_bench.report.analysis.pairing import by_seed, over_seeds, ratio
 from opcd_bench.report.analysis.pairing import paired as paired
 
 RESAMPLES = 2000
@@ -34,6 +34,11 @@ METHOD = (
     "and 100 % have Wilson's interval"
 )
 """How the intervals of the tables are made, as captions say it."""
+CLUSTERED = (
+    "Examples of one cluster ask for the same in other words (one fact, one template) and stand or "
+    "fall together, so clusters are drawn anew in place of examples"
+)
+"""What captions say besides where examples have clusters."""
 
 Statistic = Callable[..., Any]
 """``statistic(*arrays, axis=-1)``: reduces that axis of every array, and keeps those before it."""
@@ -43,6 +48,7 @@ Statistic = Callable[..., Any]
 class Interval:
     """A value with its confidence interval over ``n`` examples, and over seeds where it has many.
 
+    Where examples have clusters, ``n`` counts these and ``examples`` the examples in them.
     ``low`` and ``high`` are NaN where there is none: fewer than two examples, or the same value
     whichever are drawn and no bound known for it, or a ratio whose denominator vanishes in some
     resamples. ``freedom``: the degrees of freedom of the t that makes it so wide; infinite where
@@ -54,6 +60,10 @@ class Interval:
     high: float
     n: int
     freedom: float = field(default=math.inf, compare=False)
+    examples: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", max(self.examples, self.n))
 
     def text(self) -> str:
         """In its own unit: ``0.120 [0.101, 0.139]``; nothing where nothing was scored."""
@@ -79,6 +89,11 @@ def _point(share: float) -> str:
 
 def mean(samples: pd.DataFrame, *, shares: bool = True) -> Interval:
     """The mean score with its interval; ``shares``: scores are in [0, 1], else in any unit."""
+    found = _mean(samples, shares)
+    return replace(found, examples=_examples(samples))
+
+
+def _mean(samples: pd.DataFrame, shares: bool) -> Interval:
     (scores_SE,) = by_seed(samples)
     found = _of_seeds(scores_SE, (0.0, 1.0) if shares else UNBOUNDED)
     n, share = found.n, found.value
@@ -101,11 +116,19 @@ def difference(
     """
     x, y = by_seed(a, b)
     found = _of_seeds(x - y, (-1.0, 1.0) if shares else UNBOUNDED, spread)
+    found = replace(found, examples=min(_examples(a), _examples(b)))
     if shares and math.isnan(found.low) and found.value in (-1.0, 0.0, 1.0) and found.n > 1:
         rare = bounds.rare(found.n, CONFIDENCE)
         low, high = max(found.value - rare, -1.0), min(found.value + rare, 1.0)
-        return Interval(found.value, low, high, found.n)
+        return replace(found, low=low, high=high)
     return found
+
+
+def _examples(samples: pd.DataFrame) -> int:
+    """The examples of clusters that are scored; 0 without clusters."""
+    if CLUSTER not in samples:
+        return 0
+    return int(samples.loc[samples["score"].notna(), "example_id"].nunique())
 
 
 def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) -> Interval:
@@ -162,7 +185,8 @@ def among(
     """
     s, w = by_seed(scores, inside)
     found = interval_of(_share_of_gap, over_seeds(s), over_seeds(w))
-    n = int((over_seeds(w) > 0).sum())
+    _, inside_E = paired(scores, inside, totals=True)
+    n = int((inside_E > 0).sum())
     found = Interval(found.value, found.low, found.high, n)
     if math.isnan(found.value):
         return found

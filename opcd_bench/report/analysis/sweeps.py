@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from opcd_bench.report.analysis.clusters import in_order
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.pairing import in_clusters
 from opcd_bench.report.analysis.statistics import Floats
 
 Point = tuple[str, float, int]
@@ -21,8 +24,9 @@ class Sweep:
     """A task's evaluated points, its finished cells' shared ``seeds`` averaged item by item.
 
     ``gained``: point -> score on dev minus the base's; ``kept``: retention task -> point -> the
-    same there; ``before``: retention task -> the base's scores. Arrays of shape (items,), NaN where
-    an item was not scored. Step 0 is the base: zeros.
+    same there; ``before``: retention task -> the base's scores. Arrays of shape (items,), or
+    (clusters,) where items have them; NaN where an item was not scored. Step 0 is the base: zeros.
+    ``items``: how many items the task's dev and each retention task have.
     """
 
     task: str
@@ -30,6 +34,7 @@ class Sweep:
     gained: dict[Point, Floats]
     kept: dict[str, dict[Point, Floats]]
     before: dict[str, Floats]
+    items: dict[str, int]
 
 
 def sweeps(results: StoredResults) -> Iterator[Sweep]:
@@ -47,11 +52,17 @@ def sweeps(results: StoredResults) -> Iterator[Sweep]:
         cells = rows.groupby(["method", "learning_rate"], sort=True)["seed"].unique()
         seeds = _shared([set(found) for found in cells])
         dev = rows[(rows["split"] == "dev") & (rows["measured"] == task)]
-        gained, _ = _against_base(dev, seeds)
-        kept, before = {}, {}
+        gained, _ = _against_base(dev, seeds, partial(in_order, results.suite, task, "dev"))
+        kept, before, items = {}, {}, {str(task): _count(dev)}
         for name, part in rows[rows["split"] == "retention"].groupby("measured", sort=True):
-            kept[str(name)], before[str(name)] = _against_base(part, seeds)
-        yield Sweep(str(task), seeds, gained, kept, before)
+            order = partial(in_order, results.suite, name, "retention")
+            kept[str(name)], before[str(name)] = _against_base(part, seeds, order)
+            items[str(name)] = _count(part)
+        yield Sweep(str(task), seeds, gained, kept, before, items)
+
+
+def _count(rows: pd.DataFrame) -> int:
+    return max(map(len, rows["scores"]), default=0)
 
 
 def _shared(cells: list[set[int]]) -> tuple[int, ...]:
@@ -63,8 +74,13 @@ def _shared(cells: list[set[int]]) -> tuple[int, ...]:
     return tuple(sorted(int(seed) for seed in common))
 
 
-def _against_base(rows: pd.DataFrame, seeds: tuple[int, ...]) -> tuple[dict[Point, Floats], Floats]:
-    """Point -> scores minus those of step 0, by item; and those of step 0."""
+def _against_base(
+    rows: pd.DataFrame, seeds: tuple[int, ...], order: Callable[[int], list[str] | None]
+) -> tuple[dict[Point, Floats], Floats]:
+    """Point -> scores minus those of step 0, by item; and those of step 0.
+
+    ``order``: the clusters of so many items, by which they then are.
+    """
     stored = {
         (str(method), float(rate), int(step), int(seed)): scores
         for method, rate, step, seed, scores in zip(
@@ -81,7 +97,10 @@ def _against_base(rows: pd.DataFrame, seeds: tuple[int, ...]) -> tuple[dict[Poin
         if len(pairs) == len(seeds):
             found[method, rate, step] = _over_seeds([a - b for a, b in pairs])
             base = base if len(base) else _over_seeds([b for _, b in pairs])
-    return found, base
+    clusters = order(len(base))
+    return {at: in_clusters(one, clusters) for at, one in found.items()}, in_clusters(
+        base, clusters
+    )
 
 
 def _over_seeds(scores: list[Floats]) -> Floats:

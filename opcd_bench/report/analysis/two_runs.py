@@ -8,7 +8,9 @@ import pandas as pd
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import significance, statistics
+from opcd_bench.report.analysis.clusters import clustered
 from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import suite_of
 
 COLUMNS = ["measured", "split", "first", "second", "difference", "p", "n"]
 TEST, RETENTION = "test", "retention"
@@ -43,7 +45,7 @@ def compare(first: Path, second: Path) -> pd.DataFrame:
                 "second": statistics.mean(b),
                 "difference": difference,
                 "p": significance.permutation_p(a, b),
-                "n": difference.n,
+                "n": difference.examples,
             }
         )
     if not rows:
@@ -77,17 +79,18 @@ def _one_protocol(runs: list[RunReader]) -> None:
 def _final_scores(run: RunReader) -> dict[tuple[str, str], pd.DataFrame]:
     """(measured, split) -> a run's final samples: one row an (example, sample), with ``score``."""
     found: dict[tuple[str, str], pd.DataFrame] = {}
+    of = suite_of(run.path)
+    suite = {} if of is None else of.read()
     for name in run.sample_names():
         split = RETENTION if name.startswith(f"{RETENTION}-") else name
         if split not in (TEST, RETENTION):
             continue
         rows = run.read(f"samples/{name}")
         for measured in sorted({row["task"] for row in rows}):
-            found[measured, split] = pd.DataFrame(
-                [
-                    {"example_id": row["example_id"], "score": row["score"]}
-                    for row in rows
-                    if row["task"] == measured
-                ]
-            )
+            mine = [
+                {"measured": measured, "example_id": row["example_id"], "score": row["score"]}
+                for row in rows
+                if row["task"] == measured
+            ]
+            found[measured, split] = clustered(pd.DataFrame(mine), suite)
     return found

@@ -16,9 +16,9 @@ from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Mark, Marks
 from opcd_bench.report.figures.words import (
-    counted,
     faint_words,
     interval_words,
+    items,
     listed,
     seeds_words,
 )
@@ -48,14 +48,13 @@ def drawn(doses: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     flat = data(doses, task)
     mine = doses[doses["task"] == task]
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
-    n = max((interval.n for interval in mine["damage"]), default=0)
     caption = (
         "Damage against dose. Damage: accuracy of the full reverse KL minus that of the method, on "
         "test, in points, paired by example, seed and step. Dose: the sum over the optimiser steps "
         "of the size of the gradient of the student's mass on the support, by that of the gradient "
         "that a stop-gradient keeps. Hollow: a loss whose gradient has no such part, at the dose "
         f"that it was spared. Large: all seeds together, with "
-        f"{interval_words(counted(n, 'test item'), seeds)}.{faint_words(seeds)} "
+        f"{interval_words(items(mine['damage'], 'test item'), seeds)}.{faint_words(seeds)} "
         f"{seeds_words(seeds, included=True)}"
     )
     said = " ".join(

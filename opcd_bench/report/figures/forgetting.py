@@ -16,9 +16,9 @@ from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.words import (
     AT_RATE,
-    counted,
     faint_words,
     interval_words,
+    items,
     listed,
     seeds_words,
 )
@@ -48,9 +48,7 @@ def drawn(points: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     whole = flat[flat["seed"].isna()]
     mine = points[points["task"] == task]
-    n = max((interval.n for interval in mine["gain"]), default=0)
-    n_kept = max((interval.n for interval in mine["change"]), default=0)
-    over = f"{counted(n, 'test item')} and {counted(n_kept, 'retention item')}"
+    over = f"{items(mine['gain'], 'test item')} and {items(mine['change'], 'retention item')}"
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
         f"{AT_RATE} and at the step chosen on dev. Solid: all seeds together, with "

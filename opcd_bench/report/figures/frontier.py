@@ -11,7 +11,7 @@ from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.plane import compared, faint, plane
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.words import counted, interval_words, listed, seeds_words
+from opcd_bench.report.figures.words import interval_words, items, listed, seeds_words
 
 DATA = [
     "measured", "method", "learning_rate", "step", "gain", "gain_low", "gain_high", "change",
@@ -64,10 +64,8 @@ def drawn(points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Marks) ->
     """The figure of a task."""
     flat = data(points, areas, task)
     mine = points[points["task"] == task]
-    n = [interval.n for interval in mine["gain"]]
-    kept = max((interval.n for interval in mine["change"]), default=0)
     seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
-    over = f"{counted(max(n, default=0), 'dev item')} and {counted(kept, 'retention item')}"
+    over = f"{items(mine['gain'], 'dev item')} and {items(mine['change'], 'retention item')}"
     caption = (
         "Gain on dev against change in retention, both in points against the base (+ at the "
         f"origin), at every learning rate and evaluated step of the sweep. {seeds_words(seeds)} "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.figures.style import Marks
 
 AT_RATE = "each method at the learning rate at which it is compared"
@@ -100,6 +101,13 @@ def lines_words(seeds: Sequence[int]) -> str:
     return (
         f"Solid: mean over seeds.{faint_words(seeds)}" if len(seeds) > 1 else "One line per method."
     )
+
+
+def items(intervals: Iterable[Interval], noun: str) -> str:
+    """Over how many items the widest of these is: ``96 test items in 12 clusters``."""
+    most = max(intervals, key=lambda one: one.examples, default=Interval(0.0, 0.0, 0.0, 0))
+    found = counted(most.examples, noun)
+    return found if most.n == most.examples else f"{found} in {counted(most.n, 'cluster')}"
 
 
 def counted(n: int, noun: str) -> str:

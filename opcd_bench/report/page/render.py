@@ -12,6 +12,7 @@ from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis import (
     break_even,
     claims,
+    clusters,
     contexts,
     external,
     order,
@@ -68,7 +69,8 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
     pools = {task: one.contexts for task, one in told.items()}
     sets = stored_samples.sample_sets(results.root, pools)
     samples = browser.shards(sets)
-    counted = several_samples.several(sets, page.stands(comparison))
+    in_clusters = clusters.of_examples(results.suite)
+    counted = several_samples.several(sets, page.stands(comparison), in_clusters)
     paid = break_even.break_even(results)
     papers, outside = _published(results), results.external
     chained = rounds.read(results.root)

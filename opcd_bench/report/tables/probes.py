@@ -35,7 +35,7 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
 
     methods = sorted(dict.fromkeys(rows["method"]), key=lambda name: name not in (BASE, CEILING))
     lines = tuple(line(method) for method in methods)
-    counts = {row.probe: row.score.n for row in rows.itertuples()}
+    counts = {row.probe: row.score.examples for row in rows.itertuples()}
     columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
     return Section(f"{task}: further test sets", columns, (Group("", lines),), (NOTE,))
 

@@ -198,7 +198,8 @@ def _same_grade(example: Example, reply: str, grade: Grade, alone: Grade) -> Non
 def _bounds(task: Task) -> str:
     told = []
     for split in SPLITS:
-        best, floors = task.best_possible(split), task.floors(split)
+        examples = task.examples(split)
+        best, floors = task.best_possible(examples), task.floors(examples)
         for name, value in [("best possible", best.value), *((f.name, f.value) for f in floors)]:
             if not 0.0 <= value <= 1.0:
                 raise ContractBroken(f"{split}: {name} is {value}, outside 0 … 1")

@@ -30,7 +30,7 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.runner import context_record, grid, prompt_record
+from opcd_bench.runner import context_record, example_record, grid, prompt_record
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
@@ -39,7 +39,6 @@ from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weigh
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
-from opcd_bench.runner.suite_runner import floors
 from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import EXPERIENCE
 from opcd_bench.store.files import LOCK, explained
@@ -246,7 +245,7 @@ class Round:
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),
-                **self._floors(),
+                **self._examples(),
             }
         )
         outcome = run_cell(cell, planned, resources, self.console)
@@ -254,15 +253,15 @@ class Round:
             self._seal(record)
         return outcome.problem
 
-    def _floors(self) -> Row:
-        """What suite.json says of a round besides its settings."""
-        return {"floors": {self.chain.task.name: floors(self.chain.task)}}
+    def _examples(self) -> Row:
+        """What suite.json says of the examples that a round is scored on."""
+        return example_record.record({self.chain.task.name: self.chain.task}, self.plain)
 
     def _seal(self, record: Row) -> None:
         """Put what the round is made of into the suite's list: also where a kill came before."""
         round_dir = self.folder.round(self.number)
         if self.chain.task.name not in round_dir.read().get("floors", {}):
-            round_dir.merge(self._floors())
+            round_dir.merge(self._examples())
         learnt = ExperienceDir(
             self.suite_dir.path / EXPERIENCE / record["experience"], self.recipe.variant
         )

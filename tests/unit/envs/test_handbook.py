@@ -83,6 +83,7 @@ def test_a_contradicting_handbook_has_other_values_and_they_are_what_counts():
 
 
 def test_the_floor_knows_of_constant_answers_by_relation():
-    floors = {floor.name: floor.value for floor in Handbook12().floors("test")}
+    test = Handbook12().examples("test")
+    floors = {floor.name: floor.value for floor in Handbook12().floors(test)}
     assert floors["majority answer"] == pytest.approx(1 / 12)
     assert floors["majority answer by relation"] == pytest.approx(1 / 3)

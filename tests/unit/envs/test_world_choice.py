@@ -55,5 +55,5 @@ def test_the_task_s_hint_is_its_rule():
 
 
 def test_the_floors_are_near_one_in_five():
-    majority, uniform = rule_choice.TASK().floors("test")
+    majority, uniform = rule_choice.TASK().floors(rule_choice.TASK().examples("test"))
     assert uniform.value == 0.2 and 0.2 <= majority.value < 0.26

@@ -79,10 +79,10 @@ class Planned(Task):
             raise KeyError("no such map")
         return Counting(example, seed)
 
-    def floors(self, split: str) -> Sequence[Floor]:
+    def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
         return ()
 
-    def best_possible(self, split: str) -> BestPossible:
+    def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         return BestPossible(1.0, "")
 
 

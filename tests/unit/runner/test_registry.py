@@ -57,11 +57,11 @@ class Mine(Task):
         """Never."""
         raise NotImplementedError
 
-    def floors(self, split):
+    def floors(self, examples):
         """None."""
         return []
 
-    def best_possible(self, split):
+    def best_possible(self, examples):
         """Known."""
         return BestPossible(1.0, "a test")
 

@@ -109,6 +109,6 @@ def test_the_published_set_is_read_whole():
     assert_disjoint(task)
     numbers = [one.reference for split in SPLITS for one in task.examples(split)]
     assert all(number and "," not in number for number in numbers)
-    assert 0.02 < task.floors("test")[0].value < 0.04
+    assert 0.02 < task.floors(task.examples("test"))[0].value < 0.04
     first = task.examples("test")[0]
     assert (first.id, task.options()) == ("b06e9a4d04601a02", {"data": "06a004f45a"})

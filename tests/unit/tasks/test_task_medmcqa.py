@@ -110,6 +110,6 @@ def test_a_question_whose_options_are_in_another_order_is_the_same_question(tmp_
 
 
 def test_floors_are_the_most_frequent_letter_and_a_guess(task):
-    majority, uniform = task.floors("test")
+    majority, uniform = task.floors(task.examples("test"))
     assert (majority.value, uniform.value) == (8 / 30, 0.25)
     assert majority.how.startswith("always ")

@@ -231,7 +231,7 @@ def _wins(game, plan):
 
 
 def test_the_floors_of_test_are_low_and_the_ceiling_is_one():
-    chance, plan = Sokoban().floors("test")
+    chance, plan = Sokoban().floors(Sokoban().examples("test"))
     assert 0.01 < chance.value < 0.02
     assert 0.1 < plan.value < 0.2
     ways = plan.how.split(": ")[1].split(";")[0].split()
@@ -241,7 +241,7 @@ def test_the_floors_of_test_are_low_and_the_ceiling_is_one():
         game = TextArenaSokoban(4, room.walls, next(iter(room.targets)), state.box, state.player)
         wins += _wins(game, ways)
     assert plan.value == pytest.approx(wins / 400)
-    assert Sokoban().best_possible("test").value == 1.0
+    assert Sokoban().best_possible(Sokoban().examples("test")).value == 1.0
 
 
 def test_a_broken_rooms_file_says_how_to_rewrite_it(monkeypatch, tmp_path):

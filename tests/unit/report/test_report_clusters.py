@@ -1,0 +1,127 @@
+"""Examples that ask for the same in other words are one piece of evidence, not many."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from opcd_bench.report.analysis import significance, statistics
+from opcd_bench.report.analysis.clusters import clustered, in_order, of_examples
+from opcd_bench.report.analysis.load import load
+from opcd_bench.report.analysis.pairing import by_seed, in_clusters
+from opcd_bench.report.tables import plain_text
+from opcd_bench.store.suite_dir import CLUSTERS, SuiteDir
+from tests import report_suite
+
+
+def frame(scores_SE, clusters):
+    rows = [
+        {"example_id": f"e{e}", "cluster": clusters[e], "seed": s, "score": score}
+        for s, row in enumerate(np.atleast_2d(scores_SE))
+        for e, score in enumerate(row)
+    ]
+    return pd.DataFrame(rows)
+
+
+def alike(rng, sizes, share, seeds=3):
+    """Facts that are known or not, whatever the wording; one in twenty responses by chance."""
+    knows = np.repeat(rng.random(len(sizes)) < share, sizes)
+    chance = rng.random((seeds, sum(sizes)))
+    guess = rng.random((seeds, sum(sizes))) < share
+    clusters = np.repeat([f"fact {i}" for i in range(len(sizes))], sizes)
+    return frame(np.where(chance < 0.05, guess, knows).astype(float), clusters)
+
+
+@pytest.mark.parametrize("sizes", [[8] * 12, [4, 12] * 6], ids=["of one size", "of two"])
+def test_intervals_hold_the_truth_where_examples_would_not(sizes):
+    rng = np.random.default_rng(0)
+    drawn = [alike(rng, sizes, 0.4) for _ in range(150)]
+    found = [statistics.mean(one) for one in drawn]
+    alone = [statistics.mean(one.drop(columns="cluster")) for one in drawn]
+    assert np.mean([one.low <= 0.4 <= one.high for one in found]) >= 0.92
+    assert np.mean([one.low <= 0.4 <= one.high for one in alone]) <= 0.7
+    assert [one.value for one in found] == pytest.approx([one.value for one in alone])
+    assert {(one.n, one.examples) for one in found} == {(12, 96)}
+
+
+def test_the_standard_error_of_one_training_is_the_clustered_one():
+    """Miller 2024, arXiv 2411.00640, equation 4, with C / (C - 1) for few clusters."""
+    scores = np.array([1.0, 1.0, 0.0, 0.5, 0.0, 0.0, 1.0, 0.0, 1.0])
+    clusters = np.array([*"aaabbbbcc"])
+    base = frame(np.zeros(9), clusters)
+    spread = significance.spread_of(frame(scores, clusters), base)
+    away = scores - scores.mean()
+    between = sum(away[clusters == c].sum() ** 2 for c in "abc")
+    assert spread.error == pytest.approx(math.sqrt(between * 3 / 2) / 9)
+    assert spread.freedom == pytest.approx(2)
+
+
+def test_a_mean_is_that_of_examples_also_where_some_are_unscored():
+    scores = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, math.nan, 0.0, 0.0]])
+    one = frame(scores, [*"aabb"])
+    (found,) = by_seed(one)
+    assert found.shape == (2, 2)
+    assert found.mean() == pytest.approx(statistics.mean(one.drop(columns="cluster")).value)
+
+
+def test_clusters_of_one_example_each_change_nothing():
+    rng = np.random.default_rng(1)
+    scores = (rng.random((3, 30)) < 0.5).astype(float)
+    one = frame(scores, [f"own {i}" for i in range(30)])
+    assert statistics.mean(one) == statistics.mean(one.drop(columns="cluster"))
+
+
+def test_three_clusters_are_three_coins_however_many_examples_they_have():
+    clusters = np.repeat([*"abc"], [8, 7, 9])
+    better, base = frame(np.ones(24), clusters), frame(np.zeros(24), clusters)
+    assert significance.permutation_p(better, base) == 2.0**-2
+    without = [one.drop(columns="cluster") for one in (better, base)]
+    assert significance.permutation_p(*without) == 2.0**-23
+
+
+def test_scores_by_place_have_the_means_that_they_had():
+    scores = np.array([[1.0, 0.0, math.nan, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    found = in_clusters(scores, ["a", "a", "b", "b"])
+    assert found.shape == (2, 2)
+    assert found.mean(axis=-1) == pytest.approx(np.nanmean(scores, axis=-1))
+    assert in_clusters(scores, None) is scores
+    assert in_clusters(scores, [*"abcd"]) is scores
+
+
+def suite_with(clusters):
+    return {CLUSTERS: {"toy": {"test": clusters}}}
+
+
+def test_what_has_no_cluster_is_one_of_its_own():
+    rows = pd.DataFrame(
+        {"measured": ["toy", "toy", "other"], "example_id": ["x", "y", "x"], "score": 1.0}
+    )
+    found = clustered(rows, suite_with(["x fact"]))
+    assert list(found["cluster"]) == ["fact", "y", "x"]
+    assert clustered(rows, {}) is rows
+    assert of_examples(suite_with(["x fact"])) == {"toy": {"x": "fact"}}
+
+
+def test_places_have_clusters_as_far_as_they_are_known():
+    suite = suite_with(["x a", "y b"])
+    assert in_order(suite, "toy", "test", 1) == ["a"]
+    assert in_order(suite, "toy", "test", 3) is None
+    assert in_order(suite, "toy", "dev", 1) is None
+    assert in_order({}, "toy", "test", 1) is None
+
+
+def test_a_report_counts_clusters_and_says_so(tmp_path):
+    root = report_suite.whole(tmp_path / "mine").path
+    results = load(root)
+    assert "in 5 clusters" not in plain_text.headline_text(root)
+    ids = sorted(set(results.samples.loc[results.samples["split"] == "test", "example_id"]))
+    dev = [f"d{i} fact {i % 2}" for i in range(report_suite.DEV)]
+    pairs = [f"{one} fact {place % 5}" for place, one in enumerate(ids)]
+    SuiteDir(root).merge({CLUSTERS: {"toy": {"test": pairs, "dev": dev}}})
+    said = plain_text.headline_text(root)
+    assert f"{report_suite.TEST} test examples in 5 clusters" in said
+    assert statistics.CLUSTERED in said.replace("\n", " ")
+    assert set(load(root).samples["cluster"]) >= {f"fact {i}" for i in range(5)}
+    assert json.loads((root / "suite.json").read_text())[CLUSTERS]["toy"]["dev"] == dev
