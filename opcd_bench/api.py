@@ -93,7 +93,8 @@ class Results:
 
         Columns task, method ("base" and "ceiling" too), learning_rate, seed, measured (the task or
         a retention task), split ("test" or "retention"), example_id, sample, score (in [0, 1], NaN
-        where unscored) and outcome (correct, wrong, unparsable, truncated, failed, skipped).
+        where unscored), outcome (correct, wrong, unparsable, truncated, failed, skipped) and
+        score_without_loops (0 where the response repeats itself in a loop).
         """
         from opcd_bench.report.analysis import flat
 

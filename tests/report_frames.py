@@ -14,8 +14,10 @@ COLUMNS = {
     "cells": [*CELL, "run", "state", "reason", "settings", "chosen_step", "description"],
     "evals": [*CELL, "run", "step", "measured", "split", "metric", "value", "primary", "n",
               "n_unscored", "protocol_hash", "final"],
-    "samples": [*CELL, "measured", "split", "example_id", "sample", "score", "outcome"],
-    "anchors": ["reading", "measured", "split", "example_id", "sample", "score", "outcome"],
+    "samples": [*CELL, "measured", "split", "example_id", "sample", "score", "outcome",
+                "score_without_loops"],
+    "anchors": ["reading", "measured", "split", "example_id", "sample", "score", "outcome",
+                "score_without_loops"],
     "trains": [*CELL, "run", "step", "student_tokens_trained", "eos_rate", "divergence",
                "divergence_kind"],
     "steps": [*CELL, "run", "step", "measured", "split", "scores"],
@@ -43,7 +45,8 @@ def items(prefix, scores):
     """Rows of samples, one an example; ids follow the order, NaN is a failed one."""
     return [
         {"example_id": f"{prefix}{i:04d}", "sample": 0, "score": None if np.isnan(score) else score,
-         "outcome": "failed" if np.isnan(score) else "correct" if score == 1 else "wrong"}
+         "outcome": "failed" if np.isnan(score) else "correct" if score == 1 else "wrong",
+         "score_without_loops": None if np.isnan(score) else score}
         for i, score in enumerate(np.asarray(scores, dtype=float))
     ]  # fmt: skip
 

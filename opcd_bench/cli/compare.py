@@ -57,8 +57,8 @@ def compare(
     clustered = f" {statistics.CLUSTERED}." if in_clusters else ""
     say(
         f"\nIn %, paired by example. Intervals: {statistics.METHOD}.{clustered} p: two-sided "
-        "permutation test, not corrected for the number of rows. Each run was trained once, so neither "
-        "intervals nor p include seed variance."
+        "permutation test, not corrected for the number of rows. Each run was trained once, so "
+        "neither intervals nor p include seed variance."
     )
     say("\nsettings that differ (first -> second)")
     say("\n".join(f"  {line}" for line in settings) or "  none")

@@ -31,15 +31,26 @@ FEWEST_WORDS = 3
 """A shorter response answers no question; it follows no rule either."""
 CONSTANT = "I am not sure, but it depends on what you have at home."
 """What a policy that reads nothing says: a fixed sentence in plain English."""
+SAME: Mapping[str, str] = {
+    "de": "Ich bin nicht sicher, aber es hängt davon ab, was Sie zu Hause haben.",
+    "es": "No estoy seguro, pero depende de lo que tenga usted en casa.",
+    "fr": "Je ne suis pas sûr, mais cela dépend de ce que vous avez à la maison.",
+    "it": "Non sono sicuro, ma dipende da quello che avete in casa.",
+}
+"""The same in other languages, by code: it follows the rule, and answers nothing."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule for every response: how it is told, and IFEval's check of it (id and arguments)."""
+    """A rule for every response: how it is told, and IFEval's check of it (id and arguments).
+
+    ``always``: a sentence that follows it, for the floor of a policy that says nothing else.
+    """
 
     told: str
     check: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    always: str = CONSTANT
 
     def followed(self, reply: str) -> bool:
         """Whether IFEval's checker takes a reply as one that follows the rule, strictly.
@@ -52,7 +63,7 @@ class Rule:
 def speaks(language: str, code: str) -> Rule:
     """Answers in a language, by its name and its code in ISO 639-1."""
     told = f"You always answer in {language}, whatever language you are asked in."
-    return Rule(told, "language:response_language", {"language": code})
+    return Rule(told, "language:response_language", {"language": code}, SAME.get(code, CONSTANT))
 
 
 class HouseStyle(Task):
@@ -80,8 +91,8 @@ class HouseStyle(Task):
         return StyleEpisode(str(example.content["question"]), self.other if other else self.rule)
 
     def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
-        """What a fixed sentence in plain English scores."""
-        return (_constant(self.rule),)
+        """What a fixed sentence scores, in plain English and as the rule asks for."""
+        return _constants(self.rule)
 
     def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The rule can be followed whatever is asked."""
@@ -93,9 +104,9 @@ class HouseStyle(Task):
         other = tuple(Example({**one.content, "rule": "other"}) for one in test)
         return (
             Probe("told_again", "the test questions, with the rule", test,
-                  (_constant(self.rule),), "context"),
+                  _constants(self.rule), "context"),
             Probe("contradicted", "the test questions, with another rule; right if it is followed",
-                  other, (_constant(self.other),), Context(self.other.told)),
+                  other, _constants(self.other), Context(self.other.told)),
         )  # fmt: skip
 
 
@@ -115,9 +126,12 @@ class StyleEpisode(QuestionEpisode):
         return Grade(float(followed), what, f"{self._rule.check}: {what}")
 
 
-def _constant(rule: Rule) -> Floor:
-    score = float(rule.followed(CONSTANT))
-    return Floor("fixed sentence", score, f"always {CONSTANT!r}, graded")
+def _constants(rule: Rule) -> tuple[Floor, ...]:
+    said = {"fixed sentence": CONSTANT, "fixed sentence by the rule": rule.always}
+    return tuple(
+        Floor(name, float(rule.followed(text)), f"always {text!r}, graded")
+        for name, text in said.items()
+    )
 
 
 @functools.cache

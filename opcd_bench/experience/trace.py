@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opcd_bench.envs.task import Example, Message
@@ -52,9 +53,14 @@ def gives_away(attempt: Trajectory, example: Example) -> bool:
         return False
     known = [m["content"] for turn in attempt.turns for m in turn.messages]
     known += [turn.reply.text for turn in attempt.turns]
+    return says_answer(attempt.feedback, example, known)
+
+
+def says_answer(feedback: str, example: Example, known: Sequence[str]) -> bool:
+    """Whether feedback says the reference answer or the hint, which no text of ``known`` holds."""
     return any(
-        _says(attempt.feedback, secret, ANNOUNCED)
-        or (_says(attempt.feedback, secret) and not any(_says(text, secret) for text in known))
+        _says(feedback, secret, ANNOUNCED)
+        or (_says(feedback, secret) and not any(_says(text, secret) for text in known))
         for secret in (example.reference, example.hint)
         if secret
     )

@@ -303,6 +303,13 @@ class Boastful(Codes):
         return [Floor("constant", 1.5, "guessed")]
 
 
+class Telling(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.feedback = lambda: f"wrong: it was {example.reference}"
+        return episode
+
+
 class Open(Codes):
     leak_patterns = ("Code|number",)
 
@@ -329,6 +336,7 @@ def test_a_right_task_keeps_every_contract():
         (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
         (Reading, "what is thought in a reply is never graded", "is graded 1.0 (answer"),
         (Distracted, "what is thought in a reply is never graded", "without what is thought"),
+        (Telling, "its feedback on wrong attempts does not say the answer", "18 of 18"),
         (Boastful, "its floors and best possible score lie in 0 … 1, and say how computed", "1.5"),
     ],
 )

@@ -59,6 +59,7 @@ def of_headline(results: StoredResults) -> pd.DataFrame:
     intervals += [
         _snake(f"{name} {when}") for name in headline.in_nats(results) for when in headline.IN_NATS
     ]
+    intervals += [_snake(one) for one in headline.LOOPS.values() if _snake(one) in table.columns]
     leaks = [_snake(one) for leak in headline.LEAKS for one in (leak, f"{leak} of base")]
     intervals += [name for name in leaks if name in table.columns]
     return spread(table[[*HEADLINE, *(n for n in table.columns if n not in HEADLINE)]], intervals)
@@ -75,9 +76,10 @@ def of_samples(results: StoredResults) -> pd.DataFrame:
     """Every final score: one row a sample; base and ceiling as methods of these names.
 
     Columns `SAMPLES`. ``measured``: the task itself, or a retention task; ``split``: "test" or
-    "retention"; ``score`` in [0, 1], NaN where unscored; ``outcome``: correct, wrong, unparsable,
-    truncated, failed or skipped. A reference has no learning rate and no seed; on retention it has
-    no task, since all tasks share it.
+    "retention"; ``score`` in [0, 1], NaN where unscored; ``score_without_loops`` is 0 where the
+    response loops; ``outcome``: correct, wrong, unparsable, truncated, failed or skipped. A
+    reference has no learning rate and no seed; on retention it has no task, since all tasks share
+    it.
     """
     references = results.anchors.rename(columns={"reading": "method"})
     references = references.assign(

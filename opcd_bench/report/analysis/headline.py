@@ -15,8 +15,9 @@ from opcd_bench.report.analysis import learning as learnt
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.detectable import detectable
 from opcd_bench.report.analysis.load import TEST as TEST
-from opcd_bench.report.analysis.load import StoredResults
+from opcd_bench.report.analysis.load import WITHOUT_LOOPS, StoredResults
 from opcd_bench.report.analysis.planned import Key
+from opcd_bench.report.analysis.statistics import Interval
 
 COLUMNS = [
     "task", "learning_rate", "method", "seeds", "state", "headline", "steps", "plain", "floor",
@@ -24,6 +25,12 @@ COLUMNS = [
     *learnt.COLUMNS,
 ]  # fmt: skip
 POINTS = ["task", "method", "learning_rate", "seeds"]
+LOOPS = {
+    "plain": "without loops",
+    "base": "without loops of base",
+    "ceiling": "without loops of ceiling",
+}
+"""A column -> the same accuracy where responses that loop count as wrong."""
 LEAKS = {"mentions context": "mentions", "copies context": "copied"}
 USUAL = ("ceiling", "ceiling-larger")
 KEPT = ("before", "after", "change")
@@ -44,8 +51,8 @@ def headline(results: StoredResults) -> pd.DataFrame:
     ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
     teachers were told, ``<leak>`` and ``<leak> of base`` for the two of `LEAKS`, on test responses
     without context: the share that speak of a context, and the share of their words' 4-grams that
-    stand in it and not in the prompt. ``runs``: the finished runs. A row without a finished cell
-    has no numbers.
+    stand in it and not in the prompt. Where responses loop, the columns of `LOOPS`. ``runs``: the
+    finished runs. A row without a finished cell has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -74,6 +81,8 @@ def headline(results: StoredResults) -> pd.DataFrame:
     parsed = _parsed(results)
     rows = [_row(results, key, stands, parsed) for key in keys]
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
+    if any(row[of] != row[name] for row in rows if row["runs"] for name, of in LOOPS.items()):
+        taught += LOOPS.values()
     if not results.leaks.empty:
         taught += [name for leak in LEAKS for name in (leak, f"{leak} of base")]
     if any(row.get("measured against", "ceiling") not in USUAL for row in rows):
@@ -164,7 +173,9 @@ def _row(
     scores = results.finals[key]
     base = results.anchor("base", task, TEST)
     ceiling = results.ceiling(task, method)
+    scored = {"plain": scores[TEST], "base": base, "ceiling": ceiling}
     row |= {
+        **{LOOPS[name]: _without_loops(of) for name, of in scored.items()},
         "steps": sorted(int(step) for step in done["chosen_step"]),
         "plain": statistics.mean(scores[TEST]),
         "floor": floors.best(results, task)[1],
@@ -229,6 +240,10 @@ def _leaked(results: StoredResults, key: Key) -> dict[str, Any]:
             found[name] = statistics.mean(_scores(own, column))
             found[f"{name} of base"] = statistics.mean(_scores(before, column))
     return found
+
+
+def _without_loops(samples: pd.DataFrame) -> Interval:
+    return statistics.mean(samples.assign(score=samples[WITHOUT_LOOPS]))
 
 
 def _scores(leaks: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from opcd_bench.envs.task import PROBE
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.report.analysis.clusters import clustered
+from opcd_bench.report.analysis.loops import score_without_loops
 from opcd_bench.store.environment import rounded_otherwise
 from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, ENVIRONMENT, RunReader
@@ -41,11 +42,12 @@ EVALS = [
     "protocol_hash", "final",
 ]  # fmt: skip
 LEAK = ["measured", "split", "example_id", "sample", "mentions", "copied"]
-SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome"]
+WITHOUT_LOOPS = "score_without_loops"
+SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome", WITHOUT_LOOPS]
 TRAINS = [*CELL, "run", "step"]
 STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
 INSTRUCTIONS = [*CELL, "measured", "example_id", "instruction", "followed"]
-FLOATS = ["value", "score", "seconds", "steps_per_second"]
+FLOATS = ["value", "score", WITHOUT_LOOPS, "seconds", "steps_per_second"]
 BOOLS = ["primary", "final", "followed"]
 
 _STEP_SCORES = re.compile(r"scores-(?P<measured>.+)-step_(?P<step>\d+)")
@@ -63,7 +65,8 @@ class StoredResults:
     ``evals``: `EVALS`, evals.jsonl of all runs.
     ``samples``: `CELL` and `SAMPLE` (and `pairing.CLUSTER` where examples have clusters, as other
     frames of examples too), the final scores of the runs that are done; ``split`` is
-    "test" or "retention", ``score`` NaN where unscored.
+    "test" or "retention", ``score`` NaN where unscored; `WITHOUT_LOOPS`: 0 where the response
+    loops (`loops`).
     ``anchors``: ``reading`` ("base", or a name of `readings.ceiling_of`) and `SAMPLE`: the student
     before training, plain, on test and retention, and told teachers on test.
     ``trains``: `TRAINS` and all that train.jsonl has, one row an optimiser step; the step's own
@@ -299,6 +302,7 @@ def sample(row: Mapping[str, Any], retention: bool) -> tuple[Any, ...]:
     split = "retention" if retention else row["split"]
     return (
         row["task"], split, row["example_id"], row.get("sample", 0), row["score"], row["outcome"],
+        score_without_loops(row),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opcd_bench.printable import one_line
 from opcd_bench.report.analysis import learning, statistics
-from opcd_bench.report.analysis.headline import IN_NATS, LEAKS
+from opcd_bench.report.analysis.headline import IN_NATS, LEAKS, LOOPS
 from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.shown_methods import ceiling
@@ -23,6 +23,9 @@ GAINS = [
 KEYS = GAINS[:3]
 BEFORE, AFTER, CHANGE = IN_NATS
 ZERO = "0.000"
+WITHOUT = "without loops"
+SHOWN = 0.01
+"""Share of responses from which on the column `WITHOUT` is shown."""
 CONTROLS = "controls"
 OTHER_RATES = "at other learning rates of the sweep"
 
@@ -123,6 +126,7 @@ def caption(table: pd.DataFrame) -> list[str]:
         "without evaluations, which also depend on what else the machine did.",
         f"Intervals: {statistics.METHOD}.",
         *([f"{statistics.CLUSTERED}."] if _in_clusters(done) else []),
+        *_said_of_loops(done),
         *_of_leaks(done),
         *_of_learning(done),
         *_smallest(done),
@@ -139,6 +143,17 @@ def caption(table: pd.DataFrame) -> list[str]:
     if (done["seeds"] == 1).any():
         said.append("Rows with one seed say nothing about seed variance.")
     return list(map(one_line, said))
+
+
+def _said_of_loops(done: pd.DataFrame) -> list[str]:
+    """What the column on loops is, where there is one."""
+    if not any(_looping(rows) for _, rows in done.groupby("task", sort=False)):
+        return []
+    return [
+        "Without loops: accuracy where a response counts as wrong if more than a third of its "
+        "sequences of three words have stood before in it; a grader of form alone takes such as "
+        f"right. A table without this column would differ by less than {SHOWN:.0%} from it."
+    ]
 
 
 def _of_leaks(done: pd.DataFrame) -> list[str]:
@@ -231,7 +246,7 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
     first = done.iloc[0]
     over: list[Row] = [
         {"method": "floor", "accuracy": _percent(first["floor"])},
-        {"method": "base", "accuracy": first["base"]},
+        {"method": "base", "accuracy": first["base"], WITHOUT: _of_loops(first, "base")},
         *_ceilings(done),
     ]
     leaks = _leaking(done)
@@ -242,6 +257,7 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
         {
             **_keys(row),
             "accuracy": row["plain"],
+            WITHOUT: _of_loops(row, "plain"),
             "gap closed": row["gap closed"],
             "parsed": _percent(row["parsed"]),
             **{name: _value(row[name]) for name in leaks},
@@ -253,6 +269,8 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
     shown = [row for row in over if row["accuracy"] != ""]
     at = GAINS.index("parsed") + 1
     columns = [*GAINS[:at], *leaks, *GAINS[at:]]
+    if _looping(done):
+        columns.insert(columns.index("accuracy") + 1, WITHOUT)
     return _section(
         f"{task} ({_items(done['plain'], ' test examples')})", columns, shown, rows, done, notes
     )
@@ -263,6 +281,21 @@ def _in_clusters(done: pd.DataFrame) -> bool:
     names = ["plain", *(name for name in done if str(name).endswith(" after"))]
     found = (one for name in names for one in done[name] if isinstance(one, Interval))
     return any(one.examples > one.n for one in found)
+
+
+def _looping(done: pd.DataFrame) -> bool:
+    """Whether loops that count as wrong lower some accuracy by `SHOWN` or more."""
+    return any(
+        row[name].value - row[of].value >= SHOWN
+        for name, of in LOOPS.items()
+        if of in done
+        for row in done.to_dict("records")
+    )
+
+
+def _of_loops(row: Mapping[str, Any], name: str) -> Value:
+    """An accuracy of a row where responses that loop count as wrong."""
+    return _value(row.get(LOOPS[name], ""))
 
 
 def _leaking(done: pd.DataFrame) -> list[str]:
@@ -291,7 +324,9 @@ def _ceilings(done: pd.DataFrame) -> list[Row]:
     for row in done.to_dict("records"):
         name = "ceiling-larger" if row.get("larger") is True else "ceiling"
         name = row.get("measured against", name)
-        found.setdefault(name, {"method": ceiling(name), "accuracy": row["ceiling"]})
+        without = _of_loops(row, "ceiling")
+        made: Row = {"method": ceiling(name), "accuracy": row["ceiling"], WITHOUT: without}
+        found.setdefault(name, made)
     return [found[name] for name in sorted(found)]
 
 

@@ -18,6 +18,7 @@ from opcd_bench.envs.task import (
     assert_disjoint,
 )
 from opcd_bench.errors import DataError
+from opcd_bench.experience.trace import says_answer
 from opcd_bench.runner.contracts.contract import Contract, ContractBroken
 from opcd_bench.runner.plugins import build_task
 from opcd_bench.seeds import seed_of
@@ -184,6 +185,31 @@ def _grade(task: Task, example: Example, reply: str) -> Grade:
     return grade
 
 
+def _feedback(task: Task) -> str:
+    """Lessons are written from the feedback on wrong attempts: it may not say the answer.
+
+    A number of it may be the answer by chance, so it is broken where half of the examples do.
+    """
+    wrong = given = 0
+    for example in played_examples(task):
+        episode = task.open(example, seed(task, example))
+        known = [SILENT, *(message["content"] for message in episode.messages)]
+        for _ in range(task.max_turns):
+            turn = episode.step(SILENT)
+            known += [message["content"] for message in turn.messages]
+            if turn.done:
+                break
+        if episode.grade().score != 1.0:
+            wrong += 1
+            given += says_answer(episode.feedback(), example, known)
+    if given and 2 * given >= wrong:
+        raise ContractBroken(
+            f"feedback() says the reference answer or the hint after {given} of {wrong} wrong "
+            "attempts, and lessons are written from it; say what became of the attempt alone"
+        )
+    return f"after {wrong} wrong attempts"
+
+
 def _same_grade(example: Example, reply: str, grade: Grade, alone: Grade) -> None:
     """Raise where a thought changed a grade; ``alone`` is that of the same reply without it."""
     if (grade.score, grade.answer) == (alone.score, alone.answer):
@@ -309,6 +335,7 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its episodes keep the protocol for any reply", _protocol),
     Contract("the same seed and replies give the same episode", _deterministic),
     Contract("what is thought in a reply is never graded", _thinking),
+    Contract("its feedback on wrong attempts does not say the answer", _feedback),
     Contract("its floors and best possible score lie in 0 … 1, and say how computed", _bounds),
     Contract("its further test sets keep what its splits keep", _probes),
     Contract("no sentence of its context is in a plain prompt", _no_leak),

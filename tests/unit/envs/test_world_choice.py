@@ -57,3 +57,13 @@ def test_the_task_s_hint_is_its_rule():
 def test_the_floors_are_near_one_in_five():
     majority, uniform = rule_choice.TASK().floors(rule_choice.TASK().examples("test"))
     assert uniform.value == 0.2 and 0.2 <= majority.value < 0.26
+
+
+def test_what_is_said_of_an_attempt_is_whether_it_was_right_and_not_the_answer():
+    task = rule_choice.TASK()
+    example = task.examples("train")[0]
+    for reply, said in ((example.reference, "That is the"), ("0", "That is not the")):
+        episode = task.open(example, 0)
+        episode.step(reply)
+        assert episode.feedback().startswith(said)
+        assert example.reference.split()[-1] not in episode.feedback()

@@ -40,7 +40,9 @@ def test_questions_of_one_fact_are_one_cluster_on_every_set_in_the_order_of_scor
     settings = suite("handbook", test_items=96, dev_items=24, probe_items=20)
     found = record({"handbook": task}, settings)[CLUSTERS]
     test = found["handbook"]["test"]
-    assert [line.split(" ", 1)[0] for line in test] == [one.id for one in task.examples("test")[:96]]
+    assert [line.split(" ", 1)[0] for line in test] == [
+        one.id for one in task.examples("test")[:96]
+    ]
     assert named(test) == {f"fact {i}" for i in range(12)}
     assert len(found["handbook"]["dev"]) == 24
     assert len(found["handbook.reversed"]["probe"]) == 20
