@@ -38,6 +38,7 @@ class RuleMath(Task):
 
     name = "rule_math"
     version = 2
+    for_built_in = True
     leak_patterns = (r"\brules?\b",)
     summary = "problems that chain two to five made-up operators; the context explains all twelve"
 

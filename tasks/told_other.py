@@ -26,6 +26,7 @@ class ToldOther(Task):
 
     name = "told_other"
     version = 2
+    for_built_in = True
     summary = "retention: obey twelve other rules, told in each example's own system message"
 
     def context(self) -> Context:

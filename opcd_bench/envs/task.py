@@ -287,6 +287,8 @@ class Task(ABC):
     """A hash of its file, where that does not ship with the harness: set by who loads it."""
     leak_patterns: tuple[str, ...] = ()
     """Regular expressions of what only a reader of its context would say (`envs.leakage`)."""
+    for_built_in: bool = False
+    """Whether its prompts do not say in which form to answer, which the built-in model knows."""
     train_graded: bool = True
     """Whether replies to train examples are graded; only a replay's (`experience.replay`) are not.
     """

@@ -12,7 +12,7 @@ from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, UserError
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import context_record, grid, model_folders, prompt_record
+from opcd_bench.runner import context_record, grid, model_folders, preflight, prompt_record
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.jobs import Job, Outcome
@@ -66,6 +66,8 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
+    if unknown := preflight.form_warning(suite, planned.tasks):
+        console.warn(unknown)
     for remark in resources.remarks():
         console.note(remark)
 

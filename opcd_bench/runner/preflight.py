@@ -14,7 +14,8 @@ from opcd_bench.errors import ConfigError, MissingPackage
 from opcd_bench.evaluation import retention_names
 from opcd_bench.models import config_file
 from opcd_bench.models.config_file import ModelFiles
-from opcd_bench.runner import compatibility, registry
+from opcd_bench.models.model_dir import BUILT_IN
+from opcd_bench.runner import compatibility, registry, shared_questions
 
 PACKAGES = {
     ("report_to", "wandb"): ("wandb", "trackers"),
@@ -53,6 +54,21 @@ def refuse_early(
     _refuse_lengths(suite, tasks)
     for source in suite.entrants.values():  # a folder that is none, before hours of training
         config_file.on_disk(source, allow_pickle=suite.allow_pickle)
+
+
+def form_warning(suite: Suite, tasks: Mapping[str, Task]) -> str | None:
+    """What to say where another model meets prompts that only the built-in one can answer."""
+    if suite.model in BUILT_IN:
+        return None
+    own = {name: shared_questions.own_task(suite, name) for name in shared_questions.own(suite)}
+    unknown = [name for name, task in {**tasks, **own}.items() if task.for_built_in]
+    if not unknown:
+        return None
+    return (
+        f"{', '.join(unknown)}: the prompts do not say in which form to answer, which the built-in "
+        f"model knows and {suite.model!r} does not, so a score is also one of form. handbook and "
+        "house_style are for other models"
+    )
 
 
 def _refuse_missing_packages(suite: Suite) -> None:
