@@ -31,7 +31,7 @@ class Gsm8k(DataTask):
     """One reply a problem; right if the number of its answer is."""
 
     name = "gsm8k"
-    version = 2
+    version = 3
     summary = "grade-school word problems (openai/gsm8k); the context holds lessons on solving them"
 
     def context(self) -> Context:

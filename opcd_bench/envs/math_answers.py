@@ -10,7 +10,13 @@ from fractions import Fraction
 
 from opcd_bench.envs.thinking import without_thinking
 
-_ANSWER_LINE = re.compile(r"Answer[\s*_`}]{0,12}[:：](\s*)([^\n]+)", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"Answer[\s*_`}]{0,12}[:：]([^\n]*)", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"""\s*+(?:(?:```[A-Za-z]*$|\\(?:boxed|fbox|displaystyle|text(?:bf|it)?)(?![A-Za-z])
+    |\\(?:begin|end)\{[a-z]+\*?\}|[*_`~#>$\\()\[\]{}|&:：-])\s*+)*+""",
+    re.VERBOSE,
+)
+"""A line that says nothing: the marks of Markdown and TeX around an answer, or none."""
 _BULLET = re.compile(r"[-*+•]\s+")
 _DAPO_LINE = re.compile(r"Answer\s*:\s*([^\n]+)", re.IGNORECASE)
 _BRACE = re.compile(r"\\boxed\{|[{}]")
@@ -93,19 +99,26 @@ def read_answer(reply: str) -> str | None:
     r"""The answer that a reply gives, as it is written; None where it gives none.
 
     It is the rest of the last line that says ``Answer:`` (also ``**Answer**:`` and ``Answer：``),
-    or else the inside of the last whole ``\boxed{…}``. What is thought is not read.
+    or the first line below where that rest is mark-up alone (``**Answer:**``, ``\[``, a fence).
+    Where no label has an answer, it is the inside of the last whole ``\boxed{…}``. What is thought
+    is not read.
     """
     said = without_thinking(reply)
-    lines = _ANSWER_LINE.findall(said)
-    if not lines:
-        return _whole(_boxed(said))
-    before, found = lines[-1]
-    # A minus in front of a line of its own and a blank is a list's.
-    return _whole(_BULLET.sub("", found, count=1) if _listed(before, found) else found)
+    below = len(said)
+    for line in reversed(list(_ANSWER_LINE.finditer(said))):
+        if _says(line[1]):
+            return line[1].strip()
+        # A minus in front of a line of its own and a blank is a list's.
+        for found in said[line.end() : below].split("\n"):
+            if _says(found):
+                return _BULLET.sub("", found.lstrip(), count=1).strip()
+        below = said.rfind("\n", 0, line.start()) + 1
+    return _whole(_boxed(said))
 
 
-def _listed(before: str, found: str) -> bool:
-    return "\n" in before and _BULLET.match(found) is not None
+def _says(line: str) -> bool:
+    """Whether there is more to a line than blanks and mark-up."""
+    return _MARKUP.fullmatch(line) is None
 
 
 def dapo_answer(reply: str) -> str | None:

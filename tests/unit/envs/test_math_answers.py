@@ -56,6 +56,35 @@ def test_answers_are_read_as_people_write_them_and_dapo_keeps_its_own(reply, ans
 
 
 @pytest.mark.parametrize(
+    ("reply", "answer", "dapo"),
+    [
+        ("**Answer:**\n72", "72", "**"),
+        ("**Answer:**\n\n**72**", "**72**", "**"),
+        ("**Answer:**\n- 72", "72", "**"),
+        ("**Answer:**\n-72", "-72", "**"),
+        ("**Final Answer:**\n\n$$\n\\boxed{72}\n$$", r"\boxed{72}", "**"),
+        ("**Final Answer:** $$\n72\n$$", "72", "** $$"),
+        ("Answer:\n\\[\n\\boxed{72}\n\\]", r"\boxed{72}", r"\["),
+        ("Answer:\n\\[\n\\boxed{\n72\n}\n\\]", "72", r"\["),
+        ("Answer:\n\\begin{align*}\n72\n\\end{align*}", "72", r"\begin{align*}"),
+        ("Answer:\n```\n72\n```", "72", "```"),
+        ("Answer:\n```text\n72\n```", "72", "```text"),
+        ("Answer: ```72```", "```72```", "```72```"),
+        ("Answer:\n> 72", "> 72", "> 72"),
+        ("Answer: \\(\n72 \\)", r"72 \)", r"\("),
+        # a label that nothing follows hides neither an earlier answer nor a box
+        ("so \\boxed{72}.\n**Answer:**\n", "72", "**"),
+        ("Answer: 72\n**Answer:**", "72", "**"),
+        ("**Answer:**\n72\n**Final Answer:**", "72", "**"),
+        ("**Answer:**\n**Final Answer:** 72", "** 72", "** 72"),
+        ("**Answer:**\n---", None, "**"),
+    ],
+)
+def test_an_answer_is_read_below_a_label_that_mark_up_alone_follows(reply, answer, dapo):
+    assert (read_answer(reply), dapo_answer(reply)) == (answer, dapo)
+
+
+@pytest.mark.parametrize(
     "reply",
     [
         "",
@@ -205,6 +234,10 @@ def test_one_pass_gives_the_normal_form_of_dapo_s_patterns():
 HOSTILE = {
     "answers": "Answer:" * 20_000,
     "answer lines": "Answer:\n" * 17_500,
+    "answer lines of mark-up": "**Answer:**\n```\n" * 8_500,
+    "mark-up": "Answer: " + "**`\\" * 35_000 + "_",
+    "mark-up and words": ("Answer:" + "``` \\text{" * 7) * 1_800 + "x",
+    "lines of mark-up": "Answer:" + "\n```" * 35_000,
     "boxes": r"\boxed{" * 20_000,
     "closed boxes": r"\boxed{" * 10_000 + "}" * 10_000,
     "braces": "Answer: " + "{" * 70_000 + "}" * 70_000,
