@@ -25,7 +25,7 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
-from opcd_bench.envs.math_answers import dapo_answer, normal_form, read_answer
+from opcd_bench.envs.math_answers import dapo_answer, normal_form, read_answer, undecided
 from opcd_bench.envs.math_equality import equivalent
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 1000, "test": 1000}
@@ -92,7 +92,8 @@ class DapoMath(DataTask):
         read, written = dapo_answer(reply), read_answer(reply)
         right = str(example.reference)
         same = written is not None and (
-            normal_form(written) == normal_form(right) or equivalent(right, written)
+            (normal_form(written) == normal_form(right) and not undecided(written))
+            or equivalent(right, written)
         )
         also = {"math_verify": float(same)}
         if read is None and written is None:
