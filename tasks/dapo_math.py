@@ -6,8 +6,9 @@ problems without Chinese are kept, once each, and 1,000 go to dev and to test. T
 both put around a problem is taken off: prompts are this project's own.
 
 The score is DAPO's: the last ``Answer:`` line, or else the last whole ``\boxed{}``, in its normal
-form, equals the reference letter for letter. Whether math-verify takes the two for equal is the
-metric ``math_verify`` beside it; answers that it could not read in bounded time are not.
+form, equals the reference letter for letter. Whether math-verify takes the answer, as people write
+it (`read_answer`), for equal to the reference is the metric ``math_verify`` beside it; answers that
+it could not read in bounded time are not.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
-from opcd_bench.envs.math_answers import dapo_answer, normal_form
+from opcd_bench.envs.math_answers import dapo_answer, normal_form, read_answer, undecided
 from opcd_bench.envs.math_equality import equivalent
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 1000, "test": 1000}
@@ -56,7 +57,7 @@ class DapoMath(DataTask):
     """One reply a problem; right if its answer is, as DAPO reads and compares it."""
 
     name = "dapo_math"
-    version = 2
+    version = 3
     summary = "competition problems with integer answers (DAPO-Math-17k, English); lessons told"
 
     def context(self) -> Context:
@@ -88,16 +89,22 @@ class DapoMath(DataTask):
 
     def graded(self, example: Example, reply: str) -> Grade:
         """DAPO's score, and ``math_verify`` beside it."""
-        read, right = dapo_answer(reply), str(example.reference)
+        read, written = dapo_answer(reply), read_answer(reply)
+        right = str(example.reference)
+        same = written is not None and (
+            (normal_form(written) == normal_form(right) and not undecided(written))
+            or equivalent(right, written)
+        )
+        also = {"math_verify": float(same)}
+        if read is None and written is None:
+            return Grade(None, None, "no 'Answer:' line and no box", also)
+        them = "them" if written in (read, None) else repr(written)[:80]
+        verdict = f"math-verify takes {them} for {'equal' if same else 'different too'}"
         if read is None:
-            why = "no 'Answer:' line and no box"
-            return Grade(None, None, why, {"math_verify": 0.0})
+            return Grade(None, None, f"no 'Answer:' line as DAPO reads it, no box; {verdict}", also)
         if normal_form(read) == normal_form(right):
-            return Grade(1.0, read, f"it is {right}", {"math_verify": 1.0})
-        same = equivalent(right, read)
-        told = "takes them for equal" if same else "takes them for different too"
-        why = f"it is {right}, not {normal_form(read)[:80]!r}; math-verify {told}"
-        return Grade(0.0, read, why, {"math_verify": float(same)})
+            return Grade(1.0, read, f"it is {right}", also)
+        return Grade(0.0, read, f"it is {right}, not {normal_form(read)[:80]!r}; {verdict}", also)
 
 
 def problem_of(row: Row) -> str:

@@ -18,7 +18,7 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.data_files import Row
 from opcd_bench.envs.data_sets import DataPart, HubSplit, value_of
 from opcd_bench.envs.data_splits import divided
-from opcd_bench.envs.math_answers import number_of, read_answer
+from opcd_bench.envs.math_answers import number_of, read_answer, undecided
 
 SIZES: Mapping[Split, int | None] = {"train": None, "dev": 500, "test": None}
 PARTS = (
@@ -31,7 +31,7 @@ class Gsm8k(DataTask):
     """One reply a problem; right if the number of its answer is."""
 
     name = "gsm8k"
-    version = 2
+    version = 3
     summary = "grade-school word problems (openai/gsm8k); the context holds lessons on solving them"
 
     def context(self) -> Context:
@@ -58,8 +58,11 @@ class Gsm8k(DataTask):
         """The last ``Answer:`` line or box is compared as a number: ``$1,080.00`` is 1080."""
         read = read_answer(reply)
         number = None if read is None else number_of(read)
-        if number is None:
-            why = "no 'Answer:' line and no box" if read is None else f"no number in {read[:80]!r}"
+        if read is None or number is None:
+            why = "no 'Answer:' line and no box"
+            if read is not None:
+                kind = "not one number alone" if undecided(read) else "no number"
+                why = f"{kind} in {read[:80]!r}"
             return Grade(None, read, why)
         right = number == number_of(str(example.reference))
         return Grade(float(right), read, f"it is {example.reference}")

@@ -25,7 +25,19 @@ PARTS = (
     DataPart("train", ("train",), HubSplit("openlifescienceai/medmcqa", "train")),
     DataPart("test", ("validation", "dev"), HubSplit("openlifescienceai/medmcqa", "validation")),
 )
-_LETTER = re.compile(rf"[(\[*\s]*([{LETTERS}])(?:[)\].:*\s]*|[).:].+)", re.IGNORECASE | re.DOTALL)
+_MARKUP = re.compile(r"\\(?:boxed|text|textbf|mathrm)(?=\s*\{)|[*_`${}]")
+_LETTER = re.compile(
+    rf"""\s*+(?:(?:the\s++)?(?:(?:correct|right|best)\s++)?(?:option|answer)\b(?:\s++is\b)?[\s:]*+)?+
+    [(\[\s]*+(?P<letter>[{LETTERS}])
+    (?P<rest>[)\].:\s]*+|(?:[)\].:]|\s*+[(]|[^\S\n]*+\n|\s+[-–—]|[-–—]\s).+)""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_ANOTHER = re.compile(
+    rf"""(?:^|[-–—,;.:\n(\[]|\b(?:or|and|but|not|option|answer)\b)[\s(\[]{{0,4}}
+    ([{LETTERS}])[^\S\n]{{0,4}}(?:[)\].:–—-]|\n|$)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A letter as an option is named: alone in a line or clause, with a mark behind it."""
 FORM = (
     "Which option is best? Reason briefly if you need to, and end with its letter in answer tags: "
     "<answer>LETTER</answer>"
@@ -36,7 +48,7 @@ class MedMcqa(DataTask):
     """One reply a question; right if the letter in its last answer tags is."""
 
     name = "medmcqa"
-    version = 2
+    version = 3
     summary = "medical questions with four options (MedMCQA); the context is a system prompt"
     choices = tuple(LETTERS)
 
@@ -64,14 +76,19 @@ class MedMcqa(DataTask):
         return f"{example.content['question']}\n\n{listed}\n\n{FORM}"
 
     def graded(self, example: Example, reply: str) -> Grade:
-        """``B``, ``(b)`` and ``B. Aspirin`` are B; tags without a letter cannot be read."""
+        """``B``, ``(b)``, ``Option B``, ``B (Aspirin)`` are B; no letter or two are no answer."""
         read = tagged_answer(reply)
         if read is None:
             return Grade(None, None, "no <answer> tags")
-        found = _LETTER.fullmatch(read)
+        found = _LETTER.fullmatch(_MARKUP.sub("", read))
         if found is None:
             return Grade(None, read, f"no letter of {LETTERS} in the answer tags: {read[:60]!r}")
-        letter = found[1].upper()
+        letter = found["letter"].upper()
+        own = str(example.content["options"][LETTERS.index(letter)])
+        rest = re.sub(re.escape(own), "…", found["rest"], flags=re.IGNORECASE)
+        others = {one.upper() for one in _ANOTHER.findall(rest)} - {letter}
+        if others:
+            return Grade(None, read, f"{letter} and {min(others)} in the answer tags")
         return Grade(float(letter == example.reference), letter, f"it is {example.reference}")
 
 

@@ -327,7 +327,8 @@ class Settings(BaseModel):
     overlong: Literal["refuse", "skip"] = identity(
         "refuse",
         help="What happens to a prompt that is too long: stop with an error (refuse), or leave the "
-        "example out and count it (skip). Prompts are never cut.",
+        "example out and count it (skip). Prompts are never cut. A game whose later prompt is too "
+        "long is lost as truncated.",
     )
 
     eval_steps: int = identity(10, help="Steps between evaluations on dev.", ge=1, le=COUNT)

@@ -131,8 +131,8 @@ def _problem(value: Any) -> str | None:
     if not isinstance(value, dict):
         return f"it holds a {type(value).__name__}, not an object"
     if value.get("version") != VERSION:
-        return f"its version is {value.get('version')!r}, but this opcd-bench reads version "
-        f"{VERSION}"
+        version = value.get("version")
+        return f"its version is {version!r}, but this opcd-bench reads version {VERSION}"
     if foreign := sorted(set(value) - set(KEYS)):
         return f"it has a key {foreign[0]!r}, which does not exist (allowed: {', '.join(KEYS)})"
     if not isinstance(value.get("text"), str):

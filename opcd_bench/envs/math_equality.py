@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Iterator
 
+from opcd_bench.envs.math_answers import number_of, undecided
 from opcd_bench.errors import MissingPackage
 
 LONGEST = 100
@@ -42,6 +43,7 @@ _POWER = re.compile(
     rf"(?:{_RAISED.pattern})\s*\{{?\s*(?:\\(?:circ|degree)|[-+]?(\d{{1,2}}))\s*\}}?(?!\s*[\d^!*.])"
 )
 _FACTORIAL = re.compile(r"(?<![\d.])\d{1,2}\s*!(?!\s*[!^])")
+_INTEGER = re.compile(r"\$?-?\d[\d,]*\$?")
 _SCIENTIFIC = re.compile(r"\d[eE][-+]?\d{3}")
 
 
@@ -80,11 +82,13 @@ def _depth(text: str) -> int:
 def equivalent(reference: str, answer: str) -> bool:
     """Whether math-verify takes two answers for the same; False for what it cannot read.
 
-    Answers are read as TeX, and then as text. What is not `bounded` is not read. Nothing is
-    printed, and any thread may ask. Raises MissingPackage.
+    Answers are read as TeX, and then as text, of which math-verify takes any TeX inside or else the
+    last number. Beside a whole number the last number counts only where the answer says it
+    (`number_of`), and nothing does in an answer that is `undecided`. What is not `bounded` is not
+    read. Nothing is printed, and any thread may ask. Raises MissingPackage.
     """
     try:
-        from math_verify import parse, verify
+        from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
     except ImportError as error:
         raise MissingPackage(
             "math-verify", 'pip install "math-verify[antlr4_13_2]>=0.9,<0.10"', str(error)
@@ -92,11 +96,17 @@ def equivalent(reference: str, answer: str) -> bool:
 
     if not (bounded(reference) and bounded(answer)):
         return False
+    whole = _INTEGER.fullmatch(reference.strip()) is not None
+    if whole and undecided(answer):
+        return False
+    as_text = [LatexExtractionConfig()]
+    if not whole or number_of(answer) == number_of(reference):
+        as_text.append(ExprExtractionConfig())
     with _silent():
         gold = parse(f"${reference.strip('$ ')}$", parsing_timeout=None)
         return any(
-            verify(gold, parse(form, parsing_timeout=None), timeout_seconds=None)
-            for form in (f"${answer.strip('$ ')}$", answer)
+            verify(gold, parse(*form, parsing_timeout=None), timeout_seconds=None)
+            for form in ((f"${answer.strip('$` ')}$",), (answer, as_text))
         )
 
 

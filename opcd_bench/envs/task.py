@@ -159,6 +159,13 @@ class Example:
         object.__setattr__(self, "id", text_digest(text, 16))
 
 
+OWN_METRICS = (
+    "accuracy", "parse_rate", "correct_rate", "wrong_rate", "unparsable_rate", "truncated_rate",
+    "failed_rate", "skipped_rate", "reply_tokens",
+)  # fmt: skip
+"""What is measured on every task; no other grader's verdict can have one of these names."""
+
+
 @dataclass(frozen=True)
 class Grade:
     """What a finished episode is worth.
@@ -166,7 +173,8 @@ class Grade:
     ``score`` is in [0, 1], or None when no answer could be read from the replies (unparsable);
     ``answer`` is what was read, ``why`` one line that a person can check. ``also`` is what other
     graders make of the same answer, by name, in [0, 1]: a metric each, never the score. A task
-    that has them gives them in every grade.
+    that has them gives them in every grade. Raises ValueError for a value outside, and for a name
+    of `OWN_METRICS`.
     """
 
     score: float | None
@@ -179,6 +187,11 @@ class Grade:
             raise ValueError(f"a grade's score lies in [0, 1] or is None, not {self.score!r}")
         if not all(0.0 <= value <= 1.0 for value in self.also.values()):
             raise ValueError(f"other graders' values lie in [0, 1], not {dict(self.also)!r}")
+        if taken := [name for name in self.also if name in OWN_METRICS]:
+            raise ValueError(
+                f"a grade's also has {taken[0]!r}, which is measured on every task; use another "
+                f"name than {', '.join(OWN_METRICS)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,14 @@ class Extraction:
     def reflect(self) -> None:
         """The lessons of each attempt: a row as soon as its batch is written."""
         with self._phase("reflect") as phase:
-            phase.advance(sum(len(self.folder.reflected(seed)) for seed in self.drawn))
-            for batch in self._to_reflect():
+            for batch in self._batches():
+                have = {
+                    seed: len(self.folder.reflected(seed)) for seed in {seed for seed, _ in batch}
+                }
+                if all(position < have[seed] for seed, position in batch):
+                    phase.advance(len(batch))
+                    continue
+                # The whole batch, whatever of it is there already: batch mates change round-off.
                 found = reflections(
                     self._asked(batch),
                     self.prompts,
@@ -154,8 +160,9 @@ class Extraction:
                     self.recipe.reflecting,
                 )
                 for (seed, position), one in zip(batch, found, strict=True):
-                    row = {**one.to_json(), "seed": seed, "position": position}
-                    self.folder.reflect(seed, row)
+                    if position >= have[seed]:
+                        row = {**one.to_json(), "seed": seed, "position": position}
+                        self.folder.reflect(seed, row)
                 phase.advance(len(batch), items=sum(len(one.items) for one in found))
 
     def parse(self) -> None:
@@ -196,10 +203,9 @@ class Extraction:
         total = self.recipe.seeds * self.recipe.items
         return self.console.phase(f"{self.task.name}: {name}", total, "attempts")
 
-    def _to_reflect(self) -> Iterator[list[tuple[int, int]]]:
-        """Batches of (seed, position) without a row; with-previous goes position by position."""
-        have = {seed: len(self.folder.reflected(seed)) for seed in self.drawn}
-        places = [(s, at) for s in self.drawn for at in range(have[s], self.recipe.items)]
+    def _batches(self) -> Iterator[list[tuple[int, int]]]:
+        """Batches of all (seed, position); with-previous goes position by position."""
+        places = [(seed, at) for seed in self.drawn for at in range(self.recipe.items)]
         groups = [places]
         if self.recipe.variant == "with-previous":
             groups = [[p for p in places if p[1] == at] for at in range(self.recipe.items)]
@@ -214,17 +220,18 @@ class Extraction:
             example = self.drawn[seed][position]
             previous: tuple[str, ...] = ()
             if self.recipe.variant == "with-previous":
-                previous = self._kept([row["item"] for row in self._lessons(seed)])
+                previous = self._kept([row["item"] for row in self._lessons(seed, position)])
             noise = seed_of(
                 "reflect", self.task.name, seed, position, example.id, *self.recipe.stream
             )
             found.append(Asked(stored[seed][position], example, noise, previous))
         return found
 
-    def _lessons(self, seed: int) -> list[Row]:
+    def _lessons(self, seed: int, before: int | None = None) -> list[Row]:
+        """The lessons of a seed's attempts, all or those before a position."""
         return [
             {"example_id": row["example_id"], "item": item}
-            for row in self.folder.reflected(seed)
+            for row in self.folder.reflected(seed)[:before]
             for item in row["items"]
         ]
 

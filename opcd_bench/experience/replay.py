@@ -56,7 +56,7 @@ class Replay(Task):
         self.task, self.states = task, tuple(states)
         self.name, self.version, self.summary = task.name, task.version, task.summary
         self.max_turns, self.data_dir, self.given = task.max_turns, task.data_dir, task.given
-        self.source_hash = task.source_hash
+        self.source_hash, self.leak_patterns = task.source_hash, task.leak_patterns
         self._by_id = {state.id: state for state in states}
 
     def telling(self, contexts: Any) -> Replay:

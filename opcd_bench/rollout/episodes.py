@@ -59,8 +59,9 @@ def play(
     ``env_seeds[i]`` its environment's. With a ``context``, one for all or one an example, the
     writer reads told prompts; the episode and the records stay plain. A prompt, as the writer reads
     it, of more than ``max_prompt_length`` tokens (or than the model has room for, if ``reader`` is
-    no bare tokenizer) is never cut: ``refuse`` raises DataError, ``skip`` gives a Skipped in its
-    place.
+    no bare tokenizer) is never cut. Of the first prompt that the writer reads, ``refuse`` raises
+    DataError and ``skip`` gives a Skipped in its place; a later one, which grew by the writer's own
+    replies, ends the attempt as truncated, with score 0 and the turns that were played.
 
     An exception from the task's own code makes that episode ``failed``, with the traceback in
     ``grade.why``, and the others go on; a UserError is passed on. But where a grader raises on a
@@ -90,7 +91,10 @@ def play(
             else:
                 ids = told_ids(reader, seat.plain, seat.context)
             if limit is not None and len(ids) > limit[0]:
-                seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
+                if turn <= len(seat.begun.replies):
+                    seat.result = _overlong(task, seat, turn, len(ids), limit, overlong)
+                else:
+                    _finish(task, seat, f"{_too_long(turn, len(ids), limit)}; it ends here")
             elif turn < len(seat.begun.replies):
                 reply = seat.begun.replies[turn]
                 seat.turns.append(TurnRecord(seat.plain, ids, reply))
@@ -142,10 +146,14 @@ def _overlong(
     if overlong == "skip":
         return Skipped(seat.example.id, turn, length, limit[0])
     raise DataError(
-        f"task {task.name!r}, example {seat.example.id}: the prompt of turn {turn + 1} has "
-        f"{length} tokens, more than {limit[0]} ({limit[1]}). Prompts are never cut: raise the "
-        "limit, or set overlong = 'skip' to leave such examples out and count them"
+        f"task {task.name!r}, example {seat.example.id}: {_too_long(turn, length, limit)}. Prompts "
+        "are never cut: raise the limit, or set overlong = 'skip' to leave such examples out and "
+        "count them"
     )
+
+
+def _too_long(turn: int, length: int, limit: tuple[int, str]) -> str:
+    return f"the prompt of turn {turn + 1} has {length} tokens, more than {limit[0]} ({limit[1]})"
 
 
 def _open(task: Task, seat: _Seat) -> None:
@@ -172,7 +180,8 @@ def _take(task: Task, seat: _Seat, reply: Reply) -> None:
         _finish(task, seat)
 
 
-def _finish(task: Task, seat: _Seat) -> None:
+def _finish(task: Task, seat: _Seat, outgrown: str = "") -> None:
+    """Grade the attempt; ``outgrown`` says why it ends before it is over, which loses it."""
     episode = seat.episode
     assert episode is not None
 
@@ -186,6 +195,10 @@ def _finish(task: Task, seat: _Seat) -> None:
     if finished is None:
         return
     grade, feedback = finished
+    if outgrown:
+        grade = Grade(0.0, grade.answer, outgrown, dict.fromkeys(grade.also, 0.0))
+        seat.result = Trajectory(seat.example.id, tuple(seat.turns), grade, "truncated", feedback)
+        return
     if grade.score == 1.0 and seat.turns and seat.turns[-1].reply.finish == "length":
         replies = [turn.reply.text for turn in seat.turns]
         grade = regraded.cut_off(task, seat.example, seat.env_seed, replies, grade) or grade

@@ -269,6 +269,13 @@ class Crashing(Codes):
         return episode
 
 
+class Overbearing(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.grade = lambda: Grade(0.0, None, "wrong", {"accuracy": 1.0})
+        return episode
+
+
 class Reading(Codes):
     """Grades whatever number stands last, thought or not."""
 
@@ -334,6 +341,7 @@ def test_a_right_task_keeps_every_contract():
         (Moody, "the same seed and replies give the same episode", "two episodes"),
         (Generous, "its episodes keep the protocol for any reply", "not lost"),
         (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
+        (Overbearing, "its episodes keep the protocol for any reply", "also has 'accuracy'"),
         (Reading, "what is thought in a reply is never graded", "is graded 1.0 (answer"),
         (Distracted, "what is thought in a reply is never graded", "without what is thought"),
         (Telling, "its feedback on wrong attempts does not say the answer", "18 of 18"),

@@ -1,5 +1,6 @@
 """What the documentation says can be typed, and every text keeps to its register."""
 
+import inspect
 import re
 import shlex
 import tomllib
@@ -11,6 +12,7 @@ import yaml
 
 from opcd_bench.cli import main
 from opcd_bench.config.suite import Suite
+from opcd_bench.envs.task import Episode, Task
 from opcd_bench.runner import registry
 from opcd_bench.runner.contracts import checks
 
@@ -146,6 +148,23 @@ def prose(path):
 
 FOR_USERS = [path for path in TEXTS if path.name != "architecture.md"]
 """The architecture quotes the code's own first sentences, in the code's words."""
+
+
+def test_the_parts_of_a_task_are_those_of_its_class_with_all_that_have_to_be_written():
+    page = (ROOT / "docs/guides/tasks.md").read_text(encoding="utf-8")
+    for kind, heading in ((Task, "| part |"), (Episode, "| part of an episode |")):
+        table = page.partition(heading)[2].partition("\n\n")[0]
+        parts = {
+            part
+            for row in table.splitlines()[2:]
+            for part in re.findall(r"`([^`]+)`", row.split("|")[1])
+        }
+        methods = {part.partition("(")[0]: part for part in parts if "(" in part}
+        assert kind.__abstractmethods__ <= set(methods)
+        for name, part in methods.items():
+            taken = list(inspect.signature(getattr(kind, name)).parameters)[1:]
+            assert part == f"{name}({', '.join(taken)})"
+        assert parts - set(methods.values()) <= set(kind.__annotations__)
 
 
 @pytest.mark.parametrize("path", FOR_USERS, ids=named)

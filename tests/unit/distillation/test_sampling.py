@@ -237,6 +237,13 @@ def test_every_turn_is_a_pair_of_its_own(suite, tiny_loaded):
     assert "turn 1 of one" in text(tiny_loaded, batch.pairs[1].plain_ids)
 
 
+def test_the_turns_of_a_game_that_outgrew_the_prompt_are_trained_on(suite, tiny_loaded):
+    replies = ((7, EOS), (8, EOS))
+    attempts = [trajectory(ONE, replies=replies, outcome=o) for o in ("truncated", "wrong")]
+    batches = [paired([attempt], [ONE], suite, tiny_loaded) for attempt in attempts]
+    assert batches[0] == batches[1] and len(batches[0].pairs) == 2
+
+
 def test_failed_and_skipped_attempts_are_left_out_and_counted_apart(suite, tiny_loaded):
     attempts = [trajectory(ONE, outcome="failed"), Skipped(TWO.id, 0, 900, 800), trajectory(TWO)]
     batch = paired(attempts, [ONE, TWO, TWO], suite, tiny_loaded)

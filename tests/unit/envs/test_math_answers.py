@@ -7,7 +7,13 @@ from fractions import Fraction
 
 import pytest
 
-from opcd_bench.envs.math_answers import dapo_answer, normal_form, number_of, read_answer
+from opcd_bench.envs.math_answers import (
+    dapo_answer,
+    normal_form,
+    number_of,
+    read_answer,
+    undecided,
+)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,35 @@ def test_the_last_answer_line_is_read_or_else_the_last_box(reply, answer):
     ],
 )
 def test_answers_are_read_as_people_write_them_and_dapo_keeps_its_own(reply, answer, dapo):
+    assert (read_answer(reply), dapo_answer(reply)) == (answer, dapo)
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "dapo"),
+    [
+        ("**Answer:**\n72", "72", "**"),
+        ("**Answer:**\n\n**72**", "**72**", "**"),
+        ("**Answer:**\n- 72", "72", "**"),
+        ("**Answer:**\n-72", "-72", "**"),
+        ("**Final Answer:**\n\n$$\n\\boxed{72}\n$$", r"\boxed{72}", "**"),
+        ("**Final Answer:** $$\n72\n$$", "72", "** $$"),
+        ("Answer:\n\\[\n\\boxed{72}\n\\]", r"\boxed{72}", r"\["),
+        ("Answer:\n\\[\n\\boxed{\n72\n}\n\\]", "72", r"\["),
+        ("Answer:\n\\begin{align*}\n72\n\\end{align*}", "72", r"\begin{align*}"),
+        ("Answer:\n```\n72\n```", "72", "```"),
+        ("Answer:\n```text\n72\n```", "72", "```text"),
+        ("Answer: ```72```", "```72```", "```72```"),
+        ("Answer:\n> 72", "> 72", "> 72"),
+        ("Answer: \\(\n72 \\)", r"72 \)", r"\("),
+        # a label that nothing follows hides neither an earlier answer nor a box
+        ("so \\boxed{72}.\n**Answer:**\n", "72", "**"),
+        ("Answer: 72\n**Answer:**", "72", "**"),
+        ("**Answer:**\n72\n**Final Answer:**", "72", "**"),
+        ("**Answer:**\n**Final Answer:** 72", "** 72", "** 72"),
+        ("**Answer:**\n---", None, "**"),
+    ],
+)
+def test_an_answer_is_read_below_a_label_that_mark_up_alone_follows(reply, answer, dapo):
     assert (read_answer(reply), dapo_answer(reply)) == (answer, dapo)
 
 
@@ -143,7 +178,87 @@ def test_the_normal_form_is_dapo_s(answer, form):
         ("minus 5", -5),
         ("10-15", 10),
         ("x-5", 5),
+        ("it is -5", -5),
+        ("it is - 5", -5),
+        ("x = - 5", -5),
+        ("(- 5)", -5),
+        ("Total: - 5", -5),
+        ("** - 5**", -5),
+        # a dash that joins words, or a range, is none
+        ("Total cost \u2013 $72", 72),
+        ("Total - 72", 72),
+        ("Total -- 72", 72),
+        ("**Total** - 72", 72),
+        ("Total (in all) - 72", 72),
+        (r"\text{Total} - 72", 72),
+        # what is not worked out
+        ("15 = 5 x 3", 15),
+        ("15 = 5x3", 15),
+        (r"15 = 5 \times 3", 15),
+        ("15 clips = 5 clips * 3", 15),
+        ("12 = 15 - 3", 12),
+        ("15 = 5 * 3 = 12 + 3", 15),
+        ("5 x 3", None),
+        ("48 + 24", None),
+        ("x = 5 x 3", None),
+        (r"6 \div 3", None),
+        ("3 x", 3),
+        ("3 - that is all", 3),
+        # commas
+        ("1,2", None),
+        ("1,2345", None),
+        ("1234,567", None),
+        ("1,234,5", None),
+        ("12,34,567", 1234567),
+        ("1,234,567.5", Fraction(2469135, 2)),
+        # two numbers, or what it is not
+        ("5 or 6", None),
+        ("5 and 6", None),
+        ("5, 6", None),
+        ("$5$ or $6$", None),
+        ("5 \\text{ or } 6", None),
+        (r"\boxed{5} or \boxed{6}", None),
+        ("**5** or **6**", None),
+        ("5 clips or 6 clips", None),
+        ("1 hour or 2 hours", None),
+        ("5% or 6%", None),
+        ("x = 5 or x = 6", None),
+        ("x = 5, y = 6", None),
+        ("5 or -5", None),
+        ("not 5", None),
+        ("it is not equal to 5", None),
+        ("it isn't 5", None),
+        (r"\neq 5", None),
+        ("x != 5", None),
+        ("5! = 120", 120),
+        ("5!=120", 120),
+        ("5, not 6", 5),
+        ("5 (not 6)", 5),
+        ("1/2 or 0.5", Fraction(1, 2)),
+        ("72, or 72.00", 72),
+        ("50% or 0.5", 50),
+        ("72 hours or 3 days", 72),
+        ("3 hours and 30 minutes", 3),
+        ("72 clips, 24 of them in May", 72),
+        ("48 and 24 make 72, so x = 72", 72),
+        ("a = 5, n^2 = 25", 25),
+        # scales
+        ("$1.5 million", 1500000),
+        ("1.5 million dollars", 1500000),
+        (r"\$1.5 \text{ million}", 1500000),
+        ("**3** thousand", 3000),
+        ("2 hundred thousand", 200000),
+        ("1/2 Billion", 500000000),
+        ("1 million 200 thousand", None),
+        ("3 thousandths", 3),
+        ("5 hundred-dollar bills", 5),
         # powers and fractions
+        (r"2\cdot10^3", 2000),
+        (r"$2\cdot10^3$", 2000),
+        (r"2\times10^{3}", 2000),
+        ("2*10^3", 2000),
+        ("2  *  10^3", 2000),
+        ("2**10", 1024),
         ("1e5", 100000),
         ("1.5E-1", Fraction(3, 20)),
         (r"1.2 \times 10^{3}", 1200),
@@ -169,6 +284,14 @@ def test_the_normal_form_is_dapo_s(answer, form):
 )
 def test_a_number_is_read_out_of_words(answer, number):
     assert number_of(answer) == number
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_undecided"),
+    [("5 or 6", True), ("not 5", True), ("x = 5, x = 6", True), ("5", False), ("many", False)],
+)
+def test_an_answer_of_two_numbers_or_of_what_it_is_not_is_undecided(answer, is_undecided):
+    assert undecided(answer) is is_undecided
 
 
 def as_dapo_has_it(answer):
@@ -205,6 +328,10 @@ def test_one_pass_gives_the_normal_form_of_dapo_s_patterns():
 HOSTILE = {
     "answers": "Answer:" * 20_000,
     "answer lines": "Answer:\n" * 17_500,
+    "answer lines of mark-up": "**Answer:**\n```\n" * 8_500,
+    "mark-up": "Answer: " + "**`\\" * 35_000 + "_",
+    "mark-up and words": ("Answer:" + "``` \\text{" * 7) * 1_800 + "x",
+    "lines of mark-up": "Answer:" + "\n```" * 35_000,
     "boxes": r"\boxed{" * 20_000,
     "closed boxes": r"\boxed{" * 10_000 + "}" * 10_000,
     "braces": "Answer: " + "{" * 70_000 + "}" * 70_000,
@@ -219,6 +346,15 @@ HOSTILE = {
     "dollars": "Answer: " + "$" * 140_000,
     "equals": "Answer: " + "=" * 140_000,
     "slashes": "Answer: " + "1/" * 70_000,
+    "joined": "Answer: " + "5 or " * 28_000,
+    "equations": "Answer: " + "x = 5 or " * 15_000,
+    "expressions": "Answer: " + "5 x 3 = " * 17_500,
+    "denied": "Answer: " + "not " * 35_000 + "5",
+    "unequal": "Answer: " + "≠" * 140_000 + "5",
+    "scales": "Answer: 5" + " million" * 17_500,
+    "groups": "Answer: " + "12," * 46_000,
+    "dashes": "Answer: " + "-" * 140_000 + " 5",
+    "text in text": "Answer: " + r"\text{" * 20_000 + "5" + "}" * 20_000,
 }
 """Replies of 140,000 characters, each the worst of some reader."""
 

@@ -26,6 +26,28 @@ from opcd_bench.envs.math_equality import bounded, equivalent
         ("34", "east", False),
         ("34", "", False),
         ("34", r"\frac{", False),
+        ("34", "`34`", True),
+        ("34", "34, since 30 + 4 = 34", True),
+        ("34", "so it is $2^{5}+2$", True),
+        # two numbers, or what it is not
+        ("34", "35, 34", False),
+        ("34", "34, 35", False),
+        ("34", "35 or 34", False),
+        ("34", "35 and 34", False),
+        ("34", "$34$ or 35", False),
+        ("34", "x = 35 or x = 34", False),
+        ("34", "not 34", False),
+        ("34", "not $34$", False),
+        ("34", r"\text{not } 34", False),
+        # the last number of an answer that says another
+        ("34", "- 34", False),
+        ("34", "34 million", False),
+        ("2", r"17 \times 2", False),
+        ("34", r"17 \times 2", True),
+        # of other references
+        ("(3, 4)", "(3,4)", True),
+        (r"\{1, 2\}", r"\{2, 1\}", True),
+        (r"\frac{\sqrt{2}}{2}", r"so it is $\frac{1}{\sqrt 2}$", True),
     ],
 )
 def test_math_verify_compares_what_the_answers_mean(reference, answer, same):

@@ -5,7 +5,7 @@ import torch
 from opcd_bench.tasks.rule_math import RuleMath
 from toy import Toy, toy_suite
 
-from opcd_bench.envs.task import Context, Contexts, Episode, Example, Grade, Turn
+from opcd_bench.envs.task import OWN_METRICS, Context, Contexts, Episode, Example, Grade, Turn
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.evaluation import scores, task_scores
 from opcd_bench.evaluation.scores import OUTCOMES, UNSCORED
@@ -162,6 +162,13 @@ def test_without_another_grader_neither_rows_nor_metrics_speak_of_one(tiny_loade
     assert set(found.metrics) == {
         "accuracy", "parse_rate", "reply_tokens", *(f"{name}_rate" for name in OUTCOMES)
     }  # fmt: skip
+    assert set(found.metrics) == set(OWN_METRICS)
+
+
+@pytest.mark.parametrize("name", OWN_METRICS)
+def test_no_other_grader_takes_the_name_of_what_is_measured_on_every_task(name):
+    with pytest.raises(ValueError, match=f"also has '{name}', which is measured on every task"):
+        Grade(0.0, None, "wrong", {"kinder": 1.0, name: 1.0})
 
 
 def test_partial_credit_enters_the_accuracy(tiny_loaded, suite):

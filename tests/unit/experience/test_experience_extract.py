@@ -253,7 +253,37 @@ def test_a_torn_row_of_a_killed_reflection_is_written_anew(tiny_loaded, tmp_path
     file.write_bytes(file.read_bytes()[:-40])
     again = extraction(tiny_loaded, tmp_path / "part")
     again.run()
-    assert len(again.reader.engine.asked) == 1
+    assert again.reader.engine.batches == [4], "its batch is written anew: round-off is the same"
+    assert files(tmp_path / "part") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("variant", "seed", "left", "batches"),
+    [
+        ("memoryless", 0, 1, [5, 5, 2]),
+        ("memoryless", 1, 2, [5, 2]),
+        ("memoryless", 2, 3, [2]),
+        ("with-previous", 1, 2, [2, 1, 2, 1]),
+        ("with-previous", 2, 3, [1]),
+    ],
+)
+def test_a_reflection_that_goes_on_has_the_batch_mates_of_one_that_was_never_stopped(
+    tiny_loaded, tmp_path, variant, seed, left, batches
+):
+    recipe = dataclasses.replace(RECIPE, variant=variant, batch=5 if variant[0] == "m" else 2)
+    whole = extraction(tiny_loaded, tmp_path / "whole", recipe)
+    whole.run()
+    extraction(tiny_loaded, tmp_path / "part", recipe).run("reflections")
+    for later in range(seed, 3):
+        file = tmp_path / "part" / variant / "reflections" / f"s{later:03}.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True)
+        keep = left if variant != "memoryless" or later == seed else 0
+        file.write_bytes(b"".join(lines[:keep]))
+    again = extraction(tiny_loaded, tmp_path / "part", recipe)
+    again.run()
+    assert again.reader.engine.batches == batches
+    asked = whole.reader.engine.asked
+    assert again.reader.engine.asked == asked[len(asked) - sum(batches) :]
     assert files(tmp_path / "part") == files(tmp_path / "whole")
 
 

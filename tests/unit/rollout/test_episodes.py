@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from fixtures import tiny_tokenizer
@@ -25,6 +26,7 @@ from opcd_bench.envs.task import (
 from opcd_bench.errors import DataError, MissingPackage
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.prompts import prompt_ids
+from opcd_bench.rollout.begun import Begun
 from opcd_bench.rollout.engine import Reply, Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
@@ -398,6 +400,73 @@ def test_an_overlong_prompt_is_skipped_and_counted_in_its_place() -> None:
     assert [len(call) for call in engine.calls] == [2]
     assert isinstance(first, Trajectory)
     assert isinstance(last, Trajectory)
+
+
+class Repeating(Planned):
+    """Each turn's prompt repeats the earlier turns and replies; another grader is kinder."""
+
+    def open(self, example: Example, seed: int) -> Episode:
+        episode = Counting(example, seed)
+        step, grade = episode.step, episode.grade
+
+        def repeating(reply: str) -> Turn:
+            before, turn = episode.messages, step(reply)
+            said = {"role": "assistant", "content": reply}
+            episode.messages = (*before, said, *turn.messages)
+            return Turn(tuple(episode.messages), turn.done)
+
+        def kinder() -> Grade:
+            return dataclasses.replace(grade(), also={"kinder": 1.0})
+
+        episode.step, episode.grade = repeating, kinder  # type: ignore[method-assign]
+        return episode
+
+
+@pytest.mark.parametrize("overlong", ["refuse", "skip"])
+def test_a_game_that_outgrows_the_prompt_by_its_replies_is_lost_as_truncated(overlong) -> None:
+    def play_games(limit: int | None) -> list[Trajectory | Skipped]:
+        return play(
+            Repeating(), [example("a", 4), example("b", 1)], Says("word " * 30), TOKENIZER,
+            Sampling(), seeds=[0, 1], env_seeds=[100, 101], max_prompt_length=limit,
+            overlong=overlong,
+        )  # fmt: skip
+
+    whole, short = play_games(None)
+    assert isinstance(whole, Trajectory) and whole.outcome == "correct" and len(whole.turns) == 4
+    limit = len(whole.turns[1].prompt_ids)
+    outgrown, other = play_games(limit)
+    assert isinstance(outgrown, Trajectory)
+    assert (outgrown.outcome, outgrown.grade.score) == ("truncated", 0.0)
+    assert outgrown.turns == whole.turns[:2] and outgrown.feedback == "2 replies"
+    assert outgrown.grade.also == {"kinder": 0.0}
+    length = len(whole.turns[2].prompt_ids)
+    assert outgrown.grade.why == (
+        f"the prompt of turn 3 has {length} tokens, more than {limit} (max_prompt_length = {limit})"
+        "; it ends here"
+    )
+    assert other == short
+    assert Trajectory.from_json(outgrown.to_json()) == outgrown
+
+
+def test_the_first_prompt_that_a_writer_reads_is_refused_or_skipped_whoever_began() -> None:
+    (whole,) = play(
+        Repeating(), [example("a", 4)], Says("word " * 30), TOKENIZER, Sampling(),
+        seeds=[0], env_seeds=[100],
+    )  # fmt: skip
+    assert isinstance(whole, Trajectory)
+    before = Begun(tuple(turn.reply for turn in whole.turns[:2]))
+    limit = len(whole.turns[1].prompt_ids)
+
+    def go_on(overlong: Literal["refuse", "skip"]) -> list[Trajectory | Skipped]:
+        return play(
+            Repeating(), [example("a", 4)], Says("word"), TOKENIZER, Sampling(), seeds=[0],
+            env_seeds=[100], max_prompt_length=limit, overlong=overlong, begun=[before],
+        )  # fmt: skip
+
+    (skipped,) = go_on("skip")
+    assert isinstance(skipped, Skipped) and (skipped.turn, skipped.limit) == (2, limit)
+    with pytest.raises(DataError, match="the prompt of turn 3 has"):
+        go_on("refuse")
 
 
 def test_the_model_s_own_room_is_a_limit_too(tiny_loaded: LoadedModel) -> None:

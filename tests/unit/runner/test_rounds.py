@@ -14,7 +14,8 @@ from toy import Toy, toy_suite
 from opcd_bench.config.experience import Extraction
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
-from opcd_bench.envs.task import Example, Grade, describe_task
+from opcd_bench.envs import leakage
+from opcd_bench.envs.task import Context, Contexts, Example, Grade, Task, describe_task
 from opcd_bench.errors import (
     ConfigError,
     DataError,
@@ -220,6 +221,19 @@ def test_a_state_takes_one_reply_without_the_environment_and_is_not_graded():
     assert (episode.grade().score, episode.feedback(), task.train_graded) == (None, "", False)
     with pytest.raises(AssertionError, match="an episode of dev was opened"):
         task.open(task.examples("dev")[0], 0)
+
+
+def test_a_replay_keeps_all_that_its_task_says_of_itself_but_that_replies_are_graded():
+    task = Toy()
+    task.name, task.version, task.summary, task.max_turns = "played", 7, "is played", 3
+    task.data_dir, task.source_hash, task.leak_patterns = "data", "0a1b", (r"\bcode\b",)
+    task.given = Contexts((Context("a code"),))
+    replay = Replay(task, states())
+    own = {name: getattr(replay, name) for name in Task.__annotations__}
+    assert own == {name: getattr(task, name) for name in Task.__annotations__} | {
+        "train_graded": False
+    }
+    assert leakage.Told.of(replay) == leakage.Told.of(task)
 
 
 def test_a_replay_is_another_cell_and_the_same_protocol(toy, tiny_loaded):

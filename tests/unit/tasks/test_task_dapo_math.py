@@ -101,13 +101,23 @@ def test_the_prompt_is_our_own_with_the_context_before_the_problem(task):
         ("Answer: $n = REFERENCE$", 1.0, 1.0),
         ("Answer: REFERENCE.0", 0.0, 1.0),
         ("**Answer:** REFERENCE", 0.0, 1.0),
-        ("**Answer**: REFERENCE", None, 0.0),
+        ("**Answer**: REFERENCE", None, 1.0),
+        ("**Answer**: 7", None, 0.0),
+        ("**Answer:**\nREFERENCE", 0.0, 1.0),
+        ("**Final Answer:**\n\n$$\n\\boxed{REFERENCE}\n$$", 0.0, 1.0),
+        ("Answer:\n\\[\n\\boxed{REFERENCE}\n\\]", 0.0, 1.0),
+        ("Answer:\n```\nREFERENCE\n```", 0.0, 1.0),
+        ("**Answer:**\n7", 0.0, 0.0),
+        ("Answer: REFERENCE\n**Answer**: 7", 1.0, 0.0),
         (r"\boxed{REFERENCE} or \boxed{7", 1.0, 1.0),
         ("Answer: " + "9" * 5000, 0.0, 0.0),
         ("Answer: " + "{" * 50 + "REFERENCE" + "}" * 50, 0.0, 0.0),
         ("Answer:" * 20_000, 0.0, 0.0),
         ("Answer: REFERENCE + 1", 0.0, 0.0),
         ("Answer: 7", 0.0, 0.0),
+        ("Answer: 7, REFERENCE", 0.0, 0.0),
+        ("Answer: not REFERENCE", 0.0, 0.0),
+        ("Answer: x = 7 or x = REFERENCE", 1.0, 0.0),
         ("it is REFERENCE", None, 0.0),
         ("<think>Answer: REFERENCE</think> I do not know", None, 0.0),
     ],
@@ -121,6 +131,11 @@ def test_reasons_say_what_both_make_of_it(task):
     assert "; math-verify takes them for equal" in graded(task, "Answer: REFERENCE.0").why
     assert "not '7'; math-verify takes them for different too" in graded(task, "Answer: 7").why
     assert graded(task, "seven").why == "no 'Answer:' line and no box"
+    below = graded(task, "**Answer:**\nREFERENCE.0").why
+    assert "not '**'; math-verify takes '" in below and below.endswith(".0' for equal")
+    assert graded(task, "**Answer**: 7").why == (
+        "no 'Answer:' line as DAPO reads it, no box; math-verify takes '7' for different too"
+    )
 
 
 def test_the_three_hub_sets_are_asked_for_without_a_folder(monkeypatch):

@@ -54,9 +54,19 @@ def test_the_context_goes_before_the_problem(task):
         ("**Answer**: 3\u202f720", 1.0, "3\u202f720"),
         ("Answer：3720", 1.0, "3720"),
         (r"\boxed{3720} and \boxed{3", 1.0, "3720"),
+        ("**Answer:**\n3720", 1.0, "3720"),
+        ("**Final Answer:**\n\n$$\n\\boxed{3720}\n$$", 1.0, r"\boxed{3720}"),
+        ("Answer:\n\\[\n\\boxed{3720}\n\\]", 1.0, r"\boxed{3720}"),
+        ("Answer:\n```\n3720\n```", 1.0, "3720"),
+        ("so \\boxed{3720}\n**Answer:**", 1.0, "3720"),
         ("Answer: \u22123720", 0.0, "\u22123720"),
         ("Answer: - 3720", 0.0, "- 3720"),
         ("Answer: 3720e2", 0.0, "3720e2"),
+        ("Answer: Total \u2013 3720", 1.0, "Total \u2013 3720"),
+        ("Answer: 3720 = 60 x 62", 1.0, "3720 = 60 x 62"),
+        ("Answer: 3.72 thousand", 1.0, "3.72 thousand"),
+        ("Answer: 3720 or 3721", None, "3720 or 3721"),
+        ("Answer: not 3720", None, "not 3720"),
         ("Answer: " + "9" * 5000, None, "9" * 5000),
         ("Answer: many", None, "many"),
         ("3720", None, None),
@@ -71,6 +81,7 @@ def test_reasons_say_what_is_wrong(task):
     assert graded(task, "3720", "Answer: 5").why == "it is 3720"
     assert graded(task, "3720", "3720").why == "no 'Answer:' line and no box"
     assert graded(task, "3720", "Answer: many").why == "no number in 'many'"
+    assert graded(task, "3720", "Answer: 5 or 6").why == "not one number alone in '5 or 6'"
 
 
 def test_a_repeated_question_is_in_one_split(tmp_path):

@@ -1,5 +1,7 @@
 """MedMCQA as a task: four options, a letter in answer tags."""
 
+import time
+
 import pytest
 from opcd_bench.tasks.medmcqa import MedMcqa
 from small_data import medmcqa_row, write_jsonl, write_medmcqa, write_parquet
@@ -54,6 +56,34 @@ def test_the_prompt_lists_the_options_and_the_context_is_a_system_message(task):
         ("（B）", 1.0, "B"),
         ("D, no: <answer>B", 1.0, "B"),
         ("C", 0.0, "C"),
+        ("B (Nervus 98)", 1.0, "B"),
+        ("B - Nervus 98", 1.0, "B"),
+        ("B \u2013 Nervus 98", 1.0, "B"),
+        ("[B] Nervus 98", 1.0, "B"),
+        ("**B**. Nervus 98", 1.0, "B"),
+        ("**B** (Nervus 98)", 1.0, "B"),
+        ("B\nNervus 98", 1.0, "B"),
+        ("Option B", 1.0, "B"),
+        ("option (b)", 1.0, "B"),
+        ("Answer: B", 1.0, "B"),
+        ("The correct answer is B.", 1.0, "B"),
+        (r"\boxed{B}", 1.0, "B"),
+        (r"$\boxed{\text{B}}$", 1.0, "B"),
+        (r"\boxed{B. Nervus 98}", 1.0, "B"),
+        ("B. B. cereus lives there", 1.0, "B"),
+        ("B. Vitamin C.", 1.0, "B"),
+        ("B (a vitamin A)", 1.0, "B"),
+        ("B: right", 1.0, "B"),
+        # two options are none
+        ("A: wrong, B: right", None, "A: wrong, B: right"),
+        ("A. wrong\nB. right", None, "A. wrong\nB. right"),
+        ("A) or B)", None, "A) or B)"),
+        ("A (or B)", None, "A (or B)"),
+        ("A\nB", None, "A\nB"),
+        ("(A) (B)", None, "(A) (B)"),
+        ("A - B", None, "A - B"),
+        ("Option A: no; option B: yes", None, "Option A: no; option B: yes"),
+        ("B-cell lymphoma", None, "B-cell lymphoma"),
         ("LETTER", None, "LETTER"),
         ("A patient with B", None, "A patient with B"),
         ("A and B", None, "A and B"),
@@ -66,6 +96,28 @@ def test_the_letter_in_the_last_answer_tags_counts(task, said, score, answer):
     episode.step(f"<answer>D</answer>, or rather <answer>{said}</answer>.")
     grade = episode.grade()
     assert (grade.score, grade.answer) == (score, answer)
+
+
+def test_letters_in_the_option_s_own_words_name_no_other_option(tmp_path):
+    write_medmcqa(tmp_path)
+    row = medmcqa_row(90) | {"opa": "Both A. and B.", "opb": "C. difficile", "cop": 1}
+    write_jsonl(tmp_path / "medmcqa" / "validation.json", [row, medmcqa_row(91), medmcqa_row(92)])
+    task = MedMcqa(str(tmp_path))
+    for said, score in [("B. C. difficile", 1.0), ("A. Both A. and B.", 0.0), ("B. D: no", None)]:
+        episode = task.open(about(task, 90), 0)
+        episode.step(f"<answer>{said}</answer>")
+        assert episode.grade().score == score
+    assert episode.grade().why == "B and D in the answer tags"
+
+
+def test_no_reply_takes_long_to_grade(task):
+    begin = time.process_time()
+    for piece in ("B ", "A: ", "B (", "option ", "- ", "\n", "** ", "answer: ", "{", "**B** "):
+        for said in (f"{piece * 20_000}!", f"_ {piece * 20_000}!", f"B. {piece * 20_000}!"):
+            episode = task.open(about(task, 97), 0)
+            episode.step(f"<answer>{said}</answer>")
+            episode.grade()
+    assert time.process_time() - begin < 4
 
 
 def test_a_reply_without_tags_cannot_be_read(task):
