@@ -95,6 +95,45 @@ def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_l
     assert server.backend.loads == 2
 
 
+RESET = "/reset_prefix_cache"
+FORCED = (RESET, {"reset_running_requests": "true"})
+
+
+@pytest.mark.parametrize(("held_for", "asked"), [(2, [(RESET, {})] * 3), (99, [FORCED])])
+def test_a_prefix_cache_that_is_held_is_emptied_in_the_end(
+    server, tiny_loaded, monkeypatch, held_for, asked
+):
+    """By itself once other requests end, else with these begun anew."""
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", (0.0,) * 4)
+    server.held_for = held_for
+    client(server).load(tiny_loaded)
+    assert [one for one in server.asked if one[0] == RESET][-len(asked) :] == asked
+    assert server.asked[-1] == asked[-1]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_old_weights_in_a_prefix_cache_are_an_error_that_says_what_to_do(
+    server, tiny_loaded, monkeypatch, older
+):
+    """Before vLLM 0.32 the answer was empty, whatever became of the cache."""
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", (0.0,) * 4)
+    server.held_for_good = True
+    if older:
+        server.changes[RESET] = lambda _: httpx.Response(200)
+    sync = WeightSync(client(server))
+    with pytest.raises(ModelError, match=r"did not empty.*--no-enable-prefix-caching"):
+        sync.refresh(tiny_loaded)
+    server.stop()
+    with pytest.raises(EngineDied, match="does not answer"):
+        sync.refresh(tiny_loaded)
+
+
+def test_a_forced_reset_keeps_the_credentials_of_the_query(server, tiny_loaded, monkeypatch):
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", ())
+    VLLMServer(f"{URL}?api_key=s", transport=server.transport()).load(tiny_loaded)
+    assert server.asked[-1] == (RESET, {"reset_running_requests": "true", "api_key": "s"})
+
+
 def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):
     server.changes["/collective_rpc"] = lambda _: httpx.Response(404, text="Not Found")
     with pytest.raises(ModelError, match="VLLM_SERVER_DEV_MODE=1"):
