@@ -170,6 +170,31 @@ def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend,
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("steps", [0, 5])
+def test_after_an_error_in_the_middle_vllm_writes_for_the_next_cell(
+    micro, backend, requests, monkeypatch, steps
+):
+    """Memory that ran out fails one cell: no block stays held, and no answer comes later."""
+    core = backend.llm.llm_engine.engine_core.engine_core
+    run, calls = core.model_executor.execute_model, []
+
+    def failing(*words, **more):
+        calls.append(1)
+        if len(calls) > steps:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(*words, **more)
+
+    follower = WeightSync(backend)
+    follower.refresh(micro)
+    with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
+        patched.setattr(core.model_executor, "execute_model", failing)
+        backend.write(requests, GREEDY, micro.eos_ids)
+    student = trained(micro, 0.05)
+    mine = VLLMEngine(student, follower).generate(requests[:4], GREEDY)
+    theirs = HFEngine(student).generate(requests[:4], GREEDY)
+    assert [r.ids for r in mine] == [r.ids for r in theirs]
+
+
 # Engines of their own come after all tests of `backend`: vLLM ends what engines share with them.
 
 
