@@ -61,7 +61,9 @@ def test_after_any_error_no_request_is_left_and_the_error_is_its_own(write, erro
 
 
 def test_an_engine_that_cannot_drop_its_requests_cannot_go_on(write):
-    words = r"failed \(OutOfMemoryError: CUDA out of memory\).*illegal memory access.*Nothing is lost"
+    words = (
+        r"failed \(OutOfMemoryError: CUDA out of memory\).*illegal memory access.*Nothing is lost"
+    )
     with pytest.raises(EngineDied, match=words):
         write(Stub(torch.OutOfMemoryError("CUDA out of memory"), stuck=True))
 
