@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.envs.task import Message
@@ -114,10 +115,13 @@ class VLLMServer:
         return self._all(one, sequences)
 
     def load(self, loaded: LoadedModel) -> None:
-        """Have the server read the weights from a folder that it shares with this machine."""
+        """Have the server read the weights from a folder that it shares with this machine.
+
+        It gives them its own type: merged weights of an adapter reach it without round-off.
+        """
         with tempfile.TemporaryDirectory(prefix="opcd-bench-") as scratch:
             folder = Path(scratch) / "model"
-            saving.save(loaded, folder)
+            saving.save(loaded, folder, torch.float32)
             folder.parent.chmod(0o755)
             try:
                 self._send(
@@ -219,9 +223,10 @@ class VLLMServer:
         query: Mapping[str, str] | None = None,
     ) -> Any:
         limits = limits or WORK
-        asked = {"params": query, "json": body, "timeout": limits.silence}
         try:
-            with self._client.stream(verb, path, **asked) as answer:
+            with self._client.stream(
+                verb, path, params=query, json=body, timeout=limits.silence
+            ) as answer:
                 content = self._content(answer, path, limits)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise EngineDied(

@@ -16,6 +16,7 @@ from vllm_fake import FakeServer, FakeVLLM
 from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
+from opcd_bench.models import adapters, loading
 from opcd_bench.progress import PlainReporter
 from opcd_bench.rollout import vllm_server
 from opcd_bench.rollout.engine import Request, Sampling
@@ -93,6 +94,23 @@ def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_l
             parameter.mul_(1.2)
     follower.refresh(tiny_loaded)
     assert server.backend.loads == 2
+
+
+def test_a_float32_server_gets_an_adapter_on_bfloat16_weights_as_the_loss_reads_it(
+    server, tiny_model_folder
+):
+    pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
+    base = loading.load(str(tiny_model_folder), device="cpu", dtype="bfloat16")
+    student = adapters.attach(base, rank=2, alpha=4, targets="q_proj", seed=0)
+    with torch.no_grad():
+        for parameter in adapters.parameters(student):
+            parameter.add_(1e-4)
+    client(server).load(student)
+    held = server.backend.held.model.state_dict()
+    exact = adapters.weights(student, dtype=torch.float32)
+    assert all(torch.equal(held[name], exact[name].float()) for name in exact)
+    rounded = adapters.weights(student)
+    assert any(not torch.equal(held[name], rounded[name].float()) for name in rounded)
 
 
 RESET = "/reset_prefix_cache"
