@@ -34,7 +34,7 @@ class FakeVLLM:
         if not self.deaf:
             self.held.model.load_state_dict(loaded.model.state_dict())
 
-    def write(self, requests, sampling, stop_ids):
+    def write(self, requests, sampling, stop_ids, padding=()):
         assert tuple(stop_ids) == self.held.eos_ids
         written = []
         with self._alone:

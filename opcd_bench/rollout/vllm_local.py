@@ -89,12 +89,16 @@ class LocalVLLM:
         )
 
     def write(
-        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        padding: Sequence[int] = (),
     ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed."""
         params = [
             self.vllm.SamplingParams(
-                **sampling_words(request, sampling, stop_ids), detokenize=False
+                **sampling_words(request, sampling, stop_ids, padding), detokenize=False
             )
             for request in requests
         ]

@@ -81,14 +81,18 @@ class VLLMServer:
         )
 
     def write(
-        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        padding: Sequence[int] = (),
     ) -> list[RawReply]:
         """One reply a request, in order; each is a call of its own, with its own seed."""
 
         def one(request: Request) -> RawReply:
             choice = self._complete(
                 prompt=list(request.prompt_ids),
-                **sampling_words(request, sampling, stop_ids),
+                **sampling_words(request, sampling, stop_ids, padding),
                 return_token_ids=True,
                 skip_special_tokens=False,
             )

@@ -206,6 +206,20 @@ def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, cach
     assert order_gap(engine, micro) < 1e-3
 
 
+def test_rows_of_the_head_that_are_padding_are_not_sampled(tmp_path):
+    """259 tokens and 61 rows of padding as likely as they: without a bias one in five is one."""
+    folder = write_tiny_model(tmp_path / "wide", vocab_size=320, head_dim=64)
+    wide = loading.load(str(folder), device="cpu", dtype="float32")
+    assert (wide.vocab_size, wide.padded_rows) == (259, 61)
+    engine = VLLMEngine(wide, WeightSync(LocalVLLM(wide, str(folder), most_ids=8)))
+    requests = [Request((5, 6, 7 + i), i) for i in range(8)]
+    sampled = engine.generate(requests, Sampling(temperature=1.0, max_completion_length=64))
+    assert max(max(reply.ids) for reply in sampled) < 259
+    assert len({id for reply in sampled for id in reply.ids}) > 20
+    mine, theirs = engine.generate(requests, GREEDY), HFEngine(wide).generate(requests, GREEDY)
+    assert [r.ids for r in mine] == [r.ids for r in theirs]
+
+
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="type: make smollm2")
 def test_vllm_opens_real_weights_and_gives_the_log_probs_of_the_model_in_memory():
     loaded = loading.load(str(SMOLLM2), device="cpu", dtype="float32")

@@ -67,6 +67,14 @@ def test_seeds_fit_the_servers_integers(server, tiny_loaded):
     assert server.asked[-1][1]["seed"] == 2**63 - 1
 
 
+def test_padding_of_the_head_reaches_the_server_as_biases(server, tiny_loaded):
+    one = client(server)
+    one.write(REQUESTS[:1], Sampling(max_completion_length=8), tiny_loaded.eos_ids, range(7, 9))
+    assert server.asked[-1][1]["logit_bias"] == {"7": -100.0, "8": -100.0}
+    one.write(REQUESTS[:1], Sampling(max_completion_length=8), tiny_loaded.eos_ids)
+    assert "logit_bias" not in server.asked[-1][1]
+
+
 def test_prompt_log_probs_are_read_by_token_id(server, tiny_loaded):
     sequences = [(5, 6, 7, 8), (9, 10, 11)]
     assert client(server).score(sequences, 4) == FakeVLLM(tiny_loaded).score(sequences, 4)
