@@ -34,7 +34,7 @@ class FakeVLLM:
         if not self.deaf:
             self.held.model.load_state_dict(loaded.model.state_dict())
 
-    def write(self, requests, sampling, stop_ids):
+    def write(self, requests, sampling, stop_ids, padding=()):
         assert tuple(stop_ids) == self.held.eos_ids
         written = []
         with self._alone:
@@ -76,6 +76,7 @@ class FakeServer:
         self.tokenizer = loaded.tokenizer
         self.changes = {}
         self.asked = []
+        self.held_for, self.held_for_good = 0, False  # blocks of the prefix cache, by requests
         self._one = threading.Lock()  # a model of this process changes its process-wide precision
         self._stopped = False
 
@@ -95,7 +96,7 @@ class FakeServer:
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
-        body = json.loads(request.content) if request.content else {}
+        body = {**request.url.params, **(json.loads(request.content) if request.content else {})}
         self.asked.append((path, body))
         answer = getattr(self, path.strip("/").replace("/", "_").replace("v1_", ""))(body)
         if path in self.changes:
@@ -147,4 +148,10 @@ class FakeServer:
         return {"results": [None]}
 
     def reset_prefix_cache(self, body):
-        return httpx.Response(200)
+        """vLLM 0.32 answers 200 while blocks are held too, and 500 where that lasts."""
+        if body.get("reset_running_requests") == "true":
+            if self.held_for_good:
+                return httpx.Response(500, text="Failed to reset KV cache even when all")
+            return {"success": True}
+        self.held_for -= 1
+        return {"success": self.held_for < 0 and not self.held_for_good}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import masters, scoring
@@ -83,17 +84,30 @@ def token_weights(pairs: Sequence[Pair], reduction: str) -> list[float]:
 
 
 def disable_dropout(model: torch.nn.Module) -> None:
-    """Switch dropout off in train mode too.
+    """Switch dropout off in train mode too, and the skipping of whole layers.
 
     The loss compares two passes of one function, and a resumed run must repeat the uninterrupted
-    one; noise in one of the passes would break both.
+    one; noise in one of the passes would break both. Probabilities are numbers whose name says
+    `drop`, of modules and of the configs that some read in every pass (Falcon, GPT-Neo); what is
+    saved of the model says 0 too.
     """
-    module: Any
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+        _set_to_zero(module, lambda name: "drop" in name)
+        if "Drop" in type(module).__name__:
+            _set_to_zero(module, lambda name: name == "p")
+        if isinstance(config := getattr(module, "config", None), PreTrainedConfig):
+            for one in (config, *filter(_is_config, vars(config).values())):
+                _set_to_zero(one, lambda name: "drop" in name)
+
+
+def _is_config(value: object) -> bool:
+    return isinstance(value, PreTrainedConfig)
+
+
+def _set_to_zero(holder: object, named: Callable[[str], bool]) -> None:
+    for name, value in list(vars(holder).items()):
+        if named(name) and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(holder, name, type(value)(0))
 
 
 def trained(student: LoadedModel) -> list[torch.nn.Parameter]:

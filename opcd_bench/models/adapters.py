@@ -216,8 +216,8 @@ def plain_copy(loaded: LoadedModel) -> LoadedModel:
     return dataclasses.replace(loaded, model=module, adapter=None)
 
 
-def write_merged(loaded: LoadedModel, folder: Path) -> None:
-    """``weights`` as a Hugging Face model folder that knows of no adapter."""
+def write_merged(loaded: LoadedModel, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """``weights`` as a Hugging Face model folder that knows of no adapter; ``dtype`` as there."""
     model: Any = loaded.model
     if loaded.adapter is None:
         model.save_pretrained(folder)
@@ -226,7 +226,7 @@ def write_merged(loaded: LoadedModel, folder: Path) -> None:
         shell: Any = type(model)(copy.deepcopy(model.config))
     shell.to(model.dtype)
     shell.generation_config = model.generation_config
-    shell.save_pretrained(folder, state_dict=weights(loaded, "cpu"))
+    shell.save_pretrained(folder, state_dict=weights(loaded, "cpu", dtype))
 
 
 def save(student: LoadedModel, folder: Path) -> None:

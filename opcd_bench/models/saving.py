@@ -30,11 +30,11 @@ def weights_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save(loaded: LoadedModel, folder: str | Path) -> None:
+def save(loaded: LoadedModel, folder: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write model and tokenizer as a new Hugging Face folder: whole, or not at all.
 
-    With an adapter on, the merged weights: the folder opens without peft. What a killed call left
-    of the same folder goes.
+    With an adapter on, the merged weights, in ``dtype`` (None: rounded to the base's): the folder
+    opens without peft. What a killed call left of the same folder goes.
     Raises StoreError if the folder exists or cannot be written.
     """
     target = Path(folder)
@@ -46,7 +46,7 @@ def save(loaded: LoadedModel, folder: str | Path) -> None:
         remove_leftovers_of(target)
         scratch.mkdir()
         with without_bar():
-            adapters.write_merged(loaded, scratch)
+            adapters.write_merged(loaded, scratch, dtype)
         loaded.tokenizer.save_pretrained(scratch)
         scratch.chmod(0o755)
         scratch.rename(target)

@@ -14,6 +14,10 @@ from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling,
 from opcd_bench.rollout.vllm_probe import holds, verify
 
 _SEEDS = 2**63
+MOST_BIASED = 1024
+"""Tokens of a request that vLLM's V2 model runner can give a bias."""
+_NEVER = -100.0
+"""The smallest bias of a token that vLLM's server takes."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,15 @@ def finish_of(reason: object) -> Literal["stop", "length"]:
     )
 
 
-def sampling_words(request: Request, sampling: Sampling, stop_ids: Sequence[int]) -> dict[str, Any]:
-    """What vLLM is asked, in its own words; nothing is left to a model's own defaults."""
+def sampling_words(
+    request: Request, sampling: Sampling, stop_ids: Sequence[int], padding: Sequence[int]
+) -> dict[str, Any]:
+    """What vLLM is asked, in its own words; nothing is left to a model's own defaults.
+
+    ``padding``: ids that are not to be sampled.
+    """
     return {
+        **({"logit_bias": dict.fromkeys(padding, _NEVER)} if padding else {}),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
@@ -82,9 +92,16 @@ class Backend(Protocol):
     """Whether somebody else may put weights into it: a server."""
 
     def write(
-        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        padding: Sequence[int] = (),
     ) -> list[RawReply]:
-        """One reply a request, in order; each draws its noise from its own seed."""
+        """One reply a request, in order; each draws its noise from its own seed.
+
+        None has a token of ``padding``.
+        """
         ...
 
     def score(
@@ -144,14 +161,25 @@ class ServedEngine:
 def replies(
     backend: Backend, requests: Sequence[Request], sampling: Sampling, reader: PromptFormat
 ) -> list[Reply]:
-    """What a backend wrote, checked and decoded by the reader's tokenizer."""
+    """What a backend wrote, checked and decoded by the reader's tokenizer.
+
+    Rows of the LM head that are padding are not sampled, as by the HF engine and in the loss.
+    """
     found = []
-    for written in backend.write(requests, sampling, reader.eos_ids):
+    rows = reader.padded_rows if isinstance(reader, LoadedModel) else 0
+    padding = range(reader.vocab_size, reader.vocab_size + rows) if rows <= MOST_BIASED else ()
+    for written in backend.write(requests, sampling, reader.eos_ids, padding):
         if max(written.ids, default=0) >= reader.vocab_size:
             raise CellFailed(
                 f"vLLM generated token {max(written.ids)}, but the vocabulary of {reader.name!r} "
-                f"has only {reader.vocab_size} tokens (the rest of its LM head is padding), so "
-                "its weights have diverged; lower the learning rate"
+                f"has only {reader.vocab_size} tokens (the rest of its LM head is padding). "
+                + (
+                    f"It was given a bias of {_NEVER:g}, so the weights have diverged; lower the "
+                    "learning rate"
+                    if padding
+                    else "vLLM cannot be kept from that here; sample with transformers: engine = "
+                    "'hf', and no teacher_url"
+                )
             )
         text = reply_text(reader.tokenizer, written.ids)
         logprobs = tuple(round(x, 6) for x in written.logprobs)

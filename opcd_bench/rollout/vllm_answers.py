@@ -85,6 +85,11 @@ def text(name: str, answer: Any) -> str:
     return _read(name, "/detokenize", answer, lambda: _text(answer["prompt"]))
 
 
+def emptied(name: str, answer: Any) -> bool:
+    """Whether ``/reset_prefix_cache`` did so: it answers 200 where blocks are held too."""
+    return _read(name, "/reset_prefix_cache", answer, lambda: answer.get("success")) is True
+
+
 def prompt_rows(name: str, sequence: Sequence[int], rows: Any) -> PromptLogProbs:
     """The log-probs of a sequence's tokens, and of those listed beside them."""
     if not isinstance(rows, list) or len(rows) != len(sequence):

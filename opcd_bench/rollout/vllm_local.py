@@ -89,12 +89,16 @@ class LocalVLLM:
         )
 
     def write(
-        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        padding: Sequence[int] = (),
     ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed."""
         params = [
             self.vllm.SamplingParams(
-                **sampling_words(request, sampling, stop_ids), detokenize=False
+                **sampling_words(request, sampling, stop_ids, padding), detokenize=False
             )
             for request in requests
         ]
@@ -177,10 +181,32 @@ class LocalVLLM:
 
     def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:
         inputs = [{"prompt_token_ids": list(ids)} for ids in prompts]
-        outputs: list[Any] = self._guarded(
-            lambda: self.llm.generate(inputs, list(params), use_tqdm=_Heard)
-        )
+        try:
+            outputs: list[Any] = self._guarded(
+                lambda: self.llm.generate(inputs, list(params), use_tqdm=_Heard)
+            )
+        except EngineDied:
+            raise
+        except BaseException as error:
+            self._abandon(error)
+            raise
         return outputs
+
+    def _abandon(self, error: BaseException) -> None:
+        """Abort all unfinished requests, which vLLM keeps after an error in its own loop.
+
+        They would hold blocks of the prefix cache, and answer among those of the next call.
+        """
+        engine = self.llm.llm_engine
+        try:
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+        except Exception as second:
+            raise EngineDied(
+                f"vLLM failed ({first_line(error)}) and cannot drop its requests "
+                f"({first_line(second)}), so it cannot go on. Nothing is lost: type the same "
+                "command again; if memory ran out, with a smaller gpu_memory_utilization or "
+                "max_num_seqs in vllm_options"
+            ) from error
 
     def _guarded(self, call: Any) -> Any:
         dead = importlib.import_module("vllm.v1.engine.exceptions").EngineDeadError

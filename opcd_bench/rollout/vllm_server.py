@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from opcd_bench.envs.task import Message
@@ -26,6 +27,9 @@ from opcd_bench.rollout.vllm import PromptLogProbs, RawReply, sampling_words
 T = TypeVar("T")
 
 _AT_A_TIME = 64
+_CACHE = "/reset_prefix_cache"
+RESET_WAITS = (0.1, 0.3, 1.0, 3.0)
+"""Seconds between attempts to empty the prefix cache: requests that end free their blocks."""
 
 
 class Limits(NamedTuple):
@@ -77,14 +81,18 @@ class VLLMServer:
         )
 
     def write(
-        self, requests: Sequence[Request], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        padding: Sequence[int] = (),
     ) -> list[RawReply]:
         """One reply a request, in order; each is a call of its own, with its own seed."""
 
         def one(request: Request) -> RawReply:
             choice = self._complete(
                 prompt=list(request.prompt_ids),
-                **sampling_words(request, sampling, stop_ids),
+                **sampling_words(request, sampling, stop_ids, padding),
                 return_token_ids=True,
                 skip_special_tokens=False,
             )
@@ -111,10 +119,13 @@ class VLLMServer:
         return self._all(one, sequences)
 
     def load(self, loaded: LoadedModel) -> None:
-        """Have the server read the weights from a folder that it shares with this machine."""
+        """Have the server read the weights from a folder that it shares with this machine.
+
+        It gives them its own type: merged weights of an adapter reach it without round-off.
+        """
         with tempfile.TemporaryDirectory(prefix="opcd-bench-") as scratch:
             folder = Path(scratch) / "model"
-            saving.save(loaded, folder)
+            saving.save(loaded, folder, torch.float32)
             folder.parent.chmod(0o755)
             try:
                 self._send(
@@ -122,7 +133,7 @@ class VLLMServer:
                     "/collective_rpc",
                     {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}},
                 )
-                self._send("POST", "/reset_prefix_cache")
+                emptied = self._empties_prefix_cache()
             except ModelError as error:
                 raise ModelError(
                     f"{self.name} does not accept new weights while it runs ({error}). Start it "
@@ -130,6 +141,31 @@ class VLLMServer:
                     "the same folder as here (TMPDIR chooses another), or use engine = 'vllm' "
                     "without vllm_url"
                 ) from error
+        if not emptied:
+            raise ModelError(
+                f"{self.name} did not empty its prefix cache after new weights, so it would mix "
+                "them with what the old ones computed: requests of others hold its blocks, or it "
+                "is older than vLLM 0.32. Wait for these to end and type the same command again, "
+                "or start it with --no-enable-prefix-caching"
+            )
+
+    def _empties_prefix_cache(self) -> bool:
+        """Whether nothing is left in it of the old weights.
+
+        It cannot be emptied while requests run: after a short while these begin anew.
+        """
+        for wait in RESET_WAITS:
+            if vllm_answers.emptied(self.name, self._send("POST", _CACHE, limits=QUICK)):
+                return True
+            time.sleep(wait)
+        try:
+            answer = self._send(
+                "POST", _CACHE, limits=QUICK, query={"reset_running_requests": "true"}
+            )
+        except EngineDied:  # 500 for blocks that no request here holds; a dead server says so here
+            self._send("GET", "/v1/models", limits=QUICK)
+            return False
+        return vllm_answers.emptied(self.name, answer)
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, student: str) -> None:
         """Raise ModelError unless the server and the student mean the same by every token id.
@@ -188,10 +224,13 @@ class VLLMServer:
         body: Mapping[str, Any] | None = None,
         *,
         limits: Limits | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> Any:
         limits = limits or WORK
         try:
-            with self._client.stream(verb, path, json=body, timeout=limits.silence) as answer:
+            with self._client.stream(
+                verb, path, params=query, json=body, timeout=limits.silence
+            ) as answer:
                 content = self._content(answer, path, limits)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise EngineDied(

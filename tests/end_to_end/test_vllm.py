@@ -170,6 +170,31 @@ def test_starting_and_running_vllm_leaves_the_random_state_alone(micro, backend,
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("steps", [0, 5])
+def test_after_an_error_in_the_middle_vllm_writes_for_the_next_cell(
+    micro, backend, requests, monkeypatch, steps
+):
+    """Memory that ran out fails one cell: no block stays held, and no answer comes later."""
+    core = backend.llm.llm_engine.engine_core.engine_core
+    run, calls = core.model_executor.execute_model, []
+
+    def failing(*words, **more):
+        calls.append(1)
+        if len(calls) > steps:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(*words, **more)
+
+    follower = WeightSync(backend)
+    follower.refresh(micro)
+    with monkeypatch.context() as patched, pytest.raises(torch.OutOfMemoryError):
+        patched.setattr(core.model_executor, "execute_model", failing)
+        backend.write(requests, GREEDY, micro.eos_ids)
+    student = trained(micro, 0.05)
+    mine = VLLMEngine(student, follower).generate(requests[:4], GREEDY)
+    theirs = HFEngine(student).generate(requests[:4], GREEDY)
+    assert [r.ids for r in mine] == [r.ids for r in theirs]
+
+
 # Engines of their own come after all tests of `backend`: vLLM ends what engines share with them.
 
 
@@ -179,6 +204,20 @@ def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, cach
     WeightSync(engine).refresh(micro)
     engine.write([Request(one, 0) for one in shared_prefixes(micro)], GREEDY, micro.eos_ids)
     assert order_gap(engine, micro) < 1e-3
+
+
+def test_rows_of_the_head_that_are_padding_are_not_sampled(tmp_path):
+    """259 tokens and 61 rows of padding as likely as they: without a bias one in five is one."""
+    folder = write_tiny_model(tmp_path / "wide", vocab_size=320, head_dim=64)
+    wide = loading.load(str(folder), device="cpu", dtype="float32")
+    assert (wide.vocab_size, wide.padded_rows) == (259, 61)
+    engine = VLLMEngine(wide, WeightSync(LocalVLLM(wide, str(folder), most_ids=8)))
+    requests = [Request((5, 6, 7 + i), i) for i in range(8)]
+    sampled = engine.generate(requests, Sampling(temperature=1.0, max_completion_length=64))
+    assert max(max(reply.ids) for reply in sampled) < 259
+    assert len({id for reply in sampled for id in reply.ids}) > 20
+    mine, theirs = engine.generate(requests, GREEDY), HFEngine(wide).generate(requests, GREEDY)
+    assert [r.ids for r in mine] == [r.ids for r in theirs]
 
 
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="type: make smollm2")

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+import transformers
 from fixtures import frozen, tiny_model, tiny_tokenizer
 
 from opcd_bench.config.suite import make_suite
@@ -19,6 +20,7 @@ from opcd_bench.distillation.pairs import Pair, end_at_first_eos, micro_batches
 from opcd_bench.distillation.teachers.local import LiveTeacher, Shuffled
 from opcd_bench.distillation.trainer import (
     TrainingCore,
+    disable_dropout,
     rate_at,
     token_weights,
 )
@@ -284,6 +286,33 @@ def test_a_restored_core_goes_on_bit_for_bit(tiny_loaded, tmp_path):
         second.step(batch, LOSS, frozen(told, second))
     mine, theirs = straight.student.model.parameters(), second.student.model.parameters()
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+NOISY = {  # where a model has its dropout: modules, numbers of modules, or its config
+    "GPT2": {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1},
+    "OPT": {"dropout": 0.1, "attention_dropout": 0.1, "layerdrop": 0.5,
+            "ffn_dim": 32, "word_embed_proj_dim": 16},
+    "Bloom": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "Falcon": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
+    "GPTNeoX": {"hidden_dropout": 0.1, "attention_dropout": 0.1, "intermediate_size": 32},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_a_model_in_training_computes_what_it_does_in_evaluation(kind):
+    config = getattr(transformers, f"{kind}Config")(**SMALL, **NOISY[kind])
+    name = "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM"
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = getattr(transformers, name)(config).train()
+        ids = torch.arange(40)[None]
+        one, other = model(ids).logits, model(ids).logits
+        assert not torch.equal(one, other), "nothing to switch off"
+        disable_dropout(model)
+        trained = model(ids).logits
+        assert torch.equal(trained, model(ids).logits)
+        assert torch.equal(trained, model.eval()(ids).logits)
 
 
 def test_rates_follow_the_schedule():

@@ -26,11 +26,21 @@ def test_small_steps_on_bfloat16_weights_are_warned_of_with_what_to_type():
         {"bf16": True},
         {"dtype": "float32"},
         {"dtype": "bfloat16", "lora_rank": 4},
+        {"engine": "vllm", "lora_rank": 4},
         {"dtype": "bfloat16", "learning_rate": 1e-3},
     ],
 )
 def test_where_steps_are_kept_nothing_is_said(settings):
     assert rounding_warning(suite(**{"learning_rate": 5e-6, **settings})) is None
+
+
+@pytest.mark.parametrize("wide", [{"dtype": "bfloat16"}, {"bf16": True}])
+def test_an_adapter_that_vllm_merges_into_bfloat16_is_warned_of_with_what_to_type(wide):
+    local = rounding_warning(suite(engine="vllm", lora_rank=4, **wide))
+    assert local is not None and "lacks 93 % of the first step's change" in local
+    assert "--engine hf" in local and "--set dtype=float32 --set bf16=false" in local
+    served = rounding_warning(suite(engine="vllm", lora_rank=4, vllm_url="http://h:1", **wide))
+    assert served is not None and "vllm serve with --dtype float32" in served
 
 
 def test_a_bfloat16_weight_stays_below_the_share_that_the_warning_reckons_with():

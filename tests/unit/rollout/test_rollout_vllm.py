@@ -22,7 +22,7 @@ from opcd_bench.models.loading import assemble, copy_frozen
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
-from opcd_bench.rollout.vllm import RawReply, VLLMEngine, WeightSync
+from opcd_bench.rollout.vllm import MOST_BIASED, RawReply, VLLMEngine, WeightSync, sampling_words
 from opcd_bench.rollout.vllm_probe import order_gap, probe_gap, shared_prefixes, verify_order
 from opcd_bench.runner import registry
 
@@ -128,13 +128,27 @@ def test_student_and_teacher_with_the_same_weights_are_one_distribution(tiny_loa
     assert probe_gap(fake, other) > 1e-2
 
 
-def test_a_token_of_the_padding_is_refused(tiny_loaded):
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [(1, "bias of -100.*lower the learning rate"), (MOST_BIASED + 1, "engine = 'hf'")],
+)
+def test_a_token_of_the_padding_is_kept_from_vllm_and_refused(tiny_loaded, rows, words):
+    """vLLM's V2 model runner takes no more biases; a token of the padding has no text."""
+
     class Padded(FakeVLLM):
-        def write(self, requests, sampling, stop_ids):
+        def write(self, requests, sampling, stop_ids, padding=()):
+            assert list(padding) == [tiny_loaded.vocab_size] * (rows == 1)
             return [RawReply((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
 
-    with pytest.raises(CellFailed, match="LM head is padding"):
-        VLLMEngine(tiny_loaded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
+    padded = dataclasses.replace(tiny_loaded, padded_rows=rows)
+    with pytest.raises(CellFailed, match=f"LM head is padding.*{words}"):
+        VLLMEngine(padded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
+
+
+def test_a_request_names_the_padding_and_one_without_has_no_bias():
+    words = sampling_words(REQUESTS[0], GREEDY, (2,), range(259, 262))
+    assert words["logit_bias"] == {259: -100.0, 260: -100.0, 261: -100.0}
+    assert "logit_bias" not in sampling_words(REQUESTS[0], GREEDY, (2,), ())
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_as_by_the_hf_engine():

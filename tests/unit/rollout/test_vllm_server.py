@@ -16,6 +16,7 @@ from vllm_fake import FakeServer, FakeVLLM
 from opcd_bench.config.commands import ModelSettings
 from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.experience import reader
+from opcd_bench.models import adapters, loading
 from opcd_bench.progress import PlainReporter
 from opcd_bench.rollout import vllm_server
 from opcd_bench.rollout.engine import Request, Sampling
@@ -66,6 +67,14 @@ def test_seeds_fit_the_servers_integers(server, tiny_loaded):
     assert server.asked[-1][1]["seed"] == 2**63 - 1
 
 
+def test_padding_of_the_head_reaches_the_server_as_biases(server, tiny_loaded):
+    one = client(server)
+    one.write(REQUESTS[:1], Sampling(max_completion_length=8), tiny_loaded.eos_ids, range(7, 9))
+    assert server.asked[-1][1]["logit_bias"] == {"7": -100.0, "8": -100.0}
+    one.write(REQUESTS[:1], Sampling(max_completion_length=8), tiny_loaded.eos_ids)
+    assert "logit_bias" not in server.asked[-1][1]
+
+
 def test_prompt_log_probs_are_read_by_token_id(server, tiny_loaded):
     sequences = [(5, 6, 7, 8), (9, 10, 11)]
     assert client(server).score(sequences, 4) == FakeVLLM(tiny_loaded).score(sequences, 4)
@@ -93,6 +102,62 @@ def test_weights_that_somebody_else_put_into_a_server_are_noticed(server, tiny_l
             parameter.mul_(1.2)
     follower.refresh(tiny_loaded)
     assert server.backend.loads == 2
+
+
+def test_a_float32_server_gets_an_adapter_on_bfloat16_weights_as_the_loss_reads_it(
+    server, tiny_model_folder
+):
+    pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
+    base = loading.load(str(tiny_model_folder), device="cpu", dtype="bfloat16")
+    student = adapters.attach(base, rank=2, alpha=4, targets="q_proj", seed=0)
+    with torch.no_grad():
+        for parameter in adapters.parameters(student):
+            parameter.add_(1e-4)
+    client(server).load(student)
+    held = server.backend.held.model.state_dict()
+    exact = adapters.weights(student, dtype=torch.float32)
+    assert all(torch.equal(held[name], exact[name].float()) for name in exact)
+    rounded = adapters.weights(student)
+    assert any(not torch.equal(held[name], rounded[name].float()) for name in rounded)
+
+
+RESET = "/reset_prefix_cache"
+FORCED = (RESET, {"reset_running_requests": "true"})
+
+
+@pytest.mark.parametrize(("held_for", "asked"), [(2, [(RESET, {})] * 3), (99, [FORCED])])
+def test_a_prefix_cache_that_is_held_is_emptied_in_the_end(
+    server, tiny_loaded, monkeypatch, held_for, asked
+):
+    """By itself once other requests end, else with these begun anew."""
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", (0.0,) * 4)
+    server.held_for = held_for
+    client(server).load(tiny_loaded)
+    assert [one for one in server.asked if one[0] == RESET][-len(asked) :] == asked
+    assert server.asked[-1] == asked[-1]
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_old_weights_in_a_prefix_cache_are_an_error_that_says_what_to_do(
+    server, tiny_loaded, monkeypatch, older
+):
+    """Before vLLM 0.32 the answer was empty, whatever became of the cache."""
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", (0.0,) * 4)
+    server.held_for_good = True
+    if older:
+        server.changes[RESET] = lambda _: httpx.Response(200)
+    sync = WeightSync(client(server))
+    with pytest.raises(ModelError, match=r"did not empty.*--no-enable-prefix-caching"):
+        sync.refresh(tiny_loaded)
+    server.stop()
+    with pytest.raises(EngineDied, match="does not answer"):
+        sync.refresh(tiny_loaded)
+
+
+def test_a_forced_reset_keeps_the_credentials_of_the_query(server, tiny_loaded, monkeypatch):
+    monkeypatch.setattr(vllm_server, "RESET_WAITS", ())
+    VLLMServer(f"{URL}?api_key=s", transport=server.transport()).load(tiny_loaded)
+    assert server.asked[-1] == (RESET, {"reset_running_requests": "true", "api_key": "s"})
 
 
 def test_a_server_that_takes_no_weights_is_told_how_to_start(server, tiny_loaded):

@@ -1,0 +1,73 @@
+"""The engine of vLLM in this process, on a stand-in: what is left of a call that failed."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+import torch
+
+from opcd_bench.errors import EngineDied
+from opcd_bench.rollout.engine import Request, Sampling
+from opcd_bench.rollout.vllm_local import LocalVLLM
+
+
+class EngineDeadError(Exception):
+    """vLLM's own, of an engine in another process."""
+
+
+class Stub:
+    """As much of ``vllm.LLM`` as a call that fails meets; ``stuck``: no request can be aborted."""
+
+    def __init__(self, error: BaseException, *, stuck: bool = False) -> None:
+        self.error, self.stuck = error, stuck
+        self.llm_engine = self
+        self.output_processor = types.SimpleNamespace(request_states={})
+
+    def generate(self, inputs, params, use_tqdm):
+        self.output_processor.request_states = {f"{i}-a1b2": None for i, _ in enumerate(inputs)}
+        raise self.error
+
+    def abort_request(self, ids, internal=False):
+        if self.stuck:
+            raise RuntimeError("CUDA error: an illegal memory access")
+        assert internal, "ids of request_states are vLLM's own"
+        for one in ids:
+            del self.output_processor.request_states[one]
+
+
+@pytest.fixture
+def write(monkeypatch):
+    exceptions = types.SimpleNamespace(EngineDeadError=EngineDeadError)
+    monkeypatch.setitem(sys.modules, "vllm.v1.engine.exceptions", exceptions)
+
+    def call(llm: Stub):
+        local = object.__new__(LocalVLLM)
+        local.vllm, local.llm = types.SimpleNamespace(SamplingParams=dict), llm
+        return local.write([Request((5, 6), 0), Request((7,), 1)], Sampling(), (0,))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), ValueError("x"), KeyboardInterrupt()]
+)
+def test_after_any_error_no_request_is_left_and_the_error_is_its_own(write, error):
+    llm = Stub(error)
+    with pytest.raises(type(error)):
+        write(llm)
+    assert not llm.output_processor.request_states
+
+
+def test_an_engine_that_cannot_drop_its_requests_cannot_go_on(write):
+    words = (
+        r"failed \(OutOfMemoryError: CUDA out of memory\).*illegal memory access.*Nothing is lost"
+    )
+    with pytest.raises(EngineDied, match=words):
+        write(Stub(torch.OutOfMemoryError("CUDA out of memory"), stuck=True))
+
+
+def test_a_dead_engine_is_asked_for_nothing_more(write):
+    with pytest.raises(EngineDied, match="the vLLM engine died"):
+        write(Stub(EngineDeadError("EngineCore encountered an issue"), stuck=True))
