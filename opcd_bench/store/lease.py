@@ -17,7 +17,7 @@ from opcd_bench.errors import FolderBusy, LeaseLost
 from opcd_bench.printable import printable
 from opcd_bench.store import heartbeat, lease_file, machine
 from opcd_bench.store.files import NEXT, explained, temporary_beside
-from opcd_bench.store.lease_file import Named
+from opcd_bench.store.lease_file import Holder, Named
 
 STALE = 60.0
 """Seconds without a sign of life after which a lease may be taken over."""
@@ -206,6 +206,15 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def living(path: Path, now: float | None = None) -> Holder | None:
+    """Who holds the lease at ``path``, as far as can be seen: nobody that has ended or is quiet.
+
+    ``now`` as of `lease_file.holder`.
+    """
+    held = lease_file.holder(path, now)
+    return None if held is None or held.ended or held.quiet > STALE else held
 
 
 def _given_back(path: Path, token: str, pid: int) -> None:

@@ -30,7 +30,11 @@ def opened(suite: Suite, suite_dir: Path, jobs: int, work: Work) -> Iterator[Exe
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
-        yield Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), work)
+        slurm = Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), work)
+        try:
+            yield slurm
+        finally:
+            slurm.close()
         return
     from opcd_bench.runner.cluster.ray import Ray
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +15,13 @@ from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
+from opcd_bench.store.files import LOCK
 from opcd_bench.store.jsonl import append_row, read_rows
+from opcd_bench.store.lease import Lease, living
 
 JOURNAL = "jobs.jsonl"
-"""Which job of the suite is which of SLURM's: a driver that comes later finds what runs."""
+"""Which job of the suite is which of SLURM's, with a digest of what it was given and whose it is: a
+driver that comes later finds what runs."""
 
 
 class Requeued:
@@ -45,6 +49,7 @@ class Slurm:
         self._submitit, self._executor = _executor(suite, folder)
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
+        self._alive = Lease(folder / f"driver-{secrets.token_hex(4)}{LOCK}")
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs as one array; those that an earlier driver queued, and that run, stay."""
@@ -57,7 +62,8 @@ class Slurm:
         for job, one in zip(new, queued, strict=True):
             self._running[job.name] = job, one
             if self._on_slurm:
-                append_row(self.folder / JOURNAL, {"job": job.name, "id": one.job_id})
+                row = {"job": job.name, "id": one.job_id, "driver": self._alive.path.name}
+                append_row(self.folder / JOURNAL, {**row, "digest": self._parcel(job).digest})
 
     def ended(self, seconds: float) -> list[tuple[Job, End]]:
         """Jobs whose result is there, or that SLURM calls ended without one."""
@@ -94,16 +100,35 @@ class Slurm:
     def _parcel(self, job: Job) -> Parcel:
         return Parcel(self.work, self.suite, job, str(Path.cwd()))
 
+    def close(self) -> None:
+        """Say that this driver has ended: what it queued is the next one's."""
+        self._alive.release()
+
     def _adopt(self, jobs: Sequence[Job]) -> None:
-        """Take over what an earlier driver queued and SLURM has not ended."""
+        """Take over what an earlier driver queued for the same, and SLURM has not ended.
+
+        What one that has ended queued for something else under the same name is cancelled: it
+        would run with other settings. A check is always made anew.
+        """
         file = self.folder / JOURNAL
         if not self._on_slurm or not file.is_file():
             return
         wanted = {job.name: job for job in jobs if job.name not in self._running}
-        latest = {row["job"]: row["id"] for row in read_rows(file) if row["job"] in wanted}
-        known = {n: self._submitit.SlurmJob(self.folder, number) for n, number in latest.items()}
+        mine = self._alive.path.name
+        rows = [
+            row for row in read_rows(file) if row["job"] in wanted and row.get("driver") != mine
+        ]
+        known = [(row, self._submitit.SlurmJob(self.folder, row["id"])) for row in rows]
         self._ask()
-        self._running |= {n: (wanted[n], one) for n, one in known.items() if not one.done()}
+        for row, one in reversed(known):
+            if one.done():
+                continue
+            job = wanted[row["job"]]
+            same = job.kind != "prepare" and row.get("digest") == self._parcel(job).digest
+            if same and job.name not in self._running:
+                self._running[job.name] = job, one
+            elif living(self.folder / row.get("driver", "gone")) is None:
+                one.cancel(check=False)
 
 
 def _end(one: Any) -> End:

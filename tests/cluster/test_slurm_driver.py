@@ -1,0 +1,70 @@
+"""What the driver of a suite on SLURM asks of it and believes of it, without a job that runs."""
+
+import os
+
+import fake_slurm
+import pytest
+from toy import toy_suite
+
+from opcd_bench.runner.cluster.jobs import Job
+from opcd_bench.runner.cluster.work import Work
+
+submitit = pytest.importorskip("submitit", reason="make test-cluster installs it")
+pytestmark = pytest.mark.cluster
+
+JOBS = [Job(kind, kind) for kind in ("prepare", "retention")] + [Job("cell", "toy--a", {"a": 1})]
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The fake SLURM's folder; its jobs wait for ever."""
+    folder = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
+    (folder / "held").touch()
+    submitit.SlurmJob.watcher.clear()
+    return folder
+
+
+@pytest.fixture
+def drivers(slurm, tmp_path):
+    """Makes drivers of one suite, with other settings or options."""
+    from opcd_bench.runner.cluster.slurm import Slurm
+
+    def driver(options=None, **values):
+        given = {"poll_seconds": 0.01, **(options or {})}
+        suite = toy_suite(tmp_path / "model", tmp_path / "results", cluster="slurm",
+                          cluster_options=given, **values)  # fmt: skip
+        return Slurm(suite, tmp_path / "results" / ".opcd-bench-cluster" / "toy", Work("pool_work"))
+
+    return driver
+
+
+def queued(slurm):
+    """The ids of jobs that wait."""
+    return [name for name, state in sorted(fake_slurm.jobs(slurm).items()) if state == "PENDING"]
+
+
+def test_what_the_same_command_queued_is_found_but_for_the_check(slurm, drivers):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    assert queued(slurm) == ["1_0", "1_1", "1_2"]
+    drivers({"poll_seconds": 5, "retries": 1}).submit(JOBS)
+    assert queued(slurm) == ["1_1", "1_2", "2"] and fake_slurm.jobs(slurm)["1_0"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("other", [{"max_steps": 8}, {"options": {"partition": "gpu"}}])
+def test_what_another_command_queued_under_the_same_names_is_cancelled(slurm, drivers, other):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    drivers(**other).submit(JOBS)
+    assert queued(slurm) == ["2_0", "2_1", "2_2"]
+
+
+def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
+    alive = drivers()
+    alive.submit(JOBS)
+    drivers(max_steps=8).submit(JOBS)
+    assert queued(slurm) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2"]
+    alive.close()
