@@ -1,13 +1,16 @@
 """What the driver of a suite on SLURM asks of it and believes of it, without a job that runs."""
 
 import os
+import time
 
 import fake_slurm
 import pytest
 from toy import toy_suite
 
-from opcd_bench.runner.cluster.jobs import Job
+from opcd_bench.runner.cluster.jobs import Job, Lost
 from opcd_bench.runner.cluster.work import Work
+from opcd_bench.store.files import LOCK
+from opcd_bench.store.lease import Lease
 
 submitit = pytest.importorskip("submitit", reason="make test-cluster installs it")
 pytestmark = pytest.mark.cluster
@@ -68,3 +71,62 @@ def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
     drivers(max_steps=8).submit(JOBS)
     assert queued(slurm) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2"]
     alive.close()
+
+
+def forgotten(slurm, name):
+    """SLURM does not know a job any more, and nothing is told of it."""
+    (slurm / name / "state").write_text("GONE")
+
+
+def ends(driver, looks):
+    """How jobs ended within so many looks."""
+    found = []
+    for _ in range(looks):
+        time.sleep(0.01)
+        found += driver.ended(0)
+    return found
+
+
+def test_a_job_that_slurm_forgot_is_lost_and_given_out_again(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    assert ends(driver, 5) == [], "what waits in the queue is there"
+    forgotten(slurm, "1_2")
+    assert ends(driver, 2) == []
+    ((job, end),) = ends(driver, 2)
+    assert job == JOBS[2] and isinstance(end, Lost) and "does not know the job" in end.why
+    driver.submit([job])
+    assert queued(slurm) == ["1_0", "1_1", "2"] and ends(driver, 5) == []
+
+
+def test_a_job_that_slurm_forgot_is_awaited_while_somebody_writes_its_folder(
+    slurm, drivers, tmp_path
+):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    forgotten(slurm, "1_2")
+    folder = tmp_path / "results" / "toy" / "toy--a"
+    folder.mkdir(parents=True)
+    with Lease(folder / LOCK):
+        assert ends(driver, 6) == []
+    assert [job for job, _ in ends(driver, 3)] == [JOBS[2]]
+
+
+def test_a_later_driver_does_not_wait_for_a_job_that_slurm_forgot(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    forgotten(slurm, "1_2")
+    drivers().submit(JOBS)
+    assert queued(slurm) == ["1_1", "2_0", "2_1"]
+
+
+def test_where_the_queue_cannot_be_asked_no_job_is_lost(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    (slurm / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert ends(driver, 6) == []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
+from opcd_bench.store.chain_dir import chain
 from opcd_bench.store.files import LOCK
 from opcd_bench.store.jsonl import append_row, read_rows
 from opcd_bench.store.lease import Lease, living
@@ -22,6 +26,10 @@ from opcd_bench.store.lease import Lease, living
 JOURNAL = "jobs.jsonl"
 """Which job of the suite is which of SLURM's, with a digest of what it was given and whose it is: a
 driver that comes later finds what runs."""
+
+
+UNSEEN = 3
+"""Looks in a row at which SLURM's queue does not have a job, before it is given out again."""
 
 
 class Requeued:
@@ -49,6 +57,8 @@ class Slurm:
         self._submitit, self._executor = _executor(suite, folder)
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
+        self._queue: set[str] | None = None
+        self._unseen: Counter[str] = Counter()
         self._alive = Lease(folder / f"driver-{secrets.token_hex(4)}{LOCK}")
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -73,17 +83,39 @@ class Slurm:
             if time.monotonic() - self._asked >= poll:
                 self._ask()
             found = [name for name, (_, one) in self._running.items() if self._is_done(one)]
-            if found or time.monotonic() >= until:
-                return [
+            gone = [n for n in self._running if n not in found and self._unseen[n] >= UNSEEN]
+            if found or gone or time.monotonic() >= until:
+                for name in gone:
+                    del self._unseen[name]
+                lost = [(self._running.pop(name)[0], Lost(GONE)) for name in gone]
+                return lost + [
                     (self._running[name][0], _end(self._running.pop(name)[1])) for name in found
                 ]
             time.sleep(0.2)
 
     def _ask(self) -> None:
-        """Ask SLURM once for the states of all jobs."""
+        """Ask SLURM once for the states of all jobs, and for what it still has to do.
+
+        Without accounting, and of jobs that it has forgotten, only its queue says anything.
+        """
         self._asked = time.monotonic()
-        if self._on_slurm:
-            self._submitit.SlurmJob.watcher.update()
+        if not self._on_slurm:
+            return
+        self._submitit.SlurmJob.watcher.update()
+        self._queue = _queued()
+        for name, (job, one) in self._running.items():
+            gone = self._is_gone(one) and not self._is_written(job)
+            self._unseen[name] = self._unseen[name] + 1 if gone else 0
+
+    def _is_gone(self, one: Any) -> bool:
+        """Whether SLURM's queue can be asked, and does not have a job."""
+        return self._queue is not None and one.job_id not in self._queue
+
+    def _is_written(self, job: Job) -> bool:
+        """Whether a process somewhere writes the folder of a cell or a chain."""
+        suite_dir = Path(self.suite.output_dir) / self.suite.name
+        folders = (suite_dir / job.name, chain(suite_dir, job.name).path)
+        return any(living(folder / LOCK) is not None for folder in folders)
 
     @property
     def _on_slurm(self) -> bool:
@@ -121,7 +153,7 @@ class Slurm:
         known = [(row, self._submitit.SlurmJob(self.folder, row["id"])) for row in rows]
         self._ask()
         for row, one in reversed(known):
-            if one.done():
+            if one.done() or self._is_gone(one):
                 continue
             job = wanted[row["job"]]
             same = job.kind != "prepare" and row.get("digest") == self._parcel(job).digest
@@ -129,6 +161,19 @@ class Slurm:
                 self._running[job.name] = job, one
             elif living(self.folder / row.get("driver", "gone")) is None:
                 one.cancel(check=False)
+
+
+GONE = "SLURM does not know the job any more, and it left no result"
+
+
+def _queued() -> set[str] | None:
+    """The ids of all of the user's jobs that SLURM has not ended; None where it does not say."""
+    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return set(said.stdout.split())
 
 
 def _end(one: Any) -> End:
