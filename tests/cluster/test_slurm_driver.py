@@ -1,5 +1,6 @@
 """What the driver of a suite on SLURM asks of it and believes of it, without a job that runs."""
 
+import json
 import os
 import time
 
@@ -7,6 +8,7 @@ import fake_slurm
 import pytest
 from toy import toy_suite
 
+from opcd_bench.errors import UserError
 from opcd_bench.runner.cluster.jobs import Job, Lost
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.store.files import LOCK
@@ -130,3 +132,36 @@ def test_where_the_queue_cannot_be_asked_no_job_is_lost(slurm, drivers):
     driver.submit(JOBS)
     (slurm / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
     assert ends(driver, 6) == []
+
+
+def cells(count):
+    return [Job("cell", f"toy--{number}", {"a": number}) for number in range(count)]
+
+
+def test_a_wave_is_arrays_of_a_thousand_that_share_the_workers(slurm, drivers):
+    drivers({"workers": 7}).submit(cells(2001))
+    arrays = [json.loads((slurm / f"submitted-{n}").read_text()).get("array") for n in (1, 2, 3)]
+    assert arrays == ["0-999%3", "0-999%2", None]
+    assert len(queued(slurm)) == 2001
+
+
+def test_a_look_lists_the_results_once_and_there_is_one_a_poll(slurm, drivers, monkeypatch):
+    driver = drivers({"poll_seconds": 60})
+    driver.submit(cells(300))
+    monkeypatch.setattr(submitit.SlurmJob, "done", lambda *_: pytest.fail("a look for each job"))
+    listed, real = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+    assert [driver.ended(0.01) for _ in range(20)] == [[]] * 20
+    assert listed == [driver.folder]
+
+
+def test_what_slurm_does_not_take_is_said_and_what_it_took_is_found(slurm, drivers):
+    driver = drivers()
+    driver.submit(cells(2))
+    (slurm / "bin" / "sbatch").write_text("#!/bin/sh\necho sbatch: error: QOSMax >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"1 jobs were not taken: .*QOSMax.*type the same command"):
+        driver.submit(cells(3))
+    driver.close()
+    later = drivers()
+    later.submit(cells(2))
+    assert queued(slurm) == ["1_0", "1_1"]

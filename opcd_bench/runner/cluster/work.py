@@ -63,12 +63,9 @@ class Parcel:
     def digest(self) -> str:
         """Of all that makes the job what it is: not how often its driver looks, or tries again."""
         suite = self.suite.model_dump()
-        own = {
-            k: v
-            for k, v in suite["cluster_options"].items()
-            if k not in ("poll_seconds", "retries")
-        }
-        what = {**asdict(self), "suite": {**suite, "cluster_options": own}}
+        for name in ("poll_seconds", "retries"):
+            del suite["cluster_options"][name]
+        what = [asdict(self.work), suite, asdict(self.job), self.folder]
         return digest(what, 16)
 
 
