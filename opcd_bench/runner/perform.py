@@ -11,7 +11,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, UserError
+from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, NonFiniteGradients, UserError
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import context_record, grid, model_folders, prompt_record
@@ -208,7 +208,8 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
-            run_dir.fail(str(error), traceback.format_exc())
+            final = isinstance(error, NonFiniteGradients)
+            run_dir.fail(str(error), traceback.format_exc(), final=final)
             return Outcome(cell.name, str(error))
         except KeyboardInterrupt:
             raise
