@@ -62,9 +62,7 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     resources.references.check_retention(planned.tasks)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
     contexts = context_record.record(planned.tasks, resources.models)
-    suite_dir.merge(
-        {**suite.model_dump(mode="json"), **resources.models.weights(), **prompts, **contexts}
-    )
+    suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 
 import fake_slurm
@@ -73,6 +74,10 @@ def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
     drivers(max_steps=8).submit(JOBS)
     assert queued(slurm) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2"]
     alive.close()
+
+
+def test_nobody_else_reads_what_jobs_were_given(drivers):
+    assert stat.S_IMODE(drivers().folder.stat().st_mode) == 0o700
 
 
 def forgotten(slurm, name):

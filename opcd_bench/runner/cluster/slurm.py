@@ -241,6 +241,7 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
         ) from None
     options = suite.cluster_options
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
     try:
         executor = submitit.AutoExecutor(
             folder, cluster=options.submit, slurm_max_num_timeout=options.requeues

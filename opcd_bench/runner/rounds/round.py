@@ -242,7 +242,7 @@ class Round:
         prompts = prompt_record.checked(planned.tasks, resources.models, round_dir)
         round_dir.merge(
             {
-                **planned.suite.model_dump(mode="json"),
+                **planned.suite.stored(),
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),

@@ -50,7 +50,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_settings(every, suite_dir)
     foreign = registry.foreign_retention(suite)
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
-    suite_dir.merge(suite.model_dump(mode="json"))
+    suite_dir.merge(suite.stored())
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
