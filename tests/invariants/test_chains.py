@@ -1,10 +1,12 @@
 """Whole chains: each round begins where the last one chose, and a kill anywhere changes no byte."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
 import signal
+import weakref
 
 import pytest
 from toy import Toy, toy_suite
@@ -22,7 +24,9 @@ from opcd_bench.report.tables.stored import text_of
 from opcd_bench.report.tables.told_contexts import told_contexts
 from opcd_bench.runner import registry
 from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.rounds import chain as chains
+from opcd_bench.runner.rounds import round as round_module
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.round import Round
 from opcd_bench.runner.training import Training
@@ -85,6 +89,27 @@ def truth(folder):
 def checkpoint_of(folder, number):
     path = folder.runs()[number - 1]
     return RunReader(path).checkpoint_at(RunReader(path).summary["chosen_step"])
+
+
+def test_no_model_of_a_round_is_left_when_the_next_one_loads_its_own(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    models, left = [], []
+
+    class Watched(Resources):
+        def __init__(self, *given, **named):
+            left.append([one() is not None for one in models])
+            super().__init__(*given, **named)
+            models.append(weakref.ref(self.models.initial.model))
+            models.append(weakref.ref(self.models.fresh_student().model))
+
+    monkeypatch.setattr(round_module, "Resources", Watched)
+    gc.disable()  # or it may come by chance
+    try:
+        run(monkeypatch, suite_of(tiny_model_folder, tmp_path))
+    finally:
+        gc.enable()
+    assert left == [[], [False, False]]
 
 
 def test_suites_that_make_their_own_contexts_stand_side_by_side(

@@ -36,7 +36,7 @@ from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weights
-from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.resources import Resources, release
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.suite_runner import floors
@@ -112,6 +112,7 @@ class Round:
             checkpoints.checked(self.begin.checkpoint)
         date = prompt_record.date_of(self.suite_dir)
         round_dir = self.folder.round(self.number)
+        release()  # the models of the round before
         resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
         self._check_prompts(resources)

@@ -1,15 +1,20 @@
 """Jobs in the processes that do them: what they were asked for, or nothing."""
 
+import contextlib
+import weakref
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from toy import toy_suite
+from toy import Toy, toy_suite
 
+from opcd_bench.progress import QuietReporter
 from opcd_bench.runner import grid, hands, registry
 from opcd_bench.runner.cluster.jobs import Job
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
+from opcd_bench.store.suite_dir import SuiteDir
 
 METHOD = (Path(registry.__file__).parents[2] / "baselines" / "opcd_full.py").read_text()
 
@@ -55,3 +60,28 @@ def test_a_queued_chain_trains_nothing_where_its_method_was_changed_since(edited
     assert outcome.cell == chain.name
     assert outcome.problem is not None and "Type the command again" in outcome.problem
     assert not chain.folder(asked).path.exists()
+
+
+def test_workers_find_the_memory_of_the_command_that_started_them_free(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    suite = toy_suite(tiny_model_folder, tmp_path, seeds=2, jobs=2)
+    planned, suite_dir = plan(suite), SuiteDir(tmp_path / "toy")
+    alive = []
+
+    class Elsewhere:
+        shared_seconds: ClassVar = {}
+
+        def __init__(self, *_):
+            alive.append(held() is not None)
+
+        def do_all(self, cells):
+            pass
+
+    monkeypatch.setattr(hands, "open_executor", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(hands, "Spread", Elsewhere)
+    with hands.opened(planned, suite_dir, QuietReporter()) as here:
+        held = weakref.ref(here.resources.models.initial.model)
+        here.do_all(grid.cells(suite, planned.methods, planned.tasks))
+    assert alive == [False]
