@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Sequence
 
+from opcd_bench import preemption
 from opcd_bench.config import rules
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
@@ -16,7 +17,6 @@ from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import context_record, grid, model_folders, prompt_record
 from opcd_bench.runner.cell import CellRun
-from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.entrants import Entrants
 from opcd_bench.runner.out_of_memory import explain_out_of_memory

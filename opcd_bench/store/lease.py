@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from opcd_bench import preemption
 from opcd_bench.errors import FolderBusy, LeaseLost
 from opcd_bench.printable import printable
 from opcd_bench.store import heartbeat, lease_file, machine
@@ -130,8 +131,10 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost where another process has taken it over: call it before every write.
 
-        What it costs is one small file opened and read. StoreError where that cannot be done.
+        And `preemption.Left` where this one is being taken off its node. What it costs is one
+        small file opened and read. StoreError where that cannot be done.
         """
+        preemption.refuse()
         if os.getpid() != self._pid or not self._forgotten.alive:
             raise RuntimeError(f"{self.path}: this process does not hold the lease")
         with explained(self.path):

@@ -11,6 +11,7 @@ import weakref
 import pytest
 from toy import Toy, toy_suite
 
+from opcd_bench import preemption
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
@@ -360,6 +361,24 @@ def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp
     (checkpoint.path / MODEL / "config.json").write_text("{}")
     with pytest.raises(StoreError, match="corrupt checkpoint"):
         run(monkeypatch, suite)
+
+
+def test_a_chain_that_is_taken_off_its_node_has_not_failed(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """At the last time limit submitit raises an ordinary exception wherever the chain is."""
+    monkeypatch.setattr(preemption, "_LEAVING", [])
+
+    def stopped(*_):
+        preemption.leave()
+        raise RuntimeError("timed-out too many times")
+
+    monkeypatch.setattr(Round, "_learn", stopped)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    with pytest.raises(RuntimeError, match="too many times"):
+        run(monkeypatch, suite)
+    (one,) = chains.chains(suite)
+    assert not list(one.folder(suite).path.rglob("FAILED.json"))
 
 
 # --- several chains ---------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from opcd_bench import preemption
 from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import ConfigError, MissingPackage, UserError
-from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
@@ -45,7 +45,10 @@ class Requeued:
 
     def __call__(self, parcel: Parcel) -> End:
         """Do the job; what is stored of it is gone on from."""
-        return elsewhere(parcel)
+        try:
+            return elsewhere(parcel)
+        except preemption.Left as left:
+            return Lost(str(left))
 
     def checkpoint(self, parcel: Parcel) -> Any:
         """Called by submitit when SLURM is about to take the node away."""

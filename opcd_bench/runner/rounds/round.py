@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from opcd_bench import preemption
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import sampling
 from opcd_bench.envs import context_file
@@ -126,6 +127,8 @@ class Round:
         except (CellFailed, UserError) as error:
             problem = str(error)
         except Exception as error:  # the chain's edge: recorded whole and counted as failed
+            if preemption.leaving():
+                raise
             problem = f"{type(error).__name__}: {error}"
         self._check()
         self.folder.fail(self.number, problem, traceback.format_exc())
