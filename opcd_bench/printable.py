@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # C0 without tab and newline, DEL, C1, line and paragraph separators, and what turns the direction
 # of writing: they move a cursor, hide text or end a line wherever they are printed.
@@ -50,6 +52,20 @@ def url_without_secrets(url: str) -> str:
 def is_secret(key: str) -> bool:
     """Whether a setting of this name holds a credential: ``hf_token``, ``api_key``."""
     return _SETTING.search(key) is not None
+
+
+def hidden(value: Any, secret: bool = False) -> Any:
+    """A JSON value without the texts of its settings that hold credentials, however deep.
+
+    ``secret``: without any text.
+    """
+    if isinstance(value, Mapping):
+        return {key: hidden(one, secret or is_secret(key)) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [hidden(one, secret) for one in value]
+    if not isinstance(value, str):
+        return value
+    return HIDDEN if secret else without_secrets(value)
 
 
 def printable(text: str) -> str:

@@ -239,7 +239,7 @@ def _each(
     from opcd_bench.runner import probing
 
     if not found:
-        resources.suite_dir.merge(resources.suite.model_dump(mode="json"))
+        resources.suite_dir.merge(resources.suite.stored())
     students = [probing.student(resources, place) for place in found]
     pairs = [(str(one.about["task"]), int(one.about["seed"])) for one in students]
     pairs = list(dict.fromkeys(pairs)) or [(name, 0) for name in tasks]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from opcd_bench.config.bounds import COUNT, PROCESSES
 from opcd_bench.config.experience import Declared
+from opcd_bench.printable import hidden
 
 PASSED_ON = "slurm_"
 """Options that begin so go to submitit as they are: ``slurm_constraint``, ``slurm_reservation``."""
@@ -80,6 +81,11 @@ class ClusterOptions(Declared):
     more: dict[str, str | int | float | bool] = Field(
         default={}, description="SLURM: options that begin with slurm_, passed on to submitit."
     )
+
+    @field_serializer("setup", "more", when_used="json")
+    def _without_credentials(self, value: Any) -> Any:
+        """What is stored and printed: a shell line may export a token, an option may have one."""
+        return hidden(value, secret=True)
 
     @model_validator(mode="before")
     @classmethod

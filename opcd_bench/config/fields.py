@@ -21,7 +21,7 @@ from opcd_bench.config.experience import Experience, refuse_no_text
 from opcd_bench.config.headline_rule import Rule
 from opcd_bench.config.urls import ServerUrl
 from opcd_bench.envs.task import Placement
-from opcd_bench.printable import HIDDEN, is_secret, url_without_secrets
+from opcd_bench.printable import hidden, url_without_secrets
 from opcd_bench.store.names import checked_name
 
 
@@ -533,10 +533,7 @@ class Settings(BaseModel):
 
     @field_serializer("vllm_options", when_used="json")
     def _without_tokens(self, value: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: HIDDEN if is_secret(key) and isinstance(option, str) else option
-            for key, option in value.items()
-        }
+        return dict(hidden(value))
 
     @model_validator(mode="before")
     @classmethod

@@ -33,6 +33,10 @@ class Suite(Settings):
             and not (_is(key, "later") and getattr(self, key) == Suite.model_fields[key].default)
         }
 
+    def stored(self) -> dict[str, Any]:
+        """What suite.json says of it: no credentials, nor where its folder lies."""
+        return self.model_dump(mode="json", exclude={"output_dir"})
+
     def rounding(self) -> dict[str, Any]:
         """The runtime fields that move last digits, as JSON values."""
         values = self.model_dump(mode="json")

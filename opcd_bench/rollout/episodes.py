@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from opcd_bench import preemption
 from opcd_bench.envs.task import Context, Episode, Example, Grade, Message, Task, Unreadable
 from opcd_bench.errors import CellFailed, DataError, UserError
 from opcd_bench.models.loaded import PromptFormat
@@ -227,6 +228,8 @@ def _guarded(task: Task, seat: _Seat, call: Callable[[], T], *, reads: bool) -> 
     except (UserError, CellFailed):
         raise
     except Exception as error:
+        if preemption.leaving():  # it came into the task's code, and is not its fault
+            raise
         traced = traceback.format_exc(limit=-4)
         if seat.turns and (reads or isinstance(error, Unreadable)):
             before = [turn.reply.text for turn in seat.turns[:-1]]

@@ -20,7 +20,7 @@ from opcd_bench.runner.cluster.open import opened as open_executor
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.plan import Plan, plan
-from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.resources import Resources, release
 from opcd_bench.store.run_reader import row_count, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -64,23 +64,33 @@ def opened(planned: Plan, suite_dir: SuiteDir, console: Reporter) -> Iterator[Ha
             spread.prepare()
             yield spread
         return
-    resources = Resources(suite, suite_dir, console)
-    perform.prepare(planned, resources, console)
-    yield Here(planned, resources, console)
+    here = Here(planned, suite_dir, console)
+    perform.prepare(planned, here.resources, console)
+    yield here
 
 
 class Here:
     """Here: one cell after the other, or in workers beside this process, several at a time."""
 
-    def __init__(self, planned: Plan, resources: Resources, console: Reporter) -> None:
-        self.planned, self.resources, self.console = planned, resources, console
+    def __init__(self, planned: Plan, suite_dir: SuiteDir, console: Reporter) -> None:
+        self.planned, self.suite_dir, self.console = planned, suite_dir, console
+        self._resources: Resources | None = None
         self.shared_seconds: defaultdict[str, float] = defaultdict(float)
 
+    @property
+    def resources(self) -> Resources:
+        """What cells share, loaded in this process."""
+        if self._resources is None:
+            self._resources = Resources(self.planned.suite, self.suite_dir, self.console)
+        return self._resources
+
     def do_all(self, cells: Sequence[Cell]) -> None:
-        """One cell after the other, or ``jobs`` at a time."""
-        suite, suite_dir = self.planned.suite, self.resources.suite_dir
+        """One cell after the other, or ``jobs`` at a time, without models here."""
+        suite, suite_dir = self.planned.suite, self.suite_dir
         waiting = [cell for cell in cells if not sealed(suite_dir.run(cell.name))]
         if (jobs := min(suite.jobs, len(waiting))) > 1:
+            self._resources = None
+            release()
             with open_executor(suite, suite_dir.path, jobs, WORK) as pool:
                 spread = Spread(self.planned, suite_dir, pool, self.console)
                 spread.do_all(cells)
@@ -95,7 +105,7 @@ class Here:
                 phase.advance(1)
 
     def score_entrants(self, finished: Sequence[Cell]) -> None:
-        """In this process, whose models are loaded."""
+        """In this process."""
         perform.score_entrants(self.planned, finished, self.resources, self.console)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Sequence
 
+from opcd_bench import preemption
 from opcd_bench.config import rules
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, UserError
+from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, NonFiniteGradients, UserError
+from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import context_record, grid, model_folders, preflight, prompt_record
 from opcd_bench.runner.cell import CellRun
-from opcd_bench.runner.cluster import preemption
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.entrants import Entrants
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
@@ -60,9 +62,7 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     resources.references.check_retention(planned.tasks)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
     contexts = context_record.record(planned.tasks, resources.models)
-    suite_dir.merge(
-        {**suite.model_dump(mode="json"), **resources.models.weights(), **prompts, **contexts}
-    )
+    suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
@@ -177,7 +177,15 @@ def tell(outcome: Outcome, console: Reporter) -> None:
 
 
 def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
-    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too."""
+    """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too.
+
+    Nothing is begun where ``planned`` would train another cell than was asked for.
+    """
+    method, task = planned.methods[cell.method], planned.tasks[cell.task]
+    now = grid.cell(planned.suite, method, task, cell.learning_rate, cell.seed)
+    if now.hash10 != cell.hash10:
+        before, after = (json.loads(canonical(dict(one.config))) for one in (cell, now))
+        return Outcome(cell.name, changed_since(environment.differences(before, after)))
     folder = resources.suite_dir.path / "trackers" / cell.name
     described = environment.describe(
         model=model_folders.origin(resources.suite),
@@ -190,7 +198,6 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         if run_dir.rounded_otherwise:
             console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
-        method, task = planned.methods[cell.method], planned.tasks[cell.task]
         try:
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
@@ -201,7 +208,8 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
-            run_dir.fail(str(error), traceback.format_exc())
+            final = isinstance(error, NonFiniteGradients)
+            run_dir.fail(str(error), traceback.format_exc(), final=final)
             return Outcome(cell.name, str(error))
         except KeyboardInterrupt:
             raise
@@ -214,6 +222,15 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         finally:
             live.close()
     return Outcome(cell.name, None)
+
+
+def changed_since(changed: Sequence[str] = ()) -> str:
+    """What was edited between the command and its job, which loads methods and tasks anew."""
+    which = f" ({'; '.join(changed)})" if changed else ""
+    return (
+        f"a method, task or context was changed after the command was typed{which}, so nothing "
+        "was trained. Type the command again, or put the files back as they were"
+    )
 
 
 def _resumed_otherwise(cell: grid.Cell, changed: Sequence[str]) -> str:

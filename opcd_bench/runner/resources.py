@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,6 +32,15 @@ def models_of(suite: Suite, date: str | None) -> SuiteModels:
     """The models of a suite: sharded where several processes compute its cells."""
     here = peers.current()
     return SuiteModels(suite, date) if here is None else ShardedModels(suite, here, date)
+
+
+def release() -> None:
+    """Give back the memory of what nobody uses any more, before other models are loaded.
+
+    What cells share refers to itself in circles, which only the collector sees.
+    """
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing where CUDA is not in use
 
 
 class Resources:

@@ -18,7 +18,7 @@ from opcd_bench.runner.hands import opened
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.refusals import refuse_other_judgement, refuse_other_settings
 from opcd_bench.runner.time_shares import shares_of, time_shares
-from opcd_bench.store.run_reader import RunReader, sealed
+from opcd_bench.store.run_reader import CONFIG, FINAL, RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
 
@@ -52,6 +52,9 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         hands.do_all(cells)
         if suite.headline_learning_rate == "dev":
             rates = grid.headline_rates(suite, dev_scores(cells, suite_dir))
+            for (task, method), missing in unfinished(cells, suite_dir).items():
+                rates.pop((task, method), None)
+                console.warn(_no_choice(task, method, missing))
             more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
             hands.do_all(more)
             cells += more
@@ -72,6 +75,24 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         done=done,
         failed=len(cells) - done,
         total=len(cells),
+    )
+
+
+def unfinished(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> dict[tuple[str, str], list[str]]:
+    """(task, method) -> the names of those cells of its sweep that another attempt may finish."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        path = suite_dir.run(cell.name)
+        failure = RunReader(path).failure() if (path / CONFIG).is_file() else None
+        if not sealed(path) and not (failure or {}).get(FINAL):
+            found.setdefault((cell.task, cell.method), []).append(cell.name)
+    return found
+
+
+def _no_choice(task: str, method: str, missing: Sequence[str]) -> str:
+    return (
+        f"{task} {method}: its learning rate is not chosen and its other seeds are not run, since "
+        f"cells of the sweep are not done ({', '.join(missing)}). Type the same command again"
     )
 
 

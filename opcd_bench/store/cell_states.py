@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from opcd_bench.store.files import LOCK, file_system_time
-from opcd_bench.store.lease import STALE
-from opcd_bench.store.lease_file import Holder, holder
+from opcd_bench.store.lease import living
+from opcd_bench.store.lease_file import Holder
 from opcd_bench.store.run_reader import RunReader, row_count
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -50,7 +50,7 @@ def _state(path: Path, now: float | None) -> CellState:
     failure = reader.failure()
     if reader.sealed:
         state = "done"
-    elif (held := _living(path, now)) is not None:
+    elif (held := living(path / LOCK, now)) is not None:
         state = "running"
     elif failure is not None:
         state = "failed"
@@ -66,9 +66,3 @@ def _state(path: Path, now: float | None) -> CellState:
         reason=failure["reason"] if state == "failed" and failure is not None else None,
         holder=held,
     )
-
-
-def _living(path: Path, now: float | None) -> Holder | None:
-    """Who runs a cell, as far as can be seen: not one whose process has ended, or is long quiet."""
-    held = holder(path / LOCK, now)
-    return None if held is None or held.ended or held.quiet > STALE else held

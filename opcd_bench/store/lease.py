@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from opcd_bench import preemption
 from opcd_bench.errors import FolderBusy, LeaseLost
 from opcd_bench.printable import printable
 from opcd_bench.store import heartbeat, lease_file, machine
 from opcd_bench.store.files import NEXT, explained, temporary_beside
-from opcd_bench.store.lease_file import Named
+from opcd_bench.store.lease_file import Holder, Named
 
 STALE = 60.0
 """Seconds without a sign of life after which a lease may be taken over."""
@@ -130,8 +131,10 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost where another process has taken it over: call it before every write.
 
-        What it costs is one small file opened and read. StoreError where that cannot be done.
+        And `preemption.Left` where this one is being taken off its node. What it costs is one
+        small file opened and read. StoreError where that cannot be done.
         """
+        preemption.refuse()
         if os.getpid() != self._pid or not self._forgotten.alive:
             raise RuntimeError(f"{self.path}: this process does not hold the lease")
         with explained(self.path):
@@ -206,6 +209,15 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def living(path: Path, now: float | None = None) -> Holder | None:
+    """Who holds the lease at ``path``, as far as can be seen: nobody that has ended or is quiet.
+
+    ``now`` as of `lease_file.holder`.
+    """
+    held = lease_file.holder(path, now)
+    return None if held is None or held.ended or held.quiet > STALE else held
 
 
 def _given_back(path: Path, token: str, pid: int) -> None:

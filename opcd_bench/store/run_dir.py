@@ -48,6 +48,7 @@ from opcd_bench.store.run_reader import (
     DONE,
     ENVIRONMENT,
     FAILED,
+    FINAL,
     ROWS,
     STEPPED,
     RunReader,
@@ -288,11 +289,16 @@ class RunDir(RunReader):
                 remove_folder(checkpoint.path)
         self.close()
 
-    def fail(self, reason: str, traceback: str) -> None:
-        """Record why the attempt ended; the next ``open`` moves it into the events."""
+    def fail(self, reason: str, traceback: str, *, final: bool = False) -> None:
+        """Record why the attempt ended; the next ``open`` moves it into the events.
+
+        ``final``: another attempt would end so too.
+        """
         self._need_lease()
         failure = {"reason": printable(reason), "traceback": printable(traceback)}
-        write_atomic(self.path / FAILED, object_text(failure))
+        write_atomic(
+            self.path / FAILED, object_text({**failure, **({FINAL: True} if final else {})})
+        )
         self.event("failed", reason=failure["reason"])
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from opcd_bench.store.files import Checksum, compare, found_at, removal
 from opcd_bench.store.jsonl import PACKED, Row, read_lines, read_object, read_rows
 
 CONFIG, ENVIRONMENT, DONE, FAILED = "config.json", "environment.json", "DONE", "FAILED.json"
+FINAL = "final"
+"""Key of FAILED.json where another attempt would end so too."""
 CHECKPOINTS = "checkpoints"
 STEPPED = ("train", "evals", "timing")
 ROWS = (*STEPPED, "events")
@@ -85,7 +87,7 @@ class RunReader:
         return sorted({name.removesuffix(".jsonl") for name in found if name.endswith(".jsonl")})
 
     def failure(self) -> Row | None:
-        """``{"reason", "traceback"}`` of the attempt that failed, or None."""
+        """``{"reason", "traceback"}`` of the attempt that failed (and `FINAL`), or None."""
         return read_object(self.path / FAILED) if (self.path / FAILED).exists() else None
 
     def checkpoints(self) -> list[Checkpoint]:

@@ -1,7 +1,8 @@
-"""A SLURM of one machine: sbatch, srun, sacct, scancel and scontrol that run jobs as processes.
+"""A SLURM of one machine: sbatch, srun, sacct, squeue, scancel and scontrol, jobs as processes.
 
 ``install`` writes the commands into a folder for PATH; the state of every job lies in files below
-it, as ``<job id>/{script,state,pid,starts}``. It knows of sbatch what submitit writes.
+it, as ``<job id>/{script,state,pid,starts}``. It knows of sbatch what submitit writes. With a file
+``held`` there no job is started, with ``no-accounting`` sacct fails.
 """
 
 import itertools
@@ -14,7 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-COMMANDS = ("sbatch", "srun", "sacct", "scancel", "scontrol")
+COMMANDS = ("sbatch", "srun", "sacct", "squeue", "scancel", "scontrol")
+
+MOST = 1001
+"""MaxArraySize: the index of an array's job is below it."""
 
 
 def install(folder: Path) -> Path:
@@ -44,21 +48,24 @@ def _write(job: Path, name: str, text: str) -> None:
 def sbatch(root: Path, script: str) -> None:
     text = Path(script).read_text()
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.M))
-    number = str(1 + sum(1 for _ in root.glob("submitted-*")))
-    (root / f"submitted-{number}").write_text(json.dumps(options))
     tasks = []
     width = None
     if array := options.get("array"):
         first, last, width = re.fullmatch(r"(\d+)-(\d+)(?:%(\d+))?", array).groups()
         tasks = range(int(first), int(last) + 1)
+        if int(last) >= MOST:
+            sys.exit("sbatch: error: Batch job submission failed: Invalid job array specification")
+    number = str(1 + sum(1 for _ in root.glob("submitted-*")))
+    (root / f"submitted-{number}").write_text(json.dumps(options))
     names = [f"{number}_{task}" for task in tasks] or [number]
     for name in names:
         (root / name).mkdir()
         (root / name / "script").write_text(text)
         _write(root / name, "state", "PENDING")
     again = [sys.executable, __file__, "serve", str(width or len(names)), *names]
-    subprocess.Popen(again, start_new_session=True, stdin=subprocess.DEVNULL,
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    if not (root / "held").exists():
+        subprocess.Popen(again, start_new_session=True, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     print(f"Submitted batch job {number}")
 
 
@@ -120,7 +127,16 @@ def _job() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+def squeue(root: Path, *words: str) -> None:
+    assert "--array" in words and "--format=%i" in words
+    for name, state in sorted(jobs(root).items()):
+        if state in ("PENDING", "RUNNING"):
+            print(name)
+
+
 def sacct(root: Path, *words: str) -> None:
+    if (root / "no-accounting").exists():
+        sys.exit("Slurm accounting storage is disabled")
     wanted = {after for word, after in itertools.pairwise(words) if word == "-j"}
     print("JobID|State|NodeList")
     for name, state in sorted(jobs(root).items()):
@@ -129,7 +145,8 @@ def sacct(root: Path, *words: str) -> None:
 
 
 def scancel(root: Path, number: str, flag: str = "", word: str = "KILL") -> None:
-    send(root, number, word.removeprefix("SIG"))
+    if (root / number / "pid").exists():
+        send(root, number, word.removeprefix("SIG"))
     if not flag:
         _write(root / number, "state", "CANCELLED")
 

@@ -20,7 +20,7 @@ from toy import Toy, toy_suite, truth
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import checkpoint, replies, trainer
 from opcd_bench.distillation.method import Teacher, stored
-from opcd_bench.errors import CellFailed, StoreError
+from opcd_bench.errors import CellFailed, NonFiniteGradients, StoreError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
@@ -357,6 +357,41 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_p
     assert "failed: the reactor is cold" in text
     run_toy(suite)
     assert states["opcd_full"].sealed, "the same call takes a failed cell up again"
+
+
+@pytest.mark.parametrize(("error", "chosen"), [(CellFailed, False), (NonFiniteGradients, True)])
+def test_a_rate_is_chosen_when_every_swept_cell_is_done_or_cannot_be(
+    tiny_model_folder, tmp_path, monkeypatch, error, chosen
+):
+    """A cell whose gradients are never finite is a result of its rate, a lost one is none."""
+    monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
+    suite = toy_suite(
+        tiny_model_folder, tmp_path, learning_rate=[1e-4, 1e-3], seeds=2, sweep_seeds=1,
+        headline_learning_rate="dev", max_steps=2,
+    )  # fmt: skip
+    original = CellRun.run
+
+    def run(self):
+        if self.cell.learning_rate == 1e-3:
+            raise error("the node is gone")
+        original(self)
+
+    def sealed():
+        runs = [RunReader(path) for path in SuiteDir(tmp_path / "toy").runs()]
+        return [(run.config["learning_rate"], run.config["seed"]) for run in runs if run.sealed]
+
+    console = QuietReporter()
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "run", run)
+        summary = suite_runner.run(suite, console=console)
+    assert sealed() == [(1e-4, 0), (1e-4, 1)][: 2 if chosen else 1]
+    assert summary.failed == 1 and "output_dir" not in SuiteDir(summary.suite_dir).read()
+    said = [one for one in console.warnings if "its learning rate is not chosen" in one]
+    assert len(said) == (not chosen)
+    if not chosen:
+        assert "toy--opcd_full--lr1e-03--s0" in said[0] and "same command again" in said[0]
+        assert suite_runner.run(suite, console=console).failed == 0
+        assert len(sealed()) == 3
 
 
 @pytest.mark.parametrize("teacher", ["ema", "live"])

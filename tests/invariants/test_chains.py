@@ -1,14 +1,17 @@
 """Whole chains: each round begins where the last one chose, and a kill anywhere changes no byte."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
 import signal
+import weakref
 
 import pytest
 from toy import Toy, toy_suite
 
+from opcd_bench import preemption
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
@@ -22,7 +25,9 @@ from opcd_bench.report.tables.stored import text_of
 from opcd_bench.report.tables.told_contexts import told_contexts
 from opcd_bench.runner import registry
 from opcd_bench.runner.cell import CellRun
+from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.rounds import chain as chains
+from opcd_bench.runner.rounds import round as round_module
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.round import Round
 from opcd_bench.runner.training import Training
@@ -85,6 +90,27 @@ def truth(folder):
 def checkpoint_of(folder, number):
     path = folder.runs()[number - 1]
     return RunReader(path).checkpoint_at(RunReader(path).summary["chosen_step"])
+
+
+def test_no_model_of_a_round_is_left_when_the_next_one_loads_its_own(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    models, left = [], []
+
+    class Watched(Resources):
+        def __init__(self, *given, **named):
+            left.append([one() is not None for one in models])
+            super().__init__(*given, **named)
+            models.append(weakref.ref(self.models.initial.model))
+            models.append(weakref.ref(self.models.fresh_student().model))
+
+    monkeypatch.setattr(round_module, "Resources", Watched)
+    gc.disable()  # or it may come by chance
+    try:
+        run(monkeypatch, suite_of(tiny_model_folder, tmp_path))
+    finally:
+        gc.enable()
+    assert left == [[], [False, False]]
 
 
 def test_suites_that_make_their_own_contexts_stand_side_by_side(
@@ -335,6 +361,24 @@ def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp
     (checkpoint.path / MODEL / "config.json").write_text("{}")
     with pytest.raises(StoreError, match="corrupt checkpoint"):
         run(monkeypatch, suite)
+
+
+def test_a_chain_that_is_taken_off_its_node_has_not_failed(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """At the last time limit submitit raises an ordinary exception wherever the chain is."""
+    monkeypatch.setattr(preemption, "_LEAVING", [])
+
+    def stopped(*_):
+        preemption.leave()
+        raise RuntimeError("timed-out too many times")
+
+    monkeypatch.setattr(Round, "_learn", stopped)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    with pytest.raises(RuntimeError, match="too many times"):
+        run(monkeypatch, suite)
+    (one,) = chains.chains(suite)
+    assert not list(one.folder(suite).path.rglob("FAILED.json"))
 
 
 # --- several chains ---------------------------------------------------------------------------

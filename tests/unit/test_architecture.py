@@ -47,7 +47,7 @@ LAYERS = (
 )
 """The folders of ``opcd_bench/`` from the top down; each imports only itself and those below it."""
 
-ROOT_MODULES = ("errors", "seeds", "hashing", "printable", "progress", "version")
+ROOT_MODULES = ("errors", "seeds", "hashing", "printable", "progress", "version", "preemption")
 """What everything may use; they import one another alone."""
 
 REPORT_READS = ("report", "config", "envs", "store", *ROOT_MODULES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from opcd_bench.runner.cluster.local import LocalPool
 from opcd_bench.runner.cluster.work import Work
 
 FILES = ".opcd-bench-cluster"
-"""Folder beside the suites with what their cluster's jobs were given, printed and said."""
+"""Folder beside the suites with what their cluster's jobs were given, printed and said; each user's
+by itself, since nobody else may cancel their jobs."""
 
 
 @contextmanager
@@ -30,7 +32,12 @@ def opened(suite: Suite, suite_dir: Path, jobs: int, work: Work) -> Iterator[Exe
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
-        yield Slurm(suite, (suite_dir.parent / FILES / suite_dir.name).absolute(), work)
+        own = suite_dir.parent / FILES / f"user-{os.getuid()}" / suite_dir.name
+        slurm = Slurm(suite, own.absolute(), work)
+        try:
+            yield slurm
+        finally:
+            slurm.close()
         return
     from opcd_bench.runner.cluster.ray import Ray
 

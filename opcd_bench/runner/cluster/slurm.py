@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import stat
+import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from opcd_bench import preemption
 from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.suite import Suite
-from opcd_bench.errors import ConfigError, MissingPackage
-from opcd_bench.runner.cluster import preemption
+from opcd_bench.errors import ConfigError, MissingPackage, UserError
 from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
+from opcd_bench.store.chain_dir import chain
+from opcd_bench.store.files import LOCK
 from opcd_bench.store.jsonl import append_row, read_rows
+from opcd_bench.store.lease import Lease, living
 
 JOURNAL = "jobs.jsonl"
-"""Which job of the suite is which of SLURM's: a driver that comes later finds what runs."""
+"""Which job of the suite is which of SLURM's, with a digest of what it was given and whose it is: a
+driver that comes later finds what runs."""
+
+
+MOST = 1000
+"""Jobs of an array at most: SLURM's MaxArraySize is 1001 where nobody has changed it."""
+
+LOCALLY = 2.0
+"""Seconds between two looks at most, where jobs are processes of this machine."""
+
+UNSEEN = 3
+"""Looks in a row at which SLURM's queue does not have a job, before it is given out again."""
 
 
 class Requeued:
@@ -25,7 +45,10 @@ class Requeued:
 
     def __call__(self, parcel: Parcel) -> End:
         """Do the job; what is stored of it is gone on from."""
-        return elsewhere(parcel)
+        try:
+            return elsewhere(parcel)
+        except preemption.Left as left:
+            return Lost(str(left))
 
     def checkpoint(self, parcel: Parcel) -> Any:
         """Called by submitit when SLURM is about to take the node away."""
@@ -45,39 +68,92 @@ class Slurm:
         self._submitit, self._executor = _executor(suite, folder)
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
+        self._queue: set[str] | None = None
+        self._files: set[str] = set()
+        self._unseen: Counter[str] = Counter()
+        self._alive = Lease(folder / f"driver-{secrets.token_hex(4)}{LOCK}")
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs as one array; those that an earlier driver queued, and that run, stay."""
+        """Queue jobs as arrays; those that an earlier driver queued, and that run, stay.
+
+        Raises UserError where SLURM takes none.
+        """
         self._adopt(jobs)
         new = [job for job in jobs if job.name not in self._running]
-        if not new:
-            return
-        with self._executor.batch():
-            queued = [self._executor.submit(Requeued(), self._parcel(job)) for job in new]
-        for job, one in zip(new, queued, strict=True):
-            self._running[job.name] = job, one
-            if self._on_slurm:
-                append_row(self.folder / JOURNAL, {"job": job.name, "id": one.job_id})
+        arrays = [new[start : start + MOST] for start in range(0, len(new), MOST)]
+        for number, array in enumerate(arrays):
+            for job, one in zip(array, self._queued(array, number, len(arrays)), strict=True):
+                self._running[job.name] = job, one
+                if self._on_slurm:
+                    row = {"job": job.name, "id": one.job_id, "driver": self._alive.path.name}
+                    append_row(self.folder / JOURNAL, {**row, "digest": self._parcel(job).digest})
+
+    def _queued(self, jobs: Sequence[Job], number: int, arrays: int) -> list[Any]:
+        """An array of jobs, one of several that share the places of ``workers``."""
+        if (workers := self.suite.cluster_options.workers) is not None:
+            share = workers // arrays + (number < workers % arrays)
+            self._executor.update_parameters(slurm_array_parallelism=max(1, share))
+        utils = self._submitit.core.utils
+        try:
+            with self._executor.batch():
+                return [self._executor.submit(Requeued(), self._parcel(job)) for job in jobs]
+        except (utils.FailedJobError, utils.FailedSubmissionError, OSError) as error:
+            raise UserError(
+                f"--cluster slurm: {len(jobs)} jobs were not taken: "
+                f"{_last_line(str(error)) or type(error).__name__}. Change what jobs ask for "
+                "(--cluster-set partition=…, account=…, minutes=…, gpus=…) or wait until there is "
+                "room in the queue, and type the same command again: what is queued is found"
+            ) from None
 
     def ended(self, seconds: float) -> list[tuple[Job, End]]:
-        """Jobs whose result is there, or that SLURM calls ended without one."""
-        poll = self.suite.cluster_options.poll_seconds
-        until = time.monotonic() + min(seconds, poll)
-        while True:
-            if time.monotonic() - self._asked >= poll:
-                self._ask()
-            found = [name for name, (_, one) in self._running.items() if self._is_done(one)]
-            if found or time.monotonic() >= until:
-                return [
-                    (self._running[name][0], _end(self._running.pop(name)[1])) for name in found
-                ]
-            time.sleep(0.2)
+        """Jobs whose result is there, or that SLURM calls ended without one; one look a poll."""
+        due = self._asked + self._poll - time.monotonic()
+        if due > 0:
+            time.sleep(min(due, seconds))
+        if due > seconds:
+            return []
+        self._ask()
+        found = [name for name, (_, one) in self._running.items() if self._is_done(one)]
+        gone = [n for n in self._running if n not in found and self._unseen[n] >= UNSEEN]
+        for name in gone:
+            del self._unseen[name]
+        lost = [(self._running.pop(name)[0], Lost(GONE)) for name in gone]
+        return lost + [(self._running[name][0], _end(self._running.pop(name)[1])) for name in found]
+
+    @property
+    def _poll(self) -> float:
+        """Seconds between two looks."""
+        options = self.suite.cluster_options
+        if options.submit == "debug":
+            return 0.0
+        return options.poll_seconds if self._on_slurm else min(options.poll_seconds, LOCALLY)
 
     def _ask(self) -> None:
-        """Ask SLURM once for the states of all jobs."""
+        """Ask SLURM once for the states of all jobs and for what it still has to do; list results.
+
+        Without accounting, and of jobs that it has forgotten, only its queue says anything.
+        """
         self._asked = time.monotonic()
-        if self._on_slurm:
-            self._submitit.SlurmJob.watcher.update()
+        if not self._on_slurm:
+            return
+        with contextlib.suppress(OSError):  # NFS looks anew at a folder that was changed
+            self.folder.chmod(stat.S_IMODE(self.folder.stat().st_mode))
+        self._files = set(os.listdir(self.folder))
+        self._submitit.SlurmJob.watcher.update()
+        self._queue = _still_queued()
+        for name, (job, one) in self._running.items():
+            gone = self._is_gone(one) and not self._is_written(job)
+            self._unseen[name] = self._unseen[name] + 1 if gone else 0
+
+    def _is_gone(self, one: Any) -> bool:
+        """Whether SLURM's queue can be asked, and does not have a job."""
+        return self._queue is not None and one.job_id not in self._queue
+
+    def _is_written(self, job: Job) -> bool:
+        """Whether a process somewhere writes the folder of a cell or a chain."""
+        suite_dir = Path(self.suite.output_dir) / self.suite.name
+        folders = (suite_dir / job.name, chain(suite_dir, job.name).path)
+        return any(living(folder / LOCK) is not None for folder in folders)
 
     @property
     def _on_slurm(self) -> bool:
@@ -86,7 +162,10 @@ class Slurm:
     def _is_done(self, one: Any) -> bool:
         if self.suite.cluster_options.submit == "debug":
             return True  # submitit runs it when its result is asked for
-        return bool(one.done())
+        if not self._on_slurm:
+            return bool(one.done())
+        result, watcher = one.paths.result_pickle.name, self._submitit.SlurmJob.watcher
+        return result in self._files or bool(watcher.is_done(one.job_id, mode="cache"))
 
     def leave(self) -> None:
         """Nothing: SLURM's jobs go on, and the next driver finds them."""
@@ -94,16 +173,48 @@ class Slurm:
     def _parcel(self, job: Job) -> Parcel:
         return Parcel(self.work, self.suite, job, str(Path.cwd()))
 
+    def close(self) -> None:
+        """Say that this driver has ended: what it queued is the next one's."""
+        self._alive.release()
+
     def _adopt(self, jobs: Sequence[Job]) -> None:
-        """Take over what an earlier driver queued and SLURM has not ended."""
+        """Take over what an earlier driver queued for the same, and SLURM has not ended.
+
+        What one that has ended queued for something else under the same name is cancelled: it
+        would run with other settings. A check is always made anew.
+        """
         file = self.folder / JOURNAL
         if not self._on_slurm or not file.is_file():
             return
         wanted = {job.name: job for job in jobs if job.name not in self._running}
-        latest = {row["job"]: row["id"] for row in read_rows(file) if row["job"] in wanted}
-        known = {n: self._submitit.SlurmJob(self.folder, number) for n, number in latest.items()}
+        mine = self._alive.path.name
+        rows = [
+            row for row in read_rows(file) if row["job"] in wanted and row.get("driver") != mine
+        ]
+        known = [(row, self._submitit.SlurmJob(self.folder, row["id"])) for row in rows]
         self._ask()
-        self._running |= {n: (wanted[n], one) for n, one in known.items() if not one.done()}
+        for row, one in reversed(known):
+            if self._is_done(one) or self._is_gone(one):
+                continue
+            job = wanted[row["job"]]
+            same = job.kind != "prepare" and row.get("digest") == self._parcel(job).digest
+            if same and job.name not in self._running:
+                self._running[job.name] = job, one
+            elif living(self.folder / row.get("driver", "gone")) is None:
+                one.cancel(check=False)
+
+
+GONE = "SLURM does not know the job any more, and it left no result"
+
+
+def _still_queued() -> set[str] | None:
+    """The ids of all of the user's jobs that SLURM has not ended; None where it does not say."""
+    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return set(said.stdout.split())
 
 
 def _end(one: Any) -> End:
@@ -133,6 +244,7 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
         ) from None
     options = suite.cluster_options
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
     try:
         executor = submitit.AutoExecutor(
             folder, cluster=options.submit, slurm_max_num_timeout=options.requeues

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import CellFailed, FolderBusy, UserError
+from opcd_bench.hashing import digest
 from opcd_bench.runner.cluster.jobs import End, Job, Outcome, Taken
 
 _HELD: dict[str, Any] = {}
@@ -57,6 +58,15 @@ class Parcel:
     suite: Suite
     job: Job
     folder: str
+
+    @property
+    def digest(self) -> str:
+        """Of all that makes the job what it is: not how often its driver looks, or tries again."""
+        suite = self.suite.model_dump()
+        for name in ("poll_seconds", "retries"):
+            del suite["cluster_options"][name]
+        what = [asdict(self.work), suite, asdict(self.job), self.folder]
+        return digest(what, 16)
 
 
 def in_this_process(parcel: Parcel) -> End:

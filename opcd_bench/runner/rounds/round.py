@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from opcd_bench import preemption
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import sampling
 from opcd_bench.envs import context_file
@@ -36,7 +37,7 @@ from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weights
-from opcd_bench.runner.resources import Resources
+from opcd_bench.runner.resources import Resources, release
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.store import checkpoints
@@ -111,6 +112,7 @@ class Round:
             checkpoints.checked(self.begin.checkpoint)
         date = prompt_record.date_of(self.suite_dir)
         round_dir = self.folder.round(self.number)
+        release()  # the models of the round before
         resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
         self._check_prompts(resources)
@@ -124,6 +126,8 @@ class Round:
         except (CellFailed, UserError) as error:
             problem = str(error)
         except Exception as error:  # the chain's edge: recorded whole and counted as failed
+            if preemption.leaving():
+                raise
             problem = f"{type(error).__name__}: {error}"
         self._check()
         self.folder.fail(self.number, problem, traceback.format_exc())
@@ -241,7 +245,7 @@ class Round:
         prompts = prompt_record.checked(planned.tasks, resources.models, round_dir)
         round_dir.merge(
             {
-                **planned.suite.model_dump(mode="json"),
+                **planned.suite.stored(),
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),

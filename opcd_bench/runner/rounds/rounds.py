@@ -18,7 +18,7 @@ from opcd_bench.runner.cluster.executor import drive
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.cluster.open import opened
 from opcd_bench.runner.cluster.work import Work
-from opcd_bench.runner.perform import tell
+from opcd_bench.runner.perform import changed_since, tell
 from opcd_bench.runner.plan import plugins
 from opcd_bench.runner.refusals import mixed
 from opcd_bench.runner.rounds import chain as chains
@@ -50,7 +50,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_settings(every, suite_dir)
     foreign = registry.foreign_retention(suite)
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
-    suite_dir.merge(suite.model_dump(mode="json"))
+    suite_dir.merge(suite.stored())
     tidy(suite_dir)
     if rounding := rules.rounding_warning(suite):
         console.warn(rounding)
@@ -121,6 +121,8 @@ def load(suite: Suite) -> tuple[Suite, Sequence[Chain]]:
 def do(job: Job, held: tuple[Suite, Sequence[Chain]]) -> Outcome:
     """A chain, and what was to be said meanwhile."""
     suite, every = held
+    if every[job.what].name != job.name:
+        return Outcome(job.name, changed_since())
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     console = worker_reporter()
     outcome = run_chain(every[job.what], suite, suite_dir, console)

@@ -1,5 +1,7 @@
 """A suite's settings: strict, whole messages, and every field classed."""
 
+import json
+
 import pytest
 
 from opcd_bench.config.suite import Suite, is_identity, make_suite
@@ -48,6 +50,24 @@ def test_the_runtime_fields_that_move_last_digits_are_declared_so_and_given_with
         "threads": 2,
         "vllm_options": {"hf_token": HIDDEN},
     }
+
+
+def test_what_is_stored_of_a_suite_has_no_credentials_however_deep_and_no_folder_of_its_own():
+    secret = "hf_s3cret"
+    made = suite(
+        output_dir="/home/anna/results",
+        vllm_options={"nested": {"hf_token": secret, "keys": [secret]}, "max_num_seqs": 4},
+        cluster="slurm",
+        cluster_options={"setup": f"export HF_TOKEN={secret}", "slurm_comment": secret, "gpus": 1},
+    )
+    stored = made.stored()
+    assert secret not in json.dumps(stored) and secret not in made.model_dump_json()
+    assert stored["vllm_options"]["nested"] == {"hf_token": HIDDEN, "keys": [HIDDEN]}
+    assert stored["vllm_options"]["max_num_seqs"] == 4
+    assert stored["cluster_options"]["setup"] == HIDDEN
+    assert stored["cluster_options"]["more"] == {"comment": HIDDEN}
+    assert "output_dir" not in stored and "/home/anna" not in json.dumps(stored)
+    assert made.cluster_options.setup == f"export HF_TOKEN={secret}", "jobs are given it whole"
 
 
 def test_the_identity_leaves_runtime_fields_out_and_the_shared_one_the_grid_too():

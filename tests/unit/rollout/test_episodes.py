@@ -12,6 +12,7 @@ from fixtures import tiny_tokenizer
 from opcd_bench.tasks.frozen_lake import FrozenLake
 from opcd_bench.tasks.rule_math import RuleMath
 
+from opcd_bench import preemption
 from opcd_bench.envs.task import (
     BestPossible,
     Context,
@@ -203,6 +204,14 @@ def test_a_task_that_raises_fails_its_own_episode_alone(fault: str, why: str, tu
     assert why in failed.grade.why
     assert isinstance(other, Trajectory)
     assert (other.outcome, len(other.turns)) == ("correct", 2)
+
+
+def test_what_is_raised_as_the_node_is_taken_away_is_no_fault_of_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preemption, "_LEAVING", [True])
+    with pytest.raises(RuntimeError, match="the board is gone"):
+        played([example("a", 2, fault="step"), example("b", 2)])
 
 
 class Picky(Episode):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opcd_bench import preemption
 from opcd_bench.errors import LeaseLost, StoreError
 from opcd_bench.store import files, heartbeat, lease, lease_file, machine
 from opcd_bench.store.files import LOCK, NEXT, remove_temporaries, temporary_beside
@@ -31,6 +32,12 @@ def quick(monkeypatch):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / LOCK
+
+
+@pytest.fixture
+def leaving(monkeypatch):
+    """This process is being taken off its node."""
+    monkeypatch.setattr(preemption, "_LEAVING", [True])
 
 
 def put_foreign(path, token="theirs", **changed):
@@ -485,3 +492,17 @@ def test_a_holder_is_read_without_its_lease_being_taken(path):
     assert lease_file.holder(path).ended
     path.write_text("[1]")
     assert lease_file.holder(path) is None
+
+
+def test_who_is_taken_off_its_node_writes_nothing_more_and_lets_go(tmp_path, request):
+    """Whatever caught what stopped the work: a cell is not failed by it, and no score is wrong."""
+    run = RunDir.open(tmp_path / "run", {"a": 1}, {})
+    run.train({"step": 1})
+    before = names(run.path)
+    request.getfixturevalue("leaving")
+    for write in (lambda: run.fail("timed out", ""), lambda: run.train({"step": 2})):
+        with pytest.raises(preemption.Left):
+            write()
+    assert names(run.path) == before
+    run.close()
+    assert LOCK not in names(run.path)

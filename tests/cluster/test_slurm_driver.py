@@ -1,0 +1,172 @@
+"""What the driver of a suite on SLURM asks of it and believes of it, without a job that runs."""
+
+import json
+import os
+import stat
+import time
+
+import fake_slurm
+import pytest
+from toy import toy_suite
+
+from opcd_bench.errors import UserError
+from opcd_bench.runner.cluster.jobs import Job, Lost
+from opcd_bench.runner.cluster.work import Work
+from opcd_bench.store.files import LOCK
+from opcd_bench.store.lease import Lease
+
+submitit = pytest.importorskip("submitit", reason="make test-cluster installs it")
+pytestmark = pytest.mark.cluster
+
+JOBS = [Job(kind, kind) for kind in ("prepare", "retention")] + [Job("cell", "toy--a", {"a": 1})]
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """The fake SLURM's folder; its jobs wait for ever."""
+    folder = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
+    (folder / "held").touch()
+    submitit.SlurmJob.watcher.clear()
+    return folder
+
+
+@pytest.fixture
+def drivers(slurm, tmp_path):
+    """Makes drivers of one suite, with other settings or options."""
+    from opcd_bench.runner.cluster.slurm import Slurm
+
+    def driver(options=None, **values):
+        given = {"poll_seconds": 0.01, **(options or {})}
+        suite = toy_suite(tmp_path / "model", tmp_path / "results", cluster="slurm",
+                          cluster_options=given, **values)  # fmt: skip
+        return Slurm(suite, tmp_path / "results" / ".opcd-bench-cluster" / "toy", Work("pool_work"))
+
+    return driver
+
+
+def queued(slurm):
+    """The ids of jobs that wait."""
+    return [name for name, state in sorted(fake_slurm.jobs(slurm).items()) if state == "PENDING"]
+
+
+def test_what_the_same_command_queued_is_found_but_for_the_check(slurm, drivers):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    assert queued(slurm) == ["1_0", "1_1", "1_2"]
+    drivers({"poll_seconds": 5, "retries": 1}).submit(JOBS)
+    assert queued(slurm) == ["1_1", "1_2", "2"] and fake_slurm.jobs(slurm)["1_0"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("other", [{"max_steps": 8}, {"options": {"partition": "gpu"}}])
+def test_what_another_command_queued_under_the_same_names_is_cancelled(slurm, drivers, other):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    drivers(**other).submit(JOBS)
+    assert queued(slurm) == ["2_0", "2_1", "2_2"]
+
+
+def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
+    alive = drivers()
+    alive.submit(JOBS)
+    drivers(max_steps=8).submit(JOBS)
+    assert queued(slurm) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2"]
+    alive.close()
+
+
+def test_nobody_else_reads_what_jobs_were_given(drivers):
+    assert stat.S_IMODE(drivers().folder.stat().st_mode) == 0o700
+
+
+def forgotten(slurm, name):
+    """SLURM does not know a job any more, and nothing is told of it."""
+    (slurm / name / "state").write_text("GONE")
+
+
+def ends(driver, looks):
+    """How jobs ended within so many looks."""
+    found = []
+    for _ in range(looks):
+        time.sleep(0.01)
+        found += driver.ended(0)
+    return found
+
+
+def test_a_job_that_slurm_forgot_is_lost_and_given_out_again(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    assert ends(driver, 5) == [], "what waits in the queue is there"
+    forgotten(slurm, "1_2")
+    assert ends(driver, 2) == []
+    ((job, end),) = ends(driver, 2)
+    assert job == JOBS[2] and isinstance(end, Lost) and "does not know the job" in end.why
+    driver.submit([job])
+    assert queued(slurm) == ["1_0", "1_1", "2"] and ends(driver, 5) == []
+
+
+def test_a_job_that_slurm_forgot_is_awaited_while_somebody_writes_its_folder(
+    slurm, drivers, tmp_path
+):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    forgotten(slurm, "1_2")
+    folder = tmp_path / "results" / "toy" / "toy--a"
+    folder.mkdir(parents=True)
+    with Lease(folder / LOCK):
+        assert ends(driver, 6) == []
+    assert [job for job, _ in ends(driver, 3)] == [JOBS[2]]
+
+
+def test_a_later_driver_does_not_wait_for_a_job_that_slurm_forgot(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    forgotten(slurm, "1_2")
+    drivers().submit(JOBS)
+    assert queued(slurm) == ["1_1", "2_0", "2_1"]
+
+
+def test_where_the_queue_cannot_be_asked_no_job_is_lost(slurm, drivers):
+    (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    (slurm / "bin" / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    assert ends(driver, 6) == []
+
+
+def cells(count):
+    return [Job("cell", f"toy--{number}", {"a": number}) for number in range(count)]
+
+
+def test_a_wave_is_arrays_of_a_thousand_that_share_the_workers(slurm, drivers):
+    drivers({"workers": 7}).submit(cells(2001))
+    arrays = [json.loads((slurm / f"submitted-{n}").read_text()).get("array") for n in (1, 2, 3)]
+    assert arrays == ["0-999%3", "0-999%2", None]
+    assert len(queued(slurm)) == 2001
+
+
+def test_a_look_lists_the_results_once_and_there_is_one_a_poll(slurm, drivers, monkeypatch):
+    driver = drivers({"poll_seconds": 60})
+    driver.submit(cells(300))
+    monkeypatch.setattr(submitit.SlurmJob, "done", lambda *_: pytest.fail("a look for each job"))
+    listed, real = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+    assert [driver.ended(0.01) for _ in range(20)] == [[]] * 20
+    assert listed == [driver.folder]
+
+
+def test_what_slurm_does_not_take_is_said_and_what_it_took_is_found(slurm, drivers):
+    driver = drivers()
+    driver.submit(cells(2))
+    (slurm / "bin" / "sbatch").write_text("#!/bin/sh\necho sbatch: error: QOSMax >&2; exit 1\n")
+    with pytest.raises(UserError, match=r"1 jobs were not taken: .*QOSMax.*type the same command"):
+        driver.submit(cells(3))
+    driver.close()
+    later = drivers()
+    later.submit(cells(2))
+    assert queued(slurm) == ["1_0", "1_1"]
