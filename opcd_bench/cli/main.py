@@ -27,6 +27,7 @@ from opcd_bench.cli import (
     new,
     output,
     probe,
+    repeated,
     report,
     run,
     select,
@@ -53,6 +54,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand that was typed."""
+        repeated.refuse(self, ctx.obj or ())
         try:
             return super().invoke(ctx)
         except USAGE_ERROR as error:
