@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
@@ -213,7 +215,9 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 def _of_a_table(table: str, key: str, value: str) -> str:
     if key in Suite.model_fields and key not in Experience.model_fields:
         return f"{key} is a setting of the suite itself: --set {key}={value}"
-    return f"a table is given whole: --set '{table}={{{key} = {value}}}'"
+    bare = _value(f"--set {table}.{key}", value) == value
+    table_of_one = f"{table}={{{key} = {json.dumps(value) if bare else value}}}"
+    return f"a table is given whole: --set {shlex.quote(table_of_one)}"
 
 
 def _value(option: str, text: str) -> Any:

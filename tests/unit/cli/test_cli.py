@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import sys
 import types
@@ -274,6 +275,24 @@ def test_assignments_take_toml_values_and_bare_words():
         "bf16": True, "learning_rate": [1e-4, 1e-3], "model": "Qwen/Qwen3-0.6B", "choose": 20,
         "retention_items": None, "report_to": "none",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "whole"),
+    [
+        ("entrants.a=./missing", """'entrants={a = "./missing"}'"""),
+        ('entrants.a="./missing"', """'entrants={a = "./missing"}'"""),
+        ("experience.items=3", "'experience={items = 3}'"),
+        ("vllm_options.enforce_eager=true", "'vllm_options={enforce_eager = true}'"),
+    ],
+)
+def test_a_key_of_a_table_is_answered_by_what_can_be_typed(typed, whole):
+    with pytest.raises(ConfigError) as error:
+        settings.assigned([typed])
+    assert str(error.value).endswith(f"a table is given whole: --set {whole}")
+    table, _, inside = typed.partition("=")[0].partition(".")
+    (word,) = shlex.split(whole)
+    assert list(settings.assigned([word])[table]) == [inside]
 
 
 def test_rates_without_the_headline_rate_run_with_all_seeds(tmp_path):
