@@ -63,8 +63,6 @@ def make(
         given["interpolate"] = shares(given["interpolate"])
     if asked := given.pop("cluster_set", None):
         given["cluster_options"] = cluster_options(asked)
-    if given.get("processes", 1) != 1:
-        given.setdefault("jobs", 1)  # a suite's own number is of cells that share the machine
     if entered := given.pop("entrant", None):  # the option; the setting is a table
         given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):

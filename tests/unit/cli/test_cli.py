@@ -295,6 +295,17 @@ def test_a_key_of_a_table_is_answered_by_what_can_be_typed(typed, whole):
     assert list(settings.assigned([word])[table]) == [inside]
 
 
+def test_a_vllm_of_ours_has_the_machine_for_itself_where_nobody_gives_jobs():
+    assert settings.make("quick", {}).jobs == 2
+    for asked in ({"engine": "vllm"}, {"processes": 2}):
+        assert settings.make("quick", asked).jobs == 1
+    assert settings.make("quick", {}, ["teacher_engine=vllm"]).jobs == 1
+    served = {"teacher_url": "http://127.0.0.1:1"}
+    assert settings.make("quick", served, ["teacher_engine=vllm"]).jobs == 2
+    with pytest.raises(ConfigError, match="with jobs = 2, several processes would share one vLLM"):
+        settings.make("quick", {"engine": "vllm", "jobs": 2})
+
+
 def test_rates_without_the_headline_rate_run_with_all_seeds(tmp_path):
     file = tmp_path / "swept.toml"
     least = 'methods = ["opcd"]\ntasks = ["rule_math"]\nlearning_rate = [1e-5, 1e-4]\nseeds = 3\n'
