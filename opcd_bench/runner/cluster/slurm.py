@@ -132,7 +132,6 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
             "submitit", "pip install 'opcd-bench[slurm]'", "--cluster slurm needs it"
         ) from None
     options = suite.cluster_options
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = submitit.AutoExecutor(
             folder, cluster=options.submit, slurm_max_num_timeout=options.requeues
@@ -143,6 +142,7 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
             f"--cluster slurm: {_last_line(str(error))}. On a machine without SLURM, try it with "
             "--cluster-set submit=local"
         ) from None
+    folder.mkdir(parents=True, exist_ok=True)
     return submitit, executor
 
 
