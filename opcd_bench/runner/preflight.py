@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from opcd_bench.config.claims import BASE, arm
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs import readings
@@ -60,6 +61,7 @@ def refuse_early(
     _refuse_lengths(suite, tasks)
     _refuse_entrants(suite, planned)
     _refuse_place(suite, planned)
+    _warn_of_open_claims(suite)
 
 
 def _refuse_entrants(suite: Suite, planned: bool) -> None:
@@ -94,6 +96,24 @@ def _refuse_place(suite: Suite, planned: bool) -> None:
         if not planned:
             raise
         warnings.warn(f"on this machine a run is refused: {error}", DataWarning, stacklevel=2)
+
+
+def _warn_of_open_claims(suite: Suite) -> None:
+    """A DataWarning that names the arms of claims that are no cells, where there are any."""
+    absent = [
+        f"claims.{number}.{which} ({words!r})"
+        for number, claim in enumerate(suite.claims)
+        for which, words in claim.arms()
+        if arm(words)[0] not in (BASE, *suite.methods) or arm(words)[1] not in suite.tasks
+    ]
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        warnings.warn(
+            f"{', '.join(absent[:3])}{more}: not among the methods and tasks of this run, so "
+            "nothing decides these claims; they stay open",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def _refuse_missing_packages(suite: Suite) -> None:

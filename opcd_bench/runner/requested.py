@@ -38,7 +38,7 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
             values["task_settings"] = {task: v for task, v in own if task in named}
     if custom:
         values["summary"] = given.get("summary", "")
-    made = model_folders.located(registry.settled(make_suite(values, where)))
+    made = model_folders.located(registry.settled(make_suite(values, where), where))
     if "name" not in given:
         made = _named(base, made, custom)
     for name in made.methods:
