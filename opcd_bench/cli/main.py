@@ -22,6 +22,7 @@ from opcd_bench.cli import (
     import_gguf,
     import_lm_eval,
     interrupt,
+    listed_settings,
     methods,
     micro,
     new,
@@ -84,6 +85,7 @@ app.command("estimate")(estimate.estimate)
 app.command("methods")(methods.methods)
 app.command("tasks")(tasks.tasks)
 app.command("suites")(suites.suites)
+app.command("settings")(listed_settings.listed_settings)
 app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("report")(report.report)

@@ -31,6 +31,8 @@ OPTIONS = (
 OWN = ("context", "interpolate", "cluster_options")
 """Settings that are options of `run` and are not typed there as they are in a suite."""
 
+ALL = "What each is: opcd-bench settings"
+
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, as `run` takes it (repeatable)."),
@@ -187,7 +189,7 @@ def assigned(assignments: Sequence[str], model: type[BaseModel] = Suite) -> dict
         if dot and model is Suite and table in Suite.model_fields:
             raise ConfigError(f"command line: --set {key}: {_of_a_table(table, inside, value)}")
         if key not in model.model_fields:
-            raise UnknownName("setting", key, model.model_fields)
+            raise UnknownName("setting", key, model.model_fields, ALL if model is Suite else "")
         optional = model.model_fields[key].default is None
         found[key] = None if optional and value == "none" else _value(f"--set {key}", value)
     return found
