@@ -118,9 +118,12 @@ def tasks() -> dict[str, type[Task]]:
     return listed_tasks().found
 
 
-def listed_tasks() -> Listing[type[Task]]:
-    """Every task that ships or that a package brings, loaded or broken."""
-    return _listing(known("task"), loaded_task)
+def listed_tasks(named: Sequence[str] | None = None) -> Listing[type[Task]]:
+    """Every task that ships or that a package brings, loaded or broken; or those ``named`` alone.
+
+    Raises what `task` raises for a word of ``named``, but for PluginError.
+    """
+    return _listing(known("task") if named is None else named, loaded_task)
 
 
 def loaded_task(word: str, files: Mapping[str, str] | None = None) -> Plugin[type[Task]]:

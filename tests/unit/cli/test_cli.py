@@ -112,6 +112,46 @@ def test_a_task_whose_data_are_on_the_hub_is_listed_without_asking_for_them(
     assert "train.jsonl, line 1: not valid JSON" in told.out
 
 
+def test_a_task_by_name_shows_its_context_and_a_prompt_without_and_with_it(opcd):
+    task = registry.task("rule_math")
+    example = task.examples("test")[0]
+    (question,) = task.open(example, 0).messages
+    told = opcd("tasks", "rule_math")
+    assert told.code == 0 and "train 2,000, dev 300, test 500 examples; one turn" in told.out
+    assert told.out.count(task.context().text) == 1
+    prompts = told.out.split("--- first test prompt, without context\n")[1]
+    without, within = prompts.split("\n\n--- the same, with context\n")
+    assert without == f"[user] {question['content']}"
+    assert within.strip() == f"[system] (the context above)\n{without}"
+    (row,) = json.loads(opcd("tasks", "rule_math", "--json").out)["tasks"]
+    assert row["prompt"] == [question]
+    assert row["prompt_with_context"] == task.context().tell([question])
+
+
+def test_a_task_by_name_may_be_a_file_lack_data_or_tell_nothing(opcd, tmp_path):
+    opcd("new", "task", "mine")
+    told = opcd("tasks", "./mine.py", "gsm8k", "told_other")
+    assert told.code == 0, told.err
+    assert "; file: " in told.out
+    assert "from a folder with --data-dir: gsm8k\n" in told.out
+    assert told.out.count("--- context (placement: ") == 2
+    assert told.out.count("--- the same, with context") == 1
+
+
+def test_a_suite_by_name_shows_settings_sizes_and_claims(opcd):
+    told = opcd("suites", "faces_topk", "quick")
+    assert told.code == 0
+    topk, quick = told.out.split("\n\nquick: ")
+    assert "  max_steps = 150\n" in topk and "\n--size smoke: as above, but for\n" in topk
+    assert "\nclaims.0: At k = 4 the naive truncation ends below its stop-gradient.\n" in topk
+    assert "accuracy: opcd[k=4] on rule_math below opcd_stop_gradient[k=4] on rule_math" in topk
+    assert quick.endswith("All other settings: their defaults (opcd-bench settings)\n")
+    assert "  learning_rate = [0.001]\n" in quick and "warmup_steps" not in quick
+    assert [one["name"] for one in json.loads(opcd("suites", "quick", "--json").out)["suites"]] == [
+        "quick"
+    ]
+
+
 def test_suites_are_listed_with_their_cells(opcd):
     rows = {row["name"]: row for row in json.loads(opcd("suites", "--json").out)["suites"]}
     assert rows["quick"]["cells"] == len(rows["quick"]["methods"]) * len(rows["quick"]["tasks"])
