@@ -9,17 +9,16 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 from rich.text import Text
 
 from opcd_bench.cli.main import app
+from opcd_bench.config.described import described
 from opcd_bench.config.experience import Experience
 from opcd_bench.config.suite import Suite
 
@@ -70,16 +69,14 @@ def _table(model: type[BaseModel], *, classed: bool) -> Iterator[str]:
     head = ["setting", "type", "default", *(["class"] if classed else []), "what it is"]
     yield _row(head)
     yield _row(["---"] * len(head))
-    for name, field in model.model_fields.items():
-        extra = field.json_schema_extra
-        kind = [str(extra["class"])] if classed and isinstance(extra, dict) else []
+    for one in described(model):
         yield _row(
             [
-                f"`{name}`{{ #{name} }}" if classed else f"`{name}`",
-                f"`{_type(field.annotation)}`",
-                _default(field),
-                *kind,
-                _limits(field),
+                f"`{one.name}`{{ #{one.name} }}" if classed else f"`{one.name}`",
+                f"`{one.type}`",
+                one.default if one.default in ("none", "(required)") else f"`{one.default}`",
+                *([str(one.kind)] if classed else []),
+                _escaped(one.help),
             ]
         )
 
@@ -87,50 +84,6 @@ def _table(model: type[BaseModel], *, classed: bool) -> Iterator[str]:
 def _row(cells: list[str]) -> str:
     """A row of a Markdown table; a pipe between backticks is no border."""
     return f"| {' | '.join(cells)} |"
-
-
-def _type(annotation: Any) -> str:
-    """A type as a TOML file would have it: `"last" or "full"`, `list of str`."""
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if annotation is type(None):
-        return "none"
-    if origin is Literal:
-        return " or ".join(
-            f'"{value}"' if isinstance(value, str) else str(value) for value in inner
-        )
-    if origin in (Union, UnionType):
-        return " or ".join(_type(one) for one in inner)
-    if origin is tuple:
-        return f"list of {_type(inner[0])}"
-    if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
-        return "table"
-    return str(getattr(annotation, "__name__", annotation))
-
-
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "(required)"
-    value = field.default
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
-
-
-def _limits(field: FieldInfo) -> str:
-    """The description, and the range of a number where it has one."""
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    said = [
-        f"{sign} {getattr(limit, name)}"
-        for limit in field.metadata
-        for name, sign in signs.items()
-        if getattr(limit, name, None) is not None
-    ]
-    text = _escaped(field.description or "")
-    return f"{text} ({', '.join(said)})" if said else text
 
 
 def commands_page() -> str:

@@ -22,11 +22,13 @@ from opcd_bench.cli import (
     import_gguf,
     import_lm_eval,
     interrupt,
+    listed_settings,
     methods,
     micro,
     new,
     output,
     probe,
+    repeated,
     report,
     run,
     select,
@@ -53,6 +55,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand that was typed."""
+        repeated.refuse(self, ctx.obj or ())
         try:
             return super().invoke(ctx)
         except USAGE_ERROR as error:
@@ -82,6 +85,7 @@ app.command("estimate")(estimate.estimate)
 app.command("methods")(methods.methods)
 app.command("tasks")(tasks.tasks)
 app.command("suites")(suites.suites)
+app.command("settings")(listed_settings.listed_settings)
 app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("report")(report.report)

@@ -46,7 +46,9 @@ Model = Annotated[
         help="In place of runs, a model: Hub id, local folder, or 'micro-small' (built in)."
     ),
 ]
-Tasks = Annotated[str | None, typer.Option("--tasks", "--task", help="Tasks for --model.")]
+Tasks = Annotated[
+    str | None, typer.Option("--tasks", "--task", metavar="A,B", help="Tasks for --model.")
+]
 Contexts = Annotated[
     list[str] | None,
     typer.Option("--context", help="Context files for --model (repeatable: a pool)."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
@@ -28,6 +30,8 @@ OPTIONS = (
 
 OWN = ("context", "interpolate", "cluster_options")
 """Settings that are options of `run` and are not typed there as they are in a suite."""
+
+ALL = "What each is: opcd-bench settings"
 
 Assignments = Annotated[
     list[str] | None,
@@ -61,8 +65,6 @@ def make(
         given["interpolate"] = shares(given["interpolate"])
     if asked := given.pop("cluster_set", None):
         given["cluster_options"] = cluster_options(asked)
-    if given.get("processes", 1) != 1:
-        given.setdefault("jobs", 1)  # a suite's own number is of cells that share the machine
     if entered := given.pop("entrant", None):  # the option; the setting is a table
         given["entrants"] = entrants(entered)
     if suite is None and not ({"methods", "tasks"} & set(given)):
@@ -187,7 +189,7 @@ def assigned(assignments: Sequence[str], model: type[BaseModel] = Suite) -> dict
         if dot and model is Suite and table in Suite.model_fields:
             raise ConfigError(f"command line: --set {key}: {_of_a_table(table, inside, value)}")
         if key not in model.model_fields:
-            raise UnknownName("setting", key, model.model_fields)
+            raise UnknownName("setting", key, model.model_fields, ALL if model is Suite else "")
         optional = model.model_fields[key].default is None
         found[key] = None if optional and value == "none" else _value(f"--set {key}", value)
     return found
@@ -213,7 +215,9 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 def _of_a_table(table: str, key: str, value: str) -> str:
     if key in Suite.model_fields and key not in Experience.model_fields:
         return f"{key} is a setting of the suite itself: --set {key}={value}"
-    return f"a table is given whole: --set '{table}={{{key} = {value}}}'"
+    bare = _value(f"--set {table}.{key}", value) == value
+    table_of_one = f"{table}={{{key} = {json.dumps(value) if bare else value}}}"
+    return f"a table is given whole: --set {shlex.quote(table_of_one)}"
 
 
 def _value(option: str, text: str) -> Any:

@@ -15,6 +15,8 @@ Direction = Literal["above", "below", "alike", "at least", "at most"]
 WITHIN = ("alike", "at least", "at most")
 """Directions that allow a difference, up to the threshold."""
 PROBED = ("rescue", "mismatch")
+BASE = "base"
+"""What an arm has in a method's place: the student before training."""
 
 
 class Claim(Declared):
@@ -51,6 +53,11 @@ class Claim(Declared):
         ge=0,
         lt=1,
     )
+
+    def arms(self) -> list[tuple[str, str]]:
+        """Each arm behind the field that names it: first, and second where there is one."""
+        named = [("first", self.first), ("second", self.second)]
+        return [(which, words) for which, words in named if words is not None]
 
     @model_validator(mode="after")
     def _testable(self) -> Self:

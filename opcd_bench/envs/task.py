@@ -237,7 +237,7 @@ class Episode(ABC):
 
 @dataclass(frozen=True)
 class Floor:
-    """What a policy that reads nothing scores on examples: in [0, 1], and how computed."""
+    """What a policy that does not use the context scores on examples, in [0, 1], and how."""
 
     name: str
     value: float
@@ -342,7 +342,7 @@ class Task(ABC):
 
     @abstractmethod
     def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
-        """What uninformed policies score on these examples of a split: those that are scored."""
+        """What policies that do not use the context score on these examples of a split."""
 
     @abstractmethod
     def best_possible(self, examples: Sequence[Example]) -> BestPossible:

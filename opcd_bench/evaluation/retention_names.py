@@ -19,6 +19,9 @@ OURS = Path(__file__).with_name("lm_eval_tasks")
 
 _NAMED = re.compile(rb"""(?m)^[ \t-]*(?:task|group|tag):[ \t]*["']?([\w.+/-]+)""")
 
+_TASK = rb"""(?m)^["']?task["']?:[ \t]*["']?"""
+"""What stands before a task's name in the file that declares it."""
+
 
 def refuse_unusable(
     names: Sequence[str], data_dir: Path | None, limit: int | None, *, planned: bool
@@ -47,6 +50,14 @@ def refuse_unusable(
             _require_punkt(name, data_dir, planned)
 
 
+def undeclared(names: Sequence[str]) -> list[str]:
+    """Those that no file declares as a task in so many words: only lm-eval itself knows of them.
+
+    Groups are among them, and tasks that lm-eval's Python code names.
+    """
+    return [name for name in names if not _stands_somewhere(name, _TASK)]
+
+
 def _require_punkt(name: str, data_dir: Path | None, planned: bool) -> None:
     try:
         with nltk_data(data_dir):
@@ -57,9 +68,9 @@ def _require_punkt(name: str, data_dir: Path | None, planned: bool) -> None:
         warnings.warn(f"on this machine a run is refused: {error}", DataWarning, stacklevel=2)
 
 
-def _stands_somewhere(name: str) -> bool:
-    """Whether a name is a word of our tasks' files, or of lm-eval's: those near it first."""
-    word = re.compile(rb"(?<![\w.-])" + re.escape(name.encode()) + rb"(?![\w.-])")
+def _stands_somewhere(name: str, before: bytes = rb"(?<![\w.-])") -> bool:
+    """Whether a name, behind ``before``, is a word of our tasks' files, or of lm-eval's."""
+    word = re.compile(before + re.escape(name.encode()) + rb"(?![\w.-])")
     near = [folder / part for folder in _roots() for part in (name, name.split("_")[0])]
     return any(
         word.search(text)

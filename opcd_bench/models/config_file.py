@@ -41,14 +41,18 @@ class ModelFiles:
 
 
 def on_disk(
-    name: str, *, revision: str | None = None, allow_pickle: bool = False
+    name: str,
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    model_dir: str | None = None,
 ) -> ModelFiles | None:
     """The files of the model ``name``; None for one of the Hub's that was not downloaded yet.
 
-    Nothing is asked of the Hub. Raises ModelError for a folder without what a model needs, and for
-    a config that no model can be made of.
+    Nothing is asked of the Hub. ``model_dir``: as `source_of` takes it. Raises ModelError for a
+    folder without what a model needs, and for a config that no model can be made of.
     """
-    source = source_of(name, allow_pickle=allow_pickle)
+    source = source_of(name, allow_pickle=allow_pickle, model_dir=model_dir)
     folder = Path(source) if Path(source).is_dir() else _cached(source, revision)
     if folder is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from pathlib import Path, PurePosixPath
@@ -47,6 +48,12 @@ def mapped(name: str, model_dir: str | Path | None) -> Path | None:
 def is_path(name: str) -> bool:
     """Whether a model's name can only be a folder's, and no Hub id."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def misspelt(name: str) -> str | None:
+    """The built-in model that a word without an owner nearly names; None for any other name."""
+    near = [] if "/" in name else difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.75)
+    return near[0] if near else None
 
 
 def models_in(model_dir: str) -> list[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.errors import ModelError
-from opcd_bench.models.model_dir import BUILT_IN, is_path, mapped
+from opcd_bench.models.model_dir import BUILT_IN, is_path, mapped, misspelt
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,11 @@ def source_of(name: str, *, allow_pickle: bool = False, model_dir: str | None = 
                     f"model folder {name} does not exist (looked in {folder.absolute()}). Give a "
                     "folder that save_pretrained wrote, a Hub id such as Qwen/Qwen3-1.7B, or "
                     "micro-small"
+                )
+            if near := misspelt(name):
+                raise ModelError(
+                    f"model {name!r} is neither built in nor a folder here. Did you mean {near!r}? "
+                    "A model of the Hub is given with its owner, such as Qwen/Qwen3-1.7B"
                 )
             return name
     if not folder.is_dir():

@@ -24,6 +24,20 @@ from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import ENTRANT_SCORES
 
 
+def require(suite: Suite) -> None:
+    """Raise ModelError for an entrant whose config can be had from no folder and not from the Hub.
+
+    Before the first cell: entrants are scored after the last.
+    """
+    for name, source in suite.entrants.items():
+        try:
+            loading.config_of(
+                source, trust_remote_code=suite.trust_remote_code, model_dir=suite.model_dir
+            )
+        except ModelError as error:
+            raise ModelError(f"--entrant {name}={source}: {error}") from None
+
+
 class Entrants:
     """Scores entrants and interpolations on the tasks and the retention of a suite, each once.
 

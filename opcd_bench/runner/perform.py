@@ -15,10 +15,16 @@ from opcd_bench.envs.task import Task
 from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, NonFiniteGradients, UserError
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import context_record, grid, model_folders, preflight, prompt_record
+from opcd_bench.runner import (
+    context_record,
+    entrants,
+    grid,
+    model_folders,
+    preflight,
+    prompt_record,
+)
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster.jobs import Job, Outcome
-from opcd_bench.runner.entrants import Entrants
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.refusals import refuse_other_weights
@@ -57,6 +63,7 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     Bad input raises before anything is written.
     """
     suite, suite_dir = planned.suite, resources.suite_dir
+    entrants.require(suite)
     resources.check(list(planned.methods.values()))
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
@@ -165,7 +172,7 @@ def score_entrants(
 ) -> None:
     """Score what the suite names and does not train, and what lies between ``finished`` cells."""
     with explain_out_of_memory("scoring", planned.suite):
-        Entrants(resources, console).score(planned.tasks, finished)
+        entrants.Entrants(resources, console).score(planned.tasks, finished)
 
 
 def tell(outcome: Outcome, console: Reporter) -> None:

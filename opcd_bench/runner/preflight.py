@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from opcd_bench.config.claims import BASE, arm
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs import readings
 from opcd_bench.envs.data_files import located
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import ConfigError, MissingPackage
+from opcd_bench.errors import ConfigError, DataWarning, MissingPackage, ModelError
 from opcd_bench.evaluation import retention_names
 from opcd_bench.models import config_file
 from opcd_bench.models.config_file import ModelFiles
 from opcd_bench.models.model_dir import BUILT_IN
 from opcd_bench.runner import compatibility, registry, shared_questions
+from opcd_bench.store.files import explained, require_room
 
 PACKAGES = {
     ("report_to", "wandb"): ("wandb", "trackers"),
@@ -36,8 +40,8 @@ def refuse_early(
 
     A method that the suite cannot serve or whose teacher reads what a task does not have, unknown
     retention tasks, missing packages, a model folder that is none, and lengths or contexts that the
-    model cannot read. ``planned``: nothing runs now, and data of NLTK's that are missing on this
-    machine are a warning.
+    model cannot read, and results that cannot be written. ``planned``: nothing runs now; what this
+    machine lacks (data of NLTK's, a GPU) and the Hub may have (an entrant) is a DataWarning.
     """
     for method in methods.values():
         compatibility.refuse_unservable(suite, method)
@@ -46,14 +50,71 @@ def refuse_early(
     retention_names.refuse_unusable(
         foreign, located(suite.data_dir), suite.retention_items, planned=planned
     )
+    if unsure := retention_names.undeclared(foreign):
+        from opcd_bench.evaluation import retention
+
+        retention.check_names(unsure)
     for method in methods.values():
         for part in method.parts:
             _refuse_unread(part, tasks.values())
         for task in tasks.values():
             _refuse_untrainable(suite.for_task(task.name), method, task)
     _refuse_lengths(suite, tasks)
-    for source in suite.entrants.values():  # a folder that is none, before hours of training
-        config_file.on_disk(source, allow_pickle=suite.allow_pickle)
+    _refuse_entrants(suite, planned)
+    _refuse_place(suite, planned)
+    _warn_of_open_claims(suite)
+
+
+def _refuse_entrants(suite: Suite, planned: bool) -> None:
+    """Folders that are no model's; of a Hub id that is not here, a plan says so."""
+    for name, source in suite.entrants.items():
+        try:
+            found = config_file.on_disk(
+                source, allow_pickle=suite.allow_pickle, model_dir=suite.model_dir
+            )
+        except ModelError as error:
+            raise ModelError(f"--entrant {name}={source}: {error}") from None
+        if found is None and planned:
+            warnings.warn(
+                f"--entrant {name}={source}: there is no such folder here, so the Hub is asked for "
+                "a model of this name before the first cell of a run",
+                DataWarning,
+                stacklevel=2,
+            )
+
+
+def _refuse_place(suite: Suite, planned: bool) -> None:
+    """Results that cannot be written, and a device that this machine does not have."""
+    with explained(Path(suite.output_dir)):
+        require_room(Path(suite.output_dir) / suite.name)
+    if suite.cluster != "local" or suite.device in ("auto", "cpu"):
+        return
+    from opcd_bench.models.loading import device_of
+
+    try:
+        device_of(suite.device)
+    except ModelError as error:
+        if not planned:
+            raise
+        warnings.warn(f"on this machine a run is refused: {error}", DataWarning, stacklevel=2)
+
+
+def _warn_of_open_claims(suite: Suite) -> None:
+    """A DataWarning that names the arms of claims that are no cells, where there are any."""
+    absent = [
+        f"claims.{number}.{which} ({words!r})"
+        for number, claim in enumerate(suite.claims)
+        for which, words in claim.arms()
+        if arm(words)[0] not in (BASE, *suite.methods) or arm(words)[1] not in suite.tasks
+    ]
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        warnings.warn(
+            f"{', '.join(absent[:3])}{more}: not among the methods and tasks of this run, so "
+            "nothing decides these claims; they stay open",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def form_warning(suite: Suite, tasks: Mapping[str, Task]) -> str | None:
@@ -143,9 +204,14 @@ def _refuse_untrainable(suite: Suite, method: Method, task: Task) -> None:
 def _refuse_lengths(suite: Suite, tasks: Mapping[str, Task]) -> None:
     source = suite.begin_folder or suite.model
     revision = suite.revision if suite.begin_folder is None else None
-    student = config_file.on_disk(source, revision=revision, allow_pickle=suite.allow_pickle)
+    model_dir = suite.model_dir if suite.begin_folder is None else None
+    student = config_file.on_disk(
+        source, revision=revision, allow_pickle=suite.allow_pickle, model_dir=model_dir
+    )
     if suite.teacher_model is not None and suite.teacher_url is None:
-        config_file.on_disk(suite.teacher_model, allow_pickle=suite.allow_pickle)
+        config_file.on_disk(
+            suite.teacher_model, allow_pickle=suite.allow_pickle, model_dir=suite.model_dir
+        )
     if student is None or student.window is None:
         return
     for name, task in tasks.items():

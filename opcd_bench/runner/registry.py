@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from opcd_bench.config import measures, words
-from opcd_bench.config.claims import Claim, arm
+from opcd_bench.config.claims import BASE, Claim, arm
 from opcd_bench.config.suite import Suite
 from opcd_bench.config.suite_file import read as read_suite
 from opcd_bench.config.words import Word
@@ -23,7 +23,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.parameters import with_parameters
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import ConfigError, PluginError, UnknownName
+from opcd_bench.errors import ConfigError, PluginError, UnknownName, UserError
 from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
 from opcd_bench.runner.plugins import (
     Where,
@@ -118,9 +118,12 @@ def tasks() -> dict[str, type[Task]]:
     return listed_tasks().found
 
 
-def listed_tasks() -> Listing[type[Task]]:
-    """Every task that ships or that a package brings, loaded or broken."""
-    return _listing(known("task"), loaded_task)
+def listed_tasks(named: Sequence[str] | None = None) -> Listing[type[Task]]:
+    """Every task that ships or that a package brings, loaded or broken; or those ``named`` alone.
+
+    Raises what `task` raises for a word of ``named``, but for PluginError.
+    """
+    return _listing(known("task") if named is None else named, loaded_task)
 
 
 def loaded_task(word: str, files: Mapping[str, str] | None = None) -> Plugin[type[Task]]:
@@ -167,13 +170,14 @@ def task_of(suite: Suite, name: str) -> Task:
     return context_file.told(found, own.context, own.context_placement)
 
 
-def settled(suite: Suite) -> Suite:
+def settled(suite: Suite, where: str = "") -> Suite:
     """The suite with each method under its canonical name: ``opcd[k=256]`` is ``opcd``.
 
     So are the arms of its claims. Of the files it keeps those that it needs; a file of the
     registry's own folder is no file by path. Raises ConfigError for a method that is then there
-    twice, PluginError for a file that is not there or whose name is taken, UnknownName for an arm
-    of a claim that names nothing, and what `method` raises for a method with parameters.
+    twice, or for an arm of a claim that names nothing (``where``: the suite's file, for its
+    message), PluginError for a file that is not there or whose name is taken, and what `method`
+    raises for a method with parameters.
     """
     changed = {
         "method_files": _files(_METHODS, suite.method_files, suite.methods),
@@ -189,7 +193,10 @@ def settled(suite: Suite) -> Suite:
             )
         named[name] = word
     changed["methods"] = tuple(named)  # type: ignore[assignment]
-    changed["claims"] = tuple(_claimed(one, suite) for one in suite.claims)  # type: ignore[assignment]
+    changed["claims"] = tuple(  # type: ignore[assignment]
+        _claimed(one, suite, f"{where and f'{where}: '}claims.{number}")
+        for number, one in enumerate(suite.claims)
+    )
     kept = {key: value for key, value in changed.items() if value != getattr(suite, key)}
     return suite.model_copy(update=kept) if kept else suite
 
@@ -199,22 +206,21 @@ def _canonical(word: str, files: Mapping[str, str]) -> str:
     return method(word, files).name if "[" in word else word
 
 
-def _claimed(claim: Claim, suite: Suite) -> Claim:
-    """A claim whose arms have their canonical names; UnknownName for one that names nothing."""
+def _claimed(claim: Claim, suite: Suite, where: str) -> Claim:
+    """A claim whose arms have their canonical names; ConfigError for one that names nothing."""
 
-    def canonical(words: str | None) -> str | None:
-        if words is None:
-            return None
-        name, task = arm(words)
-        require("task", task, suite.task_files)
-        if name != "base":
-            require("method", name, suite.method_files)
-            name = _canonical(name, suite.method_files)
+    def canonical(which: str) -> str:
+        name, task = arm(getattr(claim, which))
+        try:
+            require("task", task, suite.task_files)
+            if name != BASE:
+                require("method", name, suite.method_files)
+                name = _canonical(name, suite.method_files)
+        except UserError as error:
+            raise ConfigError(f"{where}.{which}: {error}") from None
         return f"{name} on {task}"
 
-    return claim.model_copy(
-        update={"first": canonical(claim.first), "second": canonical(claim.second)}
-    )
+    return claim.model_copy(update={which: canonical(which) for which, _ in claim.arms()})
 
 
 def known(kind: Kind) -> list[str]:
@@ -248,7 +254,8 @@ def suite(
     Raises UnknownName for a name or a size, ConfigError for a file that cannot be used, and what
     `settled` raises.
     """
-    return settled(read_suite(suite_file(name_or_path)).suite(size, overrides))
+    file = suite_file(name_or_path)
+    return settled(read_suite(file).suite(size, overrides), str(file))
 
 
 def suite_sizes(name_or_path: str | Path) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
     `registry.settled` and `model_folders.located` raise.
     """
     given = _without_foreign_sweep(base, dict(given))
+    if _alone(given):
+        given.setdefault("jobs", 1)  # a suite's own number is of cells that share the machine
     values = {**base.model_dump(), **given}
     if "model_dir" not in given:
         values["model_dir"] = model_dir.given(base.model_dir)
@@ -36,7 +38,7 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
             values["task_settings"] = {task: v for task, v in own if task in named}
     if custom:
         values["summary"] = given.get("summary", "")
-    made = model_folders.located(registry.settled(make_suite(values, where)))
+    made = model_folders.located(registry.settled(make_suite(values, where), where))
     if "name" not in given:
         made = _named(base, made, custom)
     for name in made.methods:
@@ -44,6 +46,12 @@ def suite(base: Suite, given: Mapping[str, Any], where: str, *, custom: bool = F
     for name in made.tasks:
         registry.require("task", name, made.task_files)
     return made
+
+
+def _alone(given: Mapping[str, Any]) -> bool:
+    """Whether settings ask for a cell at a time: of several processes, or with a vLLM of ours."""
+    teaching = given.get("teacher_engine") == "vllm" and given.get("teacher_url") is None
+    return given.get("processes", 1) != 1 or given.get("engine") == "vllm" or teaching
 
 
 def _without_foreign_sweep(base: Suite, given: dict[str, Any]) -> dict[str, Any]:

@@ -70,9 +70,10 @@ def _explanation(path: Path, error: OSError) -> str:
 
 
 def require_room(path: Path) -> None:
-    """Raise the OSError that making ``path`` would end in, as far as can be seen: nothing is made.
+    """Raise the OSError that making ``path`` would end in; nothing is left behind.
 
-    What is above it must be a folder that can be written to.
+    What is above it must be a folder that can be written to. It is tried: what the permissions say
+    does not hold for root, nor in /proc.
     """
     above = path if path.exists() else path.parent
     while not above.exists() and above != above.parent:
@@ -81,6 +82,13 @@ def require_room(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
     if not os.access(above, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
+    tried = above / f".room.{secrets.token_hex(4)}{MARK}"
+    try:
+        tried.mkdir()
+    except FileNotFoundError:
+        refused = f"nothing can be made in {above}"
+        raise PermissionError(errno.EACCES, refused, str(above)) from None
+    tried.rmdir()
 
 
 def disk_is_full(path: Path) -> bool:

@@ -57,6 +57,13 @@ ROWS = [
         ("holds an adapter", "merge_and_unload()"),
         {"adapter/adapter_config.json": "{}", "adapter/adapter_model.safetensors": "x"},
     ),
+    Row("run --suite quick --model micro-smal", ("Did you mean 'micro-small'?", "with its owner")),
+    Row("run --suite quick --model micro_small --dry-run", ("Did you mean 'micro-small'?",)),
+    Row("run --suite quick --teacher-model micr --dry-run", ("Did you mean 'micro'?",)),
+    Row(
+        "estimate --suite quick --entrant mine=micro-smal",
+        ("--entrant mine=micro-smal: ", "Did you mean 'micro-small'?"),
+    ),
     Row(
         "run --suite quick --entrant mine=./adapter",
         ("holds an adapter", "merge_and_unload()"),

@@ -86,6 +86,24 @@ ROWS = [
         {"hints.py": HINTS},
     ),
     Row("run --suite quick --retention nosuch --dry-run", ("unknown retention task 'nosuch'",)),
+    Row("run --suite quick --retention nothing --dry-run", ("unknown retention task 'nothing'",)),
+    Row("run --suite quick --retention mmlu_stem --dry-run", ("is a group of lm-eval tasks",)),
+    *(
+        Row(
+            f"{command} --output-dir notes.txt",
+            ("a file is where a folder is needed (notes.txt)", "another folder with --output-dir"),
+            {"notes.txt": "mine"},
+        )
+        for command in (
+            "run --suite quick --dry-run",
+            "run --suite quick",
+            "estimate --suite micro",
+        )
+    ),
+    Row(
+        "run --suite quick --dry-run --output-dir /proc/x",
+        ("/proc/x: cannot be written", "with --output-dir"),
+    ),
     Row("run --suite quick --retention gsm8kk", ("Did you mean 'gsm8k'",)),
     Row("estimate --suite quick --retention gsm8kk", ("Did you mean 'gsm8k'",)),
     Row(

@@ -243,8 +243,6 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
             "submitit", "pip install 'opcd-bench[slurm]'", "--cluster slurm needs it"
         ) from None
     options = suite.cluster_options
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
     try:
         executor = submitit.AutoExecutor(
             folder, cluster=options.submit, slurm_max_num_timeout=options.requeues
@@ -255,6 +253,8 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
             f"--cluster slurm: {_last_line(str(error))}. On a machine without SLURM, try it with "
             "--cluster-set submit=local"
         ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
     return submitit, executor
 
 

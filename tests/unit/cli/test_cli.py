@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import sys
 import types
@@ -109,6 +110,46 @@ def test_a_task_whose_data_are_on_the_hub_is_listed_without_asking_for_them(
     told = opcd("tasks", "--data-dir", str(tmp_path))
     assert "--data-dir: dapo_math, safety\n" in told.out
     assert "train.jsonl, line 1: not valid JSON" in told.out
+
+
+def test_a_task_by_name_shows_its_context_and_a_prompt_without_and_with_it(opcd):
+    task = registry.task("rule_math")
+    example = task.examples("test")[0]
+    (question,) = task.open(example, 0).messages
+    told = opcd("tasks", "rule_math")
+    assert told.code == 0 and "train 2,000, dev 300, test 500 examples; one turn" in told.out
+    assert told.out.count(task.context().text) == 1
+    prompts = told.out.split("--- first test prompt, without context\n")[1]
+    without, within = prompts.split("\n\n--- the same, with context\n")
+    assert without == f"[user] {question['content']}"
+    assert within.strip() == f"[system] (the context above)\n{without}"
+    (row,) = json.loads(opcd("tasks", "rule_math", "--json").out)["tasks"]
+    assert row["prompt"] == [question]
+    assert row["prompt_with_context"] == task.context().tell([question])
+
+
+def test_a_task_by_name_may_be_a_file_lack_data_or_tell_nothing(opcd, tmp_path):
+    opcd("new", "task", "mine")
+    told = opcd("tasks", "./mine.py", "gsm8k", "told_other")
+    assert told.code == 0, told.err
+    assert "; file: " in told.out
+    assert "from a folder with --data-dir: gsm8k\n" in told.out
+    assert told.out.count("--- context (placement: ") == 2
+    assert told.out.count("--- the same, with context") == 1
+
+
+def test_a_suite_by_name_shows_settings_sizes_and_claims(opcd):
+    told = opcd("suites", "faces_topk", "quick")
+    assert told.code == 0
+    topk, quick = told.out.split("\n\nquick: ")
+    assert "  max_steps = 150\n" in topk and "\n--size smoke: as above, but for\n" in topk
+    assert "\nclaims.0: At k = 4 the naive truncation ends below its stop-gradient.\n" in topk
+    assert "accuracy: opcd[k=4] on rule_math below opcd_stop_gradient[k=4] on rule_math" in topk
+    assert quick.endswith("All other settings: their defaults (opcd-bench settings)\n")
+    assert "  learning_rate = [0.001]\n" in quick and "warmup_steps" not in quick
+    assert [one["name"] for one in json.loads(opcd("suites", "quick", "--json").out)["suites"]] == [
+        "quick"
+    ]
 
 
 def test_suites_are_listed_with_their_cells(opcd):
@@ -274,6 +315,35 @@ def test_assignments_take_toml_values_and_bare_words():
         "bf16": True, "learning_rate": [1e-4, 1e-3], "model": "Qwen/Qwen3-0.6B", "choose": 20,
         "retention_items": None, "report_to": "none",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "whole"),
+    [
+        ("entrants.a=./missing", """'entrants={a = "./missing"}'"""),
+        ('entrants.a="./missing"', """'entrants={a = "./missing"}'"""),
+        ("experience.items=3", "'experience={items = 3}'"),
+        ("vllm_options.enforce_eager=true", "'vllm_options={enforce_eager = true}'"),
+    ],
+)
+def test_a_key_of_a_table_is_answered_by_what_can_be_typed(typed, whole):
+    with pytest.raises(ConfigError) as error:
+        settings.assigned([typed])
+    assert str(error.value).endswith(f"a table is given whole: --set {whole}")
+    table, _, inside = typed.partition("=")[0].partition(".")
+    (word,) = shlex.split(whole)
+    assert list(settings.assigned([word])[table]) == [inside]
+
+
+def test_a_vllm_of_ours_has_the_machine_for_itself_where_nobody_gives_jobs():
+    assert settings.make("quick", {}).jobs == 2
+    for asked in ({"engine": "vllm"}, {"processes": 2}):
+        assert settings.make("quick", asked).jobs == 1
+    assert settings.make("quick", {}, ["teacher_engine=vllm"]).jobs == 1
+    served = {"teacher_url": "http://127.0.0.1:1"}
+    assert settings.make("quick", served, ["teacher_engine=vllm"]).jobs == 2
+    with pytest.raises(ConfigError, match="with jobs = 2, several processes would share one vLLM"):
+        settings.make("quick", {"engine": "vllm", "jobs": 2})
 
 
 def test_rates_without_the_headline_rate_run_with_all_seeds(tmp_path):

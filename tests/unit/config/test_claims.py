@@ -1,11 +1,14 @@
 """The claims that shipped suites state: testable, and on arms that the suites have."""
 
+import warnings
+
 import pytest
 
 from opcd_bench.config.claims import arm
 from opcd_bench.config.suite import is_identity
-from opcd_bench.errors import ConfigError
+from opcd_bench.errors import ConfigError, DataWarning
 from opcd_bench.runner import registry
+from opcd_bench.runner.rounds import any_suite
 
 STUDIES = [name for name in registry.suites() if registry.suite(name).claims]
 
@@ -56,3 +59,47 @@ def test_a_claim_that_cannot_be_tested_is_refused_with_its_text(tmp_path):
         file.write_text(head + line + "\n")
         with pytest.raises(ConfigError, match=words):
             registry.suite(str(file))
+
+
+SUITE = """methods = ["opcd"]
+tasks = ["rule_math"]
+[[claims]]
+text = "It works."
+first = "opcd on rule_math"
+[[claims]]
+text = "It works better."
+first = "{}"
+second = "base on rule_math"
+"""
+
+
+@pytest.mark.parametrize(
+    "wrong", ["sft_contex on rule_math", "opcd on rule_mat", "opcd[kk=1] on rule_math"]
+)
+def test_a_misspelt_arm_is_named_with_its_file_and_its_place(tmp_path, wrong):
+    file = tmp_path / "mine.toml"
+    file.write_text(SUITE.format(wrong))
+    with pytest.raises(
+        ConfigError, match=r"mine.toml: claims.1.first: unknown (method|task|param)"
+    ):
+        registry.suite(file)
+
+
+@pytest.mark.parametrize("absent", ["sft_context on rule_math", "opcd on frozen_lake"])
+def test_a_claim_on_what_is_no_cell_is_said_before_the_run(tmp_path, absent):
+    file = tmp_path / "mine.toml"
+    file.write_text(SUITE.format(absent))
+    with pytest.warns(DataWarning) as said:
+        any_suite.planned(registry.suite(file))
+    (told,) = said
+    assert str(told.message).startswith(f"claims.1.first ({absent!r}): not among the methods and")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_claims_of_a_study_as_it_is_written_stay_unsaid_and_its_smoke_size_still_runs(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        assert any_suite.planned(registry.suite(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        assert any_suite.planned(registry.suite(name, size="smoke"))
