@@ -44,8 +44,8 @@ def headline(results: StoredResults) -> pd.DataFrame:
     ``state``: "done", or what is missing and why; ``headline``: whether this is the rate of
     `points`; ``floor``: the best policy that does not use the context; ``mde``: `detectable`.
     Tokens and seconds are means over the seeds: written by whoever writes, scored by the teacher,
-    spent on writing and training. `learning.COLUMNS`: how it learnt, on dev. Each retention task has
-    ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the method's own
+    spent on writing and training. `learning.COLUMNS`: how it learnt, on dev. Each retention task
+    has ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the method's own
     teacher, told; where the suite's larger one teaches some methods, ``larger`` says which; where
     some read something else than the shared context, or are adapted, ``measured against`` names the
     ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
