@@ -11,7 +11,7 @@ from opcd_bench.errors import CellFailed, EngineDied
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
-from opcd_bench.rollout.vllm_probe import holds, verify
+from opcd_bench.rollout.vllm_probe import Look, look, unchanged, verify, verify_newest
 
 _SEEDS = 2**63
 MOST_BIASED = 1024
@@ -126,8 +126,8 @@ class VLLMEngine:
     """The engine contract on a vLLM whose weights follow a transformers model.
 
     Engines of several models of one kind may share a `WeightSync`: whoever generates next pushes
-    its weights, if the backend does not hold them as they are now. What was pushed is verified: the
-    log-probs of a short sequence must be the trainer's, so no stale weight ever writes a reply.
+    its weights, if the backend does not hold them as they are now. What was pushed is verified:
+    log-probs must be the trainer's to rounding, and have moved with them (`vllm_probe`).
     """
 
     protocol_name = "VLLMEngine"
@@ -141,7 +141,8 @@ class VLLMEngine:
         Raises DataError for a prompt that is empty or too long, EngineDied for a vLLM that is gone.
         """
         check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
-        return replies(self.sync.refresh(self.loaded), requests, sampling, self.loaded)
+        prompts = [request.prompt_ids for request in requests]
+        return replies(self.sync.refresh(self.loaded, prompts), requests, sampling, self.loaded)
 
 
 class ServedEngine:
@@ -200,17 +201,24 @@ class WeightSync:
         # A weak reference, not an id: another module may come to lie where a dead one lay.
         self._module: Callable[[], object | None] = lambda: None
         self._state: _State | None = None
+        self._seen: Look | None = None
 
-    def refresh(self, loaded: LoadedModel) -> Backend:
-        """The backend with the model's weights as they are now, pushed and verified if need be."""
+    def refresh(self, loaded: LoadedModel, prompts: Sequence[tuple[int, ...]] = ()) -> Backend:
+        """The backend with the model's weights as they are now, pushed and verified if need be.
+
+        ``prompts``: text on which the weights after these will be told from them.
+        """
         now = _state(loaded)
         held = self._module() is loaded.model and self._state == now
         if held and self.backend.shared:
-            held = holds(self.backend, loaded)
+            held = self._seen is not None and unchanged(self.backend, self._seen)
         if not held:
             self._state = None
             self.backend.load(loaded)
             verify(self.backend, loaded)
+            if self._seen is not None:
+                verify_newest(self.backend, loaded, self._seen)
+            self._seen = look(self.backend, loaded, prompts)
             self._module, self._state = weakref.ref(loaded.model), now
         return self.backend
 

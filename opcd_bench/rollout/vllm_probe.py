@@ -1,9 +1,10 @@
-"""Whether a vLLM computes what the model does: on one short sequence, and on shared prefixes."""
+"""Whether a vLLM computes what the model does, with its newest weights, on shared prefixes too."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,10 +18,16 @@ _PROBE = 16
 _SHARED, _OWN, _SEQUENCES = 80, 8, 8
 """Tokens that the sequences of the long probe share (five blocks of vLLM's prefix cache) and that
 each has for itself, and how many there are."""
+_WINDOW = 64
+"""Last tokens of a prompt that are probed."""
 
 
 ANY_PRECISION = 0.25
 """Largest difference (nats) that rounding makes between two engines in bfloat16."""
+_FLOAT32 = 1e-3
+"""The same in float32; less than this no policy is another."""
+_CLEAR = 4.0
+"""A change of weights is clear where it moves log-probs by so many times the noise."""
 
 
 class Scored(Protocol):
@@ -50,8 +57,12 @@ def probe_gap(backend: Scorer, loaded: LoadedModel) -> float:
 
     The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
     """
-    ids = tuple(range(min(_PROBE, loaded.vocab_size)))
+    ids = _short(loaded)
     return _gap(_own_logps(loaded, ids), backend.score([ids], 0)[0].own)
+
+
+def _short(loaded: LoadedModel) -> tuple[int, ...]:
+    return tuple(range(min(_PROBE, loaded.vocab_size)))
 
 
 def order_gap(backend: Scorer, loaded: LoadedModel) -> float:
@@ -107,12 +118,7 @@ def _gap(own_T: torch.Tensor, told: Sequence[float]) -> float:
 
 def _tolerance(loaded: LoadedModel) -> float:
     """Largest difference (nats) that rounding makes between two engines."""
-    return 1e-3 if loaded.dtype in (torch.float32, torch.float64) else ANY_PRECISION
-
-
-def holds(backend: Scorer, loaded: LoadedModel) -> bool:
-    """Whether a backend has the weights of a model, to rounding."""
-    return probe_gap(backend, loaded) <= _tolerance(loaded)
+    return _FLOAT32 if loaded.dtype in (torch.float32, torch.float64) else ANY_PRECISION
 
 
 TAKES_NO_WEIGHTS = (
@@ -152,6 +158,67 @@ def verify_order(backend: Scorer, loaded: LoadedModel | None, reader: PromptForm
             "--no-enable-prefix-caching, or in this process vllm_options = "
             "{enable_prefix_caching = false}; or use teacher_engine = 'hf'"
         )
+
+
+@dataclass(frozen=True)
+class Look:
+    """Sequences, and their tokens' log-probs by a model and by the backend that has its weights.
+
+    ``rounded``: of an adapter on 16-bit weights, which is merged into them and may round away.
+    """
+
+    rounded: bool
+    sequences: tuple[tuple[int, ...], ...]
+    own: tuple[torch.Tensor, ...]
+    served: tuple[tuple[float, ...], ...]
+
+
+def look(backend: Scorer, loaded: LoadedModel, prompts: Sequence[tuple[int, ...]]) -> Look:
+    """At the short sequence of `probe_gap`, and at the ends of a batch's first and last prompt."""
+    room = min(_WINDOW, loaded.max_length - 1)
+    ends = dict.fromkeys(prompt[-room:] for prompt in (*prompts[:1], *prompts[-1:]))
+    return _looked(backend, loaded, (_short(loaded), *(one for one in ends if len(one) > 1)))
+
+
+def _looked(backend: Scorer, loaded: LoadedModel, sequences: tuple[tuple[int, ...], ...]) -> Look:
+    served = tuple(tuple(one.own) for one in backend.score(sequences, 0))
+    rounded = loaded.adapter is not None and loaded.adapter.on and loaded.dtype.itemsize < 4
+    return Look(rounded, sequences, tuple(_own_logps(loaded, one) for one in sequences), served)
+
+
+def unchanged(backend: Scorer, seen: Look) -> bool:
+    """Whether a backend answers to the last bit as it did: nobody put other weights into it."""
+    return tuple(tuple(one.own) for one in backend.score(seen.sequences, 0)) == seen.served
+
+
+def verify_newest(backend: Scorer, loaded: LoadedModel, before: Look) -> None:
+    """Raise ModelError for a backend that still has the weights that ``before`` looked at.
+
+    A model that moved cannot have left every log-prob as it was; and where it moved clearly, what
+    is served is nearer to it than to the one before. What was rounded is not judged.
+    """
+    now = _looked(backend, loaded, before.sequences)
+    if now.rounded or before.rounded:
+        return
+    if now.served == before.served:
+        stale = _distance(now.own, before.own).max() > _FLOAT32
+    else:
+        served = tuple(map(torch.tensor, now.served))
+        noise = _distance(tuple(map(torch.tensor, before.served)), before.own).mean()
+        moved = _distance(now.own, before.own).mean()
+        nearer = _distance(served, before.own).mean() < _distance(served, now.own).mean()
+        stale = (moved > max(_FLOAT32, _CLEAR * float(noise))) & nearer
+    if bool(stale):
+        raise ModelError(
+            f"{backend.name} does not have the weights of {loaded.name!r}, but those that it was "
+            "given before: its log-probabilities of the last prompts did not move with the "
+            f"model's. {TAKES_NO_WEIGHTS}"
+        )
+
+
+def _distance(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Absolute differences of log-probs, of all sequences in a row."""
+    return (torch.cat(tuple(some)) - torch.cat(tuple(others))).abs()
 
 
 @contextlib.contextmanager

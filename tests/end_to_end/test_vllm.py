@@ -27,6 +27,7 @@ from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.top_k import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
+from opcd_bench.errors import ModelError
 from opcd_bench.models import loading, prompts
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import copy_frozen
@@ -206,6 +207,28 @@ def test_log_probs_of_sequences_that_share_blocks_depend_on_no_order(micro, cach
     assert order_gap(engine, micro) < 1e-3
 
 
+def test_in_bfloat16_small_steps_are_followed_and_stale_weights_seen(requests, monkeypatch):
+    """Steps of AdamW's size at learning rate 5e-6, on weights that are kept in float32 beside."""
+    student = loading.load("micro-small", device="cpu", dtype="bfloat16")
+    masters = [parameter.detach().float() for parameter in student.model.parameters()]
+    engine = VLLMEngine(student, WeightSync(LocalVLLM(student, "micro-small", most_ids=8)))
+    generator = torch.Generator().manual_seed(0)
+
+    def step():
+        with torch.no_grad():
+            for master, parameter in zip(masters, student.model.parameters(), strict=True):
+                master += 5e-6 * torch.randn(master.shape, generator=generator).sign()
+                parameter.copy_(master)
+
+    short = dataclasses.replace(GREEDY, max_completion_length=4)
+    for _ in range(5):
+        engine.generate(requests[:4], short)
+        step()
+    monkeypatch.setattr(engine.sync.backend, "load", lambda loaded: None)
+    with pytest.raises(ModelError, match="those that it was given before"):
+        engine.generate(requests[:4], short)
+
+
 def test_rows_of_the_head_that_are_padding_are_not_sampled(tmp_path):
     """259 tokens and 61 rows of padding as likely as they: without a bias one in five is one."""
     folder = write_tiny_model(tmp_path / "wide", vocab_size=320, head_dim=64)
@@ -346,8 +369,10 @@ def wait_for(url, process, log) -> VLLMServer:
     raise AssertionError(log.read_text()[-3000:])
 
 
-def test_a_server_writes_teaches_and_takes_weights(served):
+def test_a_server_writes_teaches_and_takes_weights(served, monkeypatch):
     folder, server = served
+    load, loads = server.load, []
+    monkeypatch.setattr(server, "load", lambda loaded: (loads.append(1), load(loaded)))
     student = loading.load(str(folder), device="cpu", dtype="float32")
     server.check_tokenizer(student.tokenizer, "tiny")
     requests = [Request((5, 6, 7 + i), i) for i in range(4)]
@@ -357,6 +382,8 @@ def test_a_server_writes_teaches_and_takes_weights(served):
         theirs = HFEngine(loaded).generate(requests, GREEDY)
         assert [r.ids for r in mine] == [r.ids for r in theirs]
         assert probe_gap(server, loaded) < 1e-3
+        follower.refresh(loaded)
+    assert len(loads) == 2, "what nobody changed answers as it did, to the last bit"
     assert len(server.score([(5, 6, 7, 8)], 5)[0].ids[0]) in (5, 6)
 
 

@@ -23,7 +23,13 @@ from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.vllm import MOST_BIASED, RawReply, VLLMEngine, WeightSync, sampling_words
-from opcd_bench.rollout.vllm_probe import order_gap, probe_gap, shared_prefixes, verify_order
+from opcd_bench.rollout.vllm_probe import (
+    ANY_PRECISION,
+    order_gap,
+    probe_gap,
+    shared_prefixes,
+    verify_order,
+)
 from opcd_bench.runner import registry
 
 GREEDY = Sampling(temperature=0.0, max_completion_length=12)
@@ -117,6 +123,104 @@ def test_a_vllm_that_keeps_stale_weights_never_writes_a_reply(tiny_loaded):
     nudge(student)
     with pytest.raises(ModelError, match="does not have the weights"):
         engine.generate(REQUESTS, GREEDY)
+
+
+@pytest.fixture
+def bf16() -> LoadedModel:
+    """Nearly uniform, so that a small step stays within what rounding may do in bfloat16."""
+    return assemble("tiny", tiny_model(sharpness=1.0).bfloat16(), tiny_tokenizer())
+
+
+def step(loaded: LoadedModel, seed: int = 0, scale: float = 0.01) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in loaded.model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_((scale * parameter.std() * noise).to(parameter))
+
+
+class Partly(FakeVLLM):
+    """Takes up a share of every change of weights; ``noise`` (nats) is that of its own kernels."""
+
+    def __init__(self, loaded, share, noise=0.0):
+        super().__init__(loaded)
+        self.share, self.noise = share, noise
+
+    def load(self, loaded):
+        self.loads += 1
+        new = loaded.model.state_dict()
+        for name, held in self.held.model.state_dict().items():
+            held.copy_(held + self.share * (new[name] - held))
+
+    def _one(self, sequence, top, asked):
+        found = super()._one(sequence, top, asked)
+        seed = torch.Generator().manual_seed(hash((sequence, found.own)) % 2**31)
+        moved = torch.tensor(found.own) + self.noise * torch.randn(len(found.own), generator=seed)
+        return dataclasses.replace(found, own=tuple(moved.tolist()))
+
+
+@pytest.mark.parametrize(("share", "noise"), [(0.0, 0.0), (0.0, 0.01), (0.2, 0.0)])
+def test_in_bfloat16_a_vllm_that_does_not_follow_a_small_step_never_writes_a_reply(
+    bf16, share, noise
+):
+    """The short sequence moves less than rounding may: the last prompts tell."""
+    student = trainable(bf16)
+    engine = VLLMEngine(student, WeightSync(Partly(bf16, share, noise)))
+    engine.generate(REQUESTS, GREEDY)
+    step(student)
+    assert 1e-3 < probe_gap(FakeVLLM(bf16), student) < ANY_PRECISION
+    with pytest.raises(ModelError, match="those that it was given before"):
+        engine.generate(REQUESTS, GREEDY)
+    with pytest.raises(ModelError, match="those that it was given before"):
+        engine.generate(REQUESTS, GREEDY)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003, 0.03])
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1e-2])
+def test_in_bfloat16_a_vllm_that_follows_writes_on_however_small_the_steps(bf16, noise, scale):
+    student, base = trainable(bf16), trainable(bf16)
+    follower = WeightSync(Partly(bf16, 1.0, noise))
+    for seed in range(6):
+        VLLMEngine(student, follower).generate(REQUESTS, GREEDY)
+        step(student, seed, scale)
+        VLLMEngine(base, follower).generate(REQUESTS, GREEDY)
+    assert follower.backend.loads == 12
+
+
+def test_in_bfloat16_small_steps_of_somebody_else_on_a_server_are_noticed(bf16):
+    class Shared(FakeVLLM):
+        shared = True
+
+    engine = VLLMEngine(bf16, WeightSync(fake := Shared(bf16)))
+    engine.generate(REQUESTS, GREEDY)
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 1
+    step(fake.held, scale=1e-3)
+    assert probe_gap(fake, bf16) < ANY_PRECISION
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 2 and probe_gap(fake, bf16) == 0.0
+
+
+def test_an_adapter_on_bfloat16_that_rounds_away_is_no_error(bf16):
+    """The run was warned of it before it began (`rounding_warning`)."""
+    pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
+
+    class Rounding(FakeVLLM):
+        def load(self, loaded):
+            self.loads += 1
+            self.held.model.load_state_dict(adapters.weights(adapters.before(loaded)))
+
+    fake = Rounding(bf16)
+    student = adapters.attach(trainable(bf16), rank=2, alpha=4, targets="v_proj", seed=0)
+    engine = VLLMEngine(student, WeightSync(fake))
+    engine.generate(REQUESTS, GREEDY)
+    with torch.no_grad():
+        for layer in student.adapter.layers:
+            layer.lora_B["default"].weight.fill_(0.02)
+    assert 1e-3 < probe_gap(fake, student) < ANY_PRECISION
+    engine.generate(REQUESTS, GREEDY)
+    VLLMEngine(adapters.before(student), engine.sync).generate(REQUESTS, GREEDY)
+    assert fake.loads == 3
 
 
 def test_student_and_teacher_with_the_same_weights_are_one_distribution(tiny_loaded):
