@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from typing import Any, TypeVar
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs import data_sets
-from opcd_bench.envs.task import Task, assert_disjoint
-from opcd_bench.errors import MissingData, MissingPackage, PluginError, UserError
+from opcd_bench.envs.task import SPLITS, Example, Split, Task, Unreadable, assert_disjoint
+from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError, UserError
 from opcd_bench.hashing import bytes_digest
+from opcd_bench.rollout import regraded
 from opcd_bench.runner import foreign
 
 T = TypeVar("T")
@@ -140,10 +142,11 @@ def guarded(where: Where, load: Callable[[], T]) -> T:
         raise PluginError(f"{where}: cannot be loaded: {_told(error)}") from error
 
 
-def asked(task: Task, ask: Callable[[], T]) -> T:
+def asked(task: Task, ask: Callable[[], T], of: str = "") -> T:
     """What a task's own code answers; of one that does not ship, PluginError for what it raises.
 
-    UserErrors and the exception of ctrl-C stay what they are.
+    ``of``: what it is asked for, as an error says it. UserErrors and the exception of ctrl-C stay
+    what they are.
     """
     if type(task).source_hash is None:
         return ask()
@@ -156,21 +159,61 @@ def asked(task: Task, ask: Callable[[], T]) -> T:
     except BaseException as error:
         with contextlib.suppress(ValueError):
             where = str(Path(where).relative_to(Path.cwd()))
+        at = f" ({of})" if of else ""
         raise PluginError(
-            f"{where}: its code fails: {_told(error)}. To test it, type: opcd-bench check {where}"
+            f"{where}: its code fails{at}: {_told(error)}. To test it, type: opcd-bench check "
+            f"{where}"
         ) from error
 
 
-def answers(task: Task) -> None:
-    """Ask a task that does not ship for its options and splits, as far as its data are at hand.
+def answers(task: Task, *, local: bool = True) -> None:
+    """Ask a task that does not ship for all that a run asks of it, as far as its data are there.
 
-    PluginError for what its code raises, DataError for splits that overlap.
+    PluginError for what its code raises, DataError for splits that overlap and patterns that are
+    none. ``local``: only what is at hand, nothing is downloaded.
     """
     if type(task).source_hash is None:
         return
-    with contextlib.suppress(MissingData, MissingPackage), data_sets.local_only():
+    here = data_sets.local_only() if local else contextlib.nullcontext()
+    with contextlib.suppress(MissingData, MissingPackage), here:
         asked(task, task.options)
         asked(task, partial(assert_disjoint, task))
+        for split in SPLITS:
+            asked(task, partial(_bounds, task, split), f"floors and best_possible of {split}")
+            for example in task.examples(split)[:1]:
+                asked(task, partial(_graded, task, example), f"an episode of {split}")
+        for probe in asked(task, lambda: [*task.probes()], "probes"):
+            for example in probe.examples[:1]:
+                asked(task, partial(_graded, task, example), f"an episode of {probe.name}")
+    asked(task, partial(_refuse_patterns, task), "leak_patterns")
+
+
+def _refuse_patterns(task: Task) -> None:
+    for pattern in task.leak_patterns:
+        try:
+            re.compile(pattern, re.IGNORECASE)
+        except re.error as error:
+            raise DataError(
+                f"task {task.name!r}: leak_patterns: {pattern!r} is no regular expression ({error})"
+            ) from None
+
+
+def _bounds(task: Task, split: Split) -> tuple[dict[str, float], float]:
+    """Floors and the best possible score, as a suite stores them."""
+    return {one.name: one.value for one in task.floors(split)}, task.best_possible(split).value
+
+
+def _graded(task: Task, example: Example) -> None:
+    """Play an episode by one reply, which alone may be what its grader cannot read."""
+    try:
+        regraded.graded(task, example, 0, ("Answer: 0",))
+    except UserError:
+        raise
+    except Unreadable:
+        return
+    except Exception as error:
+        if regraded.unread(task, example, 0, (), error) is None:
+            raise
 
 
 @contextlib.contextmanager

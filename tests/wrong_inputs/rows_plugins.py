@@ -59,6 +59,24 @@ NO_DATA = {
 """What the ``load`` of a task does, and what is said of it."""
 
 
+FAILS = {
+    "def floors(self, split): return [1 / 0]":
+        "its code fails (floors and best_possible of train): ZeroDivisionError",
+    "def probes(self): return {}['none']": "its code fails (probes): KeyError: 'none'",
+    "leak_patterns = ('(',)": "task 'mine': leak_patterns: '(' is no regular expression",
+    "def open(self, example, seed): raise OSError('gone')":
+        "its code fails (an episode of train): OSError: gone",
+    "def graded(self, example, reply): return None": "its code fails (an episode of train)",
+}  # fmt: skip
+"""Lines at the end of a task's class that only a run would come to, and what is said of them."""
+
+
+def failing(line: str) -> dict[str, str]:
+    loads = "return {split: [Example({'n': split})] for split in ('train', 'dev', 'test')}"
+    whole = TASK.replace("LINE", loads).replace("\n\n\nTASK =", f"\n\n    {line}\n\n\nTASK =")
+    return {"mine.py": whole}
+
+
 def mine(line: str) -> dict[str, str]:
     return {"mine.py": f"{METHOD}{line}\n"}
 
@@ -67,6 +85,8 @@ ROWS = [
     *(Row(f"{command} --tasks ./mine.py --methods opcd", (says,),
           {"mine.py": TASK.replace("LINE", line)})
       for line, says in NO_DATA.items() for command in ("estimate", "run --dry-run")),
+    *(Row(f"{command} --tasks ./mine.py --methods opcd", ("mine", says), failing(line))
+      for line, says in FAILS.items() for command in ("estimate", "run --dry-run", "run")),
     *(Row("methods ./mine.py", ("broken: ./mine.py", says), mine(line), 1) for line, says in
       ENDS.items()),
     *(Row("run --methods ./mine.py --tasks rule_math --dry-run", ("mine.py", says), mine(line))

@@ -62,7 +62,7 @@ def checked(suite: Suite, *, planned: bool = True) -> Checked:
     """The suite's methods and tasks; a UserError for all that can be refused without a model."""
     found = Checked(*registry.plugins_of(untold(suite) if suite.chained else suite))
     for task in found.tasks.values():
-        plugins.answers(task)
+        plugins.answers(task, local=planned)
     preflight.refuse_early(suite, found.methods, found.tasks, planned=planned)
     shared_questions.refuse_at_hand(suite, found.tasks)
     return found
