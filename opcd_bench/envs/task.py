@@ -221,7 +221,7 @@ class Episode(ABC):
 
 @dataclass(frozen=True)
 class Floor:
-    """What a policy that reads nothing scores on a split: ``value`` in [0, 1], and how computed."""
+    """What a policy that does not use the context scores on a split, in [0, 1], and how."""
 
     name: str
     value: float
@@ -324,7 +324,7 @@ class Task(ABC):
 
     @abstractmethod
     def floors(self, split: Split) -> Sequence[Floor]:
-        """What uninformed policies score on the split."""
+        """What policies that do not use the context score on the split."""
 
     @abstractmethod
     def best_possible(self, split: Split) -> BestPossible:

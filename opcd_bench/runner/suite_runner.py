@@ -76,7 +76,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
 
 
 def floors(task: Task) -> dict[str, float]:
-    """What policies that read nothing score on test, and the most that any policy can."""
+    """What policies that do not use the context score on test, and the most that any policy can."""
     found = {floor.name: floor.value for floor in task.floors("test")}
     return {**found, "best possible": task.best_possible("test").value}
 

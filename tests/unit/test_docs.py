@@ -174,6 +174,19 @@ def test_the_glossary_maps_both_registers():
         assert re.search(rf"^\| {term} \|", glossary, re.MULTILINE), term
 
 
+def test_the_floor_is_one_thing_wherever_it_is_explained():
+    said = "policies that do not use the context"
+    for path in ("README.md", "CONTRIBUTING.md", "opcd_bench/report/tables/layout.py"):
+        assert said in (ROOT / path).read_text(encoding="utf-8"), path
+    for module in ("api.py", "report", "envs/task.py"):
+        place = ROOT / "opcd_bench" / module
+        for path in place.rglob("*.py") if place.is_dir() else [place]:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"polic(?:y|ies) that (?:reads? nothing|does not read)", text), (
+                path
+            )
+
+
 def test_every_page_has_its_place_in_the_navigation():
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     nav = yaml.safe_load(config)["nav"]

@@ -1,4 +1,4 @@
-"""Which methods are shown to be above the floor: what a policy scores that reads nothing."""
+"""Which methods are shown to be above the floor: the best policy that does not use the context."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AboveFloor(NamedTuple):
 
 
 def best(results: StoredResults, task: str) -> tuple[str, float]:
-    """The best of the policies that read nothing, as the run stored it; NaN where it did not."""
+    """The best score of policies that do not use the context, as the run stored it, or NaN."""
     stored = results.suite.get("floors", {}).get(task, {})
     known = [(value, name) for name, value in stored.items() if name != BEST]
     value, name = max(known, default=(math.nan, ""))

@@ -35,17 +35,17 @@ def headline(results: StoredResults) -> pd.DataFrame:
 
     Shares in [0, 1], Interval columns hold ``statistics.Interval``. ``seeds``: how many are done;
     ``state``: "done", or what is missing and why; ``headline``: whether this is the rate of
-    `points`; ``floor``: the best policy that reads nothing; ``mde``: `detectable`. Tokens and
-    seconds are means over the seeds: written by whoever writes, scored by the teacher, spent on
-    writing and training. `learning.COLUMNS`: how it learnt, on dev. Each retention task has
-    ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the method's own
-    teacher, told; where the suite's larger one teaches some methods, ``larger`` says which; where
-    some read something else than the shared context, or are adapted, ``measured against`` names the
-    ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
-    teachers were told, ``<leak>`` and ``<leak> of base`` for the two of `LEAKS`, on test responses
-    without context: the share that speak of a context, and the share of their words' 4-grams that
-    stand in it and not in the prompt. ``runs``: the finished runs. A row without a finished cell
-    has no numbers.
+    `points`; ``floor``: the best score of a few policies that do not use the context; ``mde``:
+    `detectable`. Tokens and seconds are means over the seeds: written by whoever writes, scored by
+    the teacher, spent on writing and training. `learning.COLUMNS`: how it learnt, on dev. Each
+    retention task has ``<name> before``, ``after``, ``change`` and ``mde <name>``. ``ceiling``: the
+    method's own teacher, told; where the suite's larger one teaches some methods, ``larger`` says
+    which; where some read something else than the shared context, or are adapted,
+    ``measured against`` names the ceiling; where some methods are controls, ``control`` does. Where
+    the suite stores what its teachers were told, ``<leak>`` and ``<leak> of base`` for the two of
+    `LEAKS`, on test responses without context: the share that speak of a context, and the share of
+    their words' 4-grams that stand in it and not in the prompt. ``runs``: the finished runs. A row
+    without a finished cell has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.

@@ -92,7 +92,7 @@ def _verdict(
 
 
 def _floor(stands: AboveFloor, marks: Marks, still: Collection[str]) -> list[str]:
-    """Who is not shown to know more than a policy that reads nothing."""
+    """Who is not shown to know more than a policy that does not use the context."""
     below = [name for name in marks if name in stands.below and name not in still]
     where = f"above the floor, {100 * stands.floor:.1f} % ({stands.name})"
     if not stands.some:

@@ -206,7 +206,9 @@ def _bounds(task: Task) -> str:
         if above:
             raise ContractBroken(f"{split}: {', '.join(above)} lies above the best possible score")
         if not floors:
-            raise ContractBroken(f"{split}: no floor; say what a policy that reads nothing scores")
+            raise ContractBroken(
+                f"{split}: no floor; say what a policy that does not use the context scores"
+            )
         if any(not how.strip() for how in (best.how, *(floor.how for floor in floors))):
             raise ContractBroken(
                 f"{split}: a floor or the best possible score does not say how it was computed"
