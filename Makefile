@@ -22,6 +22,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 quickstart: $(VENV)/.installed
 	$(BIN)/opcd-bench run --suite quick
+	@echo 'To type opcd-bench yourself, once in every terminal: . $(BIN)/activate'
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKERS)"
@@ -70,7 +71,7 @@ bench: $(VENV)-bench/.installed
 	$(VENV)-bench/bin/python benchmarks/against_trl.py $(BENCH)
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; type: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; type: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

@@ -36,7 +36,7 @@ class UnknownName(UserError):
 
 
 class InvalidLoss(UserError):
-    """A combination of loss coordinates that is broken by construction (LOSSES.md section 1.1)."""
+    """A combination of loss coordinates that is broken by construction: `losses.rules` says why."""
 
 
 class PluginError(UserError):

@@ -87,7 +87,7 @@ class Backend(Protocol):
 
     name: str
     arbitrary_ids: bool
-    """Whether ``score`` gives log-probs at ids of the caller's choice (LOSSES.md, tier I)."""
+    """Whether ``score`` gives log-probs at ids of the caller's choice (`losses.served`, tier I)."""
     shared: bool
     """Whether somebody else may put weights into it: a server."""
 

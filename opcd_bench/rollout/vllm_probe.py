@@ -55,7 +55,7 @@ class Scorer(Protocol):
 def probe_gap(backend: Scorer, loaded: LoadedModel) -> float:
     """Largest difference in log-prob (nats) between a backend and a model on a short sequence.
 
-    The self-test that student = teacher weights give one distribution (LOSSES.md, O-28).
+    The self-test that student = teacher weights give one distribution.
     """
     ids = _short(loaded)
     return _gap(_own_logps(loaded, ids), backend.score([ids], 0)[0].own)

@@ -170,7 +170,7 @@ class VLLMServer:
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase, student: str) -> None:
         """Raise ModelError unless the server and the student mean the same by every token id.
 
-        Text to ids, ids to text, and the ids of a rendered conversation (LOSSES.md, 1.5).
+        Text to ids, ids to text, and the ids of a rendered conversation.
         """
         ours = tokenizer(_SAMPLE, add_special_tokens=False)["input_ids"]
         theirs = self._tokens({"prompt": _SAMPLE, "add_special_tokens": False})

@@ -218,6 +218,54 @@ def test_the_floor_is_one_thing_wherever_it_is_explained():
             )
 
 
+def test_no_text_cites_a_document_that_is_not_there():
+    there = {path.name for path in (*ROOT.glob("*.md"), *(ROOT / "opcd_bench").rglob("*.md"))}
+    for folder in ("opcd_bench", "baselines", "tasks", "docs", "tests"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".md", ".toml"):
+                cited = re.findall(r"\b[A-Z]{4,}\.md\b", path.read_text(encoding="utf-8"))
+                assert set(cited) <= there, path
+
+
+def test_every_workload_below_its_target_is_said_not_to_be_reached():
+    text = (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)` \| [\d.]+ \(.*?\) \| [\d.]+ \(.*?\) \| ([\d.]+) \| [^|]+ \| ([\d.]+) \|",
+        text,
+        re.MULTILINE,
+    )
+    assert len(rows) >= 9
+    unreached = text.split("## What is not reached")[1].split("\n## ")[0]
+    for workload, ratio, target in rows:
+        if float(ratio) < float(target):
+            assert f"`{workload}`" in unreached and ratio in unreached, workload
+
+
+def commands():
+    """Every command of the README's table, a word list each."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Commands\n")[1]
+    for row in table.split("\n## ")[0].splitlines():
+        if row.startswith("| `"):
+            for words in re.findall(r"`([^`]+)`", row.split(" | ")[0]):
+                yield words.removeprefix("opcd-bench ").split()
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_of_the_readme_has_all_that_it_needs(words):
+    command, rest = typer.main.get_command(main.app), list(words)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command = command.commands[rest.pop(0)]
+    assert not hasattr(command, "commands"), f"{words}: a command of this group is missing"
+    required = [one for one in command.params if one.required]
+    values = [word for word in rest if not word.startswith("-")]
+    options = [one for one in required if one.param_type_name == "option"]
+    for one in options:
+        assert set(one.opts) & set(rest), f"{words}: {one.opts[0]} is missing"
+    assert len(values) >= len(required), words
+    known = {name for one in command.params for name in one.opts}
+    assert {word for word in rest if word.startswith("-")} <= known, words
+
+
 def test_every_page_has_its_place_in_the_navigation():
     config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     nav = yaml.safe_load(config)["nav"]

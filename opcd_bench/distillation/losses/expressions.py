@@ -65,8 +65,8 @@ def _mixture_terms(
 def slope(loss: Divergence, student_logp_XV: Tensor, teacher_logp_XV: Tensor) -> Tensor:
     """Derivative by log p of the surrogate over the whole vocabulary, up to c p.
 
-    Multiples of p drop out of the logit gradient ``slope - p sum(slope)``, shape (..., V). Closed
-    forms: LOSSES.md, section 1.2 A. Log-probs without gradient.
+    Multiples of p drop out of the logit gradient ``slope - p sum(slope)``, shape (..., V). Of the
+    reverse KL it is p (log p - log q), of the forward KL -q. Log-probs without gradient.
     """
     if loss.direction == "reverse_kl":
         return (student_logp_XV - teacher_logp_XV).mul_(student_logp_XV.exp())

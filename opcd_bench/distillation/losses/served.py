@@ -10,7 +10,7 @@ from opcd_bench.distillation.losses.rules import is_number
 from opcd_bench.errors import InvalidLoss
 
 TIERS = {"none": 0, "Y": 1, "T": 2, "I": 3, "F": 4, "H": 4}
-"""What teachers give, each all that the one before it does (LOSSES.md, section 1.5)."""
+"""What teachers give, each all that the one before it does; `served` says what."""
 
 
 def served(

@@ -23,7 +23,7 @@ _EMPTY = -1
 
 
 class TopKTeacher(Unmoved):
-    """A told teacher that vLLM scores, in process or served (LOSSES.md, section 1.5).
+    """A told teacher that vLLM scores, in process or served (docs/guides/engines.md).
 
     ``vllm`` follows ``weights``, a frozen model in this process; or it is a server that holds its
     own (None). ``prompts`` renders its prompts, ``max_length`` is in tokens, of the vLLM, and

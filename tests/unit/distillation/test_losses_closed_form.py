@@ -27,7 +27,7 @@ def loss_of(id, k):
 
 
 def plain(id, loss, student, teacher, reply):
-    """The surrogate as LOSSES.md writes it, on whole distributions, for autograd."""
+    """The surrogate as its definition says, on whole distributions, for autograd."""
     logp, logq = student.log_softmax(-1), teacher.log_softmax(-1).clamp(min=LOG_PROB_FLOOR)
     logp = torch.where(logp < -1e4, LOG_PROB_FLOOR, logp)
     own, told = (x.gather(-1, reply[:, None])[:, 0] for x in (logp, logq))
