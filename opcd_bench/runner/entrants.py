@@ -21,7 +21,7 @@ from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import ENTRANT_SCORES
+from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
 
 
 def require(suite: Suite) -> None:
@@ -73,8 +73,11 @@ class Entrants:
         step = int(reader.summary["chosen_step"])
         if step == 0:
             return  # the student that stands in the table is the base
+        missing = [share for share in self.suite.interpolate if not self._has(cell, share)]
+        if not missing:
+            return  # its checkpoint may be gone by now
         folder = str(reader.checkpoint_at(step).path / MODEL)
-        for share, loaded in between(self.resources, folder, self.suite.interpolate):
+        for share, loaded in between(self.resources, folder, missing):
             about = {
                 "name": f"{cell.method} at {share:g}",
                 "kind": "interpolation",
@@ -86,6 +89,21 @@ class Entrants:
                 "task": cell.task,
             }
             self._score(about, loaded, task, cell.seed)
+
+    def _has(self, cell: Cell, share: float) -> bool:
+        """Whether a share of a run's training is scored on all that the suite asks for."""
+        suite_dir = self.resources.suite_dir
+        wanted = {"test", *self.suite.retention}
+        stored = [
+            {
+                one["measured"]
+                for one in row["scores"]
+                if SharedDir(suite_dir.path / SHARED / one["shared"]).has(one["name"])
+            }
+            for row in suite_dir.read().get(ENTRANT_SCORES, [])
+            if (row.get("run"), row.get("share")) == (cell.name, share)
+        ]
+        return any(wanted <= measured for measured in stored)
 
     def _score(self, about: dict[str, Any], loaded: LoadedModel, task: Task, seed: int) -> None:
         weights = saving.weights_hash(loaded.model)
