@@ -232,7 +232,9 @@ def _of_seeds(
     scores_E = over_seeds(scores_SE)
     spread = spread if len(scores_SE) > 1 and spread else crossed.spread(scores_SE)
     if spread is None:
-        return interval_of(np.mean, scores_E)
+        found = interval_of(np.mean, scores_E)  # of clusters, an entry may lie outside
+        low, high = max(found.low, within[0]), min(found.high, within[1])
+        return found if math.isnan(found.low) else replace(found, low=low, high=high)
     return _around(float(np.mean(scores_E)), spread, len(scores_E), within)
 
 

@@ -66,6 +66,14 @@ def test_a_mean_is_that_of_examples_also_where_some_are_unscored():
     assert found.mean() == pytest.approx(statistics.mean(one.drop(columns="cluster")).value)
 
 
+def test_the_interval_of_a_share_stays_within_0_and_1():
+    scores = np.zeros(40)
+    scores[:3] = 1.0  # the whole of a small cluster
+    found = statistics.mean(frame(scores, np.repeat([*"abcd"], [3, 10, 12, 15])))
+    assert found.value == 3 / 40
+    assert 0.0 <= found.low < found.value < found.high <= 1.0
+
+
 def test_clusters_of_one_example_each_change_nothing():
     rng = np.random.default_rng(1)
     scores = (rng.random((3, 30)) < 0.5).astype(float)
