@@ -204,7 +204,7 @@ class Results:
         if task is None:
             task = next((one for one in self.settings.get("tasks", []) if one in tasks), tasks[0])
         if task not in tasks:
-            raise UnknownName("task with a finished cell", task, tasks)
+            raise UnknownName("task", task, tasks, where="with a finished cell")
         return figure(points, task, style.palette(*order.methods(self._stored)))
 
     def side_by_side(

@@ -24,14 +24,20 @@ class ConfigError(UserError):
 
 
 class UnknownName(UserError):
-    """A method, task, suite or key that does not exist; carries the nearest names."""
+    """A method, task, suite or key that does not exist; carries the nearest names.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+    ``where`` says of what, behind the name: ``of method 'opcd'``.
+    """
+
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], hint: str = "", *, where: str = ""
+    ) -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         listing = f" Known: {', '.join(names)}." if names and not (near and len(names) > 40) else ""
-        super().__init__(f"unknown {kind} {name!r}.{guess}{listing}{' ' + hint if hint else ''}")
+        said = " ".join(filter(None, [f"unknown {kind} {name!r}", where]))
+        super().__init__(f"{said}.{guess}{listing}{' ' + hint if hint else ''}")
         self.kind, self.name, self.near = kind, name, near
 
 

@@ -58,7 +58,7 @@ def make(
         if given.get(key) == ["none"]:  # a repeatable option gives a list
             given[key] = "none"
         if isinstance(given.get(key), str):
-            given[key] = names(given[key])
+            given[key] = names(given[key], key)
     if isinstance(given.get("learning_rate"), str):
         given["learning_rate"] = rates(given["learning_rate"])
     if isinstance(given.get("interpolate"), str):
@@ -82,15 +82,18 @@ def make(
     return requested.suite(base, given, where, custom=suite is None)
 
 
-def names(text: str) -> list[str]:
+def names(text: str, key: str = "") -> list[str]:
     """``a,b[k=4,beta=0.5]`` as a list of two; ``none`` as an empty one.
 
-    Raises ConfigError for brackets without a partner.
+    Raises ConfigError for brackets without a partner; ``key``: the setting, for its message.
     """
     try:
         return [] if text == "none" else plugin_words.split(text)
     except ValueError as error:
-        raise ConfigError(f"command line: {error}") from None
+        said = f"{error}"
+        if key in ("retention", "context"):  # whose names have no parameters
+            said = f"{text!r}: a bracket has no partner; write --set {key}=a,b"
+        raise ConfigError(f"command line: {f'{key}: ' if key else ''}{said}") from None
 
 
 def rates(text: str) -> list[float]:

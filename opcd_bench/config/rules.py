@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -88,18 +90,22 @@ def refuse_inconsistent(suite: Settings) -> None:
         raise ValueError(f"sweep_seeds = {suite.sweep_seeds} exceeds seeds = {suite.seeds}")
 
 
-def _refuse_task_settings(suite: Settings) -> None:
-    for task, own in suite.task_settings.items():
-        if task not in suite.tasks:
-            raise ValueError(
-                f"task_settings.{task}: the suite has no such task; it has {', '.join(suite.tasks)}"
-            )
+def refuse_foreign_task_settings(
+    settings: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]
+) -> None:
+    """Raise ValueError for the first task that is not a suite's, or that sets what none can."""
+    for task, own in settings.items():
+        if task not in tasks:
+            raise ValueError(f"{task}: the suite has no such task; it has {', '.join(tasks)}")
         foreign = sorted(set(own) - set(TASK_FIELDS))
         if foreign:
             raise ValueError(
-                f"task_settings.{task}.{foreign[0]}: a task cannot set this; it can set "
-                f"{', '.join(TASK_FIELDS)}"
+                f"{task}.{foreign[0]}: a task cannot set this; it can set {', '.join(TASK_FIELDS)}"
             )
+
+
+def _refuse_task_settings(suite: Settings) -> None:
+    for task in suite.task_settings:
         try:
             suite.for_task(task)
         except ValidationError as error:

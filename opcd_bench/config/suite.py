@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from opcd_bench.config import rules
 from opcd_bench.config.fields import GRID_FIELDS, Settings
@@ -18,6 +18,16 @@ class Suite(Settings):
     Raises from the constructor what `rules.refuse_inconsistent` says of settings that contradict
     each other.
     """
+
+    @field_validator("task_settings", mode="after")
+    @classmethod
+    def _of_its_tasks(
+        cls, value: dict[str, dict[str, Any]], info: ValidationInfo
+    ) -> dict[str, dict[str, Any]]:
+        """With the other fields, so that all that is wrong is said at once."""
+        if "tasks" in info.data:
+            rules.refuse_foreign_task_settings(value, info.data["tasks"])
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from opcd_bench.config import words
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.errors import ConfigError, UnknownName
 from opcd_bench.store import user_files
+from opcd_bench.store.names import checked_name
 
 SIZES = "sizes"
 """The table of sizes: ``[sizes.smoke]`` holds settings as the suite itself does."""
@@ -32,17 +34,44 @@ class SuiteFile:
         file's folder. Raises UnknownName for a size that there is not, ConfigError for one of a
         suite without any, or for settings that cannot be used.
         """
-        values = {"name": self.path.stem, **self.values}
+        named = "name" in {**self.values, **(overrides or {})}
+        values = {"name": self.path.stem if named else self._own_name, **self.values}
         where = str(self.path)
         if size is not None:
             values |= {**self._size(size), "name": f"{values['name']}-{size}"}
             where = f"{where}, size {size!r}"
         for key in {"methods", "tasks"} & set(values):
             values[key] = words.relative_to(self.path.parent, values[key])
+        values |= self._foreign(size)
         if overrides:
             values |= overrides
             where = f"{where} with the command line's settings"
         return make_suite(values, where)
+
+    @property
+    def _own_name(self) -> str:
+        """The file's name, without its ending; ConfigError where it cannot name a folder."""
+        stem = self.path.stem
+        try:
+            return checked_name(stem)
+        except ValueError as error:
+            usable = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_") or "mine"
+            raise ConfigError(
+                f"{self.path}: a suite without a name is called as its file, and {error}. Rename "
+                f'the file, or write name = "{usable}" into it'
+            ) from None
+
+    def _foreign(self, used: str | None) -> dict[str, Any]:
+        """What no setting is called so, in the sizes that are not ``used``, by its whole key.
+
+        Among a suite's own values it is refused with them.
+        """
+        return {
+            f"{SIZES}.{size}.{key}": value
+            for size, own in self.sizes.items()
+            for key, value in own.items()
+            if size != used and key not in Suite.model_fields
+        }
 
     def _size(self, size: str) -> Mapping[str, Any]:
         if not self.sizes:
@@ -52,10 +81,11 @@ class SuiteFile:
             )
         if size not in self.sizes:
             raise UnknownName(
-                f"size of suite {self.path.stem!r}",
+                "size",
                 size,
                 self.sizes,
                 "Without --size, the suite runs as written.",
+                where=f"of suite {self.path.stem!r}",
             )
         return self.sizes[size]
 

@@ -72,7 +72,8 @@ def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
     takes, own = parameters(method), values(method)
     for name in given:
         if name not in takes:
-            raise UnknownName(f"parameter of method {method.name!r}", name, takes, _why(method))
+            where = f"of method {method.name!r}"
+            raise UnknownName("parameter", name, takes, _why(method), where=where)
     read = {name: _value(method, name, takes[name].type, text) for name, text in given.items()}
     changed = {name: value for name, value in sorted(read.items()) if value != own[name]}
     if not changed:

@@ -37,7 +37,7 @@ ROWS = [
     Row(f"run --methods grpo[clip=2] {GAMES}", ("clip=2.0 must lie between 0 and 1",)),
     Row(f"run --methods grpo[advantage=best] {GAMES}", ("one of group, centred, constant",)),
     Row(f"run --methods grpo[advantage=constant] {GAMES}", ("expected gradient is exactly 0",)),
-    Row(f"run --methods grpo[k=4] {GAMES}", ("unknown parameter of method 'grpo' 'k'",)),
+    Row(f"run --methods grpo[k=4] {GAMES}", ("unknown parameter 'k' of method 'grpo'",)),
     Row(f"run --methods taid[t_start=0] {GAMES}", ("t_start=0.0", "Write t_start=0.4")),
     Row(f"run --methods sft_then_opcd[begins_share=1] {GAMES}", ("strictly between 0 and 1",)),
     Row(

@@ -24,6 +24,11 @@ ROWS = [
         "run --methods nosuch --tasks rule_math", ("unknown method 'nosuch'", "opcd-bench methods")
     ),
     Row("run --methods opcd[k=4 --tasks rule_math", ("bracket has no partner",)),
+    Row(
+        "run --suite quick --set retention=[nonsense",
+        ("retention: '[nonsense': a bracket has no partner", "--set retention=a,b"),
+    ),
+    Row("run --suite quick --set methods=opcd[k=4", ("methods: 'opcd[k=4': a bracket",)),
     Row("run --methods opcd[k=0] --tasks rule_math", ("k",)),
     Row("run --methods opcd,opcd --tasks rule_math", ("there twice: opcd",)),
     Row("run --methods ./none.py --tasks rule_math", ("none.py", "there is no such file")),

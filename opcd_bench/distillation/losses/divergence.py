@@ -279,7 +279,9 @@ def named(id: str, /, **options: Any) -> Divergence:
     entry = _NAMES[id]
     for option in options:
         if option not in entry.options and option != "allow_broken":
-            raise UnknownName(f"option of loss {id}", option, [*entry.options, "allow_broken"])
+            raise UnknownName(
+                "option", option, [*entry.options, "allow_broken"], where=f"of loss {id!r}"
+            )
     values = {**entry.options, **options}
     absent = [name for name, value in values.items() if value is _REQUIRED]
     if absent:

@@ -136,11 +136,11 @@ def _run(results: StoredResults, task: str | None, method: str | None) -> tuple[
         raise StoreError(f"{results.root}: no run is done, so there is no response to show")
     task = task or _first(results.suite.get("tasks", []), points["task"])
     if task not in set(points["task"]):
-        raise UnknownName("task with a finished run", task, set(points["task"]))
+        raise UnknownName("task", task, set(points["task"]), where="with a finished run")
     points = points[points["task"] == task]
     method = method or _first(results.suite.get("methods", []), points["method"])
     if method not in set(points["method"]):
-        raise UnknownName("method with a finished run", method, set(points["method"]))
+        raise UnknownName("method", method, set(points["method"]), where="with a finished run")
     point = points[points["method"] == method].iloc[0]
     cells = results.cells[results.cells["state"] == "done"]
     for name in ("task", "method", "learning_rate"):

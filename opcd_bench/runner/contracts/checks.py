@@ -73,6 +73,11 @@ def _python_file(path: str | Path) -> Path:
 
 
 def _steps(file: Path, data_dir: str | None) -> Iterator[Begun | Result]:
+    try:
+        _parsed(file)
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL in it
+        yield Result(LOADS, False, f"{type(error).__name__}: {error}")
+        return
     yield from steps(FILE_CONTRACTS, file)
     yield Begun(LOADS)
     try:

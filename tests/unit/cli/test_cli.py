@@ -382,6 +382,17 @@ def test_a_file_that_breaks_its_contract_gives_exit_code_1(opcd, tmp_path):
     assert answer["failed"] == sum(not r["passed"] for r in answer["results"]) > 0
 
 
+def test_a_file_that_python_cannot_read_is_one_line_that_failed(opcd, tmp_path):
+    (tmp_path / "syn.py").write_text('"""Nothing."""\nMETHOD = (\n')
+    told = opcd("check", "syn.py")
+    assert told.code == 1 and told.err == ""
+    said = "loads, and holds a METHOD or a TASK of the file's name"
+    assert told.out == (
+        f"FAIL  {said}: SyntaxError: '(' was never closed (syn.py, line 2)\n"
+        "\nsyn.py: 0 of 1 contracts kept\n"
+    )
+
+
 def test_a_file_that_is_not_there_is_an_error_of_the_user(opcd):
     assert opcd("check", "absent.py").code == 2
 

@@ -91,7 +91,9 @@ def test_an_interrupted_extraction_says_what_to_type_and_goes_on(opcd, model):
     ],
 )
 def test_bad_input_is_one_message_and_writes_nothing(opcd, tmp_path, words, told):
-    answered = opcd(*EXTRACT, *words)
+    pairs = dict(zip(EXTRACT[1::2], EXTRACT[2::2], strict=True))
+    pairs |= dict(zip(words[::2], words[1::2], strict=True))
+    answered = opcd("extract", *(word for pair in pairs.items() for word in pair))
     assert answered.code == 2
     assert told in answered.err and answered.err.startswith("opcd-bench: ")
     assert "Traceback" not in answered.err and answered.out == ""

@@ -88,7 +88,7 @@ def test_an_unknown_size_is_one_error_that_lists_those_there_are(file):
     with pytest.raises(UnknownName) as caught:
         registry.suite(file, size="tinny")
     told = str(caught.value)
-    assert told.startswith("unknown size of suite 'mine' 'tinny'. Did you mean 'tiny'?")
+    assert told.startswith("unknown size 'tinny' of suite 'mine'. Did you mean 'tiny'?")
     assert "Known: harsh, tiny." in told
 
 
@@ -149,7 +149,7 @@ def test_a_broken_size_is_shown_with_its_reason(opcd, monkeypatch, file):
     monkeypatch.setattr(registry, "suite_file", lambda name: file)
     answer = opcd("suites")
     assert answer.code == 1
-    assert "size 'harsh'" in answer.err and "did you mean 'dev_items'?" in answer.err
+    assert "sizes.harsh.dev_itmes: no such setting; did you mean 'dev_items'?" in answer.err
 
 
 # --- those that ship ------------------------------------------------------------------------------
@@ -269,3 +269,30 @@ def test_a_suite_may_begin_with_a_byte_order_mark(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_bytes(b'\xef\xbb\xbfmethods = ["opcd"]\ntasks = ["rule_math"]\n')
     assert registry.suite(file).methods == ("opcd",)
+
+
+def test_all_that_is_wrong_in_a_file_is_said_at_once_tasks_and_other_sizes_too(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        'methods = ["opcd"]\ntasks = ["rule_math"]\nsedes = 3\n'
+        "[task_settings.rule_mat]\nmax_steps = 3\n[sizes.smoke]\nmax_stps = 3\nseeds = 1\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        registry.suite(file)
+    told = str(error.value)
+    assert "3 settings cannot be used" in told
+    assert "\n  sedes: no such setting; did you mean 'seeds'?" in told
+    assert "\n  task_settings: rule_mat: the suite has no such task; it has rule_math" in told
+    assert "\n  sizes.smoke.max_stps: no such setting; did you mean 'max_steps'?" in told
+    with pytest.raises(ConfigError, match=r"size 'smoke': 3 settings cannot be used"):
+        registry.suite(file, size="smoke")
+
+
+def test_a_file_that_cannot_name_a_folder_says_what_to_do(tmp_path):
+    file = tmp_path / "sp ace.toml"
+    least = 'methods = ["opcd"]\ntasks = ["rule_math"]\n'
+    file.write_text(least)
+    with pytest.raises(ConfigError, match='Rename the file, or write name = "sp_ace" into it'):
+        registry.suite(file)
+    file.write_text(f'name = "sp_ace"\n{least}')
+    assert registry.suite(file).name == "sp_ace"

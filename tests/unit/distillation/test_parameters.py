@@ -75,7 +75,7 @@ def test_the_teachers_share_goes_from_the_student_to_the_told_teacher(text, writ
 
 
 def test_a_parameter_that_the_method_does_not_take_is_named_with_near_ones():
-    with pytest.raises(UnknownName, match="unknown parameter of method 'opcd' 'suport'") as caught:
+    with pytest.raises(UnknownName, match="unknown parameter 'suport' of method 'opcd'") as caught:
         with_parameters(OPCD, {"suport": "union"})
     assert "Did you mean 'support'?" in str(caught.value)
     assert "Known: alpha, baseline, beta, by, by_reads, clip, direction" in str(caught.value)
