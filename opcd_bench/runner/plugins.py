@@ -200,7 +200,9 @@ def _refuse_patterns(task: Task) -> None:
 
 def _bounds(task: Task, split: Split) -> tuple[dict[str, float], float]:
     """Floors and the best possible score, as a suite stores them."""
-    return {one.name: one.value for one in task.floors(split)}, task.best_possible(split).value
+    examples = task.examples(split)
+    floors = {one.name: one.value for one in task.floors(examples)}
+    return floors, task.best_possible(examples).value
 
 
 def _graded(task: Task, example: Example) -> None:

@@ -60,7 +60,7 @@ NO_DATA = {
 
 
 FAILS = {
-    "def floors(self, split): return [1 / 0]":
+    "def floors(self, examples): return [1 / 0]":
         "its code fails (floors and best_possible of train): ZeroDivisionError",
     "def probes(self): return {}['none']": "its code fails (probes): KeyError: 'none'",
     "leak_patterns = ('(',)": "task 'mine': leak_patterns: '(' is no regular expression",

@@ -70,7 +70,7 @@ def test_the_interval_of_a_share_stays_within_0_and_1():
     scores = np.zeros(40)
     scores[:3] = 1.0  # the whole of a small cluster
     found = statistics.mean(frame(scores, np.repeat([*"abcd"], [3, 10, 12, 15])))
-    assert found.value == 3 / 40
+    assert found.value == pytest.approx(3 / 40)
     assert 0.0 <= found.low < found.value < found.high <= 1.0
 
 
