@@ -75,7 +75,7 @@ def _examples() -> Mapping[Split, Sequence[Example]]:
         if len(found) < SIZES[_split_of(choice)]:
             content = {**asdict(choice), "options": [list(option) for option in choice.options]}
             right = world.answer(choice, TASK_PICKS)
-            example = Example(content, right, right, cluster=choice.name)
+            example = Example(content, right, right)
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}
 

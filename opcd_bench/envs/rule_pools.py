@@ -156,6 +156,6 @@ def _examples(task: str, rule_sets: int, named: bool) -> Mapping[Split, Sequence
         found, picks = splits[_split_of(choice)], rules_of(number)
         if len(found) < SIZES[_split_of(choice)]:
             right = world.answer(choice, picks)
-            example = Example(content, right, right, cluster=f"{choice.name} of {number}")
+            example = Example(content, right, right)
             found.setdefault(example.id, example)
     return {split: tuple(found.values()) for split, found in splits.items()}

@@ -145,7 +145,8 @@ class Example:
     ``reference`` (the answer, where there is one) and ``hint`` (instance-specific privileged
     information) are never shown to the student; a teacher may read them if its method says so.
     ``cluster`` names what its answer rests on, where several examples ask for the same in other
-    words (one fact, one template): they stand or fall together, so intervals are over clusters.
+    words and it stands for others that might be asked (one fact, one template): they stand or fall
+    together, so intervals are over clusters.
     """
 
     content: Mapping[str, Any]
