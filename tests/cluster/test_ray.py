@@ -5,13 +5,15 @@ import signal
 from pathlib import Path
 
 import pytest
+from command_line import over
 from suites import WORDS, rows
 from test_slurm import begun, run
 
 ray = pytest.importorskip("ray", reason="make test-cluster installs it")
 pytestmark = pytest.mark.cluster
 
-LONG = ["--max-steps", "12", "--cluster", "ray", "--cluster-set", "cpus=1"]
+LONG = over(WORDS, "--max-steps", "12")
+ON_RAY = ["--cluster", "ray", "--cluster-set", "cpus=1"]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +31,10 @@ def test_a_suite_on_ray_goes_on_when_a_worker_is_killed(cluster, tiny_model_fold
     model = ["--model", str(tiny_model_folder)]
     one = tmp_path / "one"
     one.mkdir()
-    run([*WORDS, "--max-steps", "12", *model], one)
+    run([*LONG, *model], one)
     two = tmp_path / "two"
     two.mkdir()
-    words = [*WORDS, *LONG, *model, "--cluster-set", f"address={cluster}"]
+    words = [*LONG, *ON_RAY, *model, "--cluster-set", f"address={cluster}"]
     process = begun(words, two, {})
     for worker in busy():
         os.kill(worker, signal.SIGKILL)

@@ -8,6 +8,7 @@ import time
 
 import fake_slurm
 import pytest
+from command_line import over
 from suites import WORDS, rows
 
 from opcd_bench.store.files import LOCK
@@ -87,7 +88,7 @@ def test_a_job_of_two_processes_writes_what_two_processes_write(model, tmp_path)
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
-    words = [*WORDS, *model, "--methods", "opcd_full", "--processes", "2"]
+    words = [*over(WORDS, "--methods", "opcd_full"), *model, "--processes", "2"]
     run(words, one)
     told = run([*words, *QUICKLY, "--cluster-set", "submit=local"], two)
     assert "1 of 1 cells done" in told.stdout
@@ -108,19 +109,19 @@ def begun(words, folder, environment):
     raise AssertionError("no cell began")
 
 
-LONG = ["--max-steps", "12"]
+LONG = over(WORDS, "--max-steps", "12")
 
 
 @pytest.fixture(scope="module")
 def long_serial(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("long")
-    run([*WORDS, *LONG, *model], folder)
+    run([*LONG, *model], folder)
     return rows(folder)
 
 
 def test_a_preempted_job_is_requeued_and_goes_on(slurm, model, long_serial, tmp_path):
     folder, environment = slurm
-    process = begun([*WORDS, *LONG, *model, *QUICKLY], tmp_path, environment)
+    process = begun([*LONG, *model, *QUICKLY], tmp_path, environment)
     (running,) = [n for n, s in fake_slurm.jobs(folder).items() if s == "RUNNING"][:1]
     fake_slurm.send(folder, running, "USR2")
     _, err = process.communicate(timeout=600)
@@ -135,7 +136,7 @@ def test_a_job_that_reaches_its_time_limit_twice_and_is_then_killed_goes_on(
     """One limit is allowed: at the second submitit lets the job go, and the driver does not."""
     folder, environment = slurm
     limits = ["--cluster-set", "minutes=5", "--cluster-set", "requeues=1"]
-    process = begun([*WORDS, *LONG, *model, *QUICKLY, *limits], tmp_path, environment)
+    process = begun([*LONG, *model, *QUICKLY, *limits], tmp_path, environment)
     (running,) = [n for n, s in fake_slurm.jobs(folder).items() if s == "RUNNING"][:1]
     before = set(fake_slurm.jobs(folder))
     fake_slurm.reach_time_limit(folder, running)
@@ -165,7 +166,7 @@ def until(process, ready):
 
 def test_a_cell_that_another_process_holds_has_its_turn_after_that(slurm, model, serial, tmp_path):
     _, environment = slurm
-    run([*WORDS, *model, "--methods", "sft_context"], tmp_path)
+    run([*over(WORDS, "--methods", "sft_context"), *model], tmp_path)
     held = tmp_path / "results" / "small" / next(n for n in serial if "--opcd_full--" in n)
     held.mkdir()
     with Lease(held / LOCK):
@@ -183,7 +184,7 @@ def test_a_cell_that_another_process_holds_has_its_turn_after_that(slurm, model,
 
 def test_the_driver_may_die_and_the_next_one_finds_what_runs(slurm, model, long_serial, tmp_path):
     folder, environment = slurm
-    words = [*WORDS, *LONG, *model, *QUICKLY]
+    words = [*LONG, *model, *QUICKLY]
     process = begun(words, tmp_path, environment)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import opcd_bench.baselines
 import pytest
+from command_line import over
 from fixtures import tiny_tokenizer, write_tiny_model
 
 from opcd_bench.api import load_results
@@ -274,7 +275,8 @@ def begun(model, folder, *, jobs):
     """A run of its own process group, far longer than the test, that has trained two steps."""
     entry = "from opcd_bench.cli.main import entry; entry()"
     words = [sys.executable, "-c", entry, "run", "--methods", "opcd_full,sft_context", *LAKE,
-             "--model", str(model), *SMALL, "--max-steps", "400", "--jobs", str(jobs)]  # fmt: skip
+             "--model", str(model),
+             *over(SMALL, "--max-steps", "400", "--jobs", str(jobs))]  # fmt: skip
     process = subprocess.Popen(
         words,
         cwd=folder,
