@@ -34,9 +34,10 @@ def compare(
     configs = [RunReader(path).config for path in paths]
     settings = environment.differences(*configs)
     rows = [{str(k): plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+    how = statistics.method(table["difference"])
     if json:
         runs = {"first": str(paths[0]), "second": str(paths[1])}
-        print_json({**runs, "settings": settings, "scores": rows, "method": statistics.METHOD})
+        print_json({**runs, "settings": settings, "scores": rows, "method": how})
         return
     for label, path in zip(("first ", "second"), paths, strict=True):
         say(f"{label}  {path}")
@@ -53,12 +54,10 @@ def compare(
         for row in table.to_dict("records")
     ]
     say(f"\n{text_table(columns, lines)}")
-    in_clusters = any(one.examples > one.n for one in table["difference"])
-    clustered = f" {statistics.CLUSTERED}." if in_clusters else ""
     say(
-        f"\nIn %, paired by example. Intervals: {statistics.METHOD}.{clustered} p: two-sided "
-        "permutation test, not corrected for the number of rows. Each run was trained once, so "
-        "neither intervals nor p include seed variance."
+        f"\nIn %, paired by example. Intervals: {how}. p: two-sided permutation test, not "
+        "corrected for the number of rows. Each run was trained once, so neither intervals nor p "
+        "include seed variance."
     )
     say("\nsettings that differ (first -> second)")
     say("\n".join(f"  {line}" for line in settings) or "  none")

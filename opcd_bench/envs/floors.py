@@ -1,4 +1,4 @@
-"""What players who read nothing win: uniform random moves, and the best plan fixed in advance.
+"""What players without context win: uniform random moves, and the best plan fixed in advance.
 
 Games are small enough to be tables: every board's states under TextArena's rules (one invalid move
 tolerated, a second one in a row loses), so the random player's value is exact.

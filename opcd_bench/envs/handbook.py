@@ -68,7 +68,10 @@ class Handbook(Task):
         return BestPossible(1.0, "every answer is in the handbook")
 
     def probes(self) -> Sequence[Probe]:
-        """Asked the other way round, twice at once, of unknown things, told again, contradicted."""
+        """Asked the other way round, twice at once, of unknown things, told again, contradicted.
+
+        Questions for two facts are clusters by the first of them, though they rest on both.
+        """
         reverse, two, unknown, against = _asked_otherwise(self.facts, self.seed)
         test = self.examples("test")
         return (
@@ -143,7 +146,7 @@ def _example(kind: str, text: str, kinds: Sequence[str], facts: Sequence[int],
         "kinds": list(kinds),
         "facts": list(facts),
     }
-    cluster = BOTH.join(f"fact {place}" for place in facts) or about
+    cluster = f"fact {facts[0]}" if facts else about
     return Example(content, BOTH.join(answers) or None, cluster=cluster)
 
 

@@ -1,6 +1,7 @@
 """House styles as tasks: everyday questions, answered by a rule that IFEval's own checkers grade.
 
-A variant is a subclass with another name and another ``rule``.
+What is measured is obedience to the rule, and not what is answered: a fixed sentence that follows
+it scores 1. A variant is a subclass with another name and another ``rule``.
 """
 
 from __future__ import annotations
@@ -30,27 +31,16 @@ from opcd_bench.seeds import seed_of
 FEWEST_WORDS = 3
 """A shorter response answers no question; it follows no rule either."""
 CONSTANT = "I am not sure, but it depends on what you have at home."
-"""What a policy that reads nothing says: a fixed sentence in plain English."""
-SAME: Mapping[str, str] = {
-    "de": "Ich bin nicht sicher, aber es hängt davon ab, was Sie zu Hause haben.",
-    "es": "No estoy seguro, pero depende de lo que tenga usted en casa.",
-    "fr": "Je ne suis pas sûr, mais cela dépend de ce que vous avez à la maison.",
-    "it": "Non sono sicuro, ma dipende da quello che avete in casa.",
-}
-"""The same in other languages, by code: it follows the rule, and answers nothing."""
+"""What a policy that does not use the context says: a fixed sentence in plain English."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule for every response: how it is told, and IFEval's check of it (id and arguments).
-
-    ``always``: a sentence that follows it, for the floor of a policy that says nothing else.
-    """
+    """A rule for every response: how it is told, and IFEval's check of it (id and arguments)."""
 
     told: str
     check: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    always: str = CONSTANT
 
     def followed(self, reply: str) -> bool:
         """Whether IFEval's checker takes a reply as one that follows the rule, strictly.
@@ -63,7 +53,7 @@ class Rule:
 def speaks(language: str, code: str) -> Rule:
     """Answers in a language, by its name and its code in ISO 639-1."""
     told = f"You always answer in {language}, whatever language you are asked in."
-    return Rule(told, "language:response_language", {"language": code}, SAME.get(code, CONSTANT))
+    return Rule(told, "language:response_language", {"language": code})
 
 
 class HouseStyle(Task):
@@ -91,8 +81,8 @@ class HouseStyle(Task):
         return StyleEpisode(str(example.content["question"]), self.other if other else self.rule)
 
     def floors(self, examples: Sequence[Example]) -> Sequence[Floor]:
-        """What a fixed sentence scores, in plain English and as the rule asks for."""
-        return _constants(self.rule)
+        """What a fixed sentence in plain English scores."""
+        return (_constant(self.rule),)
 
     def best_possible(self, examples: Sequence[Example]) -> BestPossible:
         """The rule can be followed whatever is asked."""
@@ -104,9 +94,9 @@ class HouseStyle(Task):
         other = tuple(Example({**one.content, "rule": "other"}) for one in test)
         return (
             Probe("told_again", "the test questions, with the rule", test,
-                  _constants(self.rule), "context"),
+                  (_constant(self.rule),), "context"),
             Probe("contradicted", "the test questions, with another rule; right if it is followed",
-                  other, _constants(self.other), Context(self.other.told)),
+                  other, (_constant(self.other),), Context(self.other.told)),
         )  # fmt: skip
 
 
@@ -126,12 +116,9 @@ class StyleEpisode(QuestionEpisode):
         return Grade(float(followed), what, f"{self._rule.check}: {what}")
 
 
-def _constants(rule: Rule) -> tuple[Floor, ...]:
-    said = {"fixed sentence": CONSTANT, "fixed sentence by the rule": rule.always}
-    return tuple(
-        Floor(name, float(rule.followed(text)), f"always {text!r}, graded")
-        for name, text in said.items()
-    )
+def _constant(rule: Rule) -> Floor:
+    score = float(rule.followed(CONSTANT))
+    return Floor("fixed sentence", score, f"always {CONSTANT!r}, graded")
 
 
 @functools.cache

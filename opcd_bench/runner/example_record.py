@@ -29,7 +29,7 @@ def record(tasks: Mapping[str, Task], suite: Suite) -> Row:
 
 
 def _floors(task: Task, suite: Suite) -> dict[str, float]:
-    """What policies that read nothing score on test, and the most that any policy can."""
+    """What policies without the context score on test, and the most that any policy can."""
     examples = first_examples(task, "test", suite.test_items)
     found = {floor.name: floor.value for floor in task.floors(examples)}
     return {**found, "best possible": task.best_possible(examples).value}

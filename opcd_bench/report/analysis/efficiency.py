@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.learning import SHARES, learning
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.standing import standings
@@ -33,7 +32,7 @@ def areas(results: StoredResults) -> pd.DataFrame:
             "learning_rate": method.learning_rate,
             "seeds": found.seeds,
             "control": method.control,
-            "area": statistics.mean_over_seeds(found.areas_SE),
+            "area": found.area,
         }
         for task, methods in standings(results).items()
         for method in methods

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.clusters import in_order
 from opcd_bench.report.analysis.load import TEST, StoredResults
-from opcd_bench.report.analysis.pairing import in_clusters
+from opcd_bench.report.analysis.pairing import CLUSTER
 from opcd_bench.report.analysis.planned import Key
 from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import CONFIDENCE, RESAMPLES, Floats, Interval
@@ -27,15 +29,15 @@ class Learning:
     """What a method learnt at its headline rate, on dev and against the base.
 
     ``gained_SKE``: score minus that of step 0 by seed, evaluated step (``steps``, from 0) and item,
-    as a share of the gap (ceiling - base, on test); NaN where unscored; by cluster where items have
-    them. ``tokens_SK``: response
-    tokens trained on until then.
+    as a share of the gap (ceiling - base, on test); NaN where unscored. ``tokens_SK``: response
+    tokens trained on until then. ``clusters``: those of the items, where they have any.
     """
 
     seeds: tuple[int, ...]
     steps: Floats
     gained_SKE: Floats
     tokens_SK: Floats
+    clusters: tuple[str, ...] | None = None
 
     @property
     def areas_SE(self) -> Floats:
@@ -48,13 +50,19 @@ class Learning:
     def samples(self) -> pd.DataFrame:
         """`areas_SE` as samples, an item an example: what is paired and compared like scores."""
         areas = self.areas_SE
-        return pd.DataFrame(
-            {
-                "example_id": np.tile(np.arange(areas.shape[1]), len(self.seeds)),
-                "seed": np.repeat(self.seeds, areas.shape[1]),
-                "score": areas.ravel(),
-            }
-        )
+        columns = {
+            "example_id": np.tile(np.arange(areas.shape[1]), len(self.seeds)),
+            "seed": np.repeat(self.seeds, areas.shape[1]),
+            "score": areas.ravel(),
+        }
+        if self.clusters is not None:
+            columns[CLUSTER] = np.tile(np.array(self.clusters, dtype=object), len(self.seeds))
+        return pd.DataFrame(columns)
+
+    @property
+    def area(self) -> Interval:
+        """The mean of `areas_SE`, with its interval."""
+        return statistics.mean(self.samples(), shares=False)
 
     def reached(self, share: float) -> tuple[Reached, Reached, int]:
         """Steps and tokens until ``share`` of the gap, and how many of the seeds got there.
@@ -65,7 +73,8 @@ class Learning:
         arrive. Of S seeds S - 1 are drawn, which gives their mean the variance that it has; with
         few seeds it is too narrow all the same. The gap is taken as it is.
         """
-        whole = self.gained_SKE[:, :, ~np.isnan(self.gained_SKE).any(axis=(0, 1))]
+        known = ~np.isnan(self.gained_SKE).any(axis=(0, 1))
+        whole = self.gained_SKE[:, :, known]
         count, _, items = whole.shape
         limit = float(self.steps[-1]), float(self.tokens_SK[:, -1].mean())
         if items == 0:
@@ -73,7 +82,8 @@ class Learning:
             return nothing, Reached(math.nan, math.nan, math.nan, limit[1]), 0
         each = whole.mean(axis=2)
         arrived = sum(math.isfinite(one) for one in self._crossed(each, share))
-        seeds_RS, items_RE = _resamples(count, items)
+        clusters = np.arange(items) if self.clusters is None else np.array(self.clusters)[known]
+        seeds_RS, items_RE = _resamples(count, clusters)
         curves = np.einsum("rs,skr->rk", seeds_RS, whole @ items_RE.T)
         step = self._crossed(each.mean(axis=0)[None], share)
         steps = self._crossed(curves, share)
@@ -111,13 +121,18 @@ class Learning:
         return tokens
 
 
-def _resamples(seeds: int, items: int) -> tuple[Floats, Floats]:
-    """Weights of the seeds and of the items in each resample; the same for every method."""
+def _resamples(seeds: int, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """Weights of the seeds and of the items in each resample; the same for every method.
+
+    Items are drawn by cluster, all of one together.
+    """
     draw = np.random.default_rng(0)
     size = max(seeds - 1, 1)
     seeds_RS = draw.multinomial(size, np.full(seeds, 1 / seeds), size=RESAMPLES) / size
-    items_RE = draw.multinomial(items, np.full(items, 1 / items), size=RESAMPLES) / items
-    return seeds_RS, items_RE
+    names, places = np.unique(clusters, return_inverse=True)
+    count = len(names)
+    drawn_RE = draw.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, places]
+    return seeds_RS, drawn_RE / drawn_RE.sum(axis=1, keepdims=True)
 
 
 def _reached(found: Floats, drawn: Floats | None, limit: float) -> Reached:
@@ -157,12 +172,13 @@ def learning(results: StoredResults, key: Key, seeds: tuple[int, ...]) -> Learni
     if len(common) < 2 or common[0] != 0:
         return None
     stacked = np.array([[scores[step] for step in common] for scores in of_seed.values()])
-    stacked = in_clusters(stacked, in_order(results.suite, task, "dev", stacked.shape[-1]))
+    clusters = in_order(results.suite, task, "dev", stacked.shape[-1])
     return Learning(
         seeds=tuple(of_seed),
         steps=np.array(common, dtype=float),
         gained_SKE=(stacked - stacked[:, :1]) / gap,
         tokens_SK=_tokens_trained(results, key, tuple(of_seed), common),
+        clusters=None if clusters is None else tuple(clusters),
     )
 
 
@@ -196,7 +212,7 @@ def columns(
     found = learning(results, key, seeds)
     if found is None:
         return {}
-    row: dict[str, Interval | Reached] = {AREA: statistics.mean_over_seeds(found.areas_SE)}
+    row: dict[str, Interval | Reached] = {AREA: found.area}
     for share in SHARES:
         steps, tokens, _ = found.reached(share)
         row |= {f"steps to {share:.0%}": steps, f"tokens to {share:.0%}": tokens}

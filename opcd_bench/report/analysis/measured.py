@@ -101,8 +101,7 @@ def _areas(results: StoredResults, task: str, methods: Sequence[Standing]) -> It
     for method in methods:
         found = learning(results, method.key(task), method.seeds)
         if found is not None:
-            value = statistics.mean_over_seeds(found.areas_SE)
-            yield Member(method, found.samples(), value)
+            yield Member(method, found.samples(), found.area)
 
 
 def _in_nats(

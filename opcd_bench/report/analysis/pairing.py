@@ -62,7 +62,9 @@ def by_seed(*frames: pd.DataFrame, totals: bool = False) -> tuple[Floats, ...]:
     ]
     everywhere = np.all([~np.isnan(means).all(axis=0) for means in every_SE], axis=0)
     found = [means[:, everywhere] for means in every_SE]
-    if (clusters := _clusters(scored, codes, len(ids))) is not None:
+    if any(CLUSTER in frame for frame in scored) and (
+        (clusters := _clusters(scored, codes, len(ids))) is not None
+    ):
         filled = [np.where(np.isnan(means), over_seeds(means), means) for means in found]
         found = [_clustered(means, clusters[everywhere], totals) for means in filled]
     return tuple(found)
@@ -71,13 +73,17 @@ def by_seed(*frames: pd.DataFrame, totals: bool = False) -> tuple[Floats, ...]:
 def _clusters(
     scored: Sequence[pd.DataFrame], codes: npt.NDArray[np.intp], count: int
 ) -> npt.NDArray[np.intp] | None:
-    """The number of each example's cluster; None where each is its own."""
-    if not any(CLUSTER in frame for frame in scored):
-        return None
-    named = [frame[CLUSTER] if CLUSTER in frame else frame["example_id"] for frame in scored]
-    of_rows = pd.factorize(pd.concat(named))[0]
-    clusters = np.empty(count, dtype=np.intp)
-    clusters[codes] = of_rows
+    """The number of each example's cluster; None where each is its own.
+
+    That of the first frame that knows one: of suites stored before and after, it need not be all.
+    """
+    ends = np.cumsum([len(frame) for frame in scored])
+    named: npt.NDArray[Any] = np.array([f"\0{number}" for number in range(count)], dtype=object)
+    for frame, places in reversed([*zip(scored, np.split(codes, ends[:-1]), strict=True)]):
+        if CLUSTER in frame:
+            known = frame[CLUSTER].notna().to_numpy()
+            named[places[known]] = frame[CLUSTER].to_numpy(dtype=object)[known]
+    clusters = pd.factorize(named)[0]
     return clusters if len(np.unique(clusters)) < count else None
 
 

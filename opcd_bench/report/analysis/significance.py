@@ -30,12 +30,33 @@ def minimum_detectable_effect(
 
     ``(t(1 - level/2) + t(power)) * standard error``, of seeds and examples where there are several
     seeds (`crossed.spread`), else of examples; in the unit of the scores. 0 where nothing differs,
-    NaN below two examples. ``spread``: as for `p_of_difference`.
+    NaN below two examples. ``spread``: as for `p_of_difference`. Of shares over few examples or
+    clusters it is no less than what sign flips find (`_found_by_flips`), which decide there too;
+    NaN where these find nothing whatever the difference.
     """
     spread = spread or spread_of(a, b)
-    if spread is not None:
-        return spread.detectable(power, level)
-    return 0.0 if len(paired(a, b)[0]) > 1 else math.nan
+    n = len(paired(a, b)[0])
+    if n < 2:
+        return math.nan
+    found = 0.0 if spread is None else spread.detectable(power, level)
+    if n > FEW_DIFFER or not (_shares(a) and _shares(b)):
+        return found
+    return max(_found_by_flips(n, power, level), found)
+
+
+def _shares(samples: pd.DataFrame) -> bool:
+    """Whether all scores lie in [0, 1]."""
+    return bool(samples["score"].dropna().between(0.0, 1.0).all())
+
+
+def _found_by_flips(n: int, power: float, level: float) -> float:
+    """The smallest share of ``n`` that must differ, one way, for sign flips to find it; or NaN.
+
+    k that differ have p = 2^(1 - k), so that 6 are needed at 5 %; as many differ with this power
+    where the share is that quantile of a beta distribution (as Clopper and Pearson's bound).
+    """
+    least = math.ceil(1 - math.log2(level))
+    return math.nan if n < least else float(stats.beta.ppf(power, least, n - least + 1))
 
 
 def spread_of(a: pd.DataFrame, b: pd.DataFrame) -> Spread | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -39,6 +39,13 @@ CLUSTERED = (
     "fall together, so clusters are drawn anew in place of examples"
 )
 """What captions say besides where examples have clusters."""
+
+
+def method(values: Iterable[object]) -> str:
+    """How the intervals among some values are made: `METHOD`, and `CLUSTERED` where some are."""
+    in_clusters = any(isinstance(one, Interval) and one.examples > one.n for one in values)
+    return f"{METHOD}. {CLUSTERED}" if in_clusters else METHOD
+
 
 Statistic = Callable[..., Any]
 """``statistic(*arrays, axis=-1)``: reduces that axis of every array, and keeps those before it."""
@@ -141,13 +148,14 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     m, b, c = by_seed(method, base, ceiling)
     gap_E = over_seeds(c - b)
     found = interval_of(_share_of_gap, over_seeds(m - b), gap_E)
+    found = replace(found, examples=_examples(method))
     if math.isnan(found.value) or not _above_zero(gap_E):
         return found
     gap = float(np.mean(gap_E))
     for other, share in ((c, 1.0), (b, 0.0)):
         if not np.nan_to_num(m - other).any():
             rare = bounds.rare(found.n, CONFIDENCE) / gap
-            return Interval(share, share - rare, share + rare, found.n)
+            return replace(found, value=share, low=share - rare, high=share + rare)
     if math.isnan(found.low):
         return found
     return _of_ratio(found, m - b, c - b, UNBOUNDED)
@@ -164,11 +172,12 @@ def gap_difference(
     x, y, b, c = by_seed(first, second, base, ceiling)
     gap_E = over_seeds(c - b)
     found = interval_of(_share_of_gap, over_seeds(x - y), gap_E)
+    found = replace(found, examples=min(_examples(first), _examples(second)))
     if math.isnan(found.value) or not _above_zero(gap_E):
         return found
     if not np.nan_to_num(x - y).any():
         rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
-        return Interval(0.0, -rare, rare, found.n)
+        return replace(found, value=0.0, low=-rare, high=rare)
     if math.isnan(found.low):
         return found
     return _of_ratio(found, x - y, c - b, UNBOUNDED)
@@ -204,7 +213,9 @@ def _of_ratio(
     """A ratio of two means, over seeds and examples where there are several: by its residuals."""
     mean = float(np.mean(over_seeds(under_SE)))
     spread = crossed.spread((over_SE - found.value * under_SE) / mean)
-    return found if spread is None else _around(found.value, spread, found.n, within)
+    if spread is None:
+        return found
+    return replace(_around(found.value, spread, found.n, within), examples=found.examples)
 
 
 def _above_zero(scores_E: Floats) -> bool:
@@ -264,11 +275,12 @@ def apart(first: Interval, second: Interval) -> Interval:
     both are Satterthwaite's. Of intervals without t that is the root of both half widths squared.
     """
     value, n = first.value - second.value, min(first.n, second.n)
+    examples = min(first.examples, second.examples)
     freedoms = first.freedom, second.freedom
     below = _welch((first.value - first.low, second.high - second.value), freedoms)
     above = _welch((first.high - first.value, second.value - second.low), freedoms)
     freedom = min(below.freedom, above.freedom)
-    return Interval(value, value - below.half, value + above.half, n, freedom)
+    return Interval(value, value - below.half, value + above.half, n, freedom, examples)
 
 
 class _Side(NamedTuple):

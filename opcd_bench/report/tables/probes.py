@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import BASE, CEILING, probes
 from opcd_bench.report.tables.layout import Group, Section, Value
@@ -37,7 +38,9 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     lines = tuple(line(method) for method in methods)
     counts = {row.probe: row.score.examples for row in rows.itertuples()}
     columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
-    return Section(f"{task}: further test sets", columns, (Group("", lines),), (NOTE,))
+    clustered = any(row.score.examples > row.score.n for row in rows.itertuples())
+    notes = (NOTE, f"{statistics.CLUSTERED}.") if clustered else (NOTE,)
+    return Section(f"{task}: further test sets", columns, (Group("", lines),), notes)
 
 
 def as_text(root: Path) -> str:

@@ -48,7 +48,7 @@ NOTE = (
     "after the round. with context: the student that entered the round, with the round's "
     "context. gain = after - before; since start = after - before round 1; both in points, "
     "paired by example and seed. Test in %. Retention in % after the round, and its change in "
-    f"points. Intervals: {statistics.METHOD}."
+    "points. Intervals: "
 )
 
 
@@ -276,7 +276,8 @@ def sections(table: pd.DataFrame) -> list[Section]:
         if set(shown["consolidate"]) == {"environment"}:
             empty.append("consolidate")
         found.append(of_frame(f"{task}: rounds", shown.drop(columns=empty)))
-    return [*found[:-1], replace(found[-1], notes=(NOTE,))] if found else []
+    note = f"{NOTE}{statistics.method(table.to_numpy().ravel())}."
+    return [*found[:-1], replace(found[-1], notes=(note,))] if found else []
 
 
 def as_text(table: pd.DataFrame) -> str:

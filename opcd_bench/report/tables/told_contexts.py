@@ -84,10 +84,11 @@ def told_contexts(suites: Sequence[StoredResults]) -> pd.DataFrame:
 
 def sections(table: pd.DataFrame) -> list[Section]:
     """The table for people, a section a task."""
+    how = statistics.method(table.to_numpy().ravel())
     note = (
         "In %, on test. teacher with context: the in-context teacher before training. student "
         "without context: the students trained on it. (none): the student before training. "
-        f"tokens: generated in training, mean over seeds. Intervals: {statistics.METHOD}."
+        f"tokens: generated in training, mean over seeds. Intervals: {how}."
     )
     return [
         of_frame(

@@ -264,8 +264,9 @@ class Round:
     def _seal(self, record: Row) -> None:
         """Put what the round is made of into the suite's list: also where a kill came before."""
         round_dir = self.folder.round(self.number)
-        if self.chain.task.name not in round_dir.read().get("floors", {}):
-            round_dir.merge(self._examples())
+        about = self._examples()
+        if not about.keys() <= round_dir.read().keys():
+            round_dir.merge(about)
         learnt = ExperienceDir(
             self.suite_dir.path / EXPERIENCE / record["experience"], self.recipe.variant
         )

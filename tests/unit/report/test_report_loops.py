@@ -19,6 +19,8 @@ from tests import report_suite
         ("Puedes lavarlo con agua y un poco de jabón, y luego secarlo al sol.", False),
         ("no no no", False),  # too short to tell
         ("", False),
+        ("好的好的好的好的好的", True),  # no spaces: by character
+        ("用温水和一点肥皂清洗，然后在阳光下晾干。", False),
         ("7 dax 5 = 26\n26 keeps 6\n6 dax 2 = 20\nAnswer: 20", False),
     ],
 )
@@ -41,6 +43,7 @@ def test_only_right_responses_of_one_turn_lose_their_score():
     assert score_without_loops(row("esto es una respuesta bastante buena")) == 1.0
     assert score_without_loops(row("[a] [a] [a] [a] [a]", "[b]")) == 1.0
     assert score_without_loops(row("si si si si si", score=None)) is None
+    assert score_without_loops(row("<think>so so so so so so</think>lo lavas con agua")) == 1.0
     assert score_without_loops({"score": 1.0, "prompt": "x", "reply": "y"}) == 1.0
 
 
