@@ -16,10 +16,10 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 
 CELLS = {
     "micro": (36, "64489a361c"),
-    "paper_cross_size": (7, "e7a2d82e0e"),
+    "paper_cross_size": (7, "7c00bc6c49"),
     "paper_frozen_lake": (4, "8f2a352b92"),
-    "paper_math": (4, "9f7f09dedb"),
-    "paper_medical": (4, "96a9e06677"),
+    "paper_math": (4, "c8c9632306"),
+    "paper_medical": (4, "27b59399d5"),
     "paper_safety": (4, "f997367841"),
     "paper_sokoban": (4, "7bec53f946"),
     "quick": (4, "850499b75e"),

@@ -89,7 +89,7 @@ def test_an_unknown_name_gets_the_nearest_one():
         named("rkl_tial", k=2)
     with pytest.raises(UnknownName, match="Did you mean 'beta'"):
         named("jsd_b", betta=0.5)
-    with pytest.raises(UnknownName, match="option of loss rkl_full"):
+    with pytest.raises(UnknownName, match="unknown option 'k' of loss 'rkl_full'"):
         named("rkl_full", k=20)
     with pytest.raises(InvalidLoss, match="needs k"):
         named("rkl_tail")

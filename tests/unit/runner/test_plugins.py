@@ -205,7 +205,7 @@ def test_a_file_of_the_registrys_own_folder_is_the_method_that_ships(here):
         ({"methods": "opcd[k=4],opcd[k=4]"}, "a name is there twice: opcd[k=4]"),
         ({"methods": "opdc[k=4]"}, "unknown method 'opdc'. Did you mean 'opsd' or 'opcd'?"),
         ({"methods": "mine"}, "A file is given by its path: ./mine.py"),
-        ({"methods": "opcd[k=4"}, "command line: 'opcd[k=4': a bracket has no partner"),
+        ({"methods": "opcd[k=4"}, "command line: methods: 'opcd[k=4': a bracket has no partner"),
         ({"tasks": "rule_math[k=4]"}, "only methods take parameters"),
     ],
 )
