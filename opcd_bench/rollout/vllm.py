@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from opcd_bench.errors import CellFailed, EngineDied
+from opcd_bench.errors import LEAVE_OUT, CellFailed, Diverged, EngineDied
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
@@ -171,16 +172,23 @@ def replies(
     padding = range(reader.vocab_size, reader.vocab_size + rows) if rows <= MOST_BIASED else ()
     for written in backend.write(requests, sampling, reader.eos_ids, padding):
         if max(written.ids, default=0) >= reader.vocab_size:
-            raise CellFailed(
+            said = (
                 f"vLLM generated token {max(written.ids)}, but the vocabulary of {reader.name!r} "
                 f"has only {reader.vocab_size} tokens (the rest of its LM head is padding). "
-                + (
-                    f"It was given a bias of {_NEVER:g}, so the weights have diverged; lower the "
-                    "learning rate"
-                    if padding
-                    else "vLLM cannot be kept from that here; sample with transformers: engine = "
-                    "'hf', and no teacher_url"
+            )
+            if padding:
+                raise Diverged(
+                    f"{said}It was given a bias of {_NEVER:g}, so the weights have diverged; "
+                    f"{LEAVE_OUT}"
                 )
+            raise CellFailed(
+                f"{said}vLLM cannot be kept from that here; sample with transformers: engine = "
+                "'hf', and no teacher_url"
+            )
+        if not all(map(math.isfinite, written.logprobs)):
+            raise Diverged(
+                f"vLLM gave log-probabilities of {reader.name!r} that are not finite, so the "
+                f"weights have diverged; {LEAVE_OUT}"
             )
         text = reply_text(reader.tokenizer, written.ids)
         logprobs = tuple(round(x, 6) for x in written.logprobs)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from opcd_bench.errors import ModelError
+from opcd_bench.errors import LEAVE_OUT, Diverged, ModelError
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 
@@ -130,8 +130,14 @@ TAKES_NO_WEIGHTS = (
 def verify(backend: Scorer, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHTS) -> None:
     """Raise ModelError unless a backend computes what the trainer does with the same weights.
 
-    ``way_out``: what the message says to do.
+    Diverged where the trainer's own log-probs are not finite. ``way_out``: what the message says
+    to do.
     """
+    if not _own_logps(loaded, _short(loaded)).isfinite().all():
+        raise Diverged(
+            f"model {loaded.name!r} gives log-probabilities that are not finite, so its weights "
+            f"have diverged; {LEAVE_OUT}"
+        )
     gap, most = probe_gap(backend, loaded), _tolerance(loaded)
     if not gap <= most:
         raise ModelError(

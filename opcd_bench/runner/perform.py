@@ -12,7 +12,7 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, NonFiniteGradients, UserError
+from opcd_bench.errors import CellFailed, Diverged, EngineDied, LeaseLost, UserError
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import (
@@ -215,7 +215,7 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
-            final = isinstance(error, NonFiniteGradients)
+            final = isinstance(error, Diverged)
             run_dir.fail(str(error), traceback.format_exc(), final=final)
             return Outcome(cell.name, str(error))
         except KeyboardInterrupt:
