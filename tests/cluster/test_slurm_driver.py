@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import time
 
@@ -9,8 +10,9 @@ import fake_slurm
 import pytest
 from toy import toy_suite
 
+from opcd_bench import preemption
 from opcd_bench.errors import UserError
-from opcd_bench.runner.cluster.jobs import Job, Lost
+from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.store.files import LOCK
 from opcd_bench.store.lease import Lease
@@ -74,6 +76,41 @@ def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
     drivers(max_steps=8).submit(JOBS)
     assert queued(slurm) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2"]
     alive.close()
+
+
+@pytest.mark.parametrize("caught", [Outcome("toy--a", None), Outcome("toy--a", "SystemExit: -1")])
+def test_a_job_that_is_requeued_leaves_no_result(slurm, drivers, monkeypatch, tmp_path, caught):
+    """Whoever catches the SystemExit that submitit ends it with: SLURM runs it once more."""
+    from submitit.core.submission import process_job
+
+    from opcd_bench.runner.cluster import slurm as module
+
+    driver = drivers()
+    driver.submit(JOBS[2:])
+    ((_, one),) = driver._running.values()
+    monkeypatch.setattr(preemption, "_LEAVING", [])
+    given = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": one.job_id, "SLURM_PROCID": "0"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    def work(parcel):
+        assert parcel.job == JOBS[2]
+        handler = signal.getsignal(signal.SIGUSR2)
+        try:
+            handler(signal.SIGUSR2, None)
+        except SystemExit:
+            return caught
+
+    monkeypatch.setattr(module, "elsewhere", work)
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)}
+    try:
+        with pytest.raises(preemption.Left):
+            process_job(driver.folder)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert (slurm / one.job_id / "requeued").is_file()
+    assert not one.paths.result_pickle.exists()
 
 
 def test_nobody_else_reads_what_jobs_were_given(drivers):

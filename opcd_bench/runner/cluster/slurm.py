@@ -44,11 +44,14 @@ class Requeued:
     """What SLURM runs: a job, and again after a preemption or at its time limit."""
 
     def __call__(self, parcel: Parcel) -> End:
-        """Do the job; what is stored of it is gone on from."""
-        try:
-            return elsewhere(parcel)
-        except preemption.Left as left:
-            return Lost(str(left))
+        """Do the job; what is stored of it is gone on from.
+
+        Raises Left where it is being requeued, so that no result says it had ended: whatever was
+        caught on the way, also submitit's SystemExit.
+        """
+        end = elsewhere(parcel)
+        preemption.refuse()
+        return end
 
     def checkpoint(self, parcel: Parcel) -> Any:
         """Called by submitit when SLURM is about to take the node away."""
