@@ -70,6 +70,38 @@ def test_what_another_command_queued_under_the_same_names_is_cancelled(slurm, dr
     assert queued(slurm) == ["2_0", "2_1", "2_2"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seeds": 3},
+        {"methods": "opcd_full,sft_context"},
+        {"learning_rate": [1e-4, 1e-3], "headline_learning_rate": "dev", "sweep_seeds": 1},
+    ],
+)
+def test_a_suite_to_which_something_is_added_finds_its_cells(slurm, drivers, more):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    drivers(**more).submit(JOBS)
+    assert queued(slurm) == ["1_2", "2_0", "2_1"], "what cells share depends on the grid"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"options": {"workers": 8}},
+        {"summary": "in other words"},
+        {"claims": [{"text": "It learns.", "first": "opcd_full on toy"}]},
+    ],
+)
+def test_what_changes_no_job_leaves_what_is_queued(slurm, drivers, other):
+    first = drivers()
+    first.submit(JOBS)
+    first.close()
+    drivers(**other).submit(JOBS)
+    assert queued(slurm) == ["1_1", "1_2", "2"]
+
+
 def test_the_jobs_of_a_driver_that_lives_are_left_to_it(slurm, drivers):
     alive = drivers()
     alive.submit(JOBS)
