@@ -11,8 +11,9 @@ import pytest
 from toy import toy_suite
 
 from opcd_bench import preemption
-from opcd_bench.errors import UserError
+from opcd_bench.errors import StoreError, UserError
 from opcd_bench.runner.cluster.jobs import Job, Lost, Outcome
+from opcd_bench.runner.cluster.open import opened
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.store.files import LOCK
 from opcd_bench.store.lease import Lease
@@ -147,6 +148,28 @@ def test_a_job_that_is_requeued_leaves_no_result(slurm, drivers, monkeypatch, tm
 
 def test_nobody_else_reads_what_jobs_were_given(drivers):
     assert stat.S_IMODE(drivers().folder.stat().st_mode) == 0o700
+
+
+def test_each_user_has_a_folder_in_which_nobody_else_has_to_write(slurm, tmp_path, monkeypatch):
+    """What the first makes in a shared folder of results belongs to the first."""
+    suite = toy_suite(tmp_path / "model", tmp_path / "results", cluster="slurm")
+    folders = []
+    for user in (1001, 1002):
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        with opened(suite, tmp_path / "results" / "toy", 0, Work("pool_work")) as driver:
+            folders.append(driver.folder)
+    names = [folder.relative_to(tmp_path / "results").parts for folder in folders]
+    assert names == [(f".opcd-bench-cluster-{user}", "toy") for user in (1001, 1002)]
+
+
+def test_a_folder_of_results_that_cannot_be_written_is_one_message(slurm, tmp_path):
+    (tmp_path / "results").touch()
+    suite = toy_suite(tmp_path / "model", tmp_path / "results", cluster="slurm")
+    with (
+        pytest.raises(StoreError, match="--output-dir"),
+        opened(suite, tmp_path / "results" / "toy", 0, Work("pool_work")),
+    ):
+        pass
 
 
 def forgotten(slurm, name):

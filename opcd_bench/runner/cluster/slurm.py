@@ -21,7 +21,7 @@ from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
 from opcd_bench.runner.cluster.work import Parcel, Work
 from opcd_bench.store.chain_dir import chain
-from opcd_bench.store.files import LOCK
+from opcd_bench.store.files import LOCK, explained
 from opcd_bench.store.jsonl import append_row, read_rows
 from opcd_bench.store.lease import Lease, living
 
@@ -238,7 +238,11 @@ def _last_line(text: str) -> str:
 
 
 def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
-    """Submitit and its executor with what the suite's jobs ask for."""
+    """Submitit and its executor with what the suite's jobs ask for.
+
+    Raises MissingPackage, ConfigError for what submitit refuses, StoreError for a folder that
+    cannot be made.
+    """
     try:
         import submitit
     except ImportError:
@@ -256,8 +260,9 @@ def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
             f"--cluster slurm: {_last_line(str(error))}. On a machine without SLURM, try it with "
             "--cluster-set submit=local"
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
     return submitit, executor
 
 
