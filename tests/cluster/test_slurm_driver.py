@@ -199,6 +199,79 @@ def test_a_job_that_slurm_forgot_is_lost_and_given_out_again(slurm, drivers):
     assert queued(slurm) == ["1_0", "1_1", "2"] and ends(driver, 5) == []
 
 
+@pytest.mark.parametrize(
+    "state",
+    ["SUSPENDED", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "PREEMPTED", "STOPPED"],
+)
+def test_a_job_is_not_lost_while_slurm_has_it(slurm, drivers, monkeypatch, state):
+    """Whatever its state, its partition, and what the user has set for squeue."""
+    (slurm / "hidden").touch()
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    driver = drivers()
+    driver.submit(JOBS)
+    assert ends(driver, 5) == []
+    (slurm / "1_2" / "state").write_text(state)
+    assert ends(driver, 6) == []
+    driver.close()
+    drivers().submit(JOBS)
+    assert fake_slurm.jobs(slurm)["1_2"] == state and "2_1" not in fake_slurm.jobs(slurm)
+
+
+def test_a_job_that_slurms_queue_has_never_shown_is_not_missed(slurm, drivers):
+    """A cluster may list no jobs at all; accounts say how they end."""
+    squeue = (slurm / "bin" / "squeue").read_text()
+    (slurm / "bin" / "squeue").write_text("#!/bin/sh\nexit 0\n")
+    driver = drivers()
+    driver.submit(JOBS)
+    assert ends(driver, 6) == []
+    (slurm / "1_2" / "state").write_text("FAILED")
+    ((job, end),) = ends(driver, 2)
+    assert job == JOBS[2] and end == Lost("it left no result (state: FAILED)")
+    (slurm / "bin" / "squeue").write_text(squeue)
+    assert ends(driver, 2) == [], "what it shows now it may forget"
+    forgotten(slurm, "1_1")
+    assert [job for job, _ in ends(driver, 4)] == [JOBS[1]]
+
+
+@pytest.mark.parametrize("accounts", [True, False])
+def test_a_job_that_ended_at_once_is_lost_at_the_second_look(slurm, drivers, accounts):
+    """SLURM's controller knows an ended job for some minutes, where nothing else does."""
+    if not accounts:
+        (slurm / "no-accounting").touch()
+    driver = drivers()
+    driver.submit(JOBS)
+    (slurm / "1_2" / "state").write_text("OUT_OF_MEMORY")
+    assert ends(driver, 1) == []
+    assert ends(driver, 1) == [(JOBS[2], Lost("it left no result (state: OUT_OF_MEMORY)"))]
+
+
+def test_a_result_that_comes_a_moment_after_the_job_ended_counts(slurm, drivers):
+    driver = drivers()
+    driver.submit(JOBS)
+    (slurm / "1_2" / "state").write_text("COMPLETED")
+    assert ends(driver, 1) == []
+    written(driver, "1_2")
+    assert ends(driver, 1) == [(JOBS[2], Outcome("toy--a", None))]
+
+
+def written(driver, name):
+    """A job's result is there."""
+    outcome = "success", Outcome("toy--a", None)
+    submitit.core.utils.cloudpickle_dump(outcome, driver.folder / f"{name}_0_result.pkl")
+
+
+def test_a_thousand_cancelled_jobs_are_lost_without_a_wait(slurm, drivers, monkeypatch):
+    driver = drivers()
+    driver.submit(cells(1000))
+    for file in slurm.glob("1_*/state"):
+        file.write_text("CANCELLED by 1000")
+    monkeypatch.setattr(submitit.SlurmJob, "result", lambda _: pytest.fail("a job is waited for"))
+    assert driver.ended(10) == []
+    assert {end for _, end in driver.ended(10)} == {Lost("it left no result (state: CANCELLED)")}
+    assert driver.ended(10) == []
+
+
 def test_a_job_that_slurm_forgot_is_awaited_while_somebody_writes_its_folder(
     slurm, drivers, tmp_path
 ):

@@ -39,6 +39,15 @@ LOCALLY = 2.0
 UNSEEN = 3
 """Looks in a row at which SLURM's queue does not have a job, before it is given out again."""
 
+LATE = 2
+"""The same of a job that SLURM calls ended: its result may reach this machine a moment later."""
+
+ENDED = frozenset(
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY REVOKED TIMEOUT".split()
+)
+"""States of a job that does not go on, unless it is in the queue again. Every other state may: a
+preempted job is requeued, a suspended, held, configuring or completing one is not at its end."""
+
 
 class Requeued:
     """What SLURM runs: a job, and again after a preemption or at its time limit."""
@@ -71,7 +80,8 @@ class Slurm:
         self._submitit, self._executor = _executor(suite, folder)
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
-        self._queue: set[str] | None = None
+        self._queue: Queue | None = None
+        self._seen: set[str] = set()
         self._files: set[str] = set()
         self._unseen: Counter[str] = Counter()
         self._alive = Lease(folder / f"driver-{secrets.token_hex(4)}{LOCK}")
@@ -90,6 +100,8 @@ class Slurm:
                 if self._on_slurm:
                     row = {"job": job.name, "id": one.job_id, "driver": self._alive.path.name}
                     append_row(self.folder / JOURNAL, {**row, "digest": self._parcel(job).digest})
+        if new:
+            self._look_at_queue()
 
     def _queued(self, jobs: Sequence[Job], number: int, arrays: int) -> list[Any]:
         """An array of jobs, one of several that share the places of ``workers``."""
@@ -116,12 +128,15 @@ class Slurm:
         if due > seconds:
             return []
         self._ask()
-        found = [name for name, (_, one) in self._running.items() if self._is_done(one)]
-        gone = [n for n in self._running if n not in found and self._unseen[n] >= UNSEEN]
-        for name in gone:
-            del self._unseen[name]
-        lost = [(self._running.pop(name)[0], Lost(GONE)) for name in gone]
-        return lost + [(self._running[name][0], _end(self._running.pop(name)[1])) for name in found]
+        ends: list[tuple[Job, End]] = []
+        for name, (job, one) in list(self._running.items()):
+            if self._has_result(one):
+                ends.append((job, _end(one)))
+            elif self._unseen[name] >= (UNSEEN if (state := self._ended_as(one)) is None else LATE):
+                ends.append((job, Lost(GONE if state is None else WITHOUT.format(state=state))))
+        for job, _ in ends:
+            del self._running[job.name], self._unseen[job.name]
+        return ends
 
     @property
     def _poll(self) -> float:
@@ -143,14 +158,31 @@ class Slurm:
             self.folder.chmod(stat.S_IMODE(self.folder.stat().st_mode))
         self._files = set(os.listdir(self.folder))
         self._submitit.SlurmJob.watcher.update()
-        self._queue = _still_queued()
+        self._look_at_queue()
         for name, (job, one) in self._running.items():
             gone = self._is_gone(one) and not self._is_written(job)
+            gone |= self._ended_as(one) is not None
             self._unseen[name] = self._unseen[name] + 1 if gone else 0
 
+    def _look_at_queue(self) -> None:
+        """Ask SLURM for all of the user's jobs; those that it has once named can be missed."""
+        if self._on_slurm:
+            self._queue = _queue()
+            self._seen |= self._queue.keys() if self._queue is not None else set()
+
     def _is_gone(self, one: Any) -> bool:
-        """Whether SLURM's queue can be asked, and does not have a job."""
-        return self._queue is not None and one.job_id not in self._queue
+        """Whether SLURM's queue had a job and has it no more; not where it cannot be asked."""
+        return self._queue is not None and one.job_id in self._seen - self._queue.keys()
+
+    def _ended_as(self, one: Any) -> str | None:
+        """The state in which a job has ended, as SLURM's queue or its accounts say; or None.
+
+        Accounts may still have the state of before a job was queued again.
+        """
+        queued = (self._queue or {}).get(one.job_id)
+        state = queued or self._submitit.SlurmJob.watcher.get_state(one.job_id, mode="cache")
+        state = state.upper().partition(" ")[0]  # CANCELLED by 1000
+        return state if state in ENDED else None
 
     def _is_written(self, job: Job) -> bool:
         """Whether a process somewhere writes the folder of a cell or a chain."""
@@ -162,13 +194,12 @@ class Slurm:
     def _on_slurm(self) -> bool:
         return self.suite.cluster_options.submit == "slurm"
 
-    def _is_done(self, one: Any) -> bool:
+    def _has_result(self, one: Any) -> bool:
         if self.suite.cluster_options.submit == "debug":
             return True  # submitit runs it when its result is asked for
         if not self._on_slurm:
             return bool(one.done())
-        result, watcher = one.paths.result_pickle.name, self._submitit.SlurmJob.watcher
-        return result in self._files or bool(watcher.is_done(one.job_id, mode="cache"))
+        return one.paths.result_pickle.name in self._files
 
     def leave(self) -> None:
         """Nothing: SLURM's jobs go on, and the next driver finds them."""
@@ -195,9 +226,10 @@ class Slurm:
             row for row in read_rows(file) if row["job"] in wanted and row.get("driver") != mine
         ]
         known = [(row, self._submitit.SlurmJob(self.folder, row["id"])) for row in rows]
+        self._seen |= {row["id"] for row in rows}
         self._ask()
         for row, one in reversed(known):
-            if self._is_done(one) or self._is_gone(one):
+            if self._has_result(one) or self._ended_as(one) or self._is_gone(one):
                 continue
             job = wanted[row["job"]]
             same = job.kind != "prepare" and row.get("digest") == self._parcel(job).digest
@@ -208,16 +240,27 @@ class Slurm:
 
 
 GONE = "SLURM does not know the job any more, and it left no result"
+WITHOUT = "it left no result (state: {state})"
+
+Queue = dict[str, str]
+"""Job id -> state, of the jobs that SLURM's controller knows: some that have just ended too."""
 
 
-def _still_queued() -> set[str] | None:
-    """The ids of all of the user's jobs that SLURM has not ended; None where it does not say."""
-    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+def _queue() -> Queue | None:
+    """The user's jobs of every state, in hidden partitions too; None where SLURM does not say.
+
+    What the user has set for squeue (SQUEUE_STATES, SQUEUE_PARTITION, …) does not hold here.
+    """
+    asked = ["squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i %T"]
+    own = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
     try:
-        said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+        said = subprocess.run(
+            [*asked, f"--user={os.getuid()}"],
+            capture_output=True, text=True, check=True, timeout=60, env=own,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return set(said.stdout.split())
+    return dict(line.split(maxsplit=1) for line in said.stdout.splitlines() if " " in line)
 
 
 def _end(one: Any) -> End:
