@@ -3,7 +3,7 @@
 ``install`` writes the commands into a folder for PATH; the state of every job lies in files below
 it, as ``<job id>/{script,state,pid,starts}``. It knows of sbatch what submitit writes. With a file
 ``held`` there no job is started, with ``no-accounting`` sacct fails, with ``hidden`` all are in a
-hidden partition.
+hidden partition; ``max-submit`` holds the most jobs that a user may have there.
 """
 
 import itertools
@@ -56,6 +56,10 @@ def sbatch(root: Path, script: str) -> None:
         tasks = range(int(first), int(last) + 1)
         if int(last) >= MOST:
             sys.exit("sbatch: error: Batch job submission failed: Invalid job array specification")
+    if (limit := root / "max-submit").exists():
+        ours = [state for state in jobs(root).values() if state in ("PENDING", "RUNNING")]
+        if len(ours) + (len(tasks) or 1) > int(limit.read_text()):
+            sys.exit("sbatch: error: QOSMaxSubmitJobPerUserLimit")
     number = str(1 + sum(1 for _ in root.glob("submitted-*")))
     (root / f"submitted-{number}").write_text(json.dumps(options))
     names = [f"{number}_{task}" for task in tasks] or [number]

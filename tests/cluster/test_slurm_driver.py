@@ -325,13 +325,72 @@ def test_a_look_lists_the_results_once_and_there_is_one_a_poll(slurm, drivers, m
     assert listed == [driver.folder]
 
 
-def test_what_slurm_does_not_take_is_said_and_what_it_took_is_found(slurm, drivers):
+def test_what_slurm_does_not_take_is_said_where_nothing_is_queued(slurm, drivers):
     driver = drivers()
-    driver.submit(cells(2))
     (slurm / "bin" / "sbatch").write_text("#!/bin/sh\necho sbatch: error: QOSMax >&2; exit 1\n")
-    with pytest.raises(UserError, match=r"1 jobs were not taken: .*QOSMax.*type the same command"):
+    with pytest.raises(UserError, match=r"3 jobs were not taken: .*QOSMax.*type the same command"):
         driver.submit(cells(3))
-    driver.close()
+    left = {file.name for file in driver.folder.iterdir()} - {driver._alive.path.name}
+    assert left == set(), "nothing is left of jobs that were not taken"
+
+
+def test_more_jobs_than_a_user_may_have_are_queued_as_there_is_room(slurm, drivers):
+    (slurm / "max-submit").write_text("5")
+    driver = drivers({"workers": 4})
+    driver.submit(cells(12))
+    assert len(queued(slurm)) == 5 and ends(driver, 2) == []
+    for file in sorted(slurm.glob("*/state"))[:2]:
+        file.write_text("COMPLETED")
+        written(driver, file.parent.name)
+    assert len(ends(driver, 2)) == 2
+    assert len(queued(slurm)) == 5, "two more"
+    done = 2
+    while waiting := queued(slurm):
+        (slurm / waiting[0] / "state").write_text("COMPLETED")
+        written(driver, waiting[0])
+        done += len(ends(driver, 1))
+        assert len(queued(slurm)) == min(5, 12 - done)
+    assert done == 12
+    rows = [json.loads(line)["job"] for line in (driver.folder / "jobs.jsonl").open()]
+    assert sorted(rows) == sorted(job.name for job in cells(12)), "each was queued once"
+
+
+def test_a_later_driver_goes_on_where_there_was_no_room(slurm, drivers):
+    (slurm / "max-submit").write_text("2")
+    first = drivers()
+    first.submit(cells(3))
+    first.close()
     later = drivers()
-    later.submit(cells(2))
-    assert queued(slurm) == ["1_0", "1_1"]
+    later.submit(cells(3))
+    assert len(queued(slurm)) == 2
+    (slurm / queued(slurm)[0] / "state").write_text("CANCELLED")
+    ((job, end),) = ends(later, 3)
+    assert job == cells(1)[0] and isinstance(end, Lost)
+    assert len(queued(slurm)) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["submission_file", "submitted_pickle"])
+def test_what_sbatch_took_is_in_the_journal_though_its_files_cannot_be_moved(
+    slurm, drivers, monkeypatch, count, name
+):
+    paths = submitit.core.utils.JobPaths
+    moved = paths.move_temporary_file
+
+    def moves(self, path, what, **words):
+        if what == name:
+            raise OSError("Stale file handle")
+        moved(self, path, what, **words)
+
+    monkeypatch.setattr(paths, "move_temporary_file", moves)
+    driver = drivers()
+    driver.submit(cells(count))
+    assert len(queued(slurm)) == count
+    rows = [json.loads(line) for line in (driver.folder / "jobs.jsonl").open()]
+    assert {row["job"]: row["id"] for row in rows} == {
+        job: one.job_id for job, (_, one) in driver._running.items()
+    }
+    assert [row["id"] for row in rows] == queued(slurm)
+    driver.close()
+    drivers().submit(cells(count))
+    assert len(queued(slurm)) == count, "a later driver finds them"

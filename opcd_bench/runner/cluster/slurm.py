@@ -8,27 +8,23 @@ import secrets
 import stat
 import subprocess
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from opcd_bench import preemption
-from opcd_bench.config.cluster import ClusterOptions
 from opcd_bench.config.suite import Suite
-from opcd_bench.errors import ConfigError, MissingPackage, UserError
+from opcd_bench.errors import UserError
+from opcd_bench.progress import beat
 from opcd_bench.runner.cluster.elsewhere import elsewhere
 from opcd_bench.runner.cluster.jobs import End, Job, Lost
+from opcd_bench.runner.cluster.sbatch import JOURNAL, Refused, Sbatch, last_line
 from opcd_bench.runner.cluster.work import Parcel, Work
 from opcd_bench.store.chain_dir import chain
-from opcd_bench.store.files import LOCK, explained
-from opcd_bench.store.jsonl import append_row, read_rows
+from opcd_bench.store.files import LOCK
+from opcd_bench.store.jsonl import read_rows
 from opcd_bench.store.lease import Lease, living
-
-JOURNAL = "jobs.jsonl"
-"""Which job of the suite is which of SLURM's, with a digest of what it was given and whose it is: a
-driver that comes later finds what runs."""
-
 
 MOST = 1000
 """Jobs of an array at most: SLURM's MaxArraySize is 1001 where nobody has changed it."""
@@ -77,48 +73,58 @@ class Slurm:
 
     def __init__(self, suite: Suite, folder: Path, work: Work) -> None:
         self.suite, self.folder, self.work = suite, folder, work
-        self._submitit, self._executor = _executor(suite, folder)
+        name = f"driver-{secrets.token_hex(4)}{LOCK}"
+        self._sbatch = Sbatch(suite, folder, name)
+        self._alive = Lease(folder / name)
+        self._submitit = self._sbatch.submitit
+        self._waiting: deque[tuple[Sequence[Job], int | None]] = deque()
         self._running: dict[str, tuple[Job, Any]] = {}
         self._asked = 0.0
         self._queue: Queue | None = None
         self._seen: set[str] = set()
         self._files: set[str] = set()
         self._unseen: Counter[str] = Counter()
-        self._alive = Lease(folder / f"driver-{secrets.token_hex(4)}{LOCK}")
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs as arrays; those that an earlier driver queued, and that run, stay.
 
-        Raises UserError where SLURM takes none.
+        Raises UserError where SLURM takes none and nothing of the suite's is queued.
         """
         self._adopt(jobs)
         new = [job for job in jobs if job.name not in self._running]
         arrays = [new[start : start + MOST] for start in range(0, len(new), MOST)]
+        workers = self.suite.cluster_options.workers
         for number, array in enumerate(arrays):
-            for job, one in zip(array, self._queued(array, number, len(arrays)), strict=True):
-                self._running[job.name] = job, one
-                if self._on_slurm:
-                    row = {"job": job.name, "id": one.job_id, "driver": self._alive.path.name}
-                    append_row(self.folder / JOURNAL, {**row, "digest": self._parcel(job).digest})
-        if new:
-            self._look_at_queue()
+            of_one = number < (workers or 0) % len(arrays)
+            places = None if workers is None else max(1, workers // len(arrays) + of_one)
+            self._waiting.append((array, places))
+        self._queue_waiting()
 
-    def _queued(self, jobs: Sequence[Job], number: int, arrays: int) -> list[Any]:
-        """An array of jobs, one of several that share the places of ``workers``."""
-        if (workers := self.suite.cluster_options.workers) is not None:
-            share = workers // arrays + (number < workers % arrays)
-            self._executor.update_parameters(slurm_array_parallelism=max(1, share))
-        utils = self._submitit.core.utils
-        try:
-            with self._executor.batch():
-                return [self._executor.submit(Requeued(), self._parcel(job)) for job in jobs]
-        except (utils.FailedJobError, utils.FailedSubmissionError, OSError) as error:
-            raise UserError(
-                f"--cluster slurm: {len(jobs)} jobs were not taken: "
-                f"{_last_line(str(error)) or type(error).__name__}. Change what jobs ask for "
-                "(--cluster-set partition=…, account=…, minutes=…, gpus=…) or wait until there is "
-                "room in the queue, and type the same command again: what is queued is found"
-            ) from None
+    def _queue_waiting(self) -> None:
+        """Queue what waits, as far as SLURM takes it: of an array that it refuses, a half.
+
+        What is left is tried again at the next look, as long as something of ours is queued: there
+        is a limit to a user's jobs, or to an array's. Raises UserError where nothing is.
+        """
+        before = len(self._running)
+        while self._waiting:
+            jobs, places = self._waiting.popleft()
+            try:
+                taken = self._sbatch.queued(
+                    [Requeued()] * len(jobs), [self._parcel(job) for job in jobs], places
+                )
+            except Refused as refused:
+                self._waiting.extendleft(reversed(_halves(jobs, places)))
+                if len(jobs) > 1:
+                    continue
+                count = sum(len(some) for some, _ in self._waiting)
+                if not self._running:
+                    raise UserError(REFUSED.format(count=count, why=refused)) from None
+                beat(not_queued=count)
+                break
+            self._running |= {job.name: (job, one) for job, one in zip(jobs, taken, strict=True)}
+        if len(self._running) > before:
+            self._look_at_queue()
 
     def ended(self, seconds: float) -> list[tuple[Job, End]]:
         """Jobs whose result is there, or that SLURM calls ended without one; one look a poll."""
@@ -128,6 +134,7 @@ class Slurm:
         if due > seconds:
             return []
         self._ask()
+        self._queue_waiting()
         ends: list[tuple[Job, End]] = []
         for name, (job, one) in list(self._running.items()):
             if self._has_result(one):
@@ -240,6 +247,11 @@ class Slurm:
 
 
 GONE = "SLURM does not know the job any more, and it left no result"
+REFUSED = (
+    "--cluster slurm: {count} jobs were not taken: {why}. Change what jobs ask for (--cluster-set "
+    "partition=…, account=…, minutes=…, gpus=…) or wait until there is room in the queue, and type "
+    "the same command again: what is queued is found"
+)
 WITHOUT = "it left no result (state: {state})"
 
 Queue = dict[str, str]
@@ -263,64 +275,21 @@ def _queue() -> Queue | None:
     return dict(line.split(maxsplit=1) for line in said.stdout.splitlines() if " " in line)
 
 
+def _halves(jobs: Sequence[Job], places: int | None) -> list[tuple[Sequence[Job], int | None]]:
+    """An array in two that share its places, one each at least; a single job as it is."""
+    if len(jobs) == 1:
+        return [(jobs, places)]
+    half = len(jobs) // 2
+    if places is None:
+        return [(jobs[:half], None), (jobs[half:], None)]
+    return [(jobs[:half], max(1, places // 2)), (jobs[half:], max(1, places - places // 2))]
+
+
 def _end(one: Any) -> End:
     """How a job that has ended did."""
     try:
         outcome = one.result()
     except Exception as error:  # submitit's own, or whatever the work raised
-        return Lost(_last_line(str(error)) or type(error).__name__)
+        return Lost(last_line(str(error)) or type(error).__name__)
     assert isinstance(outcome, End)
     return outcome
-
-
-def _last_line(text: str) -> str:
-    """The line that says why; submitit adds where its logs lie, after a trace."""
-    text = text.partition("You can check full logs")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip(" -")]
-    return lines[-1] if lines else ""
-
-
-def _executor(suite: Suite, folder: Path) -> tuple[Any, Any]:
-    """Submitit and its executor with what the suite's jobs ask for.
-
-    Raises MissingPackage, ConfigError for what submitit refuses, StoreError for a folder that
-    cannot be made.
-    """
-    try:
-        import submitit
-    except ImportError:
-        raise MissingPackage(
-            "submitit", "pip install 'opcd-bench[slurm]'", "--cluster slurm needs it"
-        ) from None
-    options = suite.cluster_options
-    try:
-        executor = submitit.AutoExecutor(
-            folder, cluster=options.submit, slurm_max_num_timeout=options.requeues
-        )
-        executor.update_parameters(**_parameters(suite.name, options))
-    except (ValueError, RuntimeError, NameError, TypeError, AssertionError) as error:
-        raise ConfigError(
-            f"--cluster slurm: {_last_line(str(error))}. On a machine without SLURM, try it with "
-            "--cluster-set submit=local"
-        ) from None
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # jobs are given the suite whole, with its credentials
-    return submitit, executor
-
-
-def _parameters(name: str, options: ClusterOptions) -> dict[str, Any]:
-    given = {
-        "name": f"opcd-{name}"[:60],
-        "timeout_min": options.minutes,
-        "cpus_per_task": options.cpus,
-        "gpus_per_node": options.gpus or None,
-        "mem_gb": options.memory_gb,
-        "slurm_partition": options.partition,
-        "slurm_account": options.account,
-        "slurm_qos": options.qos,
-        "slurm_setup": None if options.setup is None else [options.setup],
-        "slurm_array_parallelism": options.workers,
-        **{f"slurm_{key}": value for key, value in options.more.items()},
-    }
-    return {key: value for key, value in given.items() if value is not None}
