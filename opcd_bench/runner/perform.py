@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Sequence
 
 from opcd_bench import preemption
-from opcd_bench.config import rules
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
@@ -71,10 +70,8 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     contexts = context_record.record(planned.tasks, resources.models)
     suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
     tidy(suite_dir)
-    if rounding := rules.rounding_warning(suite):
-        console.warn(rounding)
-    if unknown := preflight.form_warning(suite, planned.tasks):
-        console.warn(unknown)
+    for remark in preflight.remarks(suite, planned.tasks):
+        console.warn(remark)
     for remark in resources.remarks():
         console.note(remark)
 
