@@ -175,8 +175,8 @@ class LocalVLLM:
         if not self.llm.reset_prefix_cache():
             raise ModelError(
                 f"{self.name} did not empty its prefix cache after new weights, so it would mix "
-                "them with what the old ones computed. Turn the cache off: vllm_options = "
-                "{enable_prefix_caching = false}"
+                "them with what the old ones computed: requests that did not end hold its blocks. "
+                "Type the same command again, which starts it anew"
             )
 
     def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:

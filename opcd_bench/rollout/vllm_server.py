@@ -144,9 +144,9 @@ class VLLMServer:
         if not emptied:
             raise ModelError(
                 f"{self.name} did not empty its prefix cache after new weights, so it would mix "
-                "them with what the old ones computed: requests of others hold its blocks, or it "
-                "is older than vLLM 0.32. Wait for these to end and type the same command again, "
-                "or start it with --no-enable-prefix-caching"
+                "them with what the old ones computed: requests of others hold its blocks (wait "
+                "until they have ended), or it is older than vLLM 0.32 (update it). Then type the "
+                "same command again"
             )
 
     def _empties_prefix_cache(self) -> bool:

@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from opcd_bench.errors import EngineDied
+from opcd_bench.errors import EngineDied, ModelError
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm_local import LocalVLLM
 
@@ -71,3 +71,17 @@ def test_an_engine_that_cannot_drop_its_requests_cannot_go_on(write):
 def test_a_dead_engine_is_asked_for_nothing_more(write):
     with pytest.raises(EngineDied, match="the vLLM engine died"):
         write(Stub(EngineDeadError("EngineCore encountered an issue"), stuck=True))
+
+
+def test_a_cache_that_is_not_emptied_is_no_matter_of_its_being_on(write, tiny_loaded):
+    """It refuses while any block is held, whether or not it caches prefixes."""
+    local = object.__new__(LocalVLLM)
+    local.name = "vLLM in process"
+    local.llm = types.SimpleNamespace(
+        collective_rpc=lambda *_, **__: None,
+        apply_model=lambda *_: None,
+        reset_prefix_cache=lambda: False,
+    )
+    with pytest.raises(ModelError, match=r"did not empty.*same command again") as refused:
+        local.load(tiny_loaded)
+    assert "enable_prefix_caching" not in str(refused.value)
