@@ -226,7 +226,7 @@ class WeightSync:
             verify(self.backend, loaded)
             if self._seen is not None:
                 verify_newest(self.backend, loaded, self._seen)
-            self._seen = look(self.backend, loaded, prompts)
+            self._seen = look(self.backend, loaded, prompts, twice=self.backend.shared)
             self._module, self._state = weakref.ref(loaded.model), now
         return self.backend
 

@@ -206,6 +206,33 @@ def test_in_bfloat16_small_steps_of_somebody_else_on_a_server_are_noticed(bf16):
     assert fake.loads == 2 and probe_gap(fake, bf16) == 0.0
 
 
+class OnGPU(FakeVLLM):
+    """A server that rounds by what is computed at the same time, and otherwise at each call."""
+
+    shared, noise, calls = True, 1e-3, 0
+
+    def score(self, sequences, top, asked=None):
+        self.calls += 1
+        spread = self.noise * (self.calls % 2) + 0.05 * (len(sequences) - 1)
+        return [
+            dataclasses.replace(one, own=tuple(x + spread for x in one.own))
+            for one in super().score(sequences, top, asked)
+        ]
+
+
+def test_the_noise_of_a_server_is_no_change_of_its_weights(bf16):
+    """Of sequences that are asked for one by one, twice after each push."""
+    engine = VLLMEngine(bf16, WeightSync(fake := OnGPU(bf16)))
+    for _ in range(4):
+        engine.generate(REQUESTS, GREEDY)
+        fake.calls += 1  # others ask it too
+    assert fake.loads == 1
+    step(fake.held, scale=1e-2)
+    assert 1e-3 < probe_gap(fake, bf16) < ANY_PRECISION
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 2
+
+
 def test_an_adapter_on_bfloat16_that_rounds_away_is_no_error(bf16):
     """The run was warned of it before it began (`rounding_warning`)."""
     pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
