@@ -91,6 +91,8 @@ class Backend(Protocol):
     """Whether ``score`` gives log-probs at ids of the caller's choice (`losses.served`, tier I)."""
     shared: bool
     """Whether somebody else may put weights into it: a server."""
+    biases: bool
+    """Whether it can keep tokens from being sampled: not in speculative decoding."""
 
     def write(
         self,
@@ -101,7 +103,7 @@ class Backend(Protocol):
     ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed.
 
-        None has a token of ``padding``.
+        None has a token of ``padding``, where it ``biases``.
         """
         ...
 
@@ -169,21 +171,22 @@ def replies(
     """
     found = []
     rows = reader.padded_rows if isinstance(reader, LoadedModel) else 0
-    padding = range(reader.vocab_size, reader.vocab_size + rows) if rows <= MOST_BIASED else ()
+    can = rows <= MOST_BIASED and backend.biases
+    padding = range(reader.vocab_size, reader.vocab_size + rows) if can else ()
     for written in backend.write(requests, sampling, reader.eos_ids, padding):
         if max(written.ids, default=0) >= reader.vocab_size:
             said = (
                 f"vLLM generated token {max(written.ids)}, but the vocabulary of {reader.name!r} "
                 f"has only {reader.vocab_size} tokens (the rest of its LM head is padding). "
             )
-            if padding:
+            if padding and backend.biases:
                 raise Diverged(
                     f"{said}It was given a bias of {_NEVER:g}, so the weights have diverged; "
                     f"{LEAVE_OUT}"
                 )
             raise CellFailed(
-                f"{said}vLLM cannot be kept from that here; sample with transformers: engine = "
-                "'hf', and no teacher_url"
+                f"{said}vLLM cannot be kept from that here; sample with transformers (engine = "
+                "'hf', and no teacher_url), or without speculative_config where it has one"
             )
         if not all(map(math.isfinite, written.logprobs)):
             raise Diverged(

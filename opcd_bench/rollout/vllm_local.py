@@ -83,6 +83,7 @@ class LocalVLLM:
                     "gpu_memory_utilization; or use engine = 'hf'"
                 ) from error
         config = self.llm.llm_engine.vllm_config
+        self.biases = config.speculative_config is None
         fields = self.vllm.SamplingParams.__struct_fields__
         self.arbitrary_ids = "prompt_logprob_token_ids" in fields and bool(
             config.use_v2_model_runner

@@ -285,6 +285,25 @@ def test_a_token_of_the_padding_is_kept_from_vllm_and_refused(tiny_loaded, rows,
     assert raised.type is kind
 
 
+def test_a_vllm_that_takes_no_bias_is_given_none_and_what_it_writes_is_checked(tiny_loaded):
+    """It decodes speculatively; a token of the padding is then no sign that weights diverged."""
+
+    class Speculative(FakeVLLM):
+        biases, token = False, 5
+
+        def write(self, requests, sampling, stop_ids, padding=()):
+            assert tuple(padding) == ()
+            return [RawReply((self.token,), (-1.0,), "length") for _ in requests]
+
+    fake = Speculative(tiny_loaded)
+    engine = VLLMEngine(dataclasses.replace(tiny_loaded, padded_rows=3), WeightSync(fake))
+    assert [reply.ids for reply in engine.generate(REQUESTS, GREEDY)] == [(5,)] * 4
+    fake.token = tiny_loaded.vocab_size
+    with pytest.raises(CellFailed, match="without speculative_config") as raised:
+        engine.generate(REQUESTS, GREEDY)
+    assert raised.type is CellFailed
+
+
 def test_weights_that_have_diverged_are_a_result_of_their_learning_rate(tiny_loaded):
     """Not of vLLM, which is not asked what it makes of them."""
 
