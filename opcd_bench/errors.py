@@ -107,5 +107,16 @@ class CellFailed(Exception):
         return printable(super().__str__())
 
 
-class NonFiniteGradients(CellFailed):
+class Diverged(CellFailed):
+    """Weights or gradients that are not finite: a result of the learning rate, and final.
+
+    Another attempt would end alike, so a choice between learning rates does not wait for one.
+    """
+
+
+LEAVE_OUT = "lower the learning rate, or leave this one out of --learning-rate"
+"""What to type where weights have diverged."""
+
+
+class NonFiniteGradients(Diverged):
     """Five optimiser steps in a row had a NaN or infinite gradient, or all of a run's."""

@@ -20,7 +20,7 @@ class FakeVLLM:
     """Holds a copy of a model; ``deaf`` ignores the weights that it is given."""
 
     name = "fake vLLM"
-    shared = False
+    shared, biases = False, True
 
     def __init__(self, loaded: LoadedModel, *, arbitrary_ids: bool = False, deaf: bool = False):
         self.held = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
@@ -76,6 +76,7 @@ class FakeServer:
         self.tokenizer = loaded.tokenizer
         self.changes = {}
         self.asked = []
+        self.speculative = False
         self.held_for, self.held_for_good = 0, False  # blocks of the prefix cache, by requests
         self._one = threading.Lock()  # a model of this process changes its process-wide precision
         self._stopped = False
@@ -119,6 +120,12 @@ class FakeServer:
                 for row, logps in zip(scored.ids, scored.logps, strict=True)
             ]
             return {"choices": [{"prompt_logprobs": [None, *rows]}]}
+        if self.speculative and body.get("logit_bias"):
+            text = (
+                "The min_p and logit_bias sampling parameters are not yet supported with "
+                "speculative decoding."
+            )
+            return httpx.Response(400, json={"error": {"message": text}})
         from opcd_bench.rollout.engine import Request, Sampling
 
         sampling = Sampling(body["temperature"], body["top_p"], body["top_k"], body["max_tokens"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from opcd_bench.errors import CellFailed
+from opcd_bench.errors import LEAVE_OUT, Diverged
 from opcd_bench.models import adapters, cpu
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel
@@ -49,7 +49,7 @@ class HFEngine:
         """One reply a request, in order.
 
         Each reply depends on its own prompt and seed; batch mates change its logits by round-off
-        alone. Raises DataError for a prompt that is empty or too long for the model, CellFailed if
+        alone. Raises DataError for a prompt that is empty or too long for the model, Diverged if
         the model's logits are not finite.
         """
         check_requests(requests, sampling, self.loaded.name, self.loaded.max_length)
@@ -178,9 +178,9 @@ class HFEngine:
         ):
             logprobs = tuple(round(x, 6) for x in logps[:length])
             if not all(x > -float("inf") for x in logprobs):
-                raise CellFailed(
+                raise Diverged(
                     f"model {self.loaded.name!r} gave logits that are not finite during "
-                    "generation, so its weights have diverged; lower the learning rate"
+                    f"generation, so its weights have diverged; {LEAVE_OUT}"
                 )
             text = reply_text(self.loaded.tokenizer, ids[:length])
             replies.append(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from opcd_bench.errors import CellFailed, EngineDied
+from opcd_bench.errors import LEAVE_OUT, CellFailed, Diverged, EngineDied
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import RAW_TEMPERATURE, Reply, Request, Sampling, check_requests
@@ -90,6 +91,8 @@ class Backend(Protocol):
     """Whether ``score`` gives log-probs at ids of the caller's choice (`losses.served`, tier I)."""
     shared: bool
     """Whether somebody else may put weights into it: a server."""
+    biases: bool
+    """Whether it can keep tokens from being sampled: not in speculative decoding."""
 
     def write(
         self,
@@ -100,7 +103,7 @@ class Backend(Protocol):
     ) -> list[RawReply]:
         """One reply a request, in order; each draws its noise from its own seed.
 
-        None has a token of ``padding``.
+        None has a token of ``padding``, where it ``biases``.
         """
         ...
 
@@ -168,19 +171,27 @@ def replies(
     """
     found = []
     rows = reader.padded_rows if isinstance(reader, LoadedModel) else 0
-    padding = range(reader.vocab_size, reader.vocab_size + rows) if rows <= MOST_BIASED else ()
+    can = rows <= MOST_BIASED and backend.biases
+    padding = range(reader.vocab_size, reader.vocab_size + rows) if can else ()
     for written in backend.write(requests, sampling, reader.eos_ids, padding):
         if max(written.ids, default=0) >= reader.vocab_size:
-            raise CellFailed(
+            said = (
                 f"vLLM generated token {max(written.ids)}, but the vocabulary of {reader.name!r} "
                 f"has only {reader.vocab_size} tokens (the rest of its LM head is padding). "
-                + (
-                    f"It was given a bias of {_NEVER:g}, so the weights have diverged; lower the "
-                    "learning rate"
-                    if padding
-                    else "vLLM cannot be kept from that here; sample with transformers: engine = "
-                    "'hf', and no teacher_url"
+            )
+            if padding and backend.biases:
+                raise Diverged(
+                    f"{said}It was given a bias of {_NEVER:g}, so the weights have diverged; "
+                    f"{LEAVE_OUT}"
                 )
+            raise CellFailed(
+                f"{said}vLLM cannot be kept from that here; sample with transformers (engine = "
+                "'hf', and no teacher_url), or without speculative_config where it has one"
+            )
+        if not all(map(math.isfinite, written.logprobs)):
+            raise Diverged(
+                f"vLLM gave log-probabilities of {reader.name!r} that are not finite, so the "
+                f"weights have diverged; {LEAVE_OUT}"
             )
         text = reply_text(reader.tokenizer, written.ids)
         logprobs = tuple(round(x, 6) for x in written.logprobs)
@@ -218,7 +229,7 @@ class WeightSync:
             verify(self.backend, loaded)
             if self._seen is not None:
                 verify_newest(self.backend, loaded, self._seen)
-            self._seen = look(self.backend, loaded, prompts)
+            self._seen = look(self.backend, loaded, prompts, twice=self.backend.shared)
             self._module, self._state = weakref.ref(loaded.model), now
         return self.backend
 

@@ -83,6 +83,7 @@ class LocalVLLM:
                     "gpu_memory_utilization; or use engine = 'hf'"
                 ) from error
         config = self.llm.llm_engine.vllm_config
+        self.biases = config.speculative_config is None
         fields = self.vllm.SamplingParams.__struct_fields__
         self.arbitrary_ids = "prompt_logprob_token_ids" in fields and bool(
             config.use_v2_model_runner
@@ -175,8 +176,8 @@ class LocalVLLM:
         if not self.llm.reset_prefix_cache():
             raise ModelError(
                 f"{self.name} did not empty its prefix cache after new weights, so it would mix "
-                "them with what the old ones computed. Turn the cache off: vllm_options = "
-                "{enable_prefix_caching = false}"
+                "them with what the old ones computed: requests that did not end hold its blocks. "
+                "Type the same command again, which starts it anew"
             )
 
     def _run(self, prompts: Sequence[Sequence[int]], params: Sequence[Any]) -> list[Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from opcd_bench.errors import ModelError
+from opcd_bench.errors import LEAVE_OUT, Diverged, ModelError
 from opcd_bench.models import adapters
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 
@@ -130,8 +130,14 @@ TAKES_NO_WEIGHTS = (
 def verify(backend: Scorer, loaded: LoadedModel, way_out: str = TAKES_NO_WEIGHTS) -> None:
     """Raise ModelError unless a backend computes what the trainer does with the same weights.
 
-    ``way_out``: what the message says to do.
+    Diverged where the trainer's own log-probs are not finite. ``way_out``: what the message says
+    to do.
     """
+    if not _own_logps(loaded, _short(loaded)).isfinite().all():
+        raise Diverged(
+            f"model {loaded.name!r} gives log-probabilities that are not finite, so its weights "
+            f"have diverged; {LEAVE_OUT}"
+        )
     gap, most = probe_gap(backend, loaded), _tolerance(loaded)
     if not gap <= most:
         raise ModelError(
@@ -165,30 +171,52 @@ class Look:
     """Sequences, and their tokens' log-probs by a model and by the backend that has its weights.
 
     ``rounded``: of an adapter on 16-bit weights, which is merged into them and may round away.
+    ``noise`` (nats): how far apart the backend's log-probs are when it is asked twice.
     """
 
     rounded: bool
     sequences: tuple[tuple[int, ...], ...]
     own: tuple[torch.Tensor, ...]
-    served: tuple[tuple[float, ...], ...]
+    served: tuple[torch.Tensor, ...]
+    noise: float = 0.0
 
 
-def look(backend: Scorer, loaded: LoadedModel, prompts: Sequence[tuple[int, ...]]) -> Look:
-    """At the short sequence of `probe_gap`, and at the ends of a batch's first and last prompt."""
+def look(
+    backend: Scorer,
+    loaded: LoadedModel,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    twice: bool = False,
+) -> Look:
+    """At the short sequence of `probe_gap`, and at the ends of a batch's first and last prompt.
+
+    ``twice``: to know its noise, for `unchanged`.
+    """
     room = min(_WINDOW, loaded.max_length - 1)
     ends = dict.fromkeys(prompt[-room:] for prompt in (*prompts[:1], *prompts[-1:]))
-    return _looked(backend, loaded, (_short(loaded), *(one for one in ends if len(one) > 1)))
+    seen = _looked(backend, loaded, (_short(loaded), *(one for one in ends if len(one) > 1)))
+    return replace(seen, noise=_moved(backend, seen)) if twice else seen
+
+
+def _moved(backend: Scorer, seen: Look) -> float:
+    """Largest difference (nats) between what a backend answers now and what it did."""
+    return float(_distance(_served(backend, seen.sequences), seen.served).max())
+
+
+def _served(backend: Scorer, sequences: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, ...]:
+    """Each sequence by itself: sequences that are computed together round otherwise on a GPU."""
+    return tuple(torch.tensor(backend.score([one], 0)[0].own) for one in sequences)
 
 
 def _looked(backend: Scorer, loaded: LoadedModel, sequences: tuple[tuple[int, ...], ...]) -> Look:
-    served = tuple(tuple(one.own) for one in backend.score(sequences, 0))
+    served = _served(backend, sequences)
     rounded = loaded.adapter is not None and loaded.adapter.on and loaded.dtype.itemsize < 4
     return Look(rounded, sequences, tuple(_own_logps(loaded, one) for one in sequences), served)
 
 
 def unchanged(backend: Scorer, seen: Look) -> bool:
-    """Whether a backend answers to the last bit as it did: nobody put other weights into it."""
-    return tuple(tuple(one.own) for one in backend.score(seen.sequences, 0)) == seen.served
+    """Whether a backend answers as it did, but for its noise: nobody put other weights into it."""
+    return _moved(backend, seen) <= seen.noise
 
 
 def verify_newest(backend: Scorer, loaded: LoadedModel, before: Look) -> None:
@@ -200,13 +228,12 @@ def verify_newest(backend: Scorer, loaded: LoadedModel, before: Look) -> None:
     now = _looked(backend, loaded, before.sequences)
     if now.rounded or before.rounded:
         return
-    if now.served == before.served:
+    if not _distance(now.served, before.served).any():
         stale = _distance(now.own, before.own).max() > _FLOAT32
     else:
-        served = tuple(map(torch.tensor, now.served))
-        noise = _distance(tuple(map(torch.tensor, before.served)), before.own).mean()
+        noise = _distance(before.served, before.own).mean()
         moved = _distance(now.own, before.own).mean()
-        nearer = _distance(served, before.own).mean() < _distance(served, now.own).mean()
+        nearer = _distance(now.served, before.own).mean() < _distance(now.served, now.own).mean()
         stale = (moved > max(_FLOAT32, _CLEAR * float(noise))) & nearer
     if bool(stale):
         raise ModelError(

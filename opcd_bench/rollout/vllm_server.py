@@ -76,6 +76,7 @@ class VLLMServer:
                 f"vLLM server {url_without_secrets(url)}: it cannot be called ({error})"
             ) from None
         self.name = f"vLLM server {url_without_secrets(str(base))}"
+        self.biases = True
         self.model, self.max_length = vllm_answers.served(
             self.name, self._send("GET", "/v1/models", limits=QUICK)
         )
@@ -87,15 +88,25 @@ class VLLMServer:
         stop_ids: Sequence[int],
         padding: Sequence[int] = (),
     ) -> list[RawReply]:
-        """One reply a request, in order; each is a call of its own, with its own seed."""
+        """One reply a request, in order; each is a call of its own, with its own seed.
+
+        A server that decodes speculatively refuses biases: it is asked without any from then on.
+        """
 
         def one(request: Request) -> RawReply:
-            choice = self._complete(
-                prompt=list(request.prompt_ids),
-                **sampling_words(request, sampling, stop_ids, padding),
-                return_token_ids=True,
-                skip_special_tokens=False,
-            )
+            kept = padding if self.biases else ()
+            try:
+                choice = self._complete(
+                    prompt=list(request.prompt_ids),
+                    **sampling_words(request, sampling, stop_ids, kept),
+                    return_token_ids=True,
+                    skip_special_tokens=False,
+                )
+            except ModelError as error:
+                if not kept or "speculative decoding" not in str(error):
+                    raise
+                self.biases = False
+                return one(request)
             return vllm_answers.reply(self.name, choice)
 
         return self._all(one, requests)
@@ -144,9 +155,9 @@ class VLLMServer:
         if not emptied:
             raise ModelError(
                 f"{self.name} did not empty its prefix cache after new weights, so it would mix "
-                "them with what the old ones computed: requests of others hold its blocks, or it "
-                "is older than vLLM 0.32. Wait for these to end and type the same command again, "
-                "or start it with --no-enable-prefix-caching"
+                "them with what the old ones computed: requests of others hold its blocks (wait "
+                "until they have ended), or it is older than vLLM 0.32 (update it). Then type the "
+                "same command again"
             )
 
     def _empties_prefix_cache(self) -> bool:

@@ -7,12 +7,11 @@ import traceback
 from collections.abc import Sequence
 
 from opcd_bench import preemption
-from opcd_bench.config import rules
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, EngineDied, LeaseLost, NonFiniteGradients, UserError
+from opcd_bench.errors import CellFailed, Diverged, EngineDied, LeaseLost, UserError
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import (
@@ -71,10 +70,8 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     contexts = context_record.record(planned.tasks, resources.models)
     suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
     tidy(suite_dir)
-    if rounding := rules.rounding_warning(suite):
-        console.warn(rounding)
-    if unknown := preflight.form_warning(suite, planned.tasks):
-        console.warn(unknown)
+    for remark in preflight.remarks(suite, planned.tasks):
+        console.warn(remark)
     for remark in resources.remarks():
         console.note(remark)
 
@@ -215,7 +212,7 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:
-            final = isinstance(error, NonFiniteGradients)
+            final = isinstance(error, Diverged)
             run_dir.fail(str(error), traceback.format_exc(), final=final)
             return Outcome(cell.name, str(error))
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs import data_sets
-from opcd_bench.envs.task import SPLITS, Example, Split, Task, Unreadable, assert_disjoint
+from opcd_bench.envs.task import (
+    SPLITS,
+    Example,
+    Split,
+    Task,
+    Unreadable,
+    assert_disjoint,
+)
 from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError, UserError
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.rollout import regraded
@@ -182,11 +189,11 @@ def answers(task: Task, *, local: bool = True) -> None:
         asked(task, partial(assert_disjoint, task))
         for split in SPLITS:
             asked(task, partial(_bounds, task, split), f"floors and best_possible of {split}")
-            for example in task.examples(split)[:1]:
-                asked(task, partial(_graded, task, example), f"an episode of {split}")
+            of = partial(task.examples, split)
+            asked(task, partial(_first_graded, task, of), f"an episode of {split}")
         for probe in asked(task, lambda: [*task.probes()], "probes"):
-            for example in probe.examples[:1]:
-                asked(task, partial(_graded, task, example), f"an episode of {probe.name}")
+            of = partial(getattr, probe, "examples")
+            asked(task, partial(_first_graded, task, of), f"an episode of {probe.name}")
     asked(task, partial(_refuse_patterns, task), "leak_patterns")
 
 
@@ -207,17 +214,33 @@ def _bounds(task: Task, split: Split) -> tuple[dict[str, float], float]:
     return floors, task.best_possible(examples).value
 
 
-def _graded(task: Task, example: Example) -> None:
-    """Play an episode by one reply, which alone may be what its grader cannot read."""
-    try:
-        regraded.graded(task, example, 0, ("Answer: 0",))
-    except UserError:
-        raise
-    except Unreadable:
-        return
-    except Exception as error:
-        if regraded.unread(task, example, 0, (), error) is None:
-            raise
+def _first_graded(task: Task, of: Callable[[], Sequence[Example]]) -> None:
+    """Play the first example to its end; raises where no reply's episode is graded there.
+
+    One reply alone may be what its grader cannot read.
+    """
+    for example in of()[:1]:
+        errors = []
+        for reply in dict.fromkeys(("Answer: 0", *regraded.CONTROLS, example.reference or "")):
+            try:
+                regraded.graded(task, example, 0, [reply] * _turns(task, example, reply))
+            except UserError:
+                raise
+            except Unreadable:
+                return
+            except Exception as error:  # the task's own code; the next reply is tried
+                errors.append(error)
+            else:
+                return
+        raise errors[0]
+
+
+def _turns(task: Task, example: Example, reply: str) -> int:
+    """How many turns an episode takes in which every reply is the same."""
+    episode, turns = task.open(example, 0), 1
+    while not episode.step(reply).done and turns < task.max_turns:
+        turns += 1
+    return turns
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from opcd_bench.config import rules
 from opcd_bench.config.claims import BASE, arm
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
@@ -115,6 +116,14 @@ def _warn_of_open_claims(suite: Suite) -> None:
             DataWarning,
             stacklevel=2,
         )
+
+
+def remarks(suite: Suite, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """What a person should know of a suite's numbers before the first step, chained or not."""
+    if rounding := rules.rounding_warning(suite):
+        yield rounding
+    if unknown := form_warning(suite, tasks):
+        yield unknown
 
 
 def form_warning(suite: Suite, tasks: Mapping[str, Task]) -> str | None:

@@ -2,7 +2,8 @@
 
 ``install`` writes the commands into a folder for PATH; the state of every job lies in files below
 it, as ``<job id>/{script,state,pid,starts}``. It knows of sbatch what submitit writes. With a file
-``held`` there no job is started, with ``no-accounting`` sacct fails.
+``held`` there no job is started, with ``no-accounting`` sacct fails, with ``hidden`` all are in a
+hidden partition; ``max-submit`` holds the most jobs that a user may have there.
 """
 
 import itertools
@@ -55,6 +56,10 @@ def sbatch(root: Path, script: str) -> None:
         tasks = range(int(first), int(last) + 1)
         if int(last) >= MOST:
             sys.exit("sbatch: error: Batch job submission failed: Invalid job array specification")
+    if (limit := root / "max-submit").exists():
+        ours = [state for state in jobs(root).values() if state in ("PENDING", "RUNNING")]
+        if len(ours) + (len(tasks) or 1) > int(limit.read_text()):
+            sys.exit("sbatch: error: QOSMaxSubmitJobPerUserLimit")
     number = str(1 + sum(1 for _ in root.glob("submitted-*")))
     (root / f"submitted-{number}").write_text(json.dumps(options))
     names = [f"{number}_{task}" for task in tasks] or [number]
@@ -127,11 +132,25 @@ def _job() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
+SHOWN = "PENDING,RUNNING,COMPLETING"
+"""States that squeue lists unless others are asked for; a suspended job's is none of them."""
+
+
 def squeue(root: Path, *words: str) -> None:
-    assert "--array" in words and "--format=%i" in words
+    """Jobs of the states asked for; with a file ``hidden``, those of other partitions' with --all.
+
+    A job that ended is known until it is ``GONE``; SQUEUE_STATES and SQUEUE_PARTITION hold as the
+    options do, SQUEUE_FORMAT does not, since a format is given.
+    """
+    given = dict(re.findall(r"--(\S+?)(?:=|$)(.*)", word)[0] for word in words)
+    assert {"array", "noheader"} <= given.keys() and given["user"] == str(os.getuid())
+    states = given.get("states") or os.environ.get("SQUEUE_STATES", SHOWN)
+    hidden = (root / "hidden").exists() and "all" not in given
+    if hidden or os.environ.get("SQUEUE_PARTITION"):
+        return
     for name, state in sorted(jobs(root).items()):
-        if state in ("PENDING", "RUNNING"):
-            print(name)
+        if state != "GONE" and (states == "all" or state in states.split(",")):
+            print(given["format"].replace("%i", name).replace("%T", state))
 
 
 def sacct(root: Path, *words: str) -> None:

@@ -20,7 +20,7 @@ from toy import Toy, toy_suite, truth
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation import checkpoint, replies, trainer
 from opcd_bench.distillation.method import Teacher, stored
-from opcd_bench.errors import CellFailed, NonFiniteGradients, StoreError
+from opcd_bench.errors import CellFailed, Diverged, NonFiniteGradients, StoreError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
@@ -359,11 +359,13 @@ def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_p
     assert states["opcd_full"].sealed, "the same call takes a failed cell up again"
 
 
-@pytest.mark.parametrize(("error", "chosen"), [(CellFailed, False), (NonFiniteGradients, True)])
+@pytest.mark.parametrize(
+    ("error", "chosen"), [(CellFailed, False), (NonFiniteGradients, True), (Diverged, True)]
+)
 def test_a_rate_is_chosen_when_every_swept_cell_is_done_or_cannot_be(
     tiny_model_folder, tmp_path, monkeypatch, error, chosen
 ):
-    """A cell whose gradients are never finite is a result of its rate, a lost one is none."""
+    """A cell whose gradients or weights are not finite is a result of its rate, a lost one none."""
     monkeypatch.setattr(registry, "task", lambda *_, **__: Toy())
     suite = toy_suite(
         tiny_model_folder, tmp_path, learning_rate=[1e-4, 1e-3], seeds=2, sweep_seeds=1,

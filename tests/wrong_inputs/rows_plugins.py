@@ -67,6 +67,10 @@ FAILS = {
     "def open(self, example, seed): raise OSError('gone')":
         "its code fails (an episode of train): OSError: gone",
     "def graded(self, example, reply): return None": "its code fails (an episode of train)",
+    "def probes(self): return [type('Q', (), {'name': 'q', 'examples': property(len)})()]":
+        "its code fails (an episode of q): TypeError",
+    "def examples(self, split): return {'one': super().examples(split)[0]}.values()":
+        "its code fails",
 }  # fmt: skip
 """Lines at the end of a task's class that only a run would come to, and what is said of them."""
 

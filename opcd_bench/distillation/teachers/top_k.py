@@ -13,7 +13,7 @@ from opcd_bench.distillation.method import StepLoss
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.base import StudentPass, Unmoved
 from opcd_bench.distillation.teachers.output import ListedOutput
-from opcd_bench.errors import DataError
+from opcd_bench.errors import DataError, Diverged, ModelError
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.vllm import Backend, PromptLogProbs, WeightSync
 from opcd_bench.rollout.vllm_probe import verify_order
@@ -51,7 +51,13 @@ class TopKTeacher(Unmoved):
         """The vLLM, with the teacher's weights in it."""
         if self._weights is None:
             return self._sync.backend
-        return self._sync.refresh(self._weights)
+        try:
+            return self._sync.refresh(self._weights)
+        except Diverged:  # no learning rate of this run made it so
+            raise ModelError(
+                f"teacher {self._weights.name!r} gives log-probabilities that are not finite; try "
+                "dtype = 'float32', or another model"
+            ) from None
 
     @property
     def tier(self) -> str:

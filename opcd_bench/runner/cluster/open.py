@@ -12,9 +12,9 @@ from opcd_bench.runner.cluster.executor import Executor
 from opcd_bench.runner.cluster.local import LocalPool
 from opcd_bench.runner.cluster.work import Work
 
-FILES = ".opcd-bench-cluster"
+FILES = ".opcd-bench-cluster-{user}"
 """Folder beside the suites with what their cluster's jobs were given, printed and said; each user's
-by itself, since nobody else may cancel their jobs."""
+by itself, since nobody else may cancel their jobs, or write where they have made a folder."""
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def opened(suite: Suite, suite_dir: Path, jobs: int, work: Work) -> Iterator[Exe
     if suite.cluster == "slurm":
         from opcd_bench.runner.cluster.slurm import Slurm
 
-        own = suite_dir.parent / FILES / f"user-{os.getuid()}" / suite_dir.name
+        own = suite_dir.parent / FILES.format(user=os.getuid()) / suite_dir.name
         slurm = Slurm(suite, own.absolute(), work)
         try:
             yield slurm

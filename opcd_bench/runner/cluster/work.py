@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from opcd_bench.config.fields import GRID_FIELDS
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import CellFailed, FolderBusy, UserError
 from opcd_bench.hashing import digest
@@ -61,10 +62,16 @@ class Parcel:
 
     @property
     def digest(self) -> str:
-        """Of all that makes the job what it is: not how often its driver looks, or tries again."""
+        """Of all that makes the job what it is: not how its driver goes about it.
+
+        Nor the grid around a cell, which its own settings (`Job.what`) say as far as they hold of
+        it: a suite to which something is added finds its cells again.
+        """
         suite = self.suite.model_dump()
-        for name in ("poll_seconds", "retries"):
+        for name in ("poll_seconds", "retries", "workers"):
             del suite["cluster_options"][name]
+        for name in ("summary", "claims", *(GRID_FIELDS if self.job.kind == "cell" else ())):
+            suite.pop(name, None)
         what = [asdict(self.work), suite, asdict(self.job), self.folder]
         return digest(what, 16)
 

@@ -190,14 +190,17 @@ class ShardedModels(SuiteModels):
                 self.hold(reading)
             mine = runs(len(requests), self.peers.size)[self.peers.rank]
             engine = HFEngine(self._whole[reading], batch_size=self.suite.rollout_batch_size)
-            written: list[Reply] | str
+            written: list[Reply] | CellFailed
             try:
                 written = engine.generate([requests[i] for i in mine], sampling) if mine else []
-            except (CellFailed, DataError) as error:  # said once all have come this far
-                written = str(error)
+            except CellFailed as error:  # said once all have come this far
+                written = error
+            except DataError as error:
+                written = CellFailed(str(error))
             everybody = self.peers.gather(written)
             if not held:
                 self.release(reading)
-        if problems := [one for one in everybody if isinstance(one, str)]:
-            raise CellFailed(problems[0])
+        for one in everybody:
+            if isinstance(one, CellFailed):
+                raise one
         return [reply for replies in everybody for reply in replies]

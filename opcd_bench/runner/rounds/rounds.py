@@ -8,12 +8,11 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from opcd_bench.config import rules
 from opcd_bench.config.suite import Suite
 from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter, worker_reporter, workers_say
-from opcd_bench.runner import registry, shared_questions
+from opcd_bench.runner import preflight, registry, shared_questions
 from opcd_bench.runner.cluster.executor import drive
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.cluster.open import opened
@@ -52,8 +51,8 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
     suite_dir.merge(suite.stored())
     tidy(suite_dir)
-    if rounding := rules.rounding_warning(suite):
-        console.warn(rounding)
+    for remark in preflight.remarks(suite, planned.tasks):
+        console.warn(remark)
     with (
         console.phase(suite.name, len(every), "chains") as phase,
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.pairs import Pair
+from opcd_bench.distillation.teachers.top_k import TopKTeacher
 from opcd_bench.distillation.trainer import TrainingCore
-from opcd_bench.errors import CellFailed, DataError, ModelError
+from opcd_bench.errors import CellFailed, DataError, Diverged, ModelError
 from opcd_bench.models import adapters, loading
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import assemble, copy_frozen
@@ -31,6 +34,8 @@ from opcd_bench.rollout.vllm_probe import (
     verify_order,
 )
 from opcd_bench.runner import registry
+from opcd_bench.runner.parallel import sharded_models
+from opcd_bench.runner.parallel.sharded_models import Reading, ShardedModels
 
 GREEDY = Sampling(temperature=0.0, max_completion_length=12)
 REQUESTS = [Request((5, 6, 7 + i), 100 + i) for i in range(4)]
@@ -201,6 +206,33 @@ def test_in_bfloat16_small_steps_of_somebody_else_on_a_server_are_noticed(bf16):
     assert fake.loads == 2 and probe_gap(fake, bf16) == 0.0
 
 
+class OnGPU(FakeVLLM):
+    """A server that rounds by what is computed at the same time, and otherwise at each call."""
+
+    shared, noise, calls = True, 1e-3, 0
+
+    def score(self, sequences, top, asked=None):
+        self.calls += 1
+        spread = self.noise * (self.calls % 2) + 0.05 * (len(sequences) - 1)
+        return [
+            dataclasses.replace(one, own=tuple(x + spread for x in one.own))
+            for one in super().score(sequences, top, asked)
+        ]
+
+
+def test_the_noise_of_a_server_is_no_change_of_its_weights(bf16):
+    """Of sequences that are asked for one by one, twice after each push."""
+    engine = VLLMEngine(bf16, WeightSync(fake := OnGPU(bf16)))
+    for _ in range(4):
+        engine.generate(REQUESTS, GREEDY)
+        fake.calls += 1  # others ask it too
+    assert fake.loads == 1
+    step(fake.held, scale=1e-2)
+    assert 1e-3 < probe_gap(fake, bf16) < ANY_PRECISION
+    engine.generate(REQUESTS, GREEDY)
+    assert fake.loads == 2
+
+
 def test_an_adapter_on_bfloat16_that_rounds_away_is_no_error(bf16):
     """The run was warned of it before it began (`rounding_warning`)."""
     pytest.importorskip("peft", reason="LoRA needs peft: pip install 'opcd-bench[lora]'")
@@ -233,10 +265,13 @@ def test_student_and_teacher_with_the_same_weights_are_one_distribution(tiny_loa
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"),
-    [(1, "bias of -100.*lower the learning rate"), (MOST_BIASED + 1, "engine = 'hf'")],
+    ("rows", "kind", "words"),
+    [
+        (1, Diverged, "bias of -100.*leave this one out of --learning-rate"),
+        (MOST_BIASED + 1, CellFailed, "engine = 'hf'"),
+    ],
 )
-def test_a_token_of_the_padding_is_kept_from_vllm_and_refused(tiny_loaded, rows, words):
+def test_a_token_of_the_padding_is_kept_from_vllm_and_refused(tiny_loaded, rows, kind, words):
     """vLLM's V2 model runner takes no more biases; a token of the padding has no text."""
 
     class Padded(FakeVLLM):
@@ -245,8 +280,82 @@ def test_a_token_of_the_padding_is_kept_from_vllm_and_refused(tiny_loaded, rows,
             return [RawReply((tiny_loaded.vocab_size,), (-1.0,), "length") for _ in requests]
 
     padded = dataclasses.replace(tiny_loaded, padded_rows=rows)
-    with pytest.raises(CellFailed, match=f"LM head is padding.*{words}"):
+    with pytest.raises(CellFailed, match=f"LM head is padding.*{words}") as raised:
         VLLMEngine(padded, WeightSync(Padded(tiny_loaded))).generate(REQUESTS, GREEDY)
+    assert raised.type is kind
+
+
+def test_a_vllm_that_takes_no_bias_is_given_none_and_what_it_writes_is_checked(tiny_loaded):
+    """It decodes speculatively; a token of the padding is then no sign that weights diverged."""
+
+    class Speculative(FakeVLLM):
+        biases, token = False, 5
+
+        def write(self, requests, sampling, stop_ids, padding=()):
+            assert tuple(padding) == ()
+            return [RawReply((self.token,), (-1.0,), "length") for _ in requests]
+
+    fake = Speculative(tiny_loaded)
+    engine = VLLMEngine(dataclasses.replace(tiny_loaded, padded_rows=3), WeightSync(fake))
+    assert [reply.ids for reply in engine.generate(REQUESTS, GREEDY)] == [(5,)] * 4
+    fake.token = tiny_loaded.vocab_size
+    with pytest.raises(CellFailed, match="without speculative_config") as raised:
+        engine.generate(REQUESTS, GREEDY)
+    assert raised.type is CellFailed
+
+
+def test_weights_that_have_diverged_are_a_result_of_their_learning_rate(tiny_loaded):
+    """Not of vLLM, which is not asked what it makes of them."""
+
+    class Asked(FakeVLLM):
+        def score(self, sequences, top, asked=None):
+            pytest.fail("a diverged model is not compared")
+
+    student = trainable(tiny_loaded)
+    with torch.no_grad():
+        student.model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(Diverged, match=r"not finite.*leave this one out of --learning-rate"):
+        VLLMEngine(student, WeightSync(Asked(tiny_loaded))).generate(REQUESTS, GREEDY)
+    for not_finite in (float("nan"), -float("inf")):
+
+        class Spoilt(FakeVLLM):
+            def write(self, requests, sampling, stop_ids, padding=(), logp=not_finite):
+                return [RawReply((5,), (logp,), "length") for _ in requests]
+
+        with pytest.raises(Diverged, match=r"not finite.*--learning-rate"):
+            VLLMEngine(tiny_loaded, WeightSync(Spoilt(tiny_loaded))).generate(REQUESTS, GREEDY)
+
+
+def test_a_frozen_teacher_that_is_not_finite_is_no_result_of_a_learning_rate(tiny_loaded):
+    broken = copy_frozen(tiny_loaded)
+    with torch.no_grad():
+        broken.model.lm_head.weight.fill_(float("nan"))
+    teacher = TopKTeacher(WeightSync(FakeVLLM(tiny_loaded)), broken, broken, 64, 1.0)
+    with pytest.raises(ModelError, match=r"teacher .*not finite"):
+        teacher.assert_lists(named("rkl_full"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(Diverged("far off"), Diverged), (DataError("too long"), CellFailed)]
+)
+def test_of_several_processes_one_that_fails_says_what_it_was(tiny_loaded, error, kind):
+    """A diverged model stays one where its share of the responses was another process's."""
+
+    class Crewed(ShardedModels):
+        def __init__(self):
+            self.peers = SimpleNamespace(size=2, rank=0, gather=lambda mine: [mine, mine])
+            self._whole = {Reading("student"): tiny_loaded}
+            self.suite = SimpleNamespace(rollout_batch_size=4)
+
+    def fails(*_):
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharded_models, "together", lambda *_: nullcontext())
+        patch.setattr(sharded_models, "HFEngine", lambda *_, **__: SimpleNamespace(generate=fails))
+        with pytest.raises(CellFailed, match=str(error)) as raised:
+            Crewed().write(Reading("student"), REQUESTS, GREEDY)
+    assert raised.type is kind
 
 
 def test_a_request_names_the_padding_and_one_without_has_no_bias():

@@ -8,7 +8,8 @@ import types
 import pytest
 import torch
 
-from opcd_bench.errors import EngineDied
+from opcd_bench.errors import EngineDied, ModelError
+from opcd_bench.rollout import vllm_local
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.vllm_local import LocalVLLM
 
@@ -71,3 +72,38 @@ def test_an_engine_that_cannot_drop_its_requests_cannot_go_on(write):
 def test_a_dead_engine_is_asked_for_nothing_more(write):
     with pytest.raises(EngineDied, match="the vLLM engine died"):
         write(Stub(EngineDeadError("EngineCore encountered an issue"), stuck=True))
+
+
+def test_a_cache_that_is_not_emptied_is_no_matter_of_its_being_on(write, tiny_loaded):
+    """It refuses while any block is held, whether or not it caches prefixes."""
+    local = object.__new__(LocalVLLM)
+    local.name = "vLLM in process"
+    local.llm = types.SimpleNamespace(
+        collective_rpc=lambda *_, **__: None,
+        apply_model=lambda *_: None,
+        reset_prefix_cache=lambda: False,
+    )
+    with pytest.raises(ModelError, match=r"did not empty.*same command again") as refused:
+        local.load(tiny_loaded)
+    assert "enable_prefix_caching" not in str(refused.value)
+
+
+@pytest.mark.parametrize("speculative", [None, {"method": "ngram"}])
+def test_an_engine_that_decodes_speculatively_is_given_no_bias(
+    monkeypatch, tiny_loaded, tiny_model_folder, speculative
+):
+    """It refuses every request that has one."""
+
+    class LLM:
+        def __init__(self, **options):
+            config = types.SimpleNamespace(
+                speculative_config=options.get("speculative_config"), use_v2_model_runner=False
+            )
+            self.llm_engine = types.SimpleNamespace(vllm_config=config)
+
+    params = types.SimpleNamespace(__struct_fields__=())
+    module = types.SimpleNamespace(LLM=LLM, SamplingParams=params)
+    monkeypatch.setattr(vllm_local, "_module", lambda: module)
+    options = {} if speculative is None else {"speculative_config": speculative}
+    local = LocalVLLM(tiny_loaded, str(tiny_model_folder), options=options)
+    assert local.biases == (speculative is None)

@@ -121,6 +121,22 @@ def test_a_float32_server_gets_an_adapter_on_bfloat16_weights_as_the_loss_reads_
     assert any(not torch.equal(held[name], rounded[name].float()) for name in rounded)
 
 
+def test_a_server_that_decodes_speculatively_is_asked_without_a_bias(server, tiny_loaded):
+    server.speculative = True
+    padded = dataclasses.replace(tiny_loaded, padded_rows=3)
+    engine = VLLMEngine(padded, WeightSync(client(server)))
+    written = engine.generate(REQUESTS, Sampling(temperature=0.0, max_completion_length=8))
+    assert len(written) == len(REQUESTS)
+
+    def biased():
+        return [body for path, body in server.asked if body.get("logit_bias")]
+
+    assert 1 <= len(biased()) <= len(REQUESTS)
+    server.asked.clear()
+    engine.generate(REQUESTS, Sampling(temperature=0.0, max_completion_length=8))
+    assert biased() == [], "it is remembered"
+
+
 RESET = "/reset_prefix_cache"
 FORCED = (RESET, {"reset_running_requests": "true"})
 
@@ -147,8 +163,10 @@ def test_old_weights_in_a_prefix_cache_are_an_error_that_says_what_to_do(
     if older:
         server.changes[RESET] = lambda _: httpx.Response(200)
     sync = WeightSync(client(server))
-    with pytest.raises(ModelError, match=r"did not empty.*--no-enable-prefix-caching"):
+    words = r"did not empty.*until they have ended.*0\.32 \(update it\).*same command again"
+    with pytest.raises(ModelError, match=words) as refused:
         sync.refresh(tiny_loaded)
+    assert "prefix-caching" not in str(refused.value), "held blocks do not depend on it"
     server.stop()
     with pytest.raises(EngineDied, match="does not answer"):
         sync.refresh(tiny_loaded)

@@ -13,7 +13,7 @@ from opcd_bench.cli import settings, tasks
 from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.task import describe_task
 from opcd_bench.errors import ConfigError, PluginError, UnknownName
-from opcd_bench.runner import entry_points, foreign, grid, registry
+from opcd_bench.runner import entry_points, foreign, grid, plugins, registry
 from opcd_bench.runner.contracts import checks
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.rounds import chain as chains
@@ -478,6 +478,65 @@ def test_a_run_whose_task_fails_before_any_cell_is_one_message(here, line):
     made = suite(methods="opcd", tasks="./codes.py")
     with pytest.raises(PluginError, match=r"codes.py: its code fails: .*opcd-bench check codes.py"):
         plan(made)
+
+
+GAME = '''"""A game of three turns."""
+
+from opcd_bench import BestPossible, Context, Episode, Example, Grade, Task, Turn
+
+
+class Guess(Episode):
+    def __init__(self):
+        self.messages, self.replies, self.done = [{"role": "user", "content": "Which?"}], [], False
+
+    def step(self, reply):
+        self.replies.append(reply)
+        if len(self.replies) > 3:
+            raise RuntimeError("it is over")
+        READS
+        self.done = len(self.replies) == TURNS
+        return Turn(self.messages, self.done)
+
+    def grade(self):
+        if not self.done:
+            raise RuntimeError("not over yet")
+        return Grade(0.0, None, "lost")
+
+
+class Game(Task):
+    name, version, summary, max_turns = "game", 1, "Guesses.", 3
+
+    def examples(self, split):
+        return [Example({"question": f"{split}?"})]
+
+    def context(self):
+        return Context("It is 3.")
+
+    def open(self, example, seed):
+        return Guess()
+
+    def floors(self, examples):
+        return []
+
+    def best_possible(self, examples):
+        return BestPossible(1.0, "it can be guessed")
+
+
+TASK = Game
+'''
+
+
+@pytest.mark.parametrize("turns", ["2", "3"])
+@pytest.mark.parametrize("reads", ["pass", "assert reply or self.replies[1:], 'says nothing'"])
+def test_a_game_that_is_graded_at_its_end_alone_is_played_to_it(here, turns, reads):
+    (here / "game.py").write_text(GAME.replace("TURNS", turns).replace("READS", reads))
+    plugins.answers(registry.task("./game.py"))
+
+
+def test_a_game_that_is_not_graded_at_its_end_is_refused(here):
+    (here / "game.py").write_text(GAME.replace("TURNS", "4").replace("READS", "pass"))
+    with pytest.raises(PluginError, match=r"an episode of train.*not over yet"):
+        plugins.answers(registry.task("./game.py"))
 
 
 def test_what_a_plugin_prints_past_python_spoils_no_json(here):

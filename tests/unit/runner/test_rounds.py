@@ -334,6 +334,18 @@ def test_chains_with_other_settings_are_refused_before_any_work(toy, tmp_path):
             rounds.run(toy(rounds=2, max_steps=2, **values), console=QuietReporter())
 
 
+def test_a_chain_says_what_a_grid_does_of_its_numbers(toy, monkeypatch):
+    """Where the prompts are only for the built-in model, or an adapter is rounded away."""
+    monkeypatch.setattr(Toy, "for_built_in", True)
+    monkeypatch.setattr(rounds, "run_chain", lambda one, *_: Outcome(one.name, None))
+    console = QuietReporter()
+    suite = toy(rounds=2, bf16=True, lora_rank=4, engine="vllm", dtype="bfloat16")
+    rounds.run(suite, console=console)
+    rounding, form = console.warnings
+    assert "LoRA" in rounding or "adapter" in rounding
+    assert form.startswith("toy: the prompts do not say in which form to answer")
+
+
 def test_more_rounds_seeds_rates_and_methods_may_join_a_folder(toy, tmp_path):
     stored(toy(rounds=2))
     more = toy(rounds=5, seeds=2, learning_rate=[1e-4], methods=["opcd_tail", "opcd_full"])
