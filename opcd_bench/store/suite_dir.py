@@ -42,6 +42,8 @@ ENTRANT_SCORES, PREFIX_PROBE, OPTIMUM_PROBE = "entrant_scores", "prefix_probe", 
 lie: no names of settings, which a run puts there."""
 CLUSTERS = "clusters"
 """Where suite.json says which examples of a measured set stand or fall together."""
+OF_EXAMPLES = ("floors", CLUSTERS)
+"""What suite.json says of the examples of each task."""
 
 
 def is_suite(path: Path) -> bool:
@@ -224,8 +226,11 @@ class SuiteDir:
 def _merged(old: Any, new: Any, key: str | None = None) -> Any:
     """What two statements of a suite come to: lists are joined, all else is as said last.
 
-    Claims are those said last. Of what a probe has listed, that comes last which was asked last.
+    Claims are those said last, and so is what is said of a task's examples. Of what a probe has
+    listed, that comes last which was asked last.
     """
+    if key in OF_EXAMPLES:
+        return {**old, **new}
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return {**old, **{k: _merged(old[k], v, k) if k in old else v for k, v in new.items()}}
     if isinstance(old, list) and isinstance(new, (list, tuple)) and key != CLAIMS:

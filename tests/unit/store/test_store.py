@@ -21,7 +21,7 @@ from opcd_bench.store.files import LOCK, write_atomic
 from opcd_bench.store.jsonl import append_row, canonical_row, joined, read_rows, unzipped
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader, row_count
-from opcd_bench.store.suite_dir import PREFIX_PROBE, SharedDir, SuiteDir
+from opcd_bench.store.suite_dir import CLUSTERS, PREFIX_PROBE, SharedDir, SuiteDir
 from opcd_bench.store.verification import verify
 
 CONFIG = {"method": "opcd", "learning_rate": 1e-3, "nested": {"k": 20}}
@@ -629,6 +629,15 @@ def test_a_suite_merges_what_is_said_of_it_and_lists_its_runs(tmp_path: Path) ->
         "rule_math--opcd--s0--abc",
         "suite.json",
     ]
+
+
+def test_what_is_said_of_a_tasks_examples_is_as_said_last_and_of_other_tasks_stays(tmp_path):
+    suite = SuiteDir(tmp_path / "quick")
+    old, new = ({"test": [f"x {cluster}"]} for cluster in ("a", "b"))
+    suite.merge({CLUSTERS: {"one": old, "two": old}, "floors": {"one": {"chance": 0.5}}})
+    merged = suite.merge({CLUSTERS: {"one": new}, "floors": {"one": {"majority": 0.6}}})
+    assert merged[CLUSTERS] == {"one": new, "two": old}
+    assert merged["floors"] == {"one": {"majority": 0.6}}
 
 
 def test_of_claims_the_last_ones_said_count_and_of_probes_the_last_one_asked_is_last(tmp_path):
