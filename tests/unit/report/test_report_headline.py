@@ -17,6 +17,7 @@ from report_store import (
 )
 from scipy import stats
 
+from opcd_bench.report.analysis import significance
 from opcd_bench.report.analysis.detectable import detectable
 from opcd_bench.report.analysis.headline import headline, points, standing_still
 from opcd_bench.report.analysis.load import load
@@ -137,8 +138,18 @@ def test_costs_are_means_over_the_seeds_and_the_runs_are_named(suite):
     assert [run.split("--")[2] for run in row["runs"]] == ["s0", "s1"]
 
 
-def test_retention_has_a_smallest_difference_of_its_own(suite):
+def test_retention_has_a_smallest_difference_of_its_own(suite, monkeypatch):
+    """Of four examples no difference is found; were t alone to decide, it would be this one."""
+    finished(suite, cell("good"), GOOD, RETAINED)
+    finished(suite, cell("also"), GOOD, {**RETAINED, "r0": 0.0, "r2": 1.0})
+    assert math.isnan(detectable(load(suite.path), ("toy", "good", 1e-3), "keep"))
+    monkeypatch.setattr(significance, "FEW_DIFFER", 0)
+    assert detectable(load(suite.path), ("toy", "good", 1e-3), "keep") > 0
+
+
+def test_retention_has_a_smallest_difference_of_its_own_by_t(suite, monkeypatch):
     """On keep the two methods differ on two of four, on test on none."""
+    monkeypatch.setattr(significance, "FEW_DIFFER", 0)
     finished(suite, cell("good"), GOOD, RETAINED)
     finished(suite, cell("also"), GOOD, {**RETAINED, "r0": 0.0, "r2": 1.0})
     results = load(suite.path)

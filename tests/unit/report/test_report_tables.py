@@ -12,7 +12,7 @@ from report_store import BASE, CEILING, GOOD, RETAINED, SETTINGS, begin, cell, f
 from scipy import stats
 
 from opcd_bench.errors import StoreError
-from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis import headline, significance, statistics
 from opcd_bench.report.analysis.detectable import detectable
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import files
@@ -159,7 +159,13 @@ def test_a_cell_run_twice_under_an_edited_method_is_refused(suite):
         headline.headline(load(suite.path))
 
 
-def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
+@pytest.fixture
+def by_t_alone(monkeypatch):
+    """Of so few examples sign flips find nothing: here it is asked which cells are compared."""
+    monkeypatch.setattr(significance, "FEW_DIFFER", 0)
+
+
+def test_the_detectable_difference_is_between_methods_at_one_rate(suite, by_t_alone):
     """The largest over pairs: good and same are alike (0), each differs from far on two of four."""
     finished(suite, cell("good"), GOOD)
     finished(suite, cell("same"), GOOD)
@@ -174,14 +180,14 @@ def test_the_detectable_difference_is_between_methods_at_one_rate(suite):
     assert f"toy {100 * expected:.1f} points" in text
 
 
-def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite):
+def test_the_detectable_difference_of_a_lone_method_is_to_the_base(suite, by_t_alone):
     finished(suite, cell("good"), GOOD)
     expected = T_OF_FOUR * 0.5 / 2  # differences 1, 0, 0, 0
     assert only_row(suite)["mde"] == pytest.approx(expected, rel=1e-5)
     assert "the smallest difference to the base" in plain_text.headline_text(suite.path)
 
 
-def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
+def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite, by_t_alone):
     """A sweep's single seed at a harsh rate says nothing about the headline rate."""
     for method, scores in (("good", GOOD), ("same", GOOD)):
         for seed in range(2):
@@ -193,7 +199,9 @@ def test_the_comparison_is_drawn_where_the_most_seeds_ran(suite):
 
 
 @pytest.mark.parametrize("rule", ["dev", None])
-def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on_dev(suite, rule):
+def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on_dev(
+    suite, rule, by_t_alone
+):
     suite.merge({"headline_learning_rate": rule})
     finished(suite, cell("good", rate=1e-3), GOOD)
     finished(suite, cell("far", rate=1e-2), CEILING)
@@ -203,7 +211,7 @@ def test_methods_meet_at_their_own_headline_rates_where_the_suite_chose_these_on
     assert alone == pytest.approx(differs if rule == "dev" else to_base, rel=1e-5)
 
 
-def test_methods_are_compared_over_the_seeds_that_both_ran(suite):
+def test_methods_are_compared_over_the_seeds_that_both_ran(suite, by_t_alone):
     """Both have two seeds, one of them in common, and on that one they are alike."""
     finished(suite, cell("good", seed=0), GOOD)
     finished(suite, cell("good", seed=1), BASE)
