@@ -11,6 +11,14 @@ from test_run import begun, members
 from opcd_bench.cli import interrupt
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As in a terminal: a shell's background job, which may run these tests, ignores ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("jobs", "number", "word"),
     [(2, signal.SIGINT, "Interrupted"), (1, signal.SIGTERM, "Terminated")],
