@@ -354,6 +354,12 @@ class Task(ABC):
         return ()
 
 
+def floors_and_best(task: Task, examples: Sequence[Example]) -> tuple[dict[str, float], float]:
+    """What is scored on examples at least and at most: floors by name, and the best possible."""
+    floors = {floor.name: floor.value for floor in task.floors(examples)}
+    return floors, task.best_possible(examples).value
+
+
 def assert_disjoint(task: Task) -> None:
     """Raise DataError if any two splits of ``task`` share an example, or one repeats an example."""
     seen: dict[str, Split] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs.task import PROBE, Example, Task
+from opcd_bench.envs.task import PROBE, Example, Task, floors_and_best
 from opcd_bench.evaluation.task_scores import first_examples, further_sets, probe_name
 from opcd_bench.runner import shared_questions
 from opcd_bench.store.jsonl import Row
@@ -30,9 +30,8 @@ def record(tasks: Mapping[str, Task], suite: Suite) -> Row:
 
 def _floors(task: Task, suite: Suite) -> dict[str, float]:
     """What policies without the context score on test, and the most that any policy can."""
-    examples = first_examples(task, "test", suite.test_items)
-    found = {floor.name: floor.value for floor in task.floors(examples)}
-    return {**found, "best possible": task.best_possible(examples).value}
+    floors, best = floors_and_best(task, first_examples(task, "test", suite.test_items))
+    return {**floors, "best possible": best}
 
 
 def _scored(
@@ -45,7 +44,5 @@ def _scored(
         yield name, "test", first_examples(task, "test", own.test_items)
         for probe in further_sets(task, own):
             yield probe_name(task, probe), PROBE, probe.examples
-    for name in shared_questions.own(suite):
-        task = shared_questions.own_task(suite, name)
-        items = suite.retention_items or len(task.examples("test"))
-        yield name, "retention", task.examples("test")[:items]
+    for name, task in shared_questions.own_tasks(suite).items():
+        yield name, "retention", task.examples("test")[: suite.retention_items]

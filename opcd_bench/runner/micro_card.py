@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opcd_bench.envs.task import Context, Task
+from opcd_bench.envs.task import Context, Task, floors_and_best
 from opcd_bench.errors import DataError, StoreError
 from opcd_bench.models.micro import leak
 from opcd_bench.report.analysis import bounds
@@ -100,11 +100,8 @@ def _won(played: Sequence[Trajectory]) -> dict[str, Any]:
 def _task(name: str, items: int, loaded: LoadedModel, engine: Engine, sampling: Sampling) -> Any:
     task = registry.task(name)
     context = task.context()
-    asked = task.examples("test")[:items]
-    row: dict[str, Any] = {
-        "floors": {floor.name: floor.value for floor in task.floors(asked)},
-        "ceiling": task.best_possible(asked).value,
-    }
+    floors, best = floors_and_best(task, task.examples("test")[:items])
+    row: dict[str, Any] = {"floors": floors, "ceiling": best}
     if context.text:
         row["told"] = _won(_played(task, "test", items, loaded, engine, sampling, context))
     row |= _told_of_examples(task, items, loaded, engine, sampling)

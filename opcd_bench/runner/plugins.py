@@ -24,6 +24,7 @@ from opcd_bench.envs.task import (
     Task,
     Unreadable,
     assert_disjoint,
+    floors_and_best,
 )
 from opcd_bench.errors import DataError, MissingData, MissingPackage, PluginError, UserError
 from opcd_bench.hashing import bytes_digest
@@ -209,9 +210,7 @@ def _refuse_patterns(task: Task) -> None:
 
 def _bounds(task: Task, split: Split) -> tuple[dict[str, float], float]:
     """Floors and the best possible score, as a suite stores them, of the first examples."""
-    examples = task.examples(split)[:ASKED]
-    floors = {one.name: one.value for one in task.floors(examples)}
-    return floors, task.best_possible(examples).value
+    return floors_and_best(task, task.examples(split)[:ASKED])
 
 
 def _first_graded(task: Task, of: Callable[[], Sequence[Example]]) -> None:

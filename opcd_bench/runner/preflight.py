@@ -130,8 +130,8 @@ def form_warning(suite: Suite, tasks: Mapping[str, Task]) -> str | None:
     """What to say where another model meets prompts that only the built-in one can answer."""
     if suite.model in BUILT_IN:
         return None
-    own = {name: shared_questions.own_task(suite, name) for name in shared_questions.own(suite)}
-    unknown = [name for name, task in {**tasks, **own}.items() if task.for_built_in]
+    every = {**tasks, **shared_questions.own_tasks(suite)}
+    unknown = [name for name, task in every.items() if task.for_built_in]
     if not unknown:
         return None
     return (

@@ -34,9 +34,14 @@ def refuse_at_hand(suite: Suite, tasks: Mapping[str, Task]) -> None:
 def own_documents(suite: Suite) -> Documents:
     """What the retention tasks of this project ask, as `warnings` takes it."""
     return {
-        name: [example.content for example in own_task(suite, name).examples("test")]
-        for name in own(suite)
+        name: [example.content for example in task.examples("test")]
+        for name, task in own_tasks(suite).items()
     }
+
+
+def own_tasks(suite: Suite) -> dict[str, Task]:
+    """Those retention tasks of a suite that are this project's, by name."""
+    return {name: own_task(suite, name) for name in own(suite)}
 
 
 def own_task(suite: Suite, name: str) -> Task:

@@ -46,11 +46,11 @@ def by_seed(*frames: pd.DataFrame, totals: bool = False) -> tuple[Floats, ...]:
     scored = [_scored(frame) for frame in frames]
     codes, ids = pd.factorize(pd.concat([frame["example_id"] for frame in scored]), sort=True)
     ends = np.cumsum([len(frame) for frame in scored])
+    places = np.split(codes, ends[:-1])
     seeds = [set(frame["seed"].unique()) for frame in scored if "seed" in frame]
     common = sorted(set.intersection(*seeds)) if seeds else []
     means_SE = [
-        _means(frame, places, common, len(ids))
-        for frame, places in zip(scored, np.split(codes, ends[:-1]), strict=True)
+        _means(frame, of, common, len(ids)) for frame, of in zip(scored, places, strict=True)
     ]
     seeded = [means for means, frame in zip(means_SE, scored, strict=True) if "seed" in frame]
     lacking_SE = np.isnan(seeded).any(axis=0) if seeded else np.zeros((1, len(ids)), bool)
@@ -62,27 +62,27 @@ def by_seed(*frames: pd.DataFrame, totals: bool = False) -> tuple[Floats, ...]:
     ]
     everywhere = np.all([~np.isnan(means).all(axis=0) for means in every_SE], axis=0)
     found = [means[:, everywhere] for means in every_SE]
-    if any(CLUSTER in frame for frame in scored) and (
-        (clusters := _clusters(scored, codes, len(ids))) is not None
-    ):
+    clusters = _clusters(scored, places, len(ids))
+    if clusters is not None:
         filled = [np.where(np.isnan(means), over_seeds(means), means) for means in found]
         found = [_clustered(means, clusters[everywhere], totals) for means in filled]
     return tuple(found)
 
 
 def _clusters(
-    scored: Sequence[pd.DataFrame], codes: npt.NDArray[np.intp], count: int
+    scored: Sequence[pd.DataFrame], places: Sequence[npt.NDArray[np.intp]], count: int
 ) -> npt.NDArray[np.intp] | None:
     """The number of each example's cluster; None where each is its own.
 
     That of the first frame that knows one: of suites stored before and after, it need not be all.
     """
-    ends = np.cumsum([len(frame) for frame in scored])
+    if not any(CLUSTER in frame for frame in scored):
+        return None
     named: npt.NDArray[Any] = np.array([f"\0{number}" for number in range(count)], dtype=object)
-    for frame, places in reversed([*zip(scored, np.split(codes, ends[:-1]), strict=True)]):
+    for frame, of in reversed([*zip(scored, places, strict=True)]):
         if CLUSTER in frame:
             known = frame[CLUSTER].notna().to_numpy()
-            named[places[known]] = frame[CLUSTER].to_numpy(dtype=object)[known]
+            named[of[known]] = frame[CLUSTER].to_numpy(dtype=object)[known]
     clusters = pd.factorize(named)[0]
     return clusters if len(np.unique(clusters)) < count else None
 

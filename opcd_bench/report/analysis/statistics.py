@@ -43,8 +43,17 @@ CLUSTERED = (
 
 def method(values: Iterable[object]) -> str:
     """How the intervals among some values are made: `METHOD`, and `CLUSTERED` where some are."""
-    in_clusters = any(isinstance(one, Interval) and one.examples > one.n for one in values)
-    return f"{METHOD}. {CLUSTERED}" if in_clusters else METHOD
+    return f"{METHOD}. {CLUSTERED}" if widest(values).clusters else METHOD
+
+
+def widest(values: Iterable[object]) -> Interval:
+    """Of the intervals among some values that which rests on most examples; an empty one of none.
+
+    One over clusters comes before others.
+    """
+    found = [one for one in values if isinstance(one, Interval)]
+    nothing = Interval(math.nan, math.nan, math.nan, 0)
+    return max(found, key=lambda one: (one.examples > one.n, one.examples), default=nothing)
 
 
 Statistic = Callable[..., Any]
@@ -71,6 +80,13 @@ class Interval:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "examples", max(self.examples, self.n))
+
+    @property
+    def clusters(self) -> str:
+        """`` in 12 clusters``, as it is said behind the examples; nothing where they have none."""
+        if self.examples == self.n:
+            return ""
+        return f" in {self.n:,} cluster{'' if self.n == 1 else 's'}"
 
     def text(self) -> str:
         """In its own unit: ``0.120 [0.101, 0.139]``; nothing where nothing was scored."""

@@ -105,9 +105,8 @@ def lines_words(seeds: Sequence[int]) -> str:
 
 def items(intervals: Iterable[Interval], noun: str) -> str:
     """Over how many items the widest of these is: ``96 test items in 12 clusters``."""
-    most = max(intervals, key=lambda one: one.examples, default=Interval(0.0, 0.0, 0.0, 0))
-    found = counted(most.examples, noun)
-    return found if most.n == most.examples else f"{found} in {counted(most.n, 'cluster')}"
+    most = statistics.widest(intervals)
+    return f"{counted(most.examples, noun)}{most.clusters}"
 
 
 def counted(n: int, noun: str) -> str:

@@ -416,10 +416,8 @@ def _nats(value: object) -> str:
 
 def _items(column: pd.Series, noun: str = "") -> str:
     """How many examples the intervals of a column rest on: ``96 test examples in 12 clusters``."""
-    found = [one for one in column if isinstance(one, Interval)]
-    most = max(found, key=lambda one: one.examples, default=Interval(0.0, 0.0, 0.0, 0))
-    clusters = "" if most.n == most.examples else f" in {most.n} clusters"
-    return f"{most.examples}{noun}{clusters}"
+    most = statistics.widest(column)
+    return f"{most.examples}{noun}{most.clusters}"
 
 
 def _percent(share: float) -> str:

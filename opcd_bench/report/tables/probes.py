@@ -38,7 +38,7 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
     lines = tuple(line(method) for method in methods)
     counts = {row.probe: row.score.examples for row in rows.itertuples()}
     columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
-    clustered = any(row.score.examples > row.score.n for row in rows.itertuples())
+    clustered = statistics.widest(rows["score"]).clusters
     notes = (NOTE, f"{statistics.CLUSTERED}.") if clustered else (NOTE,)
     return Section(f"{task}: further test sets", columns, (Group("", lines),), notes)
 

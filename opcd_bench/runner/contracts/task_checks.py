@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from opcd_bench.envs.task import (
     SPLITS,
@@ -102,10 +103,10 @@ def _scripts(episode: Episode, example: Example) -> list[tuple[str, ...]]:
     return [(reply,) for reply in (*REPLIES, *known, *actions)] + [tuple(actions)] * bool(actions)
 
 
-def _play(task: Task, example: Example, replies: Sequence[str]) -> list[object]:
+def _play(task: Task, example: Example, replies: Sequence[str]) -> list[Any]:
     """Answer with ``replies`` in a circle; returns all that was seen, the grade last."""
     episode: Episode = task.open(example, seed(task, example))
-    seen: list[object] = []
+    seen: list[Any] = []
     for turn_number in range(1, task.max_turns + 1):
         turn = episode.step(replies[(turn_number - 1) % len(replies)])
         seen.append((turn, episode.feedback()))
@@ -192,16 +193,13 @@ def _feedback(task: Task) -> str:
     """
     wrong = given = 0
     for example in played_examples(task):
-        episode = task.open(example, seed(task, example))
-        known = [SILENT, *(message["content"] for message in episode.messages)]
-        for _ in range(task.max_turns):
-            turn = episode.step(SILENT)
-            known += [message["content"] for message in turn.messages]
-            if turn.done:
-                break
-        if episode.grade().score != 1.0:
+        first = task.open(example, seed(task, example)).messages
+        *turns, grade = _play(task, example, (SILENT,))
+        read = [*first, *(message for turn, _ in turns for message in turn.messages)]
+        if grade.score != 1.0:
             wrong += 1
-            given += says_answer(episode.feedback(), example, known)
+            known = [SILENT, *(message["content"] for message in read)]
+            given += says_answer(turns[-1][1], example, known)
     if given and 2 * given >= wrong:
         raise ContractBroken(
             f"feedback() says the reference answer or the hint after {given} of {wrong} wrong "

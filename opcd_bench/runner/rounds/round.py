@@ -249,7 +249,7 @@ class Round:
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),
-                **self._examples(),
+                **self._examples,
             }
         )
         outcome = run_cell(cell, planned, resources, self.console)
@@ -257,6 +257,7 @@ class Round:
             self._seal(record)
         return outcome.problem
 
+    @cached_property
     def _examples(self) -> Row:
         """What suite.json says of the examples that a round is scored on."""
         return example_record.record({self.chain.task.name: self.chain.task}, self.plain)
@@ -264,9 +265,8 @@ class Round:
     def _seal(self, record: Row) -> None:
         """Put what the round is made of into the suite's list: also where a kill came before."""
         round_dir = self.folder.round(self.number)
-        about = self._examples()
-        if not about.keys() <= round_dir.read().keys():
-            round_dir.merge(about)
+        if not self._examples.keys() <= round_dir.read().keys():
+            round_dir.merge(self._examples)
         learnt = ExperienceDir(
             self.suite_dir.path / EXPERIENCE / record["experience"], self.recipe.variant
         )
