@@ -155,9 +155,9 @@ def _examples(samples: pd.DataFrame) -> int:
 
 
 def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) -> Interval:
-    """(method - base) / (ceiling - base), paired by example; NaN where there is no gap.
+    """(method - base) / (ceiling - base), paired by example.
 
-    Without an interval where the gap is not above 0 in every resample: the ratio has no bounds.
+    NaN where the gap is not shown to be above 0: the ratio to chance means nothing.
     Where every example comes out as the ceiling's or as the base's, the bounds are those of
     `difference`, as a share of the gap.
     """
@@ -165,8 +165,8 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     gap_E = over_seeds(c - b)
     found = interval_of(_share_of_gap, over_seeds(m - b), gap_E)
     found = replace(found, examples=_examples(method))
-    if math.isnan(found.value) or not _above_zero(gap_E):
-        return found
+    if not _above_zero(gap_E):
+        return replace(found, value=math.nan, low=math.nan, high=math.nan)
     gap = float(np.mean(gap_E))
     for other, share in ((c, 1.0), (b, 0.0)):
         if not np.nan_to_num(m - other).any():
@@ -182,15 +182,15 @@ def gap_difference(
 ) -> Interval:
     """(first - second) / (ceiling - base), paired by example and seed: one's gap less the other's.
 
-    NaN where there is no gap, and without an interval as `gap_closed`. Where the two differ on no
-    example, the bounds are those of `difference`, as a share of the gap.
+    NaN where `gap_closed` is. Where the two differ on no example, the bounds are those of
+    `difference`, as a share of the gap.
     """
     x, y, b, c = by_seed(first, second, base, ceiling)
     gap_E = over_seeds(c - b)
     found = interval_of(_share_of_gap, over_seeds(x - y), gap_E)
     found = replace(found, examples=min(_examples(first), _examples(second)))
-    if math.isnan(found.value) or not _above_zero(gap_E):
-        return found
+    if not _above_zero(gap_E):
+        return replace(found, value=math.nan, low=math.nan, high=math.nan)
     if not np.nan_to_num(x - y).any():
         rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
         return replace(found, value=0.0, low=-rare, high=rare)

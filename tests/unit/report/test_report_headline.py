@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+import report_store
 from report_store import (
     BASE,
     CEILING,
@@ -13,6 +14,7 @@ from report_store import (
     begin,
     cell,
     finished,
+    many,
     sample_rows,
 )
 from scipy import stats
@@ -35,6 +37,13 @@ def suite(tmp_path):
                   "learning_rate": [1e-3, 1e-2, 1e-1], "seeds": 2, "sweep_seeds": 1,
                   "headline_learning_rate": "dev"})  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def of_many(monkeypatch):
+    """Base and ceiling of 32 examples."""
+    for name in ("BASE", "CEILING"):
+        monkeypatch.setattr(report_store, name, many(getattr(report_store, name)))
 
 
 def stands(suite):
@@ -160,8 +169,8 @@ def test_retention_has_a_smallest_difference_of_its_own_by_t(suite, monkeypatch)
     assert table.loc[("also", 1e-3), "mde"] == 0.0
 
 
-def test_base_and_ceiling_are_paired_with_every_seed(suite):
-    for seed, scores in enumerate((GOOD, CEILING)):
+def test_base_and_ceiling_are_paired_with_every_seed(suite, of_many):
+    for seed, scores in enumerate((many(GOOD), many(CEILING))):
         finished(suite, cell("good", seed=seed), scores)
     row = headline(load(suite.path)).iloc[0]
     assert row["gap closed"].value == pytest.approx((0.625 - 0.25) / (0.75 - 0.25))
@@ -172,18 +181,18 @@ def test_the_same_results_give_the_same_table_twice(suite):
     pd.testing.assert_frame_equal(headline(load(suite.path)), headline(load(suite.path)))
 
 
-def test_a_method_of_the_larger_teacher_is_measured_against_that_teachers_ceiling(suite):
+def test_a_method_of_the_larger_teacher_is_measured_against_that_teachers_ceiling(suite, of_many):
     larger = cell("better")
     larger["method"]["teacher"] |= {"weights": "larger"}
-    finished(suite, cell("good"), GOOD)
-    finished(suite, larger, GOOD)
+    finished(suite, cell("good"), many(GOOD))
+    finished(suite, larger, many(GOOD))
     shared = suite.shared("toy", "k")
-    best = [{"measured": {}}, *sample_rows("toy", "test", dict.fromkeys(CEILING, 1.0))]
+    best = [{"measured": {}}, *sample_rows("toy", "test", dict.fromkeys(many(CEILING), 1.0))]
     shared.put("ceiling-larger-test-s0", best)
     anchor = {
         "reading": "ceiling-larger", "shared": shared.path.name, "name": "ceiling-larger-test-s0",
     }  # fmt: skip
-    finished(suite, cell("other"), GOOD, anchors=[*anchored(suite), anchor])
+    finished(suite, cell("other"), many(GOOD), anchors=[*anchored(suite), anchor])
     table = headline(load(suite.path))
     table = table[table["learning_rate"] == 1e-3].set_index("method")
     assert table.loc["good", "ceiling"].value == 0.75 and not table.loc["good", "larger"]

@@ -87,8 +87,8 @@ def test_unscored_is_not_zero():
 
 
 def test_gap_closed_is_the_share_of_the_way_from_base_to_ceiling():
-    base, method = samples([0, 0, 0, 1.0]), samples([1.0, 0, 0, 1.0])
-    ceiling = samples([1.0, 1.0, 0, 1.0])
+    base, method = samples([0, 0, 0, 1.0] * 8), samples([1.0, 0, 0, 1.0] * 8)
+    ceiling = samples([1.0, 1.0, 0, 1.0] * 8)
     found = statistics.gap_closed(method, base, ceiling)
     assert found.value == pytest.approx(0.5)
 
@@ -130,11 +130,15 @@ def test_without_a_gap_there_is_no_share_of_it():
     assert statistics.gap_closed(base, base, base).points() == "–"
 
 
-def test_a_gap_that_some_resamples_do_not_have_bounds_nothing():
+def test_a_gap_that_is_not_shown_to_be_one_has_no_share():
+    """A ceiling one example above the base, and a method six: not 600 % of anything."""
     base, ceiling = samples([1.0, 0.0] * 10), samples([0.0, 1.0] * 9 + [1.0, 1.0])
-    found = statistics.gap_closed(ceiling, base, ceiling)
-    assert found.value == pytest.approx(1.0)
-    assert math.isnan(found.low) and math.isnan(found.high)
+    method = samples([1.0] * 16 + [0.0] * 4)
+    for found in (
+        statistics.gap_closed(method, base, ceiling),
+        statistics.gap_difference(method, base, base, ceiling),
+    ):
+        assert np.isnan([found.value, found.low, found.high]).all()
 
 
 def test_the_detectable_effect_is_the_closed_form():

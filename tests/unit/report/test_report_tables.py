@@ -43,7 +43,7 @@ def test_a_row_stands_beside_base_ceiling_gap_and_retention(suite):
     assert row["plain"].value == 0.5
     assert row["base"].value == 0.25
     assert row["ceiling"].value == 0.75
-    assert row["gap closed"].value == pytest.approx(0.5)
+    assert math.isnan(row["gap closed"].value)  # of four examples no gap is shown
     assert row["parsed"] == 0.75
     assert row["keep before"].value == 0.75
     assert row["keep after"].value == 0.25
