@@ -92,10 +92,11 @@ def prefix(
     """Hand responses of students over to teachers, at 0, 25, 50 and 75 % of their tokens.
 
     Shown are the teacher's accuracy from there beside its accuracy on its own tokens, and how many
-    wrong responses it rescues: turns right, less how many the student itself turns right.
+    wrong responses it rescues: turns right, less how many the student itself turns right. Stored
+    runs are shared among as many processes as their suite's jobs (--set jobs=2).
     """
     suite, found = _subject(runs, model, tasks, contexts, assignments, output_dir, "prefix")
-    from opcd_bench.runner import prefix_probe, probing
+    from opcd_bench.runner import prefix_probe, probe_jobs, probing
     from opcd_bench.runner.resources import Resources
 
     asked = prefix_probe.Asked(_split(split, found), items, continuations, temperature)
@@ -107,11 +108,15 @@ def prefix(
     prefix_probe.sampling_of(suite, asked)
     asked_of = _tasks(suite, found)
     with interruptible(context, "What is stored stays"):
-        console = reporter()
-        resources = Resources(suite, SuiteDir(Path(suite.output_dir) / suite.name), console)
-        probe = prefix_probe.PrefixProbe(resources, asked, chosen, console)
-        _each(resources, found, asked_of, base, probe.probe)
-    _tell(resources, "prefix", out, json)
+        console, suite_dir = reporter(), SuiteDir(Path(suite.output_dir) / suite.name)
+        if found and suite.jobs > 1 and suite.processes == 1:
+            bases = probing.bases(found, asked_of) if base else []
+            probe_jobs.probe(suite, asked, chosen, found, bases, console)
+        else:
+            resources = Resources(suite, suite_dir, console)
+            probe = prefix_probe.PrefixProbe(resources, asked, chosen, console)
+            _each(resources, found, asked_of, base, probe.probe)
+    _tell(suite_dir, "prefix", out, json)
 
 
 @app.command("optimum")
@@ -150,8 +155,8 @@ def optimum(
         )
     asked_of = _tasks(suite, its)
     with interruptible(context, "What is stored stays"):
-        console = reporter()
-        resources = Resources(suite, SuiteDir(Path(suite.output_dir) / suite.name), console)
+        console, suite_dir = reporter(), SuiteDir(Path(suite.output_dir) / suite.name)
+        resources = Resources(suite, suite_dir, console)
         probe = optimum_probe.OptimumProbe(resources, asked, console)
         if len(its) < len(found):
             console.note(
@@ -159,7 +164,7 @@ def optimum(
                 "not the initial student with the context, and have another optimum"
             )
         _each(resources, its, asked_of, base, probe.probe)
-    _tell(resources, "optimum", out, json)
+    _tell(suite_dir, "optimum", out, json)
 
 
 def _subject(
@@ -243,18 +248,16 @@ def _each(
     if not found:
         resources.suite_dir.merge(resources.suite.stored())
     students = [probing.student(resources, place) for place in found]
-    pairs = [(str(one.about["task"]), int(one.about["seed"])) for one in students]
-    pairs = list(dict.fromkeys(pairs)) or [(name, 0) for name in tasks]
     resources.models.engines.start()
-    bases = [probing.base(resources, name, seed) for name, seed in pairs]
+    bases = [probing.base(resources, *pair) for pair in probing.bases(found, tasks)]
     for student in [*(bases if base or not found else []), *students]:
         probe(student, tasks[str(student.about["task"])])
 
 
-def _tell(resources: Resources, kind: Kind, out: Path | None, json: bool) -> None:
+def _tell(suite_dir: SuiteDir, kind: Kind, out: Path | None, json: bool) -> None:
     from opcd_bench.report.page import probed
 
-    root = resources.suite_dir.path
+    root = suite_dir.path
     found = probed.probed(root, kind)
     written = probed.write(found, root, out)
     if json:

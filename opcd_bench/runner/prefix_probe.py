@@ -115,7 +115,7 @@ class PrefixProbe:
         loaded = student.load()
         weights = saving.weights_hash(loaded.model)
         own = Writer(STUDENT, loaded, None, {**self._model(), "weights": weights})
-        for writer in (own, *self._writers(task, seed)):
+        for writer in (own, *(self._writer(name, task, seed) for name in self.teachers)):
             for share in SHARES:
                 given = self._part(task, own, writer, share, seed)
                 self._list(student, task, writer, STUDENT, share, given)
@@ -123,19 +123,25 @@ class PrefixProbe:
                     part = self._part(task, writer, writer, share, seed) if share else given
                     self._list(student, task, writer, OWN, share, part)
 
+    def own(self, task: Task, seed: int, name: str) -> None:
+        """A teacher goes on from its own responses, which all students of a seed stand beside."""
+        writer = self._writer(name, task, seed)
+        for share in filter(None, SHARES):
+            self._part(task, writer, writer, share, seed)
+
     def _model(self) -> dict[str, Any]:
         """What identifies a student besides its weights."""
         return {k: v for k, v in self.resources.models.identity.items() if k != "weights"}
 
-    def _writers(self, task: Task, seed: int) -> Iterable[Writer]:
-        for name, teacher in self.teachers.items():
-            loaded = self.resources.told_by(teacher, task, seed)
-            reads = None if teacher.reads == "nothing" else readings.telling(task, teacher.reads)
-            identity = {
-                "model": self.resources.identity_of(teacher, task, seed),
-                "reads": teacher.reads,
-            }
-            yield Writer(name, loaded, reads.contexts() if reads else None, identity)
+    def _writer(self, name: str, task: Task, seed: int) -> Writer:
+        teacher = self.teachers[name]
+        loaded = self.resources.told_by(teacher, task, seed)
+        reads = None if teacher.reads == "nothing" else readings.telling(task, teacher.reads)
+        identity = {
+            "model": self.resources.identity_of(teacher, task, seed),
+            "reads": teacher.reads,
+        }
+        return Writer(name, loaded, reads.contexts() if reads else None, identity)
 
     def _part(
         self, task: Task, owner: Writer, writer: Writer, share: float, seed: int

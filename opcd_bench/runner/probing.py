@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,16 @@ def method_of(place: Place) -> Mapping[str, Any]:
 def task_of(place: Place) -> str:
     """The name of a run's task."""
     return str(RunReader(place.run).config["task"]["name"])
+
+
+def task_and_seed(place: Place) -> tuple[str, int]:
+    """The task and the seed of a run."""
+    return task_of(place), int(RunReader(place.run).config["seed"])
+
+
+def bases(found: Sequence[Place], tasks: Iterable[str]) -> list[tuple[str, int]]:
+    """The (task, seed) of runs, each once; without runs seed 0 of the ``tasks``."""
+    return list(dict.fromkeys(map(task_and_seed, found))) or [(name, 0) for name in tasks]
 
 
 def stored_suite(root: Path, given: Mapping[str, Any]) -> Suite:

@@ -79,9 +79,9 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     alt = (
         f"{task}: {listed([METRICS[m].label for m in shown])} against training step for "
         f"{listed(look.labels(marks, flat['method']))}; the CSV beside it has the means, "
-        "and data/curves.csv each seed."
+        "and data/curves.csv.gz each seed."
     )
-    # Of single seeds the lines are in data/curves.csv, which would be here a second time.
+    # Of single seeds the lines are in data/curves.csv.gz, which would be here a second time.
     means = flat[flat["seed"].isna()].drop(columns="seed")
     return made(
         task, "curves", caption, alt, means,

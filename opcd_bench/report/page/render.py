@@ -38,8 +38,11 @@ from opcd_bench.report.tables import layout, markup, plain_text, probes, rounds,
 from opcd_bench.report.tables import sensitivity as variance_tables
 from opcd_bench.report.tables.layout import Section
 from opcd_bench.report.tables.shown_methods import label
+from opcd_bench.store.jsonl import zipped
 
 DATA = "data"
+CURVES = f"{DATA}/curves.csv"
+"""A row a seed, metric and step: the one table of megabytes, so it is packed."""
 PROTOCOLS = ["task", "measured", "split", "protocol_hash"]
 MISSING = ["task", "learning_rate", "method", "state"]
 
@@ -113,6 +116,9 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
             if len(rows)
         },
     }
+    files = {name: text.encode() for name, text in written.items()}
+    if CURVES in files:
+        files[f"{CURVES}.gz"] = zipped(files.pop(CURVES))
     context = PageContext(
         name=str(results.suite.get("name", results.root.name)),
         summary=str(results.suite.get("summary", "")),
@@ -149,13 +155,13 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         published=_html(others, published.TITLE),
         external=_html(others, external.TITLE) + _by_instruction(by_instruction),
         sample_count=browser.count(samples),
-        downloads={name: name for name in written},
+        downloads={name: name for name in files},
         overlap=_overlap(results),
         notes=[] if only_rounds else _notes(results, missing, marks),
     )
     return {
         PAGE: page.render(context),
-        **{name: text.encode() for name, text in written.items()},
+        **files,
         **catalogue.render_all(drawn),
         **samples,
     }

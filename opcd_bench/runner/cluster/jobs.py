@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal[
-    "prepare", "retention", "anchors", "adapted", "responses", "cell", "entrants", "chain"
+    "prepare", "retention", "anchors", "adapted", "responses", "cell", "entrants", "chain", "probe"
 ]
 """``prepare``: what is checked and recorded first. ``retention``, ``anchors``, ``adapted``,
 ``responses``: what cells share, and none should compute again: retention before training, base and
 ceilings, adapted teachers with theirs, the in-context teacher's responses. ``entrants``: what is
-scored, not trained."""
+scored, not trained. ``probe``: a piece of a probe of stored runs."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Job:
     """A piece of a suite's run. Done again after an interruption, it goes on from what is stored.
 
     ``what`` is the kind's own: a cell, (task, seed), of responses (task, seed, share, shares), the
-    finished cells, or the place of a chain.
+    finished cells, the place of a chain, or a piece of a probe.
     """
 
     kind: Kind

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import report_suite
 
@@ -92,12 +93,14 @@ def test_every_part_of_the_report_is_there(files):
     for name in (
         "index.html", "headline.md", "headline.csv", "headline.tex", "samples/index.js",
         "samples/toy-toy-0.js", "samples/toy-ifeval_toy-0.js", "data/frontier.csv",
-        "data/areas.csv", "data/forgetting.csv", "data/curves.csv", "data/matrix.csv",
+        "data/areas.csv", "data/forgetting.csv", "data/curves.csv.gz", "data/matrix.csv",
         "data/instructions.csv", "data/cells.csv", "data/protocols.csv", "data/missing.csv",
         "data/external.csv", "figures/frontier-toy.svg", "figures/frontier-toy.png",
         "figures/frontier-toy.csv", "figures/forgetting-toy.svg", "figures/pairwise-toy.svg",
     ):  # fmt: skip
         assert files.get(name), name
+    curves = pd.read_csv(io.BytesIO(files["data/curves.csv.gz"]), compression="gzip")
+    assert {"method", "seed", "step", "metric", "value"} <= set(curves.columns) and len(curves)
     assert "data/published.csv" not in files
 
 
