@@ -11,8 +11,8 @@ from opcd_bench.errors import ConfigError
 PAIRS = "KEY=VALUE"
 """How the help writes the value of an option whose values are keys of their own."""
 
-OTHERWISE = {"entrants": "--entrant", "cluster_options": "--cluster-set"}
-"""Settings whose option has another name."""
+OTHERWISE = {"entrants": "entrant", "cluster_options": "cluster_set"}
+"""Settings whose option's parameter has another name."""
 
 
 def refuse(group: Any, words: Sequence[str]) -> None:
@@ -33,11 +33,9 @@ def refuse(group: Any, words: Sequence[str]) -> None:
             _refuse(option, found)
         if option.metavar == PAIRS:
             _refuse_keys(found)
-    typed = {name for found in given.values() for name, _ in found}
     for name, text in given.get("assignments", ()):
         key = _key(text)
-        option = OTHERWISE.get(key, f"--{key.replace('_', '-')}")
-        if option in typed:
+        for option, _ in given.get(OTHERWISE.get(key, key), ()):
             raise ConfigError(f"{key} is given as {option} and as {name} {key}; give one of them")
 
 

@@ -39,6 +39,10 @@ RUN = ("run", "--suite", "quick", "--dry-run")
             "max_steps is given as --max-steps and as --set max_steps; give one of them",
         ),
         (
+            ("probe", "prefix", "--model", "micro-small", "--task", "a", "--set", "tasks=b"),
+            "tasks is given as --task and as --set tasks; give one of them",
+        ),
+        (
             (*RUN, "--set", "entrants={}", "--entrant", "a=b"),
             "entrants is given as --entrant and as --set entrants; give one of them",
         ),
