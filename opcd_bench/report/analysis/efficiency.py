@@ -22,8 +22,9 @@ def areas(results: StoredResults) -> pd.DataFrame:
     That is the mean height of dev accuracy above the base over all optimiser steps, as a share of
     the gap (ceiling - base on test): 0 nothing learnt, 1 at the ceiling from the first step on.
     Straight lines between evaluations. Intervals over items and seeds, the gap taken as it is. The
-    rate was chosen on this dev split, so an area is a little too large. Methods without a gap or
-    without scores along the way have no row. ``control``: it cannot work by construction.
+    rate was chosen on this dev split, so an area is a little too large. Methods whose ceiling is
+    not shown to be above the base, or without scores along the way, have no row. ``control``: it
+    cannot work by construction.
     """
     rows = [
         {

@@ -145,14 +145,12 @@ def _reached(found: Floats, drawn: Floats | None, limit: float) -> Reached:
 
 
 def learning(results: StoredResults, key: Key, seeds: tuple[int, ...]) -> Learning | None:
-    """How a method learnt at a rate; None without a gap, or without dev scores from step 0 on.
+    """How a method learnt at a rate; None without `statistics.gap` or dev scores from step 0 on.
 
     Only steps count that all of ``seeds`` have.
     """
     task, method, rate = key
-    gap = statistics.difference(
-        results.ceiling(task, method), results.anchor("base", task, TEST)
-    ).value
+    gap = statistics.gap(results.anchor("base", task, TEST), results.ceiling(task, method))
     steps = results.steps
     mine = steps[
         (steps["task"] == task)
@@ -166,7 +164,7 @@ def learning(results: StoredResults, key: Key, seeds: tuple[int, ...]) -> Learni
         int(seed): dict(zip(rows["step"], rows["scores"], strict=True))
         for seed, rows in mine.groupby("seed", sort=True)
     }
-    if not of_seed or not gap > 0:
+    if not of_seed or math.isnan(gap):
         return None
     common = sorted(set.intersection(*(set(scores) for scores in of_seed.values())))
     if len(common) < 2 or common[0] != 0:

@@ -154,10 +154,17 @@ def _examples(samples: pd.DataFrame) -> int:
     return int(samples.loc[samples["score"].notna(), "example_id"].nunique())
 
 
+def gap(base: pd.DataFrame, ceiling: pd.DataFrame) -> float:
+    """Ceiling less base, paired by example; NaN where it is not shown to be above 0."""
+    c, b = by_seed(ceiling, base)
+    gap_E = over_seeds(c - b)
+    return float(np.mean(gap_E)) if _above_zero(gap_E) else math.nan
+
+
 def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) -> Interval:
     """(method - base) / (ceiling - base), paired by example.
 
-    NaN where the gap is not shown to be above 0: the ratio to chance means nothing.
+    NaN where `gap` is: a ratio to chance means nothing.
     Where every example comes out as the ceiling's or as the base's, the bounds are those of
     `difference`, as a share of the gap.
     """
@@ -167,10 +174,9 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     found = replace(found, examples=_examples(method))
     if not _above_zero(gap_E):
         return replace(found, value=math.nan, low=math.nan, high=math.nan)
-    gap = float(np.mean(gap_E))
     for other, share in ((c, 1.0), (b, 0.0)):
         if not np.nan_to_num(m - other).any():
-            rare = bounds.rare(found.n, CONFIDENCE) / gap
+            rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
             return replace(found, value=share, low=share - rare, high=share + rare)
     if math.isnan(found.low):
         return found

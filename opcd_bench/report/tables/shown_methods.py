@@ -42,14 +42,15 @@ def shown(methods: Iterable[str], controls: Collection[str] = ()) -> dict[str, S
     """Each method once, in the order given, those that are ``controls`` last.
 
     A method that ships has the look of methods.toml. Colour and marker of another follow from its
-    name; of two that would look alike the later one by name gets the next look that is free.
+    name; of two of one colour the later one by name gets the next that is free, and the marker of
+    its own, as long as there are any.
     """
     names = list(dict.fromkeys(methods))
     known = _known()
     looks = {(one.get("colour", CONTROL), one["marker"]) for one in known.values()}
     taken: set[tuple[int, str]] = set()
     found: dict[str, ShownMethod] = {}
-    for name in sorted(names):
+    for name in sorted(names, key=lambda name: (name not in known, name)):
         look = _look(name, name in controls, looks, taken)
         taken.add(look)
         found[name] = ShownMethod(label(name), *look)
@@ -101,8 +102,10 @@ def _look(
     colours = [CONTROL] if control else list(range(COLOURS))
     free = [look for look in product(colours, MARKERS) if look not in known]
     first = int(digest({"method": name}), 16) % len(free)
-    turned = [*free[first:], *free[:first]]
-    return next((look for look in turned if look not in taken), turned[0])
+    turned = [look for look in [*free[first:], *free[:first]] if look not in taken]
+    used = {colour for colour, _ in taken}
+    marker = free[first][1]
+    return min(turned, key=lambda look: (look[0] in used, look[1] != marker), default=free[first])
 
 
 @cache
