@@ -463,7 +463,7 @@ class Settings(BaseModel):
     missing_ids: Literal["refuse", "drop", "floor"] = later(
         "refuse",
         help="What happens to token ids that a loss needs and a vLLM teacher does not list: refuse "
-        "the loss, drop the ids, or use the smallest listed log-probability (floor).",
+        "the loss, drop the ids, or use the smallest log-probability of its k likeliest (floor).",
     )
     rollout_batch_size: int = rounding(128, help="Responses generated at a time.", ge=1, le=COUNT)
     save_steps: int = runtime(

@@ -72,7 +72,7 @@ class Coordinates:
         baseline: subtracted from a score-function coefficient: a number, or `reverse_kl`.
         importance_weight: multiply the sampled term by p(y) / sampler(y), detached.
         missing_ids: what becomes of student-chosen ids that a listed teacher lacks: `refuse`,
-            `drop` from S, or `floor` (the smallest log-prob that it returned).
+            `drop` from S, or `floor` (the smallest log-prob among the k likeliest that it listed).
         allow_broken: build a loss that is wrong by construction, as a positive control.
 
     """

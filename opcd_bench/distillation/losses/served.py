@@ -76,9 +76,9 @@ _INSTEAD = {
 def _check_policy(loss: Divergence, policy: str) -> None:
     if policy not in CHOICES["missing_ids"]:
         raise InvalidLoss(
-            f"missing_ids={policy!r}: an absent id is dropped or given the smallest returned "
-            "log-prob, never the student's own (that sets the log-ratio to 0 exactly where the "
-            "teacher disagrees). Write 'refuse', 'drop' or 'floor'."
+            f"missing_ids={policy!r}: an absent id is dropped or given the smallest log-prob of "
+            "the teacher's k likeliest, never the student's own (that sets the log-ratio to 0 "
+            "exactly where the teacher disagrees). Write 'refuse', 'drop' or 'floor'."
         )
     if policy == "floor" and loss.outside in ("tail", "sampled"):
         raise InvalidLoss(

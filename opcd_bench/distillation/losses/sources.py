@@ -125,8 +125,6 @@ class FromList:
                 torch.cat([self.listed[0], reply_ids_X.unsqueeze(-1)], -1),
                 torch.cat([self.listed[1], reply_logp_X.detach().to(dtype).unsqueeze(-1)], -1),
             )
-        valid_XL = self.listed[0] < vocabulary
-        self.floor_X = self.listed[1].masked_fill(~valid_XL, math.inf).amin(-1)
 
     def _sorted(self, ids_XL: Tensor, logp_XL: Tensor) -> tuple[Tensor, Tensor]:
         """Sort by id; empty slots and duplicates become id V with log-prob -inf, at the end."""
@@ -157,6 +155,19 @@ class FromList:
             ids_XL == self.vocabulary, -math.inf
         )
         return ids_XL.gather(-1, score_XL.topk(k, dim=-1, sorted=False).indices)
+
+    def floor(self, k: int | None) -> Tensor:
+        """The smallest log-prob among its k likeliest ids (None: all that it lists), shape (...).
+
+        No id that it lacks is likelier. A written token that a server lists beside the k likeliest
+        (vLLM) does not lower it: an unlisted id may well be likelier than that one.
+        """
+        ids_XL, logp_XL = self.listed
+        given_X1 = (ids_XL < self.vocabulary).sum(-1, keepdim=True)
+        last_X1 = (given_X1 if k is None else given_X1.clamp(max=k)) - 1
+        ranked_XL = logp_XL.sort(dim=-1, descending=True).values
+        floor_X1 = ranked_XL.gather(-1, last_X1.clamp(min=0))
+        return floor_X1.masked_fill(given_X1 == 0, 0.0).squeeze(-1)
 
     def at(self, ids_XK: Tensor) -> Known:
         """Log-probs at the ids, floored, and which of them the list (or the reply) gave."""

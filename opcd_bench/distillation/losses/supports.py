@@ -105,7 +105,7 @@ def _fill(
     if loss.missing_ids == "drop":
         return logp_XK, inside_XK & ~lacking_XK
     if loss.missing_ids == "floor":
-        floor_XK = teacher.floor_X.clamp(min=LOG_PROB_FLOOR).unsqueeze(-1)
+        floor_XK = teacher.floor(loss.k).clamp(min=LOG_PROB_FLOOR).unsqueeze(-1)
         return torch.where(lacking_XK, floor_XK, logp_XK), inside_XK
     if loss.support in ("sampled", "teacher_top_k_and_sampled"):
         raise InvalidLoss(

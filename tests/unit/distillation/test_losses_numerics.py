@@ -22,6 +22,7 @@ from loss_checks import (
 from opcd_bench.distillation.losses.diagnostics import support_metrics, support_metrics_from_support
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import from_support, token_loss
+from opcd_bench.distillation.losses.sources import FromList
 from opcd_bench.distillation.losses.supports import LOG_PROB_FLOOR
 from opcd_bench.errors import InvalidLoss
 
@@ -292,6 +293,35 @@ def test_filling_with_the_floor_bounds_the_true_truncated_value_from_below(pair,
     assert float(metrics.coverage) == pytest.approx(share)
     if share == 1:
         assert found == pytest.approx(true_value, abs=1e-10)
+
+
+TOP_TWO = (0, 1)
+WITH_THE_WRITTEN = (5, 0, 1)  # as vLLM lists: the written token, then the two likeliest
+
+
+@pytest.mark.parametrize("ids", [TOP_TWO, WITH_THE_WRITTEN])
+def test_a_written_token_beside_the_k_likeliest_does_not_lower_the_floor(ids):
+    """O-19: q = 1e-8 of the written token stood for .12 and .08, and 12.19 for a value of .88."""
+    teacher = torch.tensor([0.50, 0.30, 0.12, 0.0799, 1e-4, 1e-8], dtype=torch.float64).log()
+    student = torch.tensor([0.05, 0.05, 0.45, 0.25, 0.10, 0.10], dtype=torch.float64).log()
+    loss = named("rkl_trunc_sg", k=2, missing_ids="floor")
+    listed, written = torch.tensor(ids), torch.tensor(5)
+    found = from_support(
+        loss, student, listed, teacher[listed], written, reply_teacher_logp=teacher[5]
+    )
+    wanted = 0.45 * math.log(0.45 / 0.30) + 0.25 * math.log(0.25 / 0.30)
+    assert float(found.surrogate) == pytest.approx(wanted, abs=1e-7)
+    true_value = float(value(named("rkl_trunc_sg", k=2), student, teacher))
+    assert true_value == pytest.approx(0.880, abs=1e-3)
+    assert float(found.surrogate) <= true_value
+
+
+def test_a_floor_counts_the_written_token_where_it_is_among_the_k_likeliest():
+    ids, logp = torch.tensor([[0, 1, -1], [5, 0, -1], [7, 2, 5], [-1, -1, -1]]), torch.zeros(4, 3)
+    logp[:3] = torch.tensor([[-1.0, -2.0, 0.0], [-3.0, -1.5, 0.0], [-4.0, -0.5, -9.0]])
+    listing = FromList(ids, logp, 8, torch.tensor([0, 5, 5, 5]), None, torch.float64)
+    assert listing.floor(2).tolist() == [-2.0, -3.0, -4.0, 0.0]  # an empty list bounds by log 1
+    assert listing.floor(3).tolist() == listing.floor(None).tolist() == [-2.0, -3.0, -9.0, 0.0]
 
 
 def test_dropping_missing_ids_leaves_the_intersection():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from vllm_fake import FakeVLLM
 
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.losses.policy import Beside
 from opcd_bench.distillation.losses.served import served
 from opcd_bench.distillation.pairs import Pair
 from opcd_bench.distillation.teachers.top_k import TopKTeacher
@@ -19,6 +21,7 @@ from opcd_bench.distillation.trainer import TrainingCore
 from opcd_bench.errors import DataError, InvalidLoss
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import assemble, copy_frozen
+from opcd_bench.rollout.vllm import PromptLogProbs
 
 SUITE = make_suite({"methods": "opcd", "tasks": "rule_math", "micro_batch_size": 3}, "test")
 
@@ -95,6 +98,50 @@ def test_a_named_policy_for_missing_ids_runs_and_logs_its_coverage(tiny_loaded):
     assert loss.missing_ids == "drop"
     _, report = stepped(tiny_loaded, loss, listed(tiny_loaded))
     assert 0.0 < report.metrics["coverage"] < 1.0
+
+
+class Saying:
+    """A vLLM that gives one distribution everywhere, listed as vLLM does: the own token first."""
+
+    name, arbitrary_ids, shared, biases = "vLLM", False, False, True
+
+    def __init__(self, probabilities):
+        self.logp = torch.tensor(probabilities, dtype=torch.float64).log()
+
+    def score(self, sequences, top, asked=None):
+        likeliest = self.logp.topk(top).indices.tolist()
+        found = []
+        for sequence in sequences:
+            rows = [[own, *(i for i in likeliest if i != own)] for own in sequence[1:]]
+            logps = tuple(tuple(self.logp[row].tolist()) for row in rows)
+            own = tuple(row[0] for row in logps)
+            found.append(PromptLogProbs(own, tuple(map(tuple, rows)), logps))
+        return found
+
+
+@pytest.mark.parametrize("written", [5, 1], ids=["rejected by the teacher", "among the k"])
+def test_the_floor_is_of_the_k_likeliest_and_not_of_the_written_token(tiny_loaded, written):
+    """O-19, as vLLM gives the list: 0.137 for the true 0.880, which was 12.19 with token 5."""
+    p = torch.tensor([[0.05, 0.05, 0.45, 0.25, 0.10, 0.10]])
+    teacher = Saying([0.50, 0.30, 0.12, 0.0799, 1e-4, 1e-8])
+    listing = TopKTeacher(teacher, None, tiny_loaded, 100, 1.0)
+    loss = named("rkl_trunc_sg", k=2, missing_ids="floor")
+
+    class Student:
+        device = torch.device("cpu")
+
+    pair = Pair("e", 0, (3, 4), (3, 4, 2), (written,))
+    output = listing.score([pair], loss, Student(), step=0)
+    student = p.log().requires_grad_(True)
+    beside = Beside(None, None)
+    surrogate = output.loss(
+        loss, student, torch.tensor([written]), slice(0, 1), beside
+    ).loss.surrogate
+    wanted = 0.45 * math.log(0.45 / 0.30) + 0.25 * math.log(0.25 / 0.30)
+    assert float(surrogate.detach()) == pytest.approx(wanted, abs=1e-5)
+    surrogate.sum().backward()
+    own = 0.45 * (math.log(0.45 / 0.30) - wanted)  # p (m l - F)
+    assert float(student.grad[0, 2]) == pytest.approx(own, abs=1e-5)
 
 
 def test_what_a_listed_teacher_cannot_serve_is_refused_with_what_would_do():
