@@ -232,12 +232,16 @@ class Method:
                 raise InvalidLoss(f"method {self.name!r}: {field} is empty; say it in one line")
         if not (isinstance(self.loss, _KINDS) or callable(self.loss)):
             raise InvalidLoss(f"method {self.name!r}: the loss is not callable: {self.loss!r}")
-        sampled = isinstance(self.loss, Divergence | PolicyGradient) and self.loss.on_policy_only
-        if sampled and not self.writer.on_policy:
+        if self.sampled and not self.writer.on_policy:
+            why = "estimates its gradient from replies that the current student wrote"
+            if not getattr(self.loss, "on_policy_only", False):
+                why = (
+                    "with importance_weight=True needs the log-prob at which the student sampled "
+                    "each token, which responses of others lack"
+                )
             raise InvalidLoss(
-                f"method {self.name!r}: {_id(self.loss)} estimates its gradient from replies that "
-                "the current student wrote; use writer=STUDENT, or a loss that sums over its "
-                "support"
+                f"method {self.name!r}: {_id(self.loss)} {why}; use writer=STUDENT "
+                "(teacher_share=0), or a loss that sums over its support"
             )
         if self.begins is not None:
             _ = self.parts  # the first stage is a method too, and refused as one
@@ -246,6 +250,18 @@ class Method:
     def needs_teacher(self) -> bool:
         """Whether the loss reads a teacher at all."""
         return getattr(self.loss, "teacher_needs", "F") != "none"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the loss rests on tokens that the student sampled from its whole distribution.
+
+        An importance weight does not lift that: log-probs are logged of the student's samples
+        alone, and of its distribution before top-p and top-k.
+        """
+        loss = self.loss
+        return isinstance(loss, Divergence | PolicyGradient) and (
+            loss.on_policy_only or loss.importance_weight
+        )
 
     @property
     def rewarded(self) -> bool:

@@ -45,14 +45,14 @@ def _refuse_larger_teacher(suite: Suite, method: Method) -> None:
 
 
 def _refuse_filtered_samples(suite: Suite, method: Method) -> None:
-    filtered = suite.top_p < 1.0 or suite.top_k > 0
-    if isinstance(method.loss, Divergence | PolicyGradient) and (
-        method.loss.on_policy_only and filtered
-    ):
+    if method.sampled and (suite.top_p < 1.0 or suite.top_k > 0):
+        loss = method.loss
+        assert isinstance(loss, Divergence | PolicyGradient)
+        why = "" if loss.on_policy_only else ", whatever its importance weight"
         raise InvalidLoss(
-            f"method {method.name!r}: {method.loss.id} needs responses sampled from the "
+            f"method {method.name!r}: {loss.id} needs responses sampled from the "
             f"student's whole distribution, but the suite filters them (top_p = {suite.top_p}, "
-            f"top_k = {suite.top_k}), which biases the gradient; add --set top_p=1.0 --set "
+            f"top_k = {suite.top_k}), which biases the gradient{why}; add --set top_p=1.0 --set "
             "top_k=0"
         )
 

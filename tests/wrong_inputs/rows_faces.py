@@ -34,6 +34,18 @@ ROWS = [
         f"run --methods grpo --set num_generations=4 --set top_p=0.9 {GAMES}",
         ("whole distribution", "--set top_p=1.0"),
     ),
+    Row(
+        f"run --methods opcd_hybrid[importance_weight=true] --set top_p=0.9 {GAMES}",
+        ("whatever its importance weight", "--set top_p=1.0", "--set top_k=0"),
+    ),
+    Row(
+        f"run --methods opcd_hybrid[importance_weight=true,teacher_share=1.0] {GAMES}",
+        ("needs the log-prob at which the student sampled", "teacher_share=0"),
+    ),
+    Row(
+        f"run --methods opcd_hybrid[importance_weight=true,teacher_share=0.5] {GAMES}",
+        ("needs the log-prob at which the student sampled", "teacher_share=0"),
+    ),
     Row(f"run --methods grpo[clip=2] {GAMES}", ("clip=2.0 must lie between 0 and 1",)),
     Row(f"run --methods grpo[advantage=best] {GAMES}", ("one of group, centred, constant",)),
     Row(f"run --methods grpo[advantage=constant] {GAMES}", ("expected gradient is exactly 0",)),

@@ -145,7 +145,8 @@ class Divergence(Coordinates):
         """Whether its meaning rests on the written token being drawn from the current student.
 
         With an importance weight it rests on the sampler's log-prob instead, and on the sampler
-        reaching every token that the student can say (top-p sampling does not).
+        reaching every token that the student can say: top-p and top-k sampling do not, and are
+        refused for both (`Method.sampled`).
         """
         if self.importance_weight:
             return False

@@ -11,6 +11,7 @@ from opcd_bench.distillation.method import (
     STUDENT,
     TOLD_TEACHER,
     Method,
+    Stage,
     Teacher,
     Writer,
     mixture,
@@ -25,6 +26,11 @@ def method(**values):
         "loss": named("rkl_full"),
     }  # fmt: skip
     return Method(**{**least, **values})
+
+
+WEIGHTED = [named("rkl_hybrid", k=4, importance_weight=True)] + [
+    named(f"pg_{k}", importance_weight=True) for k in ("k1", "k2", "k3")
+]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,18 @@ def method(**values):
         (lambda: method(writer=TOLD_TEACHER, loss=named("pg_k1")), "use writer=STUDENT"),
         (lambda: method(writer=mixture(0.5), loss=named("k2_loss")), "use writer=STUDENT"),
         (lambda: method(writer=stored("x.jsonl"), loss=named("k3_loss")), "use writer=STUDENT"),
+        *(
+            (
+                lambda loss=loss, writer=writer: method(writer=writer, loss=loss),
+                r"importance_weight=True needs .*use writer=STUDENT \(teacher_share=0\)",
+            )
+            for loss in WEIGHTED
+            for writer in (TOLD_TEACHER, mixture(0.5), stored("x.jsonl"))
+        ),
+        (
+            lambda: method(loss=WEIGHTED[0], begins=Stage(0.5, TOLD_TEACHER, WEIGHTED[0])),
+            "importance_weight=True needs",
+        ),
     ],
 )
 def test_each_invalid_combination_is_refused_with_its_reason(build, told):

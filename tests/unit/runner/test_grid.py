@@ -8,6 +8,7 @@ from opcd_bench.config.fields import GRID_FIELDS
 from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.config.suite import Suite, make_suite
 from opcd_bench.distillation.losses.divergence import named
+from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher
 from opcd_bench.envs.task import BestPossible, Context, Task
 from opcd_bench.errors import ConfigError, InvalidLoss
@@ -240,12 +241,27 @@ def test_a_larger_teacher_that_the_suite_does_not_name_is_refused():
     assert cells(suite(teacher_model="some/model"), larger, TASKS)
 
 
-def test_a_loss_that_needs_the_students_whole_distribution_refuses_a_filtered_writer():
-    sampled = {**METHODS, "a": dataclasses.replace(METHODS["a"], loss=named("pg_k1"))}
+@pytest.mark.parametrize(
+    "loss",
+    [
+        named("pg_k1"),
+        named("pg_k1", importance_weight=True),
+        named("rkl_hybrid", k=4, importance_weight=True),
+        PolicyGradient(),
+    ],
+    ids=["sampled", "weighted", "hybrid, weighted", "policy gradient"],
+)
+def test_a_loss_that_needs_the_students_whole_distribution_refuses_a_filtered_writer(loss):
+    """The weight p / mu is 1 where mu is logged of the whole distribution: it mends nothing."""
+    sampled = {**METHODS, "a": dataclasses.replace(METHODS["a"], loss=loss)}
     assert cells(suite(), sampled, TASKS)
     for filtered in ({"top_p": 0.95}, {"top_k": 20}):
-        with pytest.raises(InvalidLoss, match=r"top_p=1\.0"):
+        with pytest.raises(InvalidLoss, match=r"top_p=1\.0.*top_k=0"):
             cells(suite(**filtered), sampled, TASKS)
+
+
+def test_a_loss_that_sums_over_its_support_takes_a_filtered_writer():
+    assert cells(suite(top_p=0.95, top_k=20), METHODS, TASKS)
 
 
 def test_the_headline_rate_is_the_best_on_dev_and_the_smallest_of_equals():
