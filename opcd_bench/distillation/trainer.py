@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import masters, scoring
+from opcd_bench.distillation import masters, noise, scoring
 from opcd_bench.distillation.division import Part, parts
 from opcd_bench.distillation.losses import functional
 from opcd_bench.distillation.losses.logits import likeliest, log_prob_of
@@ -83,33 +82,6 @@ def token_weights(pairs: Sequence[Pair], reduction: str) -> list[float]:
     return [1.0 / (len(pairs) * len(pair.reply_ids)) for pair in pairs]
 
 
-def disable_dropout(model: torch.nn.Module) -> None:
-    """Switch dropout off in train mode too, and the skipping of whole layers.
-
-    The loss compares two passes of one function, and a resumed run must repeat the uninterrupted
-    one; noise in one of the passes would break both. Probabilities are numbers whose name says
-    `drop`, of modules and of the configs that some read in every pass (Falcon, GPT-Neo); what is
-    saved of the model says 0 too.
-    """
-    for module in model.modules():
-        _set_to_zero(module, lambda name: "drop" in name)
-        if "Drop" in type(module).__name__:
-            _set_to_zero(module, lambda name: name == "p")
-        if isinstance(config := getattr(module, "config", None), PreTrainedConfig):
-            for one in (config, *filter(_is_config, vars(config).values())):
-                _set_to_zero(one, lambda name: "drop" in name)
-
-
-def _is_config(value: object) -> bool:
-    return isinstance(value, PreTrainedConfig)
-
-
-def _set_to_zero(holder: object, named: Callable[[str], bool]) -> None:
-    for name, value in list(vars(holder).items()):
-        if named(name) and isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(holder, name, type(value)(0))
-
-
 def trained(student: LoadedModel) -> list[torch.nn.Parameter]:
     """What the optimiser moves: the adapter's parameters where there is one, else all of them."""
     if student.adapter is not None:
@@ -142,7 +114,7 @@ class TrainingCore:
         self.stage = (0, suite.max_steps)
         self.clock = Stopwatch(student.device)
         model: Any = student.model
-        disable_dropout(model)
+        noise.disable_dropout(model)
         if suite.gradient_checkpointing:
             new = hasattr(model, "activation_checkpointing_enable")  # newer transformers
             name = "activation" if new else "gradient"
@@ -171,7 +143,7 @@ class TrainingCore:
             raise ValueError("an optimiser step needs at least one response")
         model: Any = self.student.model
         # The live teacher is the student's own module, so modes are set around every pass.
-        model.train()
+        noise.to_train_mode(model)
         self.clock.start()
         self.optimiser.zero_grad(set_to_none=True)
         total = _Means()

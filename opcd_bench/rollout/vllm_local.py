@@ -6,9 +6,7 @@ import importlib
 import importlib.util
 import io
 import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from opcd_bench.errors import ConfigError, EngineDied, MissingPackage, ModelError
-from opcd_bench.models import adapters
+from opcd_bench.models import adapters, random_states
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.source import first_line, source_of
 from opcd_bench.progress import beat
@@ -68,7 +66,7 @@ class LocalVLLM:
             **({"gpu_memory_utilization": SHARE_OF_GPU} if on_gpu else WHOLE_PROMPTS),
             **(options or {}),
         }
-        with _random_state():
+        with random_states.kept():  # starting vLLM seeds this process
             try:
                 self.llm: Any = self.vllm.LLM(
                     model=source_of(source, allow_pickle=True), revision=revision, **given
@@ -297,15 +295,3 @@ def _module() -> Any:
     ):
         os.environ.setdefault(name, value)
     return importlib.import_module("vllm")
-
-
-@contextmanager
-def _random_state() -> Iterator[None]:
-    """Starting vLLM seeds this process; everything is put back after the block."""
-    python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)

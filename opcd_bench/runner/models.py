@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import scoring
+from opcd_bench.distillation import noise, scoring
 from opcd_bench.errors import ConfigError
 from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -43,6 +43,8 @@ class SuiteModels:
             )
         )
         scoring.assert_faithful(self.initial)
+        noise.disable_dropout(self.initial.model)  # students are copies of it
+        noise.assert_repeatable(self.initial)
         self.identity: dict[str, Any] = {
             "model": suite.model,
             "weights": saving.weights_hash(self.initial.model),

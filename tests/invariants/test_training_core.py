@@ -6,29 +6,31 @@ import copy
 import dataclasses
 import itertools
 import math
+import random
 
+import numpy
 import pytest
 import torch
 import transformers
 from fixtures import frozen, tiny_model, tiny_tokenizer
 
 from opcd_bench.config.suite import make_suite
-from opcd_bench.distillation import checkpoint, scoring
+from opcd_bench.distillation import checkpoint, noise, scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.pairs import Pair, end_at_first_eos, micro_batches
 from opcd_bench.distillation.teachers.local import LiveTeacher, Shuffled
 from opcd_bench.distillation.trainer import (
     TrainingCore,
-    disable_dropout,
     rate_at,
     token_weights,
 )
-from opcd_bench.errors import NonFiniteGradients
-from opcd_bench.models import cpu
+from opcd_bench.errors import ModelError, NonFiniteGradients
+from opcd_bench.models import cpu, loading, random_states
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.models.loading import assemble, copy_frozen
 from opcd_bench.rollout import packing
+from opcd_bench.runner.models import SuiteModels
 
 LOSS = named("rkl_tail", k=5, support="student_top_k")
 
@@ -289,13 +291,24 @@ def test_a_restored_core_goes_on_bit_for_bit(tiny_loaded, tmp_path):
 
 
 SMALL = {"vocab_size": 64, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
-NOISY = {  # where a model has its dropout: modules, numbers of modules, or its config
+EXPERTS = {"intermediate_size": 32, "num_key_value_heads": 1, "num_local_experts": 4,
+           "num_experts_per_tok": 2, "max_position_embeddings": 128}  # fmt: skip
+NOISY = {  # where a model has its noise: modules, numbers of modules, its config, or its routers
     "GPT2": {"attn_pdrop": 0.1, "embd_pdrop": 0.1, "resid_pdrop": 0.1},
     "OPT": {"dropout": 0.1, "attention_dropout": 0.1, "layerdrop": 0.5,
             "ffn_dim": 32, "word_embed_proj_dim": 16},
     "Bloom": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
     "Falcon": {"hidden_dropout": 0.1, "attention_dropout": 0.1},
     "GPTNeoX": {"hidden_dropout": 0.1, "attention_dropout": 0.1, "intermediate_size": 32},
+    "Phimoe": {**EXPERTS},  # by default: it samples experts
+    "Mixtral": {**EXPERTS, "router_jitter_noise": 0.05},
+    "MiniMax": {**EXPERTS, "router_jitter_noise": 0.05, "head_dim": 8},
+    "MiniMaxM2": {**EXPERTS, "router_jitter_noise": 0.05, "head_dim": 8, "rotary_dim": 8},
+    "Dbrx": {"d_model": 16, "n_heads": 2, "n_layers": 4, "max_seq_len": 128,
+             "tie_word_embeddings": False,
+             "attn_config": {"kv_n_heads": 1, "rope_theta": 1e4, "clip_qkv": 8.0},
+             "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2,
+                            "hidden_size": 16, "moe_jitter_eps": 0.05}},
 }  # fmt: skip
 
 
@@ -309,10 +322,71 @@ def test_a_model_in_training_computes_what_it_does_in_evaluation(kind):
         ids = torch.arange(40)[None]
         one, other = model(ids).logits, model(ids).logits
         assert not torch.equal(one, other), "nothing to switch off"
-        disable_dropout(model)
+        evaluated = model.eval()(ids).logits
+        noise.disable_dropout(model)
+        noise.to_train_mode(model)
         trained = model(ids).logits
         assert torch.equal(trained, model(ids).logits)
         assert torch.equal(trained, model.eval()(ids).logits)
+        assert torch.equal(trained, evaluated), "the model itself is another one"
+
+
+class _Restless(torch.nn.Module):
+    """A layer with noise that no name gives away, drawn from one of three generators."""
+
+    def __init__(self, layer, draw):
+        super().__init__()
+        self.layer, self.draw = layer, draw
+
+    def forward(self, states):
+        states = self.layer(states)
+        return states * (1 + 0.01 * self.draw()) if self.training else states
+
+
+DRAWS = {"torch": lambda: torch.rand(()), "numpy": numpy.random.rand, "python": random.random}
+
+
+@pytest.mark.parametrize("source", DRAWS)
+def test_a_student_that_is_random_in_train_mode_is_refused(source, tiny_loaded):
+    noise.disable_dropout(tiny_loaded.model)
+    tiny_loaded.model.model.layers[0].eval()
+    noise.assert_repeatable(tiny_loaded)
+    layer = tiny_loaded.model.model.layers[1]
+    layer.mlp = _Restless(layer.mlp, DRAWS[source])
+    modes = [module.training for module in tiny_loaded.model.modules()]
+    before = random_states.now()
+    with pytest.raises(ModelError, match=r"neither dropout nor .* config\.json"):
+        noise.assert_repeatable(tiny_loaded)
+    assert random_states.now() == before
+    assert [module.training for module in tiny_loaded.model.modules()] == modes
+
+
+def test_a_suite_refuses_such_a_student_as_it_loads_it(tiny_model_folder, monkeypatch):
+    def restless(*given, load=loading.load, **how):
+        loaded = load(*given, **how)
+        layer = loaded.model.model.layers[1]
+        layer.mlp = _Restless(layer.mlp, DRAWS["torch"])
+        return loaded
+
+    SuiteModels(suite(model=str(tiny_model_folder)))  # its dropout is no such noise
+    monkeypatch.setattr(loading, "load", restless)
+    with pytest.raises(ModelError, match="draws at random"):
+        SuiteModels(suite(model=str(tiny_model_folder)))
+
+
+def test_router_noise_does_not_reach_a_training_step():
+    """Two steps on the same replies from the same weights are the same step."""
+    settings = {**SMALL, "vocab_size": 259, **NOISY["Phimoe"]}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.PhimoeForCausalLM(transformers.PhimoeConfig(**settings)).eval()
+        own = assemble("experts", model, tiny_tokenizer())
+        norms = []
+        for _ in range(2):
+            module = copy.deepcopy(own.model).requires_grad_(True)
+            core = TrainingCore(dataclasses.replace(own, model=module), suite(), 1e-3)
+            norms.append(core.step(pairs(259), LOSS, frozen(copy_frozen(own), core)).grad_norm)
+    assert norms[0] == norms[1] > 0
 
 
 def test_rates_follow_the_schedule():
