@@ -1,4 +1,7 @@
-"""Supervised fine-tuning on what a larger told teacher wrote."""
+"""Supervised fine-tuning on what a larger told teacher wrote.
+
+Deviation: the likelihood is at the temperature of the samples, as in sft_context.
+"""
 
 from opcd_bench import TOLD_TEACHER, Method, Teacher, named
 

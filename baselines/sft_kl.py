@@ -1,6 +1,7 @@
 """Fine-tuning on told responses, held near the plain base model by 0.1 KL(student || base).
 
-Deviation: published forms sample that KL on new responses; here it is exact, on those trained on.
+Deviations: published forms sample that KL on new responses; here it is exact, on those trained on.
+Likelihood and KL are both at the temperature of the samples (sft_context says why).
 """
 
 import opcd_bench as ob

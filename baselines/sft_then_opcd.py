@@ -3,6 +3,7 @@
 As published: fine-tuning first, then distillation on the student's own responses with a
 stop-gradient on its top-k. Deviations: both stages share one budget of optimiser steps (a quarter
 goes to the first, begins_share changes it), one optimiser and one schedule of the learning rate.
+The likelihood is at the temperature of the samples, as in sft_context.
 """
 
 from opcd_bench import STUDENT, TOLD_TEACHER, Method, Stage, Teacher, named

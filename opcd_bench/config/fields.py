@@ -310,7 +310,7 @@ class Settings(BaseModel):
     temperature: float = identity(
         1.0,
         help="Sampling temperature of the rollout policy. The loss compares student and teacher at "
-        "the same temperature.",
+        "the same temperature, and the likelihood of SFT is at it too.",
         ge=0.01,
     )
     top_p: float = identity(

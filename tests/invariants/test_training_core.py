@@ -19,7 +19,7 @@ from opcd_bench.distillation import checkpoint, noise, scoring
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.functional import TokenLoss
 from opcd_bench.distillation.pairs import Pair, end_at_first_eos, micro_batches
-from opcd_bench.distillation.teachers.local import LiveTeacher, Shuffled
+from opcd_bench.distillation.teachers.local import LiveTeacher, NoTeacher, Shuffled
 from opcd_bench.distillation.trainer import (
     TrainingCore,
     rate_at,
@@ -387,6 +387,21 @@ def test_router_noise_does_not_reach_a_training_step():
             core = TrainingCore(dataclasses.replace(own, model=module), suite(), 1e-3)
             norms.append(core.step(pairs(259), LOSS, frozen(copy_frozen(own), core)).grad_norm)
     assert norms[0] == norms[1] > 0
+
+
+def test_the_likelihood_is_at_the_temperature_that_responses_are_sampled_at(tiny_loaded):
+    core = TrainingCore(student(tiny_loaded), suite(temperature=0.6), 1e-3)
+    batch, values = pairs(tiny_loaded.vocab_size), []
+    for pair in batch:
+        ids = torch.tensor([[*pair.plain_ids, *pair.reply_ids]])
+        with torch.no_grad():
+            logits_TV = core.student.model(ids).logits[0, len(pair.plain_ids) - 1 : -1]
+        logp_TV = (logits_TV[:, : tiny_loaded.vocab_size] / 0.6).log_softmax(-1)
+        values.extend(
+            (-logp_TV.gather(1, torch.tensor(pair.reply_ids)[:, None])).flatten().tolist()
+        )
+    report = core.step(batch, named("nll"), NoTeacher(core.student))
+    assert report.divergence == pytest.approx(sum(values) / len(values))
 
 
 def test_rates_follow_the_schedule():

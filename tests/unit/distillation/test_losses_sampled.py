@@ -96,6 +96,37 @@ def test_fixture_a_means_are_the_published_ones():
 
 
 @quick
+@given(pair=pairs(), temperature=st.floats(0.3, 3))
+def test_the_likelihood_of_a_teachers_samples_is_its_forward_kl_at_their_temperature(
+    pair, temperature
+):
+    """So SFT has its optimum at the teacher itself."""
+
+    def gradients(student, teacher):
+        samples, written = (teacher / temperature).softmax(-1), torch.arange(len(student))
+        z = student.clone().requires_grad_(True)
+        nll = token_loss(
+            named("nll"), (z / temperature).expand(len(z), -1), None, written
+        ).surrogate
+        kl = token_loss(named("fkl_full"), z / temperature, teacher / temperature, written[0])
+        return [torch.autograd.grad(value, z)[0] for value in ((samples * nll).sum(), kl.surrogate)]
+
+    close(*gradients(*pair), 1e-9)
+    close(gradients(pair[1], pair[1])[0], torch.zeros_like(pair[1]), 1e-9)
+
+
+def test_sft_at_temperature_one_has_another_optimum_than_a_teacher_that_samples_at_less():
+    data = torch.tensor([0.7, 0.2, 0.07, 0.03], dtype=torch.float64)
+    teacher = (0.6 * data.log()).log_softmax(-1)
+    assert teacher.exp().tolist() == pytest.approx([0.53, 0.25, 0.13, 0.08], abs=5e-3)
+    for at, wanted in ((0.6, teacher), (1.0, data.log())):
+        z = wanted.clone().requires_grad_(True)
+        nll = token_loss(named("nll"), (z / at).expand(4, -1), None, torch.arange(4)).surrogate
+        (gradient,) = torch.autograd.grad((data * nll).sum(), z)
+        close(gradient, torch.zeros(4, dtype=torch.float64), 1e-12)
+
+
+@quick
 @given(pair=pairs(), baseline=st.floats(-3, 3))
 def test_no_baseline_changes_the_expected_gradient(pair, baseline):
     """O-13."""
