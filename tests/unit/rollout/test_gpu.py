@@ -10,6 +10,7 @@ from pretended_gpu import GPU, OnGpu, PretendedGpu, sent
 from opcd_bench.distillation import scoring
 from opcd_bench.models import cpu
 from opcd_bench.models.loading import assemble
+from opcd_bench.rollout import attention
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.prefixes import Prefixes
@@ -95,3 +96,29 @@ def test_replies_are_those_of_a_cpu(gpu, loaded):
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.ids == theirs.ids
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=2e-4)
+
+
+@pytest.mark.parametrize("tokens", [12, 1])
+@pytest.mark.parametrize("size", [64, 128])
+def test_in_bfloat16_scores_are_not_rounded(gpu, tokens, size):
+    """A score of 16 or more is off by 1/16 then: attention had thrice the error of a CPU's kernel.
+
+    Tokens attend to a prefix and to themselves; one alone to what is its own.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 8, tokens, size), (2, 2, 400, size), (2, 2, 400, size)
+    query, key, value = (torch.randn(shape, generator=generator) for shape in shapes)
+    query, key, value = (x.bfloat16() for x in (query * 2 * size**-0.5, key * 2, value))
+
+    def mixed(query, key, value):
+        if tokens == 1:
+            return attention.own_part(query, key, value, None).mixed
+        prefix = attention.of_prefix(query, key[:1, :, tokens:], value[:1, :, tokens:])
+        own = attention.own_part(query, key[:, :, :tokens], value[:, :, :tokens], None)
+        return attention.joined(prefix, own).mixed
+
+    exact = mixed(query.double(), key.double(), value.double())
+    rounded = (mixed(*(x.float() for x in (query, key, value))).bfloat16().double() - exact).norm()
+    found = mixed(*(x.to(GPU) for x in (query, key, value)))
+    assert found.device == GPU and found.dtype == torch.bfloat16
+    assert (found.cpu().double() - exact).norm() < 2 * rounded
