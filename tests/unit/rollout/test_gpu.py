@@ -88,6 +88,31 @@ def test_replies_are_scored_in_packed_rows_behind_what_their_prompts_share(gpu, 
     scoring.assert_faithful(there)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pytorch_s_attention_gets_heads_for_which_a_gpu_has_a_kernel(
+    gpu, loaded, dtype, monkeypatch
+):
+    """With shared heads in float32 it has none: the scores of all tokens were in memory at once."""
+    given = []
+
+    def attention(query, key, value, *, enable_gqa, **words):
+        given.append((query.shape[1], key.shape[1], value.shape[1], enable_gqa))
+        return original(query, key, value, enable_gqa=enable_gqa, **words)
+
+    original = torch.nn.functional.scaled_dot_product_attention
+    loaded.model.to(dtype)
+    there, prompts = sent(loaded), told()
+    assert cpu.plain(there.model)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    scoring.hidden_states(there, prompts, prompts)
+    text = loaded.model.config
+    heads, shared = text.num_attention_heads, text.num_key_value_heads
+    if dtype == torch.float32:
+        assert given == [(heads, heads, heads, False)] * 2
+    else:
+        assert given == [(heads, shared, shared, True)] * 2
+
+
 def test_replies_are_those_of_a_cpu(gpu, loaded):
     requests = [Request(prompt, seed) for seed, prompt in enumerate(told())]
     sampling = Sampling(max_completion_length=12)
