@@ -74,9 +74,12 @@ def scale_of(query: Tensor, scaling: float | None) -> float:
     return float(query.shape[-1]) ** -0.5 if scaling is None else scaling
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1)
 def _bias(length: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What is added to the scores, (groups x length, length): hides the tokens that come later."""
+    """What is added to the scores, (groups x length, length): hides the tokens that come later.
+
+    A model's layers share it; it is 29 MB for 1,024 tokens and 7 groups, and no two are kept.
+    """
     low = max(-1e9, torch.finfo(dtype).min)
     return torch.full((length, length), low, dtype=dtype, device=device).triu_(1).repeat(groups, 1)
 
