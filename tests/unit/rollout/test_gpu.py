@@ -11,6 +11,7 @@ from opcd_bench.distillation import scoring
 from opcd_bench.models import cpu
 from opcd_bench.models.loading import assemble
 from opcd_bench.rollout import attention
+from opcd_bench.rollout.draw import draw, uniforms
 from opcd_bench.rollout.engine import Request, Sampling
 from opcd_bench.rollout.hf import HFEngine
 from opcd_bench.rollout.prefixes import Prefixes
@@ -113,9 +114,10 @@ def test_pytorch_s_attention_gets_heads_for_which_a_gpu_has_a_kernel(
         assert given == [(heads, shared, shared, True)] * 2
 
 
-def test_replies_are_those_of_a_cpu(gpu, loaded):
+@pytest.mark.parametrize("filtered", [{}, {"top_k": 40, "top_p": 0.9}, {"temperature": 0.0}])
+def test_replies_are_those_of_a_cpu(gpu, loaded, filtered):
     requests = [Request(prompt, seed) for seed, prompt in enumerate(told())]
-    sampling = Sampling(max_completion_length=12)
+    sampling = Sampling(max_completion_length=12, **filtered)
     found = HFEngine(sent(loaded), batch_size=4).generate(requests, sampling)
     wanted = HFEngine(loaded, batch_size=4).generate(requests, sampling)
     for ours, theirs in zip(found, wanted, strict=True):
@@ -147,3 +149,14 @@ def test_in_bfloat16_scores_are_not_rounded(gpu, tokens, size):
     found = mixed(*(x.to(GPU) for x in (query, key, value)))
     assert found.device == GPU and found.dtype == torch.bfloat16
     assert (found.cpu().double() - exact).norm() < 2 * rounded
+
+
+@pytest.mark.parametrize("filtered", [{}, {"top_k": 40}, {"top_p": 0.9}])
+def test_tokens_of_a_large_vocabulary_are_drawn_as_on_a_cpu(gpu, filtered):
+    logits = torch.randn(3, 5000, generator=torch.Generator().manual_seed(0))
+    noise = torch.from_numpy(uniforms([1, 2, 3], 1))[:, 0]
+    sampling = Sampling(max_completion_length=1, **filtered)
+    found = draw(logits.to(GPU), noise.to(GPU), sampling)
+    assert {x.device for x in found} == {GPU}
+    for ours, theirs in zip(found, draw(logits, noise, sampling), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs)
