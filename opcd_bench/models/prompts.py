@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 from transformers import (
@@ -16,15 +17,37 @@ from opcd_bench.models.chat_template import rendered
 from opcd_bench.models.content import controls_of, ids_of
 from opcd_bench.models.loaded import PromptFormat
 
-_Key = tuple[str, tuple[tuple[tuple[str, str], ...], ...]]
+_Key = tuple[bool, str | None, str, tuple[tuple[tuple[str, str], ...], ...]]
+_KEPT = 2**24
+"""Ids of prompts that are kept of a tokenizer, some 400 MB; a context is in each of its prompts."""
+_ENTRY = 32
+"""What a prompt takes beside its ids and its text, in ids."""
 
 
-_RENDERED: WeakKeyDictionary[PreTrainedTokenizerBase, dict[_Key, tuple[int, ...]]] = (
-    WeakKeyDictionary()
-)
+class _Rendered:
+    """Prompts of one tokenizer by their messages; the oldest go where ``_KEPT`` is passed."""
+
+    def __init__(self) -> None:
+        self._ids: dict[_Key, tuple[int, ...]] = {}
+        self._size = 0
+        self._lock = Lock()
+
+    def get(self, key: _Key) -> tuple[int, ...] | None:
+        """A prompt that is kept."""
+        return self._ids.get(key)
+
+    def keep(self, key: _Key, ids: tuple[int, ...]) -> None:
+        """Keep one more, also where another thread just did."""
+        with self._lock:
+            if key in self._ids:
+                return
+            self._ids[key] = ids
+            self._size += len(ids) + _ENTRY
+            while self._size > _KEPT:
+                self._size -= len(self._ids.pop(next(iter(self._ids)))) + _ENTRY
 
 
-_RENDERED_MOST = 50_000
+_RENDERED: WeakKeyDictionary[PreTrainedTokenizerBase, _Rendered] = WeakKeyDictionary()
 
 
 def prompt_ids(
@@ -35,25 +58,24 @@ def prompt_ids(
     Thinking is as the reader says where the template knows ``enable_thinking`` (off for a bare
     tokenizer), and so is today's date; a beginning-of-sequence token is there only if the template
     writes it. What the messages hold stays text, whatever it looks like: control tokens are the
-    template's own. The same messages are rendered once per tokenizer. Raises DataError if the
-    template refuses the messages, or one of them is no text.
+    template's own. A tokenizer's latest prompts are kept. Raises DataError if the template refuses
+    the messages, or one of them is no text.
     """
     tokenizer = reader.tokenizer if isinstance(reader, PromptFormat) else reader
     thinking = isinstance(reader, PromptFormat) and reader.thinking
     date = reader.date if isinstance(reader, PromptFormat) else None
-    cache = _RENDERED.setdefault(tokenizer, {})
+    known = _RENDERED.setdefault(tokenizer, _Rendered())
     said = tuple(tuple(message.items()) for message in messages)
-    key = (f"{thinking} {date} {tokenizer.chat_template}", said)
-    if key in cache:
-        return cache[key]
+    # The template itself, not a text with it: each key would hold a copy.
+    key = (thinking, date, str(tokenizer.chat_template), said)
+    if (found := known.get(key)) is not None:
+        return found
     for message in messages:
         for name, value in message.items():
             refuse_no_text(f"a prompt's {name}", value)
     render = partial(rendered, tokenizer, thinking=thinking, date=date)
     ids = ids_of(tokenizer, controls_of(tokenizer).rendered(messages, render))
-    if len(cache) >= _RENDERED_MOST:
-        cache.clear()
-    cache[key] = ids
+    known.keep(key, ids)
     return ids
 
 

@@ -226,7 +226,14 @@ def _packed(query: Tensor, key: Tensor) -> Tensor:
 
 
 def _scores(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-    scores = torch.matmul(query, key.transpose(2, 3)).float()
+    """Query times keys, (rows, heads, tokens, slots), float32 at least."""
+    keys = key.transpose(2, 3)
+    if query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
+        # In bfloat16 a score of 20 would be rounded by up to 1/16, and its weight by as much.
+        product = torch.bmm(query.flatten(0, 1), keys.flatten(0, 1), out_dtype=torch.float32)
+        scores = product.view(*query.shape[:2], *product.shape[1:])
+    else:
+        scores = torch.matmul(query, keys).float()
     if mask is not None:
         scores += mask
     return scores

@@ -93,8 +93,13 @@ def _causal(
     """Causal attention of padded rows, (rows, width, heads, size); what follows a row is unseen."""
     if query.device.type == "cpu" and query.shape[2] <= cpu.LONGEST:
         return cpu.causal_attention(module, query, key, value, None, scaling)[0]
+    # On a GPU no fused kernel shares heads in float32: PyTorch would keep all scores instead.
+    shares = query.device.type == "cpu" or query.dtype in (torch.bfloat16, torch.float16)
+    if not shares:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(groups, dim=1) for part in (key, value))
     mixed = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        query, key, value, is_causal=True, scale=scaling, enable_gqa=shares
     )
     return mixed.transpose(1, 2)
 

@@ -18,7 +18,9 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
+    JetMoeConfig,
     LlamaConfig,
+    MptConfig,
 )
 
 from opcd_bench.distillation import scoring
@@ -244,6 +246,8 @@ ARCHITECTURES = {
     "granite": (GraniteConfig, True),
     "bloom": (BloomConfig, False),
     "falcon": (FalconConfig, False),
+    "mpt": (MptConfig, False),
+    "jetmoe": (JetMoeConfig, False),
 }
 
 
