@@ -48,19 +48,20 @@ def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
 def read_stored(path: str) -> list[Trajectory]:
     """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad.
 
-    The files of ``results/<suite>/shared/told-…/`` are such files.
+    The files of ``results/<suite>/shared/told-…/`` are such files. A row ends with its newline:
+    the other separators of lines that Unicode has stand inside of texts.
     """
     found = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_bytes().removesuffix(b"\n").split(b"\n")
     except OSError as error:
         raise DataError(
             f"stored trajectories {path}: {error.strerror}; give an existing JSONL file"
         ) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines if lines != [b""] else [], 1):
         try:
-            written = of_row(json.loads(line))
-        except (DataError, ValueError) as error:
+            written = of_row(json.loads(line.decode("utf-8-sig")))
+        except (DataError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: {error}") from None
         if isinstance(written, Trajectory):
             found.append(written)

@@ -20,6 +20,7 @@ from opcd_bench.models.loading import assemble
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Reply
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
+from opcd_bench.store import jsonl
 
 EOS = 2
 
@@ -159,6 +160,26 @@ def test_stored_trajectories_come_back_as_they_were(tmp_path):
     kept = [trajectory(ONE), trajectory(TWO)]
     file.write_text("".join(json.dumps(t.to_json()) + "\n" for t in kept))
     assert read_stored(str(file)) == kept
+
+
+def test_a_stored_row_ends_with_its_newline_alone(tmp_path):
+    """The store writes the other line ends of Unicode, which a hot student writes, as they are."""
+    reply = Reply((7, EOS), (-0.5, -0.5), "one\u2028two\u2029three\x85four\x0b\x0c\x1c", "stop")
+    kept = trajectory(ONE)
+    kept = dataclasses.replace(kept, turns=(dataclasses.replace(kept.turns[0], reply=reply),))
+    file = tmp_path / "stored.jsonl"
+    file.write_bytes(jsonl.joined([kept.to_json(), trajectory(TWO).to_json()]))
+    assert read_stored(str(file)) == [kept, trajectory(TWO)]
+    file.write_bytes(file.read_bytes().removesuffix(b"\n"))
+    assert read_stored(str(file)) == [kept, trajectory(TWO)]
+
+
+@pytest.mark.parametrize("row", [b"5", b'{"skipped": 5}', b"[" * 9**5, b'"skipped"', b"\xff"])
+def test_a_row_of_another_kind_is_named_by_its_line(tmp_path, row):
+    file = tmp_path / "stored.jsonl"
+    file.write_bytes(jsonl.joined([trajectory(ONE).to_json()]) + row + b"\n")
+    with pytest.raises(DataError, match=r"stored\.jsonl, line 2"):
+        read_stored(str(file))
 
 
 def test_a_bad_line_is_named_and_so_is_a_missing_or_empty_file(tmp_path):
