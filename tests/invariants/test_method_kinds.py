@@ -26,6 +26,7 @@ from opcd_bench.distillation.method import (
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.envs import leakage
 from opcd_bench.errors import ConfigError, StoreError
+from opcd_bench.models import saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.flat import of_headline
@@ -216,6 +217,24 @@ def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(
     assert results.ceiling_name("toy", "writes") == "ceiling-adapted-grpo"
     assert results.ceiling_name("toy", "by_told") == "ceiling-adapted-grpo-told"
     assert not results.ceiling("toy", "by_told").empty
+
+
+def test_the_weights_of_an_adapted_teacher_are_hashed_once_for_all_steps(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    hashed, original = [], saving.weights_hash
+
+    def weights_hash(model):
+        hashed.append(model)
+        return original(model)
+
+    monkeypatch.setattr(saving, "weights_hash", weights_hash)
+    run(suite_of(tiny_model_folder, tmp_path, "plain"))
+    without = len(hashed)
+    paths = run(suite_of(tiny_model_folder, tmp_path, "writes", "plain", seeds=2, name="adapted"))
+    assert len(hashed) - 2 * without == 2, "one for each seed's teacher, in steps and in ceilings"
+    folders = {path.name for path in (paths[0].parent / "shared").glob("told-toy--*")}
+    assert len(folders) == 4, "each teacher's own, beside those of the weights before training"
 
 
 def test_runs_of_a_seed_learn_from_a_teacher_that_was_adapted_with_it(tiny_model_folder, tmp_path):
