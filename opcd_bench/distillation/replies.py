@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method, Teacher, Writer
 from opcd_bench.distillation.sampling import Slot, reply_sampling, sample_replies, schedule
+from opcd_bench.distillation.stored_replies import StoredReplies, of_row, row_of
 from opcd_bench.envs import readings
 from opcd_bench.envs.readings import Reads
 from opcd_bench.envs.task import Task, describe_task
-from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.hashing import digest
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
@@ -33,41 +31,6 @@ def told_by_teacher(writer: Writer, slots: Sequence[Slot], task: Task, seed: int
         < writer.teacher_share
         for s in slots
     ]
-
-
-def row_of(written: Trajectory | Skipped) -> dict[str, Any]:
-    """A stored row of a trajectory, or of an example that was skipped."""
-    return {"skipped": asdict(written)} if isinstance(written, Skipped) else written.to_json()
-
-
-def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
-    """The inverse of ``row_of``."""
-    return Skipped(**row["skipped"]) if "skipped" in row else Trajectory.from_json(row)
-
-
-def read_stored(path: str) -> list[Trajectory]:
-    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad.
-
-    The files of ``results/<suite>/shared/told-…/`` are such files. A row ends with its newline:
-    the other separators of lines that Unicode has stand inside of texts.
-    """
-    found = []
-    try:
-        lines = Path(path).read_bytes().removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        raise DataError(
-            f"stored trajectories {path}: {error.strerror}; give an existing JSONL file"
-        ) from None
-    for number, line in enumerate(lines if lines != [b""] else [], 1):
-        try:
-            written = of_row(json.loads(line.decode("utf-8-sig")))
-        except (DataError, TypeError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: {error}") from None
-        if isinstance(written, Trajectory):
-            found.append(written)
-    if not found:
-        raise DataError(f"stored trajectories {path}: the file is empty")
-    return found
 
 
 @dataclass(frozen=True)
@@ -209,7 +172,10 @@ def _together(suite: Suite) -> int:
 
 
 class ReplySampler:
-    """The replies of a cell's steps, by whoever writes them for its method."""
+    """The replies of a cell's steps, by whoever writes them for its method.
+
+    Raises DataError for a stored writer's files that do not fit what the ``steps`` train on.
+    """
 
     def __init__(
         self,
@@ -220,15 +186,18 @@ class ReplySampler:
         student: LoadedModel,
         engine: Engine,
         told: ToldReplies,
+        steps: range,
     ) -> None:
         self.method, self.task, self.suite, self.seed = method, task, suite, seed
         self.student, self.engine, self.told = student, engine, told
+        self.stored: StoredReplies | None = None
+        if method.writer.path is not None:
+            self.stored = StoredReplies(method.writer.path, task, suite)
+            self.stored.refuse_other_tokens(student)
+            self.stored.refuse_lacking(seed, steps)
 
     def of_step(self, step: int) -> StepReplies:
-        """One reply a slot: stored ones of the told teacher or a file, fresh ones of the student.
-
-        Raises CellFailed where a stored writer's file lacks an example.
-        """
+        """One reply a slot: stored ones of the told teacher or of files, or the student's own."""
         slots = schedule(self.task, self.suite, self.seed, step)
         by_teacher = told_by_teacher(self.method.writer, slots, self.task, self.seed)
         by_place = self._not_sampled(slots, by_teacher, step)
@@ -251,8 +220,8 @@ class ReplySampler:
         self, slots: Sequence[Slot], by_teacher: Sequence[bool], step: int
     ) -> dict[int, Trajectory | Skipped]:
         """Place -> reply, of those that are read and not sampled."""
-        if self.method.writer.kind == "stored":
-            return dict(enumerate(self._from_file(slots)))
+        if self.stored is not None:
+            return dict(enumerate(self.stored.of_slots(slots)))
         if not any(by_teacher):
             return {}
         method = self.method
@@ -260,18 +229,3 @@ class ReplySampler:
             self.task, self.seed, step, teacher=method.teacher, reads=method.writer.reads
         )
         return {place: stored[place] for place, told in enumerate(by_teacher) if told}
-
-    @cached_property
-    def _file(self) -> dict[str, Trajectory]:
-        """A stored writer's trajectories by example: the file is read once a run."""
-        assert self.method.writer.path is not None
-        return {t.example_id: t for t in read_stored(self.method.writer.path)}
-
-    def _from_file(self, slots: Sequence[Slot]) -> list[Trajectory]:
-        missing = [slot.example.id for slot in slots if slot.example.id not in self._file]
-        if missing:
-            raise CellFailed(
-                f"{self.method.writer.path} has no trajectory of example {missing[0]} "
-                f"(and {len(missing) - 1} more of this step)"
-            )
-        return [self._file[slot.example.id] for slot in slots]

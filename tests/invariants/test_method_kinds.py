@@ -22,6 +22,7 @@ from opcd_bench.distillation.method import (
     Stage,
     Teacher,
     Writer,
+    stored,
 )
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.envs import leakage
@@ -235,6 +236,26 @@ def test_the_weights_of_an_adapted_teacher_are_hashed_once_for_all_steps(
     assert len(hashed) - 2 * without == 2, "one for each seed's teacher, in steps and in ceilings"
     folders = {path.name for path in (paths[0].parent / "shared").glob("told-toy--*")}
     assert len(folders) == 4, "each teacher's own, beside those of the weights before training"
+
+
+def test_stored_responses_of_a_run_train_the_same_student_again(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Two generations, epochs that end within steps, two seeds: each by the folder of its own."""
+    own = {"batch_size": 4, "overlong": "skip"}
+    first = suite_of(tiny_model_folder, tmp_path, "plain", seeds=2, **own)
+    for seed, path in enumerate(run(first)):
+        folders = (path.parent / "shared").glob("told-toy--*")
+        truths = []
+        for number, folder in enumerate(folders):
+            again = method("again", named("nll"), stored(str(folder)))
+            monkeypatch.setitem(METHODS, "again", again)
+            name = f"again_{seed}_{number}"
+            suite = suite_of(
+                tiny_model_folder, tmp_path, "again", name=name, first_seed=seed, **own
+            )
+            truths.append(truth(run(suite)[0]))
+        assert len(truths) == 2 and truths.count(truth(path)) == 1
 
 
 def test_runs_of_a_seed_learn_from_a_teacher_that_was_adapted_with_it(tiny_model_folder, tmp_path):

@@ -1,7 +1,6 @@
-"""Who writes what: the schedule, the mixture, stored replies, and both readings of a reply."""
+"""Who writes what: the schedule, the mixture, and both readings of a reply."""
 
 import dataclasses
-import json
 from collections import Counter
 
 import pytest
@@ -11,7 +10,7 @@ from toy import SIZES, Toy, toy_suite
 from opcd_bench.distillation import sampling
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Teacher, mixture
 from opcd_bench.distillation.pairs import pairs_of
-from opcd_bench.distillation.replies import read_stored, told_by_teacher
+from opcd_bench.distillation.replies import told_by_teacher
 from opcd_bench.distillation.sampling import Slot, schedule
 from opcd_bench.envs import readings
 from opcd_bench.envs.task import Context, Example, Grade
@@ -20,7 +19,6 @@ from opcd_bench.models.loading import assemble
 from opcd_bench.models.prompts import prompt_ids
 from opcd_bench.rollout.engine import Reply
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
-from opcd_bench.store import jsonl
 
 EOS = 2
 
@@ -72,6 +70,17 @@ def test_an_example_twice_in_a_step_is_written_with_other_noise(suite):
     ten = suite.model_copy(update={"batch_size": 10, "num_generations": 2})
     slots = [(slot.example.id, slot.generation) for slot in schedule(Toy(), ten, 0, 0)]
     assert len(slots) == 20 == len(set(slots))
+
+
+def test_an_examples_responses_are_numbered_through_the_run_and_its_rounds(suite):
+    """Steps of four over six examples, two responses each: the second epoch begins in step 1."""
+    two = suite.model_copy(update={"batch_size": 4, "num_generations": 2})
+    numbers = {}
+    for slot in (slot for step in range(9) for slot in schedule(Toy(), two, 0, step)):
+        numbers.setdefault(slot.example.id, []).append(slot.number)
+    assert len(numbers) == 6 and all(found == list(range(12)) for found in numbers.values())
+    later = two.model_copy(update={"round": 2, "max_steps": 3})
+    assert schedule(Toy(), later, 0, 0)[0].number == schedule(Toy(), two, 0, 3)[0].number == 4
 
 
 def test_a_task_without_train_examples_is_refused(suite):
@@ -137,9 +146,6 @@ def test_noise_is_the_same_whoever_writes_and_the_told_prompt_alone_differs(suit
     assert not {r.seed for r in later.asked} & {r.seed for r in plain.asked}
 
 
-# --- stored replies -------------------------------------------------------------------------------
-
-
 def trajectory(example, *, replies=((7, 8, EOS),), outcome="correct"):
     turns = tuple(
         TurnRecord(
@@ -153,48 +159,6 @@ def trajectory(example, *, replies=((7, 8, EOS),), outcome="correct"):
 
 
 ONE, TWO = Example({"word": "one"}, reference="42", hint="add"), Example({"word": "two"})
-
-
-def test_stored_trajectories_come_back_as_they_were(tmp_path):
-    file = tmp_path / "stored.jsonl"
-    kept = [trajectory(ONE), trajectory(TWO)]
-    file.write_text("".join(json.dumps(t.to_json()) + "\n" for t in kept))
-    assert read_stored(str(file)) == kept
-
-
-def test_a_stored_row_ends_with_its_newline_alone(tmp_path):
-    """The store writes the other line ends of Unicode, which a hot student writes, as they are."""
-    reply = Reply((7, EOS), (-0.5, -0.5), "one\u2028two\u2029three\x85four\x0b\x0c\x1c", "stop")
-    kept = trajectory(ONE)
-    kept = dataclasses.replace(kept, turns=(dataclasses.replace(kept.turns[0], reply=reply),))
-    file = tmp_path / "stored.jsonl"
-    file.write_bytes(jsonl.joined([kept.to_json(), trajectory(TWO).to_json()]))
-    assert read_stored(str(file)) == [kept, trajectory(TWO)]
-    file.write_bytes(file.read_bytes().removesuffix(b"\n"))
-    assert read_stored(str(file)) == [kept, trajectory(TWO)]
-
-
-@pytest.mark.parametrize("row", [b"5", b'{"skipped": 5}', b"[" * 9**5, b'"skipped"', b"\xff"])
-def test_a_row_of_another_kind_is_named_by_its_line(tmp_path, row):
-    file = tmp_path / "stored.jsonl"
-    file.write_bytes(jsonl.joined([trajectory(ONE).to_json()]) + row + b"\n")
-    with pytest.raises(DataError, match=r"stored\.jsonl, line 2"):
-        read_stored(str(file))
-
-
-def test_a_bad_line_is_named_and_so_is_a_missing_or_empty_file(tmp_path):
-    file = tmp_path / "stored.jsonl"
-    file.write_text(json.dumps(trajectory(ONE).to_json()) + "\n{}\n")
-    with pytest.raises(DataError, match=r"stored\.jsonl, line 2"):
-        read_stored(str(file))
-    file.write_text("{half")
-    with pytest.raises(DataError, match=r"stored\.jsonl, line 1"):
-        read_stored(str(file))
-    file.write_text("")
-    with pytest.raises(DataError, match="the file is empty"):
-        read_stored(str(file))
-    with pytest.raises(DataError, match="No such file"):
-        read_stored(str(tmp_path / "absent.jsonl"))
 
 
 # --- both readings --------------------------------------------------------------------------------
