@@ -75,24 +75,23 @@ class ToldReplies:
     ) -> None:
         self.suite, self.suite_dir = suite, suite_dir
         self.model, self.identity, self.engine = model, identity, engine
-        self._held: dict[str, list[list[Trajectory | Skipped]]] = {}
+        self._held: dict[str, dict[int, list[Trajectory | Skipped]]] = {}
 
     def of_step(
         self, task: Task, seed: int, step: int, *, teacher: Teacher, reads: Reads = "context"
     ) -> list[Trajectory | Skipped]:
-        """The replies of one optimiser step, with those of the steps before it where not stored.
+        """The replies of one optimiser step, sampled where they are not stored.
 
         They are known by what was read before they were written, too.
         """
         suite, told, shared = self._place(task, seed, teacher, reads)
         key = shared.path.name
         if key not in self._held:
-            self._held = {key: []}  # one seed's at a time: they can be large
+            self._held = {key: {}}  # one seed's at a time: they can be large
         steps = self._held[key]
-        while len(steps) <= step:
-            writer = partial(self.model, teacher, task, seed)
-            self._write(suite, shared, told, seed, len(steps), writer)
-            steps.append([of_row(row) for row in shared.get(_name(len(steps)))])
+        if step not in steps:
+            self._write(suite, shared, told, seed, step, partial(self.model, teacher, task, seed))
+            steps[step] = [of_row(row) for row in shared.get(_name(step))]
         return steps[step]
 
     def write(

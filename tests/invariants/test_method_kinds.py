@@ -57,6 +57,9 @@ METHODS = {
         "staged", named("rkl_full"), teacher=Teacher(weights="ema", rate=0.5),
         begins=Stage(0.5, TOLD_TEACHER, named("nll")),
     ),
+    "told_late": method(
+        "told_late", named("nll"), TOLD_TEACHER, begins=Stage(0.5, STUDENT, named("rkl_full"))
+    ),
     "taid": method("taid", Taid(step=0.2, momentum=0.5)),
     "rewarded": method("rewarded", PolicyGradient(kl=0.1), teacher=Teacher(reads="nothing")),
     "by_rewarded": method("by_rewarded", named("rkl_full"), teacher=ADAPTED),
@@ -137,6 +140,15 @@ def test_stages_share_the_steps_and_each_has_its_own_choices(tiny_model_folder, 
     assert rows[2]["teacher_tokens_scored"] == 0 < rows[3]["teacher_tokens_scored"]
     described = RunReader(path).config["method"]
     assert described["begins"]["share"] == 0.5 and described["begins"]["loss"]["id"] == "nll"
+
+
+def test_the_told_teacher_writes_for_the_steps_of_its_own_stage_alone(tiny_model_folder, tmp_path):
+    suite = suite_of(tiny_model_folder, tmp_path, "told_late", rollout_batch_size=4)
+    (path,) = run(suite)
+    (folder,) = (path.parent / "shared").glob("told-toy--*")
+    assert sorted(file.stem for file in folder.glob("*.jsonl")) == [
+        f"step_{step:06d}" for step in (4, 5, 6)
+    ]
 
 
 def test_the_state_of_a_loss_moves_and_is_logged(tiny_model_folder, tmp_path):
