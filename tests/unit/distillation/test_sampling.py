@@ -269,6 +269,21 @@ def test_a_told_prompt_that_leaves_the_teacher_no_room_is_over_long_too(suite, t
     assert paired([trajectory(ONE)], [ONE], skip, tiny_loaded, told_by=tight).overlong == 1
 
 
+def test_a_prompt_that_leaves_the_student_no_room_is_over_long_where_others_wrote(
+    suite, tiny_loaded
+):
+    """A larger teacher, or a file, answers prompts that are longer than the student can read."""
+    (pair,) = paired([trajectory(ONE)], [ONE], suite, tiny_loaded).pairs
+    window = len(pair.plain_ids) + suite.max_completion_length
+    fits = dataclasses.replace(tiny_loaded, max_length=window)
+    tight = dataclasses.replace(tiny_loaded, max_length=window - 1)
+    skip = suite.model_copy(update={"overlong": "skip"})
+    assert paired([trajectory(ONE)], [ONE], suite, fits, told_by=tiny_loaded).pairs == (pair,)
+    assert paired([trajectory(ONE)], [ONE], skip, tight, told_by=tiny_loaded).overlong == 1
+    with pytest.raises(DataError, match=rf"{ONE.id}: the prompt without context has \d+ tokens"):
+        paired([trajectory(ONE)], [ONE], suite, tight, told_by=tiny_loaded)
+
+
 @pytest.mark.parametrize(
     ("reads", "told"),
     [("context", "Say it in an odd number"), ("hint", "add"), ("reference", "The answer is 42.")],
