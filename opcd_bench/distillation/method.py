@@ -7,7 +7,7 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,9 @@ class Writer:
     task's shared context, or the example's own hint or reference (whatever the method's teacher
     reads; with the weights before training, the larger model's or the adapted ones), and its
     trajectories are stored once and shared by every method that reads them; ``mixture`` draws the
-    writer of each example, the told teacher with probability ``teacher_share``; ``stored`` reads a
-    JSONL file of trajectories (``path``), such as a ``shared/told-…/step_000001.jsonl`` of another
-    run.
+    writer of each example, the told teacher with probability ``teacher_share``; ``stored`` reads
+    trajectories from a JSONL file, or from a folder of such files (``path``), such as a
+    ``shared/told-…/`` of another run.
     """
 
     kind: WriterKind
@@ -80,7 +80,7 @@ class Writer:
         if self.reads != "context":
             found["reads"] = self.reads
         if self.path is not None:
-            found["sha256"] = _file_hash(Path(self.path))
+            found["sha256"] = _hash_of(stored_files(self.path))
         return found
 
     @property
@@ -101,7 +101,7 @@ def mixture(
 
 
 def stored(path: str) -> Writer:
-    """Replies read from a JSONL file of trajectories."""
+    """Replies read from a JSONL file of trajectories, or from a folder of such files."""
     return Writer("stored", 1.0, path)
 
 
@@ -317,9 +317,17 @@ def _id(loss: Loss) -> str:
     return str(getattr(loss, "id", loss))
 
 
-def _file_hash(path: Path) -> str | None:
+def stored_files(path: str) -> list[Path]:
+    """The files that a stored writer reads: the one named, or those below a folder, by name."""
+    place = Path(path)
+    if place.is_dir():
+        return sorted(place.rglob("*.jsonl"))
+    return [place] if place.is_file() else []
+
+
+def _hash_of(files: Sequence[Path]) -> str | None:
     """A hash of stored trajectories, so that other ones are another method; None: not there yet."""
-    return bytes_digest(path.read_bytes(), 10) if path.is_file() else None
+    return bytes_digest(b"".join(file.read_bytes() for file in files), 10) if files else None
 
 
 def _described(loss: Any) -> dict[str, Any]:

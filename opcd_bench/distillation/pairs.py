@@ -91,12 +91,10 @@ def pairs_of(
     """Every turn of every trajectory as its own (prompt, reply) pair, in both readings.
 
     The reply's ids go into both unchanged; ``seed`` is the run's; ``told_by`` is the teacher, whose
-    own chat template renders its prompts. A pair whose told prompt is over the limit (the suite's,
-    or what leaves the teacher room for a reply) is refused or skipped and counted, as the suite
-    says; no prompt is ever cut. ``advantages``: one a trajectory, each of whose turns has it.
+    own chat template renders its prompts. A pair one of whose prompts is over the limit (the
+    suite's, or what leaves its reader room for a reply) is refused or skipped and counted, as the
+    suite says; no prompt is ever cut. ``advantages``: one a trajectory, each of whose turns has it.
     """
-    room = told_by.max_length - suite.max_completion_length
-    limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
     pairs: list[Pair] = []
     overlong = failed = 0
     worth: Sequence[float | None] = advantages or [None] * len(trajectories)
@@ -115,15 +113,13 @@ def pairs_of(
                 told_ids = prompts.prompt_ids(told_by, turn.messages)
             else:
                 told_ids = prompts.told_ids(told_by, turn.messages, context)
-            if len(told_ids) > limit:
+            plain_ids = prompts.prompt_ids(student, turn.messages)
+            too_long = _too_long("with", told_ids, told_by, suite) or _too_long(
+                "without", plain_ids, student, suite
+            )
+            if too_long:
                 if suite.overlong == "refuse":
-                    raise DataError(
-                        f"task {task.name!r}, example {example.id}: the prompt with context has "
-                        f"{len(told_ids)} tokens, above {limit} (max_prompt_length = "
-                        f"{suite.max_prompt_length}; {told_by.name} reads {told_by.max_length}, "
-                        f"less max_completion_length = {suite.max_completion_length}). Raise the "
-                        "limit, or say overlong = 'skip' to leave such responses out and count them"
-                    )
+                    raise DataError(f"task {task.name!r}, example {example.id}: {too_long}")
                 overlong += 1
                 continue
             reply_ids = end_at_first_eos(turn.reply.ids, student.eos_ids)
@@ -131,7 +127,7 @@ def pairs_of(
                 Pair(
                     example_id=example.id,
                     turn=number,
-                    plain_ids=prompts.prompt_ids(student, turn.messages),
+                    plain_ids=plain_ids,
                     told_ids=told_ids,
                     reply_ids=reply_ids,
                     written_logprobs=turn.reply.logprobs[: len(reply_ids)] if own else None,
@@ -140,3 +136,17 @@ def pairs_of(
                 )
             )
     return PairBatch(tuple(pairs), overlong, failed)
+
+
+def _too_long(which: str, ids: Sequence[int], reader: PromptFormat, suite: Suite) -> str:
+    """What to say of a prompt that is over its reader's limit; empty for one that is not."""
+    room = reader.max_length - suite.max_completion_length
+    limit = room if suite.max_prompt_length is None else min(room, suite.max_prompt_length)
+    if len(ids) <= limit:
+        return ""
+    return (
+        f"the prompt {which} context has {len(ids)} tokens, above {limit} (max_prompt_length = "
+        f"{suite.max_prompt_length}; {reader.name} reads {reader.max_length}, less "
+        f"max_completion_length = {suite.max_completion_length}). Raise the limit, or say "
+        "overlong = 'skip' to leave such responses out and count them"
+    )

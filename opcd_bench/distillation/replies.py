@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method, Teacher, Writer
 from opcd_bench.distillation.sampling import Slot, reply_sampling, sample_replies, schedule
+from opcd_bench.distillation.stored_replies import StoredReplies, of_row, row_of
 from opcd_bench.envs import readings
 from opcd_bench.envs.readings import Reads
 from opcd_bench.envs.task import Task, describe_task
-from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.hashing import digest
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
 from opcd_bench.rollout.engine import Engine
@@ -33,40 +31,6 @@ def told_by_teacher(writer: Writer, slots: Sequence[Slot], task: Task, seed: int
         < writer.teacher_share
         for s in slots
     ]
-
-
-def row_of(written: Trajectory | Skipped) -> dict[str, Any]:
-    """A stored row of a trajectory, or of an example that was skipped."""
-    return {"skipped": asdict(written)} if isinstance(written, Skipped) else written.to_json()
-
-
-def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
-    """The inverse of ``row_of``."""
-    return Skipped(**row["skipped"]) if "skipped" in row else Trajectory.from_json(row)
-
-
-def read_stored(path: str) -> list[Trajectory]:
-    """Trajectories of a ``stored`` writer, in file order; DataError names the line that is bad.
-
-    The files of ``results/<suite>/shared/told-…/`` are such files.
-    """
-    found = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"stored trajectories {path}: {error.strerror}; give an existing JSONL file"
-        ) from None
-    for number, line in enumerate(lines, 1):
-        try:
-            written = of_row(json.loads(line))
-        except (DataError, ValueError) as error:
-            raise DataError(f"{path}, line {number}: {error}") from None
-        if isinstance(written, Trajectory):
-            found.append(written)
-    if not found:
-        raise DataError(f"stored trajectories {path}: the file is empty")
-    return found
 
 
 @dataclass(frozen=True)
@@ -111,24 +75,23 @@ class ToldReplies:
     ) -> None:
         self.suite, self.suite_dir = suite, suite_dir
         self.model, self.identity, self.engine = model, identity, engine
-        self._held: dict[str, list[list[Trajectory | Skipped]]] = {}
+        self._held: dict[str, dict[int, list[Trajectory | Skipped]]] = {}
 
     def of_step(
         self, task: Task, seed: int, step: int, *, teacher: Teacher, reads: Reads = "context"
     ) -> list[Trajectory | Skipped]:
-        """The replies of one optimiser step, with those of the steps before it where not stored.
+        """The replies of one optimiser step, sampled where they are not stored.
 
         They are known by what was read before they were written, too.
         """
         suite, told, shared = self._place(task, seed, teacher, reads)
         key = shared.path.name
         if key not in self._held:
-            self._held = {key: []}  # one seed's at a time: they can be large
+            self._held = {key: {}}  # one seed's at a time: they can be large
         steps = self._held[key]
-        while len(steps) <= step:
-            writer = partial(self.model, teacher, task, seed)
-            self._write(suite, shared, told, seed, len(steps), writer)
-            steps.append([of_row(row) for row in shared.get(_name(len(steps)))])
+        if step not in steps:
+            self._write(suite, shared, told, seed, step, partial(self.model, teacher, task, seed))
+            steps[step] = [of_row(row) for row in shared.get(_name(step))]
         return steps[step]
 
     def write(
@@ -208,7 +171,10 @@ def _together(suite: Suite) -> int:
 
 
 class ReplySampler:
-    """The replies of a cell's steps, by whoever writes them for its method."""
+    """The replies of a cell's steps, by whoever writes them for its method.
+
+    Raises DataError for a stored writer's files that do not fit what the ``steps`` train on.
+    """
 
     def __init__(
         self,
@@ -219,15 +185,18 @@ class ReplySampler:
         student: LoadedModel,
         engine: Engine,
         told: ToldReplies,
+        steps: range,
     ) -> None:
         self.method, self.task, self.suite, self.seed = method, task, suite, seed
         self.student, self.engine, self.told = student, engine, told
+        self.stored: StoredReplies | None = None
+        if method.writer.path is not None:
+            self.stored = StoredReplies(method.writer.path, task, suite)
+            self.stored.refuse_other_tokens(student)
+            self.stored.refuse_lacking(seed, steps)
 
     def of_step(self, step: int) -> StepReplies:
-        """One reply a slot: stored ones of the told teacher or a file, fresh ones of the student.
-
-        Raises CellFailed where a stored writer's file lacks an example.
-        """
+        """One reply a slot: stored ones of the told teacher or of files, or the student's own."""
         slots = schedule(self.task, self.suite, self.seed, step)
         by_teacher = told_by_teacher(self.method.writer, slots, self.task, self.seed)
         by_place = self._not_sampled(slots, by_teacher, step)
@@ -250,8 +219,8 @@ class ReplySampler:
         self, slots: Sequence[Slot], by_teacher: Sequence[bool], step: int
     ) -> dict[int, Trajectory | Skipped]:
         """Place -> reply, of those that are read and not sampled."""
-        if self.method.writer.kind == "stored":
-            return dict(enumerate(self._from_file(slots)))
+        if self.stored is not None:
+            return dict(enumerate(self.stored.of_slots(slots)))
         if not any(by_teacher):
             return {}
         method = self.method
@@ -259,18 +228,3 @@ class ReplySampler:
             self.task, self.seed, step, teacher=method.teacher, reads=method.writer.reads
         )
         return {place: stored[place] for place, told in enumerate(by_teacher) if told}
-
-    @cached_property
-    def _file(self) -> dict[str, Trajectory]:
-        """A stored writer's trajectories by example: the file is read once a run."""
-        assert self.method.writer.path is not None
-        return {t.example_id: t for t in read_stored(self.method.writer.path)}
-
-    def _from_file(self, slots: Sequence[Slot]) -> list[Trajectory]:
-        missing = [slot.example.id for slot in slots if slot.example.id not in self._file]
-        if missing:
-            raise CellFailed(
-                f"{self.method.writer.path} has no trajectory of example {missing[0]} "
-                f"(and {len(missing) - 1} more of this step)"
-            )
-        return [self._file[slot.example.id] for slot in slots]

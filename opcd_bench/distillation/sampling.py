@@ -20,12 +20,14 @@ from opcd_bench.seeds import generator, seed_of
 class Slot:
     """One reply to be written: which example, in which optimiser step, which of its generations.
 
-    ``generation`` counts an example's replies within the step.
+    ``generation`` counts an example's replies within the step, ``number`` those since the first
+    step of the run, or of the first round.
     """
 
     step: int
     example: Example
     generation: int
+    number: int = 0
 
 
 def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
@@ -44,7 +46,8 @@ def schedule(task: Task, suite: Suite, seed: int, step: int) -> list[Slot]:
         example = examples[_order(task.name, seed, epoch, len(examples))[place]]
         # An epoch that ends within the step can bring an example twice: not with the same noise.
         before = sum(slot.example.id == example.id for slot in slots)
-        slots.extend(Slot(step, example, before + g) for g in range(suite.num_generations))
+        each, number = range(suite.num_generations), epoch * suite.num_generations
+        slots.extend(Slot(step, example, before + g, number + g) for g in each)
     return slots
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench.config.experience import Stage
-from opcd_bench.distillation.replies import row_of
+from opcd_bench.distillation.stored_replies import row_of
 from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context, Task

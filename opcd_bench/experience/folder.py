@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from opcd_bench.distillation.replies import of_row
+from opcd_bench.distillation.stored_replies import of_row
 from opcd_bench.errors import StoreError
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.store.environment import differences

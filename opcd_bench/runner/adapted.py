@@ -38,6 +38,7 @@ class AdaptedTeachers:
     ) -> None:
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._held: dict[str, LoadedModel] = {}
+        self._hashes: dict[str, str] = {}
 
     def prepare(self, method: Method, task: Task, seed: int, shared: Shared) -> None:
         """Train, or go on training, every adapted teacher that a method's run of a seed needs.
@@ -63,10 +64,11 @@ class AdaptedTeachers:
         return self._held[name]
 
     def identity(self, teacher: Teacher, task: Task, seed: int) -> dict[str, Any]:
-        """What replies and scores of an adapted teacher depend on."""
-        adapted = {"adapted": self._path(teacher, task, seed).name}
-        weights = {"weights": saving.weights_hash(self.of(teacher, task, seed).model)}
-        return {**self.models.identity, **adapted, **weights}
+        """What replies and scores of an adapted teacher depend on; its weights are hashed once."""
+        name = self._path(teacher, task, seed).name
+        if name not in self._hashes:
+            self._hashes[name] = saving.weights_hash(self.of(teacher, task, seed).model)
+        return {**self.models.identity, "adapted": name, "weights": self._hashes[name]}
 
     def _train(self, teacher: Teacher, task: Task, seed: int, shared: Shared) -> None:
         path, config = self._path(teacher, task, seed), self._config(teacher, task, seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import pairs, replies, sampling, scoring
+from opcd_bench.distillation import pairs, sampling, scoring, stored_replies
 from opcd_bench.distillation.losses import audit
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.scheduled import forms
@@ -60,9 +60,9 @@ def rows(
             written = sampling.sample_replies(
                 slots, task, suite, 0, loaded, resources.models.engine(loaded), None
             )
-        shared.put("replies", [replies.row_of(t) for t in written])
+        shared.put("replies", [stored_replies.row_of(t) for t in written])
     batch = pairs.pairs_of(
-        [replies.of_row(row) for row in shared.get("replies")],
+        [stored_replies.of_row(row) for row in shared.get("replies")],
         examples,
         Teacher(),
         task,

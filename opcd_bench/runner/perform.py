@@ -21,6 +21,7 @@ from opcd_bench.runner import (
     model_folders,
     preflight,
     prompt_record,
+    stored_files,
 )
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster.jobs import Job, Outcome
@@ -64,6 +65,8 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     suite, suite_dir = planned.suite, resources.suite_dir
     entrants.require(suite)
     resources.check(list(planned.methods.values()))
+    asked, student = list(planned.tasks.values()), resources.models.initial
+    stored_files.refuse_unfit(suite, planned.methods.values(), asked, student)
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import replies
+from opcd_bench.distillation import stored_replies
 from opcd_bench.distillation.method import Teacher
 from opcd_bench.distillation.sampling import reply_sampling
 from opcd_bench.envs import readings
@@ -218,5 +218,5 @@ class PrefixProbe:
                 written = handover.first_responses(
                     task, examples, owner.loaded, engine, self.sampling, suite, seed, owner.contexts
                 )
-            shared.put("first", [replies.row_of(one) for one in written])
-        return [replies.of_row(row) for row in shared.get("first")]
+            shared.put("first", [stored_replies.row_of(one) for one in written])
+        return [stored_replies.of_row(row) for row in shared.get("first")]

@@ -19,7 +19,7 @@ from opcd_bench.evaluation import retention_names
 from opcd_bench.models import config_file
 from opcd_bench.models.config_file import ModelFiles
 from opcd_bench.models.model_dir import BUILT_IN
-from opcd_bench.runner import compatibility, registry, shared_questions
+from opcd_bench.runner import compatibility, registry, shared_questions, stored_files
 from opcd_bench.store.files import explained, require_room
 
 PACKAGES = {
@@ -40,9 +40,10 @@ def refuse_early(
     """Raise a UserError for what would fail after hours: no model is loaded, nothing downloaded.
 
     A method that the suite cannot serve or whose teacher reads what a task does not have, unknown
-    retention tasks, missing packages, a model folder that is none, and lengths or contexts that the
-    model cannot read, and results that cannot be written. ``planned``: nothing runs now; what this
-    machine lacks (data of NLTK's, a GPU) and the Hub may have (an entrant) is a DataWarning.
+    retention tasks, missing packages, stored responses to other prompts or to too few examples,
+    a model folder that is none, and lengths or contexts that the model cannot read, and results
+    that cannot be written. ``planned``: nothing runs now; what this machine lacks (data of NLTK's,
+    a GPU) and the Hub may have (an entrant) is a DataWarning.
     """
     for method in methods.values():
         compatibility.refuse_unservable(suite, method)
@@ -60,6 +61,7 @@ def refuse_early(
             _refuse_unread(part, tasks.values())
         for task in tasks.values():
             _refuse_untrainable(suite.for_task(task.name), method, task)
+    stored_files.refuse_unfit(suite, methods.values(), list(tasks.values()))
     _refuse_lengths(suite, tasks)
     _refuse_entrants(suite, planned)
     _refuse_place(suite, planned)

@@ -65,7 +65,7 @@ class Training:
         self.replies = [
             ReplySampler(
                 stage.method, task, self.suite, seed, self.student, self.engine,
-                shared.told_replies,
+                shared.told_replies, range(stage.first, stage.last),
             )
             for stage in self.learner.stages
         ]  # fmt: skip

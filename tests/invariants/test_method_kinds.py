@@ -22,10 +22,12 @@ from opcd_bench.distillation.method import (
     Stage,
     Teacher,
     Writer,
+    stored,
 )
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.envs import leakage
 from opcd_bench.errors import ConfigError, StoreError
+from opcd_bench.models import saving
 from opcd_bench.progress import QuietReporter
 from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.flat import of_headline
@@ -54,6 +56,9 @@ METHODS = {
     "staged": method(
         "staged", named("rkl_full"), teacher=Teacher(weights="ema", rate=0.5),
         begins=Stage(0.5, TOLD_TEACHER, named("nll")),
+    ),
+    "told_late": method(
+        "told_late", named("nll"), TOLD_TEACHER, begins=Stage(0.5, STUDENT, named("rkl_full"))
     ),
     "taid": method("taid", Taid(step=0.2, momentum=0.5)),
     "rewarded": method("rewarded", PolicyGradient(kl=0.1), teacher=Teacher(reads="nothing")),
@@ -137,6 +142,15 @@ def test_stages_share_the_steps_and_each_has_its_own_choices(tiny_model_folder, 
     assert described["begins"]["share"] == 0.5 and described["begins"]["loss"]["id"] == "nll"
 
 
+def test_the_told_teacher_writes_for_the_steps_of_its_own_stage_alone(tiny_model_folder, tmp_path):
+    suite = suite_of(tiny_model_folder, tmp_path, "told_late", rollout_batch_size=4)
+    (path,) = run(suite)
+    (folder,) = (path.parent / "shared").glob("told-toy--*")
+    assert sorted(file.stem for file in folder.glob("*.jsonl")) == [
+        f"step_{step:06d}" for step in (4, 5, 6)
+    ]
+
+
 def test_the_state_of_a_loss_moves_and_is_logged(tiny_model_folder, tmp_path):
     (path,) = run(suite_of(tiny_model_folder, tmp_path, "taid"))
     rows = RunReader(path).read("train")
@@ -216,6 +230,44 @@ def test_an_adapted_teacher_is_trained_once_and_survives_a_kill(
     assert results.ceiling_name("toy", "writes") == "ceiling-adapted-grpo"
     assert results.ceiling_name("toy", "by_told") == "ceiling-adapted-grpo-told"
     assert not results.ceiling("toy", "by_told").empty
+
+
+def test_the_weights_of_an_adapted_teacher_are_hashed_once_for_all_steps(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    hashed, original = [], saving.weights_hash
+
+    def weights_hash(model):
+        hashed.append(model)
+        return original(model)
+
+    monkeypatch.setattr(saving, "weights_hash", weights_hash)
+    run(suite_of(tiny_model_folder, tmp_path, "plain"))
+    without = len(hashed)
+    paths = run(suite_of(tiny_model_folder, tmp_path, "writes", "plain", seeds=2, name="adapted"))
+    assert len(hashed) - 2 * without == 2, "one for each seed's teacher, in steps and in ceilings"
+    folders = {path.name for path in (paths[0].parent / "shared").glob("told-toy--*")}
+    assert len(folders) == 4, "each teacher's own, beside those of the weights before training"
+
+
+def test_stored_responses_of_a_run_train_the_same_student_again(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Two generations, epochs that end within steps, two seeds: each by the folder of its own."""
+    own = {"batch_size": 4, "overlong": "skip"}
+    first = suite_of(tiny_model_folder, tmp_path, "plain", seeds=2, **own)
+    for seed, path in enumerate(run(first)):
+        folders = (path.parent / "shared").glob("told-toy--*")
+        truths = []
+        for number, folder in enumerate(folders):
+            again = method("again", named("nll"), stored(str(folder)))
+            monkeypatch.setitem(METHODS, "again", again)
+            name = f"again_{seed}_{number}"
+            suite = suite_of(
+                tiny_model_folder, tmp_path, "again", name=name, first_seed=seed, **own
+            )
+            truths.append(truth(run(suite)[0]))
+        assert len(truths) == 2 and truths.count(truth(path)) == 1
 
 
 def test_runs_of_a_seed_learn_from_a_teacher_that_was_adapted_with_it(tiny_model_folder, tmp_path):

@@ -174,7 +174,7 @@ def _samples(path: Path, results: Sequence[_Results], measures: Sequence[Row]) -
 
 
 def _sample_rows(path: Path) -> list[Row]:
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    lines = [line for line in _text(path).split("\n") if line.strip()]
     if not lines:
         raise DataError(f"{path}: empty. {HOW}")
     rows = []

@@ -163,6 +163,22 @@ def test_other_stored_trajectories_are_another_method(tmp_path):
     assert len(set(described)) == 3
 
 
+def test_a_folder_of_stored_trajectories_is_known_by_the_rows_that_lie_below_it(tmp_path):
+    def known(path):
+        return method(writer=stored(str(path))).describe()["writer"]["sha256"]
+
+    folder, file = tmp_path / "shared" / "told-toy--0123456789", tmp_path / "both.jsonl"
+    folder.mkdir(parents=True)
+    assert known(folder) is None
+    (folder / "step_000002.jsonl").write_text("two\n")
+    (folder / "step_000001.jsonl").write_text("one\n")
+    (folder / "step_000001.sha256").write_text("of its store")
+    file.write_text("one\ntwo\n")
+    assert known(folder) == known(tmp_path / "shared") == known(file)
+    (folder / "step_000003.jsonl").write_text("three\n")
+    assert known(folder) == known(tmp_path / "shared") != known(file)
+
+
 def test_what_a_rollout_policy_reads_is_described_where_it_is_not_the_context():
     assert "reads" not in method(writer=TOLD_TEACHER).describe()["writer"]
     told = method(writer=mixture(0.5, reads="hint")).describe()["writer"]

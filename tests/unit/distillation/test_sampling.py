@@ -1,7 +1,6 @@
-"""Who writes what: the schedule, the mixture, stored replies, and both readings of a reply."""
+"""Who writes what: the schedule, the mixture, and both readings of a reply."""
 
 import dataclasses
-import json
 from collections import Counter
 
 import pytest
@@ -11,7 +10,7 @@ from toy import SIZES, Toy, toy_suite
 from opcd_bench.distillation import sampling
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Teacher, mixture
 from opcd_bench.distillation.pairs import pairs_of
-from opcd_bench.distillation.replies import read_stored, told_by_teacher
+from opcd_bench.distillation.replies import told_by_teacher
 from opcd_bench.distillation.sampling import Slot, schedule
 from opcd_bench.envs import readings
 from opcd_bench.envs.task import Context, Example, Grade
@@ -71,6 +70,17 @@ def test_an_example_twice_in_a_step_is_written_with_other_noise(suite):
     ten = suite.model_copy(update={"batch_size": 10, "num_generations": 2})
     slots = [(slot.example.id, slot.generation) for slot in schedule(Toy(), ten, 0, 0)]
     assert len(slots) == 20 == len(set(slots))
+
+
+def test_an_examples_responses_are_numbered_through_the_run_and_its_rounds(suite):
+    """Steps of four over six examples, two responses each: the second epoch begins in step 1."""
+    two = suite.model_copy(update={"batch_size": 4, "num_generations": 2})
+    numbers = {}
+    for slot in (slot for step in range(9) for slot in schedule(Toy(), two, 0, step)):
+        numbers.setdefault(slot.example.id, []).append(slot.number)
+    assert len(numbers) == 6 and all(found == list(range(12)) for found in numbers.values())
+    later = two.model_copy(update={"round": 2, "max_steps": 3})
+    assert schedule(Toy(), later, 0, 0)[0].number == schedule(Toy(), two, 0, 3)[0].number == 4
 
 
 def test_a_task_without_train_examples_is_refused(suite):
@@ -136,9 +146,6 @@ def test_noise_is_the_same_whoever_writes_and_the_told_prompt_alone_differs(suit
     assert not {r.seed for r in later.asked} & {r.seed for r in plain.asked}
 
 
-# --- stored replies -------------------------------------------------------------------------------
-
-
 def trajectory(example, *, replies=((7, 8, EOS),), outcome="correct"):
     turns = tuple(
         TurnRecord(
@@ -152,28 +159,6 @@ def trajectory(example, *, replies=((7, 8, EOS),), outcome="correct"):
 
 
 ONE, TWO = Example({"word": "one"}, reference="42", hint="add"), Example({"word": "two"})
-
-
-def test_stored_trajectories_come_back_as_they_were(tmp_path):
-    file = tmp_path / "stored.jsonl"
-    kept = [trajectory(ONE), trajectory(TWO)]
-    file.write_text("".join(json.dumps(t.to_json()) + "\n" for t in kept))
-    assert read_stored(str(file)) == kept
-
-
-def test_a_bad_line_is_named_and_so_is_a_missing_or_empty_file(tmp_path):
-    file = tmp_path / "stored.jsonl"
-    file.write_text(json.dumps(trajectory(ONE).to_json()) + "\n{}\n")
-    with pytest.raises(DataError, match=r"stored\.jsonl, line 2"):
-        read_stored(str(file))
-    file.write_text("{half")
-    with pytest.raises(DataError, match=r"stored\.jsonl, line 1"):
-        read_stored(str(file))
-    file.write_text("")
-    with pytest.raises(DataError, match="the file is empty"):
-        read_stored(str(file))
-    with pytest.raises(DataError, match="No such file"):
-        read_stored(str(tmp_path / "absent.jsonl"))
 
 
 # --- both readings --------------------------------------------------------------------------------
@@ -282,6 +267,21 @@ def test_a_told_prompt_that_leaves_the_teacher_no_room_is_over_long_too(suite, t
     skip = suite.model_copy(update={"overlong": "skip"})
     assert len(paired([trajectory(ONE)], [ONE], skip, tiny_loaded, told_by=fits).pairs) == 1
     assert paired([trajectory(ONE)], [ONE], skip, tiny_loaded, told_by=tight).overlong == 1
+
+
+def test_a_prompt_that_leaves_the_student_no_room_is_over_long_where_others_wrote(
+    suite, tiny_loaded
+):
+    """A larger teacher, or a file, answers prompts that are longer than the student can read."""
+    (pair,) = paired([trajectory(ONE)], [ONE], suite, tiny_loaded).pairs
+    window = len(pair.plain_ids) + suite.max_completion_length
+    fits = dataclasses.replace(tiny_loaded, max_length=window)
+    tight = dataclasses.replace(tiny_loaded, max_length=window - 1)
+    skip = suite.model_copy(update={"overlong": "skip"})
+    assert paired([trajectory(ONE)], [ONE], suite, fits, told_by=tiny_loaded).pairs == (pair,)
+    assert paired([trajectory(ONE)], [ONE], skip, tight, told_by=tiny_loaded).overlong == 1
+    with pytest.raises(DataError, match=rf"{ONE.id}: the prompt without context has \d+ tokens"):
+        paired([trajectory(ONE)], [ONE], suite, tight, told_by=tiny_loaded)
 
 
 @pytest.mark.parametrize(

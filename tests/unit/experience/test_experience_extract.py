@@ -9,7 +9,7 @@ from scripted import SECRET, Codes, reader
 
 from opcd_bench.config import experience as config
 from opcd_bench.config.validated import validated
-from opcd_bench.distillation.replies import read_stored
+from opcd_bench.distillation.stored_replies import read_stored
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, DataError, StoreError
 from opcd_bench.experience.extract import Extraction
@@ -130,7 +130,7 @@ def test_the_attempts_are_plain_and_a_stored_writer_reads_them(tiny_loaded, tmp_
     made = extraction(tiny_loaded, tmp_path)
     made.run(until="traces")
     assert not [prompt for prompt in made.reader.engine.asked if "a code is a rule" in prompt]
-    stored = read_stored(str(tmp_path / "traces" / "s001.jsonl"))
+    stored = [t for _, t in read_stored(str(tmp_path / "traces" / "s001.jsonl"))]
     assert [t.example_id for t in stored] == [e.id for e in drawn_examples(made.task, 1, 4)]
 
 
@@ -151,7 +151,7 @@ def test_a_train_split_smaller_than_the_attempts_comes_again_with_other_noise(
     assert drawn[:20] != drawn[20:40]
     made = extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, items=45, seeds=1))
     made.run("traces")
-    tried = read_stored(str(tmp_path / "traces" / "s000.jsonl"))
+    tried = [t for _, t in read_stored(str(tmp_path / "traces" / "s000.jsonl"))]
     said = {(t.example_id, t.turns[0].reply.text) for t in tried}
     assert len(said) > 40
     empty = Codes(["train"])
@@ -213,7 +213,7 @@ def test_raw_traces_are_told_without_any_reflection_from_the_same_attempts(tiny_
     made = extraction(tiny_loaded, tmp_path, recipe)
     results = made.run()
     assert made.reader.engine.asked == []
-    stored = read_stored(str(tmp_path / "traces" / "s000.jsonl"))
+    stored = [t for _, t in read_stored(str(tmp_path / "traces" / "s000.jsonl"))]
     items = context_file.read(results[0].path).items
     assert items == tuple(
         f"TASK\n{t.turns[0].messages[0]['content']}\nREPLY\n{t.turns[0].reply.text}\n"

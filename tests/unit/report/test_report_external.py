@@ -167,6 +167,14 @@ def test_a_bad_line_of_a_log_is_named_by_its_number(tmp_path):
     refused([made, logged], "empty")
 
 
+def test_a_sample_ends_with_its_newline_alone(tmp_path):
+    """lm_eval writes characters as they are, and responses may hold other line ends of Unicode."""
+    made, logged = written(tmp_path / "run")
+    said = [{**row, "resps": [["one\u2028two\x85three"]]} for row in SAMPLES]
+    logged.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said))
+    assert len(lm_eval_files.read([made, logged])["samples"]) == len(SAMPLES)
+
+
 def test_a_file_that_is_not_there_and_an_empty_folder_are_refused(tmp_path):
     refused([tmp_path / "results_none.json"], "no such file")
     refused([tmp_path], "no results_*.json below this folder")
