@@ -12,12 +12,15 @@ from opcd_bench.report.analysis.probed_step import step_words
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.words import interval_words, listed
+from opcd_bench.report.tables.shown_methods import label
 
 KIND = "prefixes"
 DATA = [
     "method", "learning_rate", "step", "teacher", "share", "accuracy", "accuracy_low",
     "accuracy_high", "own",
 ]  # fmt: skip
+LETTERS = 46
+"""How many letters of a title a panel has room for."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -41,7 +44,7 @@ def drawn(frame: pd.DataFrame, task: str) -> DrawnFigure:
     )
     teachers = list(dict.fromkeys(flat["teacher"]))
     said = " ".join(
-        f"{row.method}, {row.teacher}: {look.points(row.accuracy, decimals=1)} % after "
+        f"{label(row.method)}, {row.teacher}: {look.points(row.accuracy, decimals=1)} % after "
         f"{row.share:.0%}."
         for row in flat[flat["share"] == flat["share"].max()].itertuples()
     )
@@ -64,7 +67,8 @@ def _draw(flat: pd.DataFrame, *, narrow: bool) -> Figure:
         for at, teacher in enumerate(teachers):
             _line(panel, part[part["teacher"] == teacher], at, own=teacher != STUDENT)
         named = "" if pd.isna(rate) else f", {rate:g}"
-        panel.set_title(f"{method}{named}, {step_words(step)}")
+        title = f"{label(method)}{named}, {step_words(step)}"
+        panel.set_title(look.wrapped(title, LETTERS))
         panel.set_xlabel("student's tokens (%)")
         panel.set_ylabel("accuracy (%)")
         look.at_least(panel, look.LEAST_SPAN)

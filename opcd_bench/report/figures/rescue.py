@@ -23,8 +23,8 @@ DATA = [
 ]  # fmt: skip
 
 CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-NEAR = {"rescue": 0.25, "gain": 0.12}
-"""Shares of what is drawn, within which two names would meet."""
+NAME = {False: (0.0105, 0.07), True: (0.022, 0.07)}
+"""How wide a letter of a name is, and how high a name, as shares of what is drawn; by narrow."""
 
 
 def data(frame: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     panel.axhline(0, color=look.RULE, linewidth=0.7, zorder=1)
     panel.axvline(0, color=look.RULE, linewidth=0.7, zorder=1)
     rows = flat.sort_values("gain", kind="stable").to_dict("records")
-    for row, corner in zip(rows, corners(rows), strict=True):
+    for row, corner in zip(rows, corners(rows, narrow=narrow), strict=True):
         _point(panel, row, marks[row["method"]], corner)
     panel.margins(x=0.12, y=0.1)
     look.at_least(panel, look.LEAST_SPAN)
@@ -103,24 +103,40 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     return figure
 
 
-def corners(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+def corners(rows: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> list[tuple[int, int]]:
     """Where the name of each point stands, right or left (1, -1) and above or below it.
 
-    Points near one another have names at different corners, as far as there are any.
+    No name lies on another, as far as there are corners.
     """
-    spans = {
-        name: max(row[f"{name}_high"] for row in rows) - min(row[f"{name}_low"] for row in rows)
-        for name in NEAR
-    }
+    across, along = (
+        max(row[f"{name}_high"] for row in rows) - min(row[f"{name}_low"] for row in rows) or 1.0
+        for name in ("rescue", "gain")
+    )
+    letter, height = NAME[narrow]
     found: list[tuple[int, int]] = []
+    boxes: list[tuple[float, ...]] = []
     for row in rows:
-        near = [
-            corner
-            for corner, other in zip(found, rows, strict=False)
-            if all(abs(row[x] - other[x]) <= share * spans[x] for x, share in NEAR.items())
-        ]
-        found.append(next((one for one in CORNERS if one not in near), CORNERS[0]))
+        x, y, width = row["rescue"] / across, row["gain"] / along, letter * len(row["teacher"])
+        tried = {
+            (right, above): (x, x + right * width, y, y + above * height)
+            for right, above in CORNERS
+        }
+        corner = next(
+            (one for one, box in tried.items() if not any(_meet(box, other) for other in boxes)),
+            CORNERS[0],
+        )
+        found.append(corner)
+        boxes.append(tried[corner])
     return found
+
+
+def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes, each of two ends across and two along, lie on one another."""
+    return all(
+        max(one[at : at + 2]) > min(other[at : at + 2])
+        and max(other[at : at + 2]) > min(one[at : at + 2])
+        for at in (0, 2)
+    )
 
 
 def _point(panel: Axes, row: Mapping[str, Any], mark: Mark, corner: tuple[int, int]) -> None:

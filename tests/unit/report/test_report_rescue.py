@@ -141,6 +141,20 @@ def test_names_of_points_that_lie_together_stand_at_different_corners():
     assert figure.corners(rows) == [(1, 1), (1, -1), (1, 1)]
 
 
+def test_a_long_name_gives_way_to_that_of_a_point_beside_it():
+    """Three of faces_prefix: a name below its point would lie on the one above its neighbour."""
+    names = ("in-context", "adapted-grpo-with-context", "larger")
+    places = ((0.341, 0.502), (0.315, 0.596), (0.372, 0.705))
+    rows = [
+        {"teacher": name, "rescue": x, "gain": y, "rescue_low": x - 0.06, "rescue_high": x + 0.06,
+         "gain_low": y - 0.13, "gain_high": y + 0.13}
+        for name, (x, y) in zip(names, places, strict=True)
+    ]  # fmt: skip
+    rows.append({**rows[0], "teacher": "nobody", "rescue_low": -0.04, "gain_low": -0.05,
+                 "rescue": -0.002, "gain": -0.009})  # fmt: skip
+    assert figure.corners(rows) == [(1, 1), (1, 1), (1, 1), (1, 1)]
+
+
 def test_the_page_tells_it_beside_the_probe_and_only_where_it_was_made(tmp_path, monkeypatch):
     suite = describe(tmp_path / "made")
     for method in ("opcd", "forward_kl"):
