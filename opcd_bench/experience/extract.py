@@ -9,7 +9,6 @@ from typing import Any
 
 from opcd_bench.config.experience import Stage
 from opcd_bench.distillation.replies import row_of
-from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError
@@ -194,7 +193,7 @@ class Extraction:
             return Extracted(seed, None, statuses, 0, 0, 0)
         context, path = self._context(kept), self.folder.context(seed)
         made = ContextFile(context.text, context.placement, kept, self._provenance(seed))
-        self.folder.put(path, context_file.text_of(made).encode())
+        self.folder.put_context(seed, made)
         return Extracted(seed, path, statuses, len(items), len(kept), self._tokens(kept))
 
     # --- what the stages need -----------------------------------------------------------------

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench.distillation.replies import of_row
+from opcd_bench.envs import context_file
+from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.errors import StoreError
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.store.environment import differences
@@ -167,10 +169,25 @@ class ExperienceDir:
         append_row(path, row, fsync=True)
 
     def put(self, path: Path, data: bytes) -> None:
-        """Write a file, unless it is there just so."""
-        if not path.exists() or path.read_bytes() != data:
+        """Write a file, unless it is there just so; StoreError where another is: it stays."""
+        if not path.exists():
             self._check()
             write_atomic(path, data)
+        elif path.read_bytes() != data:
+            self._refuse_other(path)
+
+    def put_context(self, seed: int, made: ContextFile) -> None:
+        """`put` a seed's context. One that tells the same stays, whichever version made it."""
+        path = self.context(seed)
+        if not path.exists() or not context_file.tells(path, made):
+            self.put(path, context_file.text_of(made).encode())
+
+    def _refuse_other(self, path: Path) -> None:
+        raise StoreError(
+            f"{path}: is there and is not what is made now (it was edited, or what it was made of "
+            "was), and a suite may be using it, so it is not overwritten. Put it back from a copy, "
+            f"or, if nothing uses it, remove it: {removal(path)}"
+        )
 
     def files(self, seed: int) -> dict[str, dict[str, str]]:
         """The files that a seed's context comes from, with their checksums, for its provenance."""

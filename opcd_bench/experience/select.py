@@ -18,7 +18,7 @@ from opcd_bench.experience.reader import Reader
 from opcd_bench.progress import Phase, Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.seeds import generator
-from opcd_bench.store.files import explained, require_room, write_atomic
+from opcd_bench.store.files import explained, require_room
 from opcd_bench.version import __version__
 
 SELECTED = "selected"
@@ -180,7 +180,8 @@ class Selection:
         paths = _paths(target, len(chosen.names))
         for name, path in zip(chosen.names, paths, strict=True):
             provenance = {**files[name].provenance, "selected": {**selected, "chosen": name}}
-            _write(path, contexts[name], files[name].items, provenance)
+            context, items = contexts[name], files[name].items
+            _write(path, ContextFile(context.text, context.placement, items, provenance))
         return chosen, paths
 
 
@@ -221,13 +222,19 @@ def refuse_foreign(path: Path) -> None:
         )
 
 
-def _write(
-    path: Path, context: Context, items: tuple[str, ...], provenance: Mapping[str, Any]
-) -> None:
-    data = context_file.text_of(ContextFile(context.text, context.placement, items, provenance))
-    if path.exists() and path.read_text(encoding="utf-8") != data:
+def _write(path: Path, made: ContextFile) -> None:
+    """Put a choice at ``path``. The same choice stays as it is, whichever version made it."""
+    if not path.exists():
+        context_file.write(path, made)
+    elif not context_file.tells(path, made) or _by(context_file.read(path)) != _by(made):
         raise StoreError(
             f"{path} holds an earlier, different choice, which a suite may be using. Give "
             "another file with --out, or move this one away"
         )
-    write_atomic(path, data)
+
+
+def _by(made: ContextFile) -> tuple[Any, Any]:
+    """By which rule a context was chosen, and under which name."""
+    selected = made.provenance.get("selected")
+    named = selected if isinstance(selected, Mapping) else {}
+    return named.get("rule"), named.get("chosen")

@@ -15,6 +15,7 @@ from opcd_bench import preemption
 from opcd_bench.envs import context_file
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
+from opcd_bench.experience import extract, select
 from opcd_bench.experience.extract import Extraction
 from opcd_bench.models.loading import load
 from opcd_bench.models.saving import weights_hash
@@ -331,6 +332,38 @@ def test_what_is_done_is_not_done_again_and_a_third_round_follows(
     assert again.round(3).read()["weights"] == weights_hash(
         load(str(checkpoint_of(again, 2).path / MODEL), device="cpu").model
     )
+
+
+def of_another_version(monkeypatch):
+    for module in (extract, select):
+        monkeypatch.setattr(module, "__version__", "99.0")
+
+
+def test_another_version_rewrites_nothing_that_is_sealed(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    """A second method shares the first round's attempts and context."""
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    of_another_version(monkeypatch)
+    suite = suite_of(tiny_model_folder, tmp_path, methods=["opcd_full", "sft_context"])
+    summary, (first, second) = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (4, 0), table_of(summary)
+    assert second.record(1)["experience"] == first.record(1)["experience"]
+    assert truth(first).items() >= truth(two_rounds[1]).items()
+    assert {problem.kind for problem in verify(tmp_path / "toy")} <= {"no checkpoint"}
+
+
+def test_another_version_goes_on_where_a_choice_was_made_and_not_recorded(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ChainDir, "put_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(patch, suite)
+    of_another_version(monkeypatch)
+    summary, (folder,) = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert truth(folder).items() <= truth(two_rounds[1]).items()
 
 
 def test_a_round_whose_beginning_was_made_anew_is_refused(

@@ -11,6 +11,7 @@ from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context
 from opcd_bench.errors import ConfigError, DataError, StoreError
 from opcd_bench.evaluation import task_scores
+from opcd_bench.experience import select
 from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.select import Selection, best, candidates_in, without_scores
 from opcd_bench.progress import QuietReporter
@@ -255,6 +256,25 @@ def test_a_choice_that_a_suite_may_be_using_is_not_overwritten_by_another(folder
     with pytest.raises(StoreError, match="holds an earlier, different choice"):
         run(folder, tiny_loaded)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("rule", ["best", "random", "first-2"])
+def test_the_same_choice_stays_whichever_version_makes_it(folder, tiny_loaded, monkeypatch, rule):
+    _, paths, _ = run(folder, tiny_loaded, rule)
+    before = [path.read_bytes() for path in paths]
+    monkeypatch.setattr(select, "__version__", "99.0")
+    _, again, _ = run(folder, tiny_loaded, rule)
+    assert again == paths
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_choice_by_another_rule_is_another_choice_though_it_tells_the_same(folder, tiny_loaded):
+    """What is called drawn at random must not say that it was the best."""
+    out = folder.parent / "chosen.json"
+    first, _, _ = run(folder, tiny_loaded, "first-1", out)
+    assert first.names == without_scores(Codes(), sorted(candidates_in(folder)), "random", 0).names
+    with pytest.raises(StoreError, match="holds an earlier, different choice"):
+        run(folder, tiny_loaded, "random", out)
 
 
 def test_no_dev_examples_is_an_error(folder, tiny_loaded, tmp_path):
