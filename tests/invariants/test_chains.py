@@ -12,7 +12,7 @@ import pytest
 from toy import Toy, toy_suite
 
 from opcd_bench import preemption
-from opcd_bench.envs import context_file
+from opcd_bench.envs import context_file, leakage
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.experience import extract, select
@@ -20,6 +20,7 @@ from opcd_bench.experience.extract import Extraction
 from opcd_bench.models.loading import load
 from opcd_bench.models.saving import weights_hash
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis import flat
 from opcd_bench.report.analysis.load import load as load_results
 from opcd_bench.report.tables import rounds as table
 from opcd_bench.report.tables.stored import text_of
@@ -568,6 +569,33 @@ def test_the_table_says_what_each_round_gained(two_rounds):
         assert row["deployed"].value == pytest.approx(deployed)
     text = table.as_text(table.read(folder.path.parents[1]))
     assert "one seed" in text and "toy: rounds" in text
+
+
+def test_leakage_is_looked_for_in_every_round(two_rounds):
+    """Of the student after the round and before it, with the context of that round."""
+    _, folder = two_rounds
+    root = folder.path.parents[1]
+    rows = table.read(root)
+    for row, path in zip(rows.to_dict("records"), folder.runs(), strict=True):
+        told = context_file.read(folder.context(row["round"])).text
+        assert RunReader(path).sealed and SuiteDir(path.parent).read()["told"]["toy"] == {
+            "contexts": [told], "patterns": list(leakage.PATTERNS),
+        }  # fmt: skip
+        (anchors,) = [s for s in SuiteDir(path.parent).all_shared() if "base-test-s0" in s.names()]
+        for column, samples in (
+            ("mentions context", RunReader(path).read("samples/test")),
+            ("mentions context before", anchors.get("base-test-s0")[1:]),
+        ):
+            leaks = [leakage.Told((told,)).leak(sample["turns"]) for sample in samples]
+            assert row[column].value == sum(leak.mentions for leak in leaks) / len(leaks)
+            assert row[column].n == 5
+    assert "mentions_context_before_low" in flat.of_rounds(rows).columns
+    assert "No test response without context speaks of a context" in table.as_text(rows)
+    assert "mentions context" not in table.as_text(rows)
+    some = dataclasses.replace(rows["mentions context"].iloc[1], value=0.25)
+    (shown,) = table.sections(rows.assign(**{"mentions context before": [some, some]}))
+    assert {"mentions context", "mentions context before"} <= set(shown.columns)
+    assert "copies context" not in shown.columns and shown.notes[-1].startswith("Leakage")
 
 
 def test_seeds_are_pooled_and_paired(tiny_model_folder, tmp_path, monkeypatch):

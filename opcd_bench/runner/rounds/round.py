@@ -249,6 +249,7 @@ class Round:
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),
+                **context_record.told(planned.tasks),
                 **self._examples,
             }
         )
