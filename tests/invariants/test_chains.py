@@ -514,6 +514,23 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
     assert protocols[0] == protocols[1], "dev and test are the task's own"
 
 
+def test_a_replay_with_train_items_ends_whatever_a_task_says_of_its_examples(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Floors of a task read what its own examples have, and a state has messages alone."""
+
+    class Read(Toy):
+        def floors(self, examples):
+            assert all(example.content["word"] for example in examples)
+            return super().floors(examples)
+
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1, consolidate="replay", train_items=2)
+    summary, (folder,) = run(monkeypatch, suite, Read())
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert {row["split"] for row in RunReader(folder.runs()[0]).read("evals")} == {"dev", "test"}
+    assert "training_prompts" not in json.dumps(folder.round(1).read())
+
+
 def test_a_replay_never_meets_a_state_that_it_may_not_train_on(
     tiny_model_folder, tmp_path, monkeypatch
 ):

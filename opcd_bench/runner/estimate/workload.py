@@ -17,7 +17,7 @@ from opcd_bench.evaluation.task_scores import further_sets
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds, seeds_left
-from opcd_bench.runner.rounds.chain import experience_of
+from opcd_bench.runner.rounds.chain import as_scored, experience_of
 
 KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
 
@@ -261,7 +261,7 @@ def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> i
 
     A round of a chain shares none of it, and scores the retention of its own base too.
     """
-    own = suite.for_task(task.name)
+    own = as_scored(suite).for_task(task.name)
     reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
     dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply

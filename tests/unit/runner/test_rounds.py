@@ -24,7 +24,7 @@ from opcd_bench.errors import (
     UnknownName,
     WorkerDied,
 )
-from opcd_bench.evaluation.task_scores import protocol
+from opcd_bench.evaluation.task_scores import further_sets, protocol
 from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.recipe import Recipe
 from opcd_bench.experience.replay import Replay, states_of
@@ -253,6 +253,26 @@ def test_a_replay_is_another_cell_and_the_same_protocol(toy, tiny_loaded):
     assert protocol(replay, "test", test, suite, 1, tiny_loaded) == protocol(
         task, "test", test, suite, 1, tiny_loaded
     )
+
+
+@pytest.mark.parametrize(
+    "asked", [{"train_items": 3}, {"task_settings": {"toy": {"train_items": 3}}}]
+)
+def test_states_are_not_scored_as_training_prompts_and_a_warning_says_so(toy, monkeypatch, asked):
+    """They have no grade, and what a task says of its train examples it cannot say of them."""
+    replayed, environment = (
+        toy(rounds=2, consolidate=how, **asked) for how in ("replay", "environment")
+    )
+    names = []
+    for suite in (replayed, environment):
+        (one,) = chains.chains(suite)
+        own = chains.settings(suite, one, 1, Begin()).for_task("toy")
+        names.append([probe.name for probe in further_sets(Toy(), own)])
+    assert names == [[], ["training_prompts"]]
+    monkeypatch.setattr(rounds, "run_chain", lambda one, *_: Outcome(one.name, None))
+    console = QuietReporter()
+    rounds.run(replayed, console=console)
+    assert any(said.startswith("toy: train_items scores nothing") for said in console.warnings)
 
 
 def test_attempts_without_a_state_cannot_be_replayed():
