@@ -28,6 +28,8 @@ from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, re
 from opcd_bench.store.lease import Lease
 
 TRACES = "traces"
+ELSEWHERE = "Give another folder with --out"
+"""What to type of `opcd-bench extract` where an extraction cannot be in its folder."""
 
 
 def date_of(folder: Path) -> str:
@@ -48,10 +50,12 @@ class ExperienceDir:
         memoryless/reflections/s000.jsonl            a row an attempt
         memoryless/items/s000.jsonl                  a row a lesson
         memoryless/s000.json                         the context; nothing else has its place here
+
+    ``elsewhere``: what to type where it cannot be here.
     """
 
-    def __init__(self, path: Path, variant: str) -> None:
-        self.path, self.variant = path, variant
+    def __init__(self, path: Path, variant: str, elsewhere: str = ELSEWHERE) -> None:
+        self.path, self.variant, self.elsewhere = path, variant, elsewhere
         self._lease: Lease | None = None
 
     def open(self) -> None:
@@ -65,8 +69,8 @@ class ExperienceDir:
         path = self.path
         if path.exists() and not path.is_dir():
             raise StoreError(
-                f"{path}: is a file, and the extraction needs a folder of that name. Give another "
-                "with --out"
+                f"{path}: is a file, and the extraction needs a folder of that name. "
+                f"{self.elsewhere}"
             )
         with explained(path):
             require_room(path)
@@ -76,7 +80,7 @@ class ExperienceDir:
             raise StoreError(
                 f"{path}: has files ({', '.join(foreign[:3])}{' …' if len(foreign) > 3 else ''}) "
                 f"but no {TRACES}.json of ours, so it is no extraction of opcd-bench and nothing "
-                "is written into it. Give another folder with --out"
+                f"is written into it. {self.elsewhere}"
             )
 
     def _is_ours(self) -> bool:
@@ -135,7 +139,7 @@ class ExperienceDir:
             raise StoreError(
                 f"{here} was made with other settings (stored -> now):\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + f"\nGive another folder with --out, or remove it: {removal(path)} "
+                + f"\n{self.elsewhere}, or remove it: {removal(path)} "
                 f"{removal(here).removeprefix('rm -r ')}"
             )
 

@@ -21,6 +21,8 @@ from opcd_bench.seeds import generator
 from opcd_bench.store.files import explained, require_room
 from opcd_bench.version import __version__
 
+ELSEWHERE = "Give another file with --out"
+"""What to type of `opcd-bench select` where a choice cannot be in its file."""
 SELECTED = "selected"
 """Where choices go, below the folder of the candidates."""
 
@@ -83,7 +85,10 @@ def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) 
         )
     count = int(match[1])
     if count > len(candidates):
-        raise ConfigError(f"--select {rule}: there are only {len(candidates)} contexts")
+        raise ConfigError(
+            f"--select {rule}, or of a suite [experience] select = {rule!r}: there are only "
+            f"{len(candidates)} contexts"
+        )
     return Chosen(tuple(candidates[:count]))
 
 
@@ -135,6 +140,7 @@ class Selection:
     """What is chosen from: the contexts of a folder, for a task.
 
     ``first_items`` and ``dev_items`` are the dev examples of the first and of the last round.
+    ``elsewhere``: what to type where the choice cannot be put.
     """
 
     task: Task
@@ -144,6 +150,7 @@ class Selection:
     sampling: Sampling
     dev_items: int
     first_items: int = SelectSettings.model_fields["first_items"].default
+    elsewhere: str = ELSEWHERE
 
     def run(
         self, out: Path | None, reader: Callable[[], Reader], console: Reporter
@@ -161,7 +168,7 @@ class Selection:
         chosen = without_scores(self.task, list(files), self.rule, self.seed)
         target = out or self.folder / SELECTED / f"{self.rule}.json"
         for path in _paths(target, 1 if chosen is None else len(chosen.names)):
-            refuse_foreign(path)
+            refuse_foreign(path, self.elsewhere)
         if chosen is None:
             read = reader()
             folder = self.folder / SELECTED
@@ -181,7 +188,8 @@ class Selection:
         for name, path in zip(chosen.names, paths, strict=True):
             provenance = {**files[name].provenance, "selected": {**selected, "chosen": name}}
             context, items = contexts[name], files[name].items
-            _write(path, ContextFile(context.text, context.placement, items, provenance))
+            made = ContextFile(context.text, context.placement, items, provenance)
+            _write(path, made, self.elsewhere)
         return chosen, paths
 
 
@@ -200,12 +208,11 @@ def _paths(out: Path, count: int) -> list[Path]:
     return [out.with_name(f"{out.stem}.{number}{out.suffix}") for number in range(1, count + 1)]
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path, elsewhere: str = ELSEWHERE) -> None:
     """Raise StoreError where a choice cannot be put, before anything is scored for it."""
     if path.is_dir():
         raise StoreError(
-            f"{path} is a folder, and --out names the file of the chosen context; give "
-            f"--out {path / 'chosen.json'}"
+            f"{path} is a folder, and the chosen context goes to a file of that name. {elsewhere}"
         )
     with explained(path):
         require_room(path.parent)
@@ -218,18 +225,18 @@ def refuse_foreign(path: Path) -> None:
     if "selected" not in earlier:
         raise StoreError(
             f"{path} is there and was not chosen by opcd-bench select, so it is not overwritten. "
-            "Give another file with --out"
+            f"{elsewhere}"
         )
 
 
-def _write(path: Path, made: ContextFile) -> None:
+def _write(path: Path, made: ContextFile, elsewhere: str) -> None:
     """Put a choice at ``path``. The same choice stays as it is, whichever version made it."""
     if not path.exists():
         context_file.write(path, made)
     elif not context_file.tells(path, made) or _by(context_file.read(path)) != _by(made):
         raise StoreError(
-            f"{path} holds an earlier, different choice, which a suite may be using. Give "
-            "another file with --out, or move this one away"
+            f"{path} holds an earlier, different choice, which a suite may be using. {elsewhere}, "
+            "or move this one away"
         )
 
 

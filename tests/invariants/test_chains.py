@@ -13,6 +13,7 @@ from toy import Toy, toy_suite
 
 from opcd_bench import preemption
 from opcd_bench.envs import context_file, leakage
+from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
 from opcd_bench.experience import extract, select
@@ -358,13 +359,74 @@ def test_another_version_goes_on_where_a_choice_was_made_and_not_recorded(
     two_rounds, tiny_model_folder, tmp_path, monkeypatch
 ):
     suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ChainDir, "put_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run(patch, suite)
+    stopped_at(ChainDir, "put_record", monkeypatch, suite)
     of_another_version(monkeypatch)
     summary, (folder,) = run(monkeypatch, suite)
     assert (summary.done, summary.failed) == (1, 0), table_of(summary)
     assert truth(folder).items() <= truth(two_rounds[1]).items()
+
+
+def stopped_at(owner, name, monkeypatch, suite, task=None):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(patch, suite, task)
+
+
+def test_a_task_file_that_is_edited_after_a_chain_was_stopped_begins_anew(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Attempts of another file are not gone on with, and nobody has to remove them."""
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    before, after = Toy(), Toy()
+    before.source_hash, after.source_hash = "a" * 64, "b" * 64
+    stopped_at(Extraction, "parse", monkeypatch, suite, before)
+    summary, (folder,) = run(monkeypatch, suite, after)
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert len(list((tmp_path / "toy" / "experience").glob("toy--*/traces.json"))) == 2
+    assert context_file.read(folder.context(1)).provenance["source_hash"] == "b" * 64
+
+
+def another_choice(root):
+    (path,) = root.glob("rounds/*/context_1.json")
+    context_file.write(path, ContextFile("Say nothing.", provenance={"selected": {}}))
+
+
+def other_attempts(root):
+    (path,) = root.glob("experience/*/traces.json")
+    path.write_text(path.read_text().replace('"items": 3', '"items": 4'))
+
+
+def no_extraction(root):
+    for path in root.glob("experience/*/*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("made", [another_choice, other_attempts, no_extraction])
+def test_what_a_round_refuses_is_got_past_by_options_that_a_run_has(
+    made, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    stopped_at(ChainDir, "put_record", monkeypatch, suite)
+    made(tmp_path / "toy")
+    summary, (folder,) = run(monkeypatch, suite)
+    assert summary.failed == 1
+    reason = folder.failure()["reason"]
+    assert "--name" in reason and "--output-dir" in reason and "--out " not in f"{reason} "
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("select", "first-2"), ("max_context_tokens", 1), ("max_reflection_length", 4)],
+)
+def test_a_setting_that_a_round_cannot_use_is_called_as_a_suite_calls_it(
+    setting, value, tiny_model_folder, tmp_path, monkeypatch
+):
+    lessons = {"variant": "memoryless"} if setting == "max_reflection_length" else {}
+    experience = {**MADE, **lessons, setting: value}
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1, experience=experience)
+    summary, (folder,) = run(monkeypatch, suite)
+    assert summary.failed == 1
+    assert f"suite [experience] {setting}" in folder.failure()["reason"]
 
 
 def test_a_round_whose_beginning_was_made_anew_is_refused(

@@ -48,6 +48,9 @@ from opcd_bench.store.lease import Lease
 from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
+ELSEWHERE = "Give another suite name with --name, or another folder with --output-dir"
+"""What to type where something else lies in a round's place."""
+
 
 class Round:
     """Round ``number`` of a chain, which begins from ``begin``; from wherever it was stopped."""
@@ -197,7 +200,9 @@ class Round:
             folder.parent.mkdir(parents=True, exist_ok=True)
         # Chains that begin alike share their attempts; whoever comes second waits, and reads them.
         with Lease(folder.with_name(f"{folder.name}.lock"), wait=True) as lease:
-            extraction = Extraction(task, self.recipe, prompts, reader, folder, self.console)
+            extraction = Extraction(
+                task, self.recipe, prompts, reader, folder, self.console, ELSEWHERE
+            )
             extracted = extraction.run()
             lease.check()
             chosen, paths = Selection(
@@ -207,6 +212,7 @@ class Round:
                 self.chain.seed,
                 limited(task_scores.eval_sampling(own), own.max_prompt_length),
                 dev_items=own.dev_items,
+                elsewhere=ELSEWHERE,
             ).run(self.folder.context(self.number), lambda: reader, self.console)
             lease.check()
         self._check()
@@ -227,6 +233,7 @@ class Round:
         key = digest(
             {
                 "task": [task.name, task.version, dict(task.options())],
+                **task.source(),
                 "model": dict(identity),
                 "recipe": recipe,
                 "prompts": prompts.describe(),
