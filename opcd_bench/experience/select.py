@@ -158,14 +158,17 @@ class Selection:
         """Choose, and write the chosen contexts with how they were chosen in their provenance.
 
         ``out`` None: ``selected/<rule>.json`` below the folder. ``reader`` is called only where
-        something is scored. The same call goes on where an earlier one was stopped. Raises
-        StoreError where ``out`` holds another context.
+        something is scored: not for the best of contexts that all tell the same. The same call goes
+        on where an earlier one was stopped. Raises StoreError where ``out`` holds another context.
         """
         files = candidates_in(self.folder)
         own = self.task.context().placement
         contexts = {name: Context(f.text, f.placement or own) for name, f in files.items()}
         record: dict[str, Any] = {"seed": self.seed, "opcd_bench": __version__}
+        different = _different(contexts)
         chosen = without_scores(self.task, list(files), self.rule, self.seed)
+        if chosen is None and len(different) == 1:
+            chosen = Chosen(tuple(different))
         target = out or self.folder / SELECTED / f"{self.rule}.json"
         for path in _paths(target, 1 if chosen is None else len(chosen.names)):
             refuse_foreign(path, self.elsewhere)
@@ -173,7 +176,7 @@ class Selection:
             read = reader()
             folder = self.folder / SELECTED
             scores = DevScores(self.task, contexts, read, self.sampling, self.seed, folder)
-            chosen = best(scores, _different(contexts), self.first_items, self.dev_items, console)
+            chosen = best(scores, different, self.first_items, self.dev_items, console)
             record |= {"model": read.identity, "sampling": asdict(self.sampling)}
         selected = {
             "rule": self.rule,

@@ -317,10 +317,13 @@ def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
 
 
 def _halving(candidates: int, dev_items: int) -> int:
-    """The samples that `experience.select.best` scores at most, those without a context included.
+    """The samples that choosing the best scores at most, those without a context included.
 
-    An example that was scored in one round is not scored again in the next.
+    An example that was scored in one round is not scored again in the next; one candidate is chosen
+    without a score.
     """
+    if candidates == 1:
+        return 0
     samples = before = 0
     for count, items in halving(candidates, Selection.first_items, dev_items):
         samples += count * (items - before)

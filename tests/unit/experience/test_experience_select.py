@@ -226,6 +226,21 @@ def test_random_and_first_score_nothing_and_load_no_model(folder):
     assert [path.name for path in paths] == ["first-3.1.json", "first-3.2.json", "first-3.3.json"]
 
 
+def test_the_best_of_contexts_that_all_tell_the_same_is_chosen_without_a_score(folder, tmp_path):
+    def no_model():
+        raise AssertionError("a model was loaded")
+
+    for name in list(RULES)[1:]:
+        (folder / f"{name}.json").unlink()
+    for again in ("", "s001.txt"):
+        if again:
+            (folder / again).write_text(RULES["s000"])
+        selection = Selection(Codes([]), folder, "best", 0, SHORT, 32)
+        chosen, (path,) = selection.run(None, no_model, QuietReporter())
+        assert (chosen.names, chosen.rounds, chosen.plain) == (("s000.json",), (), None)
+        assert context_file.read(path).text == RULES["s000"]
+
+
 def test_random_goes_by_the_seed(folder):
     names = sorted(candidates_in(folder))
     drawn = [without_scores(Codes(), names, "random", seed).names for seed in range(30)]

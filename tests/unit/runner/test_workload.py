@@ -170,8 +170,9 @@ def test_one_round_with_an_experience_is_a_chain_and_raw_traces_write_no_reflect
 @pytest.mark.parametrize(
     ("seeds", "dev_items", "samples"),
     [
-        (1, 4, 4 + 4),  # one candidate, and plain
-        (1, 200, 16 + 16),
+        (1, 200, 0),  # one candidate: nothing to choose
+        (2, 4, 2 * 4 + 4),  # two, and plain
+        (2, 200, 2 * 16 + 16 + 32),
         (4, 4, 4 * 4 + 4),  # no more to halve on
         (4, 200, 4 * 16 + 2 * 16 + 32 + 64),  # all on 16, two on 16 more, one on 32 more; plain
     ],
