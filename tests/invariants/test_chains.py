@@ -495,6 +495,33 @@ def test_methods_share_the_first_rounds_attempts_and_part_after_it(
     assert opened.count("train") == 3 * 3 + 4 * 2 * 2 + 4
 
 
+@pytest.mark.usefixtures("only_played_episodes")
+def test_chains_of_one_context_score_and_sample_once_what_is_the_same_of_their_first_rounds(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Base, in-context teacher and its responses; what comes of it is that of a chain alone."""
+    methods, opened = ["sft_context", "forward_kl"], []
+    suite = suite_of(tiny_model_folder, tmp_path, methods=methods)
+    summary, folders = run(monkeypatch, suite, Toy(lambda split, _: opened.append(split)))
+    assert (summary.done, summary.failed) == (4, 0), table_of(summary)
+    assert folders[0].record(1)["experience"] == folders[1].record(1)["experience"]
+    # round 1: base and teacher once, each student; round 2: base, teacher and student, twice
+    assert opened.count("test") == 5 * ((2 + 2) + 2 * 3)
+    # base before and student after the two steps; and the lengths of prompts, which are recorded
+    assert opened.count("dev") == 4 * ((1 + 2) + 2 * 2) + 4 * 4
+    # attempts (and a look at where a context goes) as ever; the teacher's responses of two steps
+    # of two once in round 1, twice in round 2
+    assert opened.count("train") == 3 * 3 + 4 + 4 * (1 + 2)
+    assert {problem.kind for problem in verify(tmp_path / "toy")} <= {"no checkpoint"}
+    for method, folder in zip(methods, folders, strict=True):
+        alone = suite_of(tiny_model_folder, tmp_path / method, methods=[method])
+        _, (own,) = run(monkeypatch, alone)
+        assert truth(folder).items() >= truth(own).items()
+        shutil.copytree(folder.round(1).path, tmp_path / "moved" / method)
+        assert {one.kind for one in verify(tmp_path / "moved" / method)} <= {"no checkpoint"}
+        assert len(load_results(tmp_path / "moved" / method).anchors) == 10
+
+
 def test_a_chain_that_fails_is_recorded_the_others_go_on_and_it_is_taken_up_again(
     tiny_model_folder, tmp_path, monkeypatch
 ):

@@ -238,7 +238,8 @@ def _adapting(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> l
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
     """How many runs' worth of told replies are written: one a seed, teacher and thing it reads.
 
-    Every round of a chain has a folder of its own, and a student and a context: it shares none.
+    Every round of a chain has a student and a context of its own, and shares none; at most, for
+    first rounds do, where one is after the other.
     """
     told = [
         (
@@ -259,7 +260,8 @@ def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> 
 def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
     """At most: on dev and on test, by students, the base and told teachers.
 
-    A round of a chain shares none of it, and scores the retention of its own base too.
+    A round of a chain shares none of it, as in `_told_runs`, and scores the retention of its own
+    base too.
     """
     own = as_scored(suite).for_task(task.name)
     reply = task.max_turns * own.max_completion_length

@@ -114,7 +114,8 @@ class Round:
         if self.begin.checkpoint is not None:
             checkpoints.checked(self.begin.checkpoint)
         date = prompt_record.date_of(self.suite_dir)
-        round_dir = self.folder.round(self.number)
+        # First rounds begin from the same weights, so other chains may have what this one needs.
+        round_dir = self.folder.round(self.number, self.suite_dir if self.number == 1 else None)
         release()  # the models of the round before
         resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
