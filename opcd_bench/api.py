@@ -126,8 +126,9 @@ class Results:
         On test: ``before`` and ``after`` (the student without context, before and after the round),
         ``with_context`` (the student that entered the round), ``gain`` and ``since_start`` (since
         round 1), ``deployed`` (its attempts that the context was made of). ``items`` and
-        ``tokens``: of the context. ``missing``: why seeds lack. Each round is a suite of its own,
-        below ``rounds/``, and the other frames are empty.
+        ``tokens``: of the context. ``mentions_context`` and ``copies_context`` (and ``…_before``,
+        of the student that entered the round): as in ``headline``. ``missing``: why seeds lack.
+        Each round is a suite of its own, below ``rounds/``, and the other frames are empty.
         """
         from opcd_bench.report.analysis import flat
         from opcd_bench.report.tables import rounds

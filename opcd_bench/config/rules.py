@@ -182,6 +182,11 @@ def _refuse_in_chains(suite: Settings) -> None:
             "headline_learning_rate = 'dev' cannot be used with rounds: every learning rate is a "
             "chain of its own; give a number, or leave out both it and sweep_seeds"
         )
+    if suite.claims:
+        raise ValueError(
+            "claims are tested on runs of one round, and no rounds decide them; leave claims out "
+            "(--set 'claims=[]'), or leave out rounds and [experience]"
+        )
     if suite.rounds > 1 and suite.keep_checkpoints == "none":
         raise ValueError(
             "keep_checkpoints = 'none' leaves the next round nothing to start from; use 'chosen' "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,14 @@ def text_of(made: ContextFile) -> str:
             "provenance": dict(made.provenance),
         }
     )
+
+
+def tells(path: Path, made: ContextFile) -> bool:
+    """Whether the context at ``path`` is ``made``, however it came about: all but provenance."""
+    try:
+        return replace(read(path), provenance=made.provenance) == made
+    except DataError:
+        return False
 
 
 def write(path: Path, made: ContextFile) -> None:

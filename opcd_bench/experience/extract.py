@@ -9,11 +9,10 @@ from typing import Any
 
 from opcd_bench.config.experience import Stage
 from opcd_bench.distillation.stored_replies import row_of
-from opcd_bench.envs import context_file
 from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context, Task
 from opcd_bench.errors import DataError
-from opcd_bench.experience.folder import TRACES, ExperienceDir
+from opcd_bench.experience.folder import ELSEWHERE, TRACES, ExperienceDir
 from opcd_bench.experience.items import accumulated
 from opcd_bench.experience.prompts import Prompts
 from opcd_bench.experience.reader import Reader
@@ -33,7 +32,8 @@ from opcd_bench.version import __version__
 class Extraction:
     """One task, model and recipe in one folder; every stage goes on where it was stopped.
 
-    Only train is read. Raises DataError where it is empty.
+    Only train is read. Raises DataError where it is empty. ``elsewhere``: what to type where it
+    cannot be in ``out``.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class Extraction:
         reader: Reader,
         out: Path,
         console: Reporter,
+        elsewhere: str = ELSEWHERE,
     ) -> None:
         self.task, self.recipe, self.prompts = task, recipe, prompts
-        self.reader = reader
-        self.folder, self.console = ExperienceDir(out, recipe.variant), console
+        self.reader, self.console = reader, console
+        self.folder = ExperienceDir(out, recipe.variant, elsewhere)
         self.raw = recipe.variant == "raw-traces"
         self.drawn = {
             s: drawn_examples(task, s, recipe.items, recipe.stream) for s in range(recipe.seeds)
@@ -180,8 +181,9 @@ class Extraction:
             raise DataError(
                 f"task {self.task.name!r}: {count} attempts gave no lesson at all. Read the "
                 f"reflections in {where}. A lesson is a line that begins with '- EXPERIENCE "
-                "ITEM:'; if reflections are cut off before one, raise --max-reflection-length "
-                f"(now {self.recipe.reflecting.max_completion_length})"
+                "ITEM:'; if reflections are cut off before one, raise --max-reflection-length, or "
+                "of a suite [experience] max_reflection_length (now "
+                f"{self.recipe.reflecting.max_completion_length})"
             )
         return found
 
@@ -194,7 +196,7 @@ class Extraction:
             return Extracted(seed, None, statuses, 0, 0, 0)
         context, path = self._context(kept), self.folder.context(seed)
         made = ContextFile(context.text, context.placement, kept, self._provenance(seed))
-        self.folder.put(path, context_file.text_of(made).encode())
+        self.folder.put_context(seed, made)
         return Extracted(seed, path, statuses, len(items), len(kept), self._tokens(kept))
 
     # --- what the stages need -----------------------------------------------------------------

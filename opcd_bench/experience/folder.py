@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from opcd_bench.distillation.stored_replies import of_row
+from opcd_bench.envs import context_file
+from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.errors import StoreError
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.store.environment import differences
@@ -26,6 +28,8 @@ from opcd_bench.store.jsonl import Row, append_row, object_text, read_object, re
 from opcd_bench.store.lease import Lease
 
 TRACES = "traces"
+ELSEWHERE = "Give another folder with --out"
+"""What to type of `opcd-bench extract` where an extraction cannot be in its folder."""
 
 
 def date_of(folder: Path) -> str:
@@ -46,10 +50,12 @@ class ExperienceDir:
         memoryless/reflections/s000.jsonl            a row an attempt
         memoryless/items/s000.jsonl                  a row a lesson
         memoryless/s000.json                         the context; nothing else has its place here
+
+    ``elsewhere``: what to type where it cannot be here.
     """
 
-    def __init__(self, path: Path, variant: str) -> None:
-        self.path, self.variant = path, variant
+    def __init__(self, path: Path, variant: str, elsewhere: str = ELSEWHERE) -> None:
+        self.path, self.variant, self.elsewhere = path, variant, elsewhere
         self._lease: Lease | None = None
 
     def open(self) -> None:
@@ -63,8 +69,8 @@ class ExperienceDir:
         path = self.path
         if path.exists() and not path.is_dir():
             raise StoreError(
-                f"{path}: is a file, and the extraction needs a folder of that name. Give another "
-                "with --out"
+                f"{path}: is a file, and the extraction needs a folder of that name. "
+                f"{self.elsewhere}"
             )
         with explained(path):
             require_room(path)
@@ -74,7 +80,7 @@ class ExperienceDir:
             raise StoreError(
                 f"{path}: has files ({', '.join(foreign[:3])}{' …' if len(foreign) > 3 else ''}) "
                 f"but no {TRACES}.json of ours, so it is no extraction of opcd-bench and nothing "
-                "is written into it. Give another folder with --out"
+                f"is written into it. {self.elsewhere}"
             )
 
     def _is_ours(self) -> bool:
@@ -133,7 +139,7 @@ class ExperienceDir:
             raise StoreError(
                 f"{here} was made with other settings (stored -> now):\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + f"\nGive another folder with --out, or remove it: {removal(path)} "
+                + f"\n{self.elsewhere}, or remove it: {removal(path)} "
                 f"{removal(here).removeprefix('rm -r ')}"
             )
 
@@ -167,10 +173,25 @@ class ExperienceDir:
         append_row(path, row, fsync=True)
 
     def put(self, path: Path, data: bytes) -> None:
-        """Write a file, unless it is there just so."""
-        if not path.exists() or path.read_bytes() != data:
+        """Write a file, unless it is there just so; StoreError where another is: it stays."""
+        if not path.exists():
             self._check()
             write_atomic(path, data)
+        elif path.read_bytes() != data:
+            self._refuse_other(path)
+
+    def put_context(self, seed: int, made: ContextFile) -> None:
+        """`put` a seed's context. One that tells the same stays, whichever version made it."""
+        path = self.context(seed)
+        if not path.exists() or not context_file.tells(path, made):
+            self.put(path, context_file.text_of(made).encode())
+
+    def _refuse_other(self, path: Path) -> None:
+        raise StoreError(
+            f"{path}: is there and is not what is made now (it was edited, or what it was made of "
+            "was), and a suite may be using it, so it is not overwritten. Put it back from a copy, "
+            f"or, if nothing uses it, remove it: {removal(path)}"
+        )
 
     def files(self, seed: int) -> dict[str, dict[str, str]]:
         """The files that a seed's context comes from, with their checksums, for its provenance."""

@@ -52,7 +52,8 @@ def accumulated(
         smallest = min(tokens([item]) for item in kept)
         raise DataError(
             f"max_context_tokens = {limit} is too small for a single lesson: the smallest "
-            f"context has {smallest} tokens. Raise it: --max-context-tokens {smallest}"
+            f"context has {smallest} tokens. Raise it: --max-context-tokens {smallest}, or of a "
+            f"suite [experience] max_context_tokens = {smallest}"
         )
     return found
 

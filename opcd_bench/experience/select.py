@@ -18,9 +18,11 @@ from opcd_bench.experience.reader import Reader
 from opcd_bench.progress import Phase, Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.seeds import generator
-from opcd_bench.store.files import explained, require_room, write_atomic
+from opcd_bench.store.files import explained, require_room
 from opcd_bench.version import __version__
 
+ELSEWHERE = "Give another file with --out"
+"""What to type of `opcd-bench select` where a choice cannot be in its file."""
 SELECTED = "selected"
 """Where choices go, below the folder of the candidates."""
 
@@ -83,7 +85,10 @@ def without_scores(task: Task, candidates: Sequence[str], rule: str, seed: int) 
         )
     count = int(match[1])
     if count > len(candidates):
-        raise ConfigError(f"--select {rule}: there are only {len(candidates)} contexts")
+        raise ConfigError(
+            f"--select {rule}, or of a suite [experience] select = {rule!r}: there are only "
+            f"{len(candidates)} contexts"
+        )
     return Chosen(tuple(candidates[:count]))
 
 
@@ -135,6 +140,7 @@ class Selection:
     """What is chosen from: the contexts of a folder, for a task.
 
     ``first_items`` and ``dev_items`` are the dev examples of the first and of the last round.
+    ``elsewhere``: what to type where the choice cannot be put.
     """
 
     task: Task
@@ -144,6 +150,7 @@ class Selection:
     sampling: Sampling
     dev_items: int
     first_items: int = SelectSettings.model_fields["first_items"].default
+    elsewhere: str = ELSEWHERE
 
     def run(
         self, out: Path | None, reader: Callable[[], Reader], console: Reporter
@@ -151,22 +158,25 @@ class Selection:
         """Choose, and write the chosen contexts with how they were chosen in their provenance.
 
         ``out`` None: ``selected/<rule>.json`` below the folder. ``reader`` is called only where
-        something is scored. The same call goes on where an earlier one was stopped. Raises
-        StoreError where ``out`` holds another context.
+        something is scored: not for the best of contexts that all tell the same. The same call goes
+        on where an earlier one was stopped. Raises StoreError where ``out`` holds another context.
         """
         files = candidates_in(self.folder)
         own = self.task.context().placement
         contexts = {name: Context(f.text, f.placement or own) for name, f in files.items()}
         record: dict[str, Any] = {"seed": self.seed, "opcd_bench": __version__}
+        different = _different(contexts)
         chosen = without_scores(self.task, list(files), self.rule, self.seed)
+        if chosen is None and len(different) == 1:
+            chosen = Chosen(tuple(different))
         target = out or self.folder / SELECTED / f"{self.rule}.json"
         for path in _paths(target, 1 if chosen is None else len(chosen.names)):
-            refuse_foreign(path)
+            refuse_foreign(path, self.elsewhere)
         if chosen is None:
             read = reader()
             folder = self.folder / SELECTED
             scores = DevScores(self.task, contexts, read, self.sampling, self.seed, folder)
-            chosen = best(scores, _different(contexts), self.first_items, self.dev_items, console)
+            chosen = best(scores, different, self.first_items, self.dev_items, console)
             record |= {"model": read.identity, "sampling": asdict(self.sampling)}
         selected = {
             "rule": self.rule,
@@ -180,7 +190,9 @@ class Selection:
         paths = _paths(target, len(chosen.names))
         for name, path in zip(chosen.names, paths, strict=True):
             provenance = {**files[name].provenance, "selected": {**selected, "chosen": name}}
-            _write(path, contexts[name], files[name].items, provenance)
+            context, items = contexts[name], files[name].items
+            made = ContextFile(context.text, context.placement, items, provenance)
+            _write(path, made, self.elsewhere)
         return chosen, paths
 
 
@@ -199,12 +211,11 @@ def _paths(out: Path, count: int) -> list[Path]:
     return [out.with_name(f"{out.stem}.{number}{out.suffix}") for number in range(1, count + 1)]
 
 
-def refuse_foreign(path: Path) -> None:
+def refuse_foreign(path: Path, elsewhere: str = ELSEWHERE) -> None:
     """Raise StoreError where a choice cannot be put, before anything is scored for it."""
     if path.is_dir():
         raise StoreError(
-            f"{path} is a folder, and --out names the file of the chosen context; give "
-            f"--out {path / 'chosen.json'}"
+            f"{path} is a folder, and the chosen context goes to a file of that name. {elsewhere}"
         )
     with explained(path):
         require_room(path.parent)
@@ -217,17 +228,23 @@ def refuse_foreign(path: Path) -> None:
     if "selected" not in earlier:
         raise StoreError(
             f"{path} is there and was not chosen by opcd-bench select, so it is not overwritten. "
-            "Give another file with --out"
+            f"{elsewhere}"
         )
 
 
-def _write(
-    path: Path, context: Context, items: tuple[str, ...], provenance: Mapping[str, Any]
-) -> None:
-    data = context_file.text_of(ContextFile(context.text, context.placement, items, provenance))
-    if path.exists() and path.read_text(encoding="utf-8") != data:
+def _write(path: Path, made: ContextFile, elsewhere: str) -> None:
+    """Put a choice at ``path``. The same choice stays as it is, whichever version made it."""
+    if not path.exists():
+        context_file.write(path, made)
+    elif not context_file.tells(path, made) or _by(context_file.read(path)) != _by(made):
         raise StoreError(
-            f"{path} holds an earlier, different choice, which a suite may be using. Give "
-            "another file with --out, or move this one away"
+            f"{path} holds an earlier, different choice, which a suite may be using. {elsewhere}, "
+            "or move this one away"
         )
-    write_atomic(path, data)
+
+
+def _by(made: ContextFile) -> tuple[Any, Any]:
+    """By which rule a context was chosen, and under which name."""
+    selected = made.provenance.get("selected")
+    named = selected if isinstance(selected, Mapping) else {}
+    return named.get("rule"), named.get("chosen")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from opcd_bench.envs import leakage
 from opcd_bench.envs.task import Context, Contexts, Message, Task
 from opcd_bench.errors import UserError
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -38,6 +39,11 @@ def record(tasks: Mapping[str, Task], models: SuiteModels) -> dict[str, Any]:
         },
         SHAPES: {name: shape for name, shape in shapes.items() if shape},
     }
+
+
+def told(tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What leakage is looked for with: of each task its contexts, and what speaks of one."""
+    return {"told": {name: leakage.Told.of(task).to_json() for name, task in tasks.items()}}
 
 
 def _of_task(task: Task, reader: PromptFormat) -> dict[str, Any]:

@@ -126,6 +126,12 @@ def remarks(suite: Suite, tasks: Mapping[str, Task]) -> Iterator[str]:
         yield rounding
     if unknown := form_warning(suite, tasks):
         yield unknown
+    unscored = [name for name in tasks if suite.for_task(name).train_items]
+    if suite.consolidate == "replay" and unscored:
+        yield (
+            f"{', '.join(unscored)}: train_items scores nothing with consolidate = 'replay': what "
+            "is trained on are states of attempts, and responses to them are not graded"
+        )
 
 
 def form_warning(suite: Suite, tasks: Mapping[str, Task]) -> str | None:

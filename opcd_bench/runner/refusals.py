@@ -13,7 +13,7 @@ from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
 from opcd_bench.runner import grid
 from opcd_bench.runner.resources import Resources
-from opcd_bench.store import environment
+from opcd_bench.store import chain_dir, environment
 from opcd_bench.store.run_reader import RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -60,13 +60,14 @@ def _adapts(config: Mapping[str, Any]) -> str:
 def refuse_other_judgement(suite: Suite, suite_dir: SuiteDir) -> None:
     """Raise StoreError where finished runs were to be judged by another rule, margin or claim.
 
-    Chosen after the results are seen, any would be chosen by them.
+    Chosen after the results are seen, any would be chosen by them. Rounds are judged by no claim.
     """
     stored = suite_dir.read()
-    if not any(map(sealed, suite_dir.runs())):
+    cells = any(map(sealed, suite_dir.runs()))
+    if not cells and not any(chain.counts for chain in chain_dir.chains(suite_dir.path)):
         return
     claims = suite.model_dump(mode="json")["claims"]
-    if stored.get("claims", claims) != claims:
+    if cells and stored.get("claims", claims) != claims:
         raise StoreError(
             f"{suite_dir.path}: its finished runs are judged by the claims that were stated before "
             "them, and now others are. Keep those, or give another suite name with --name"

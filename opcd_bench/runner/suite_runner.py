@@ -8,12 +8,11 @@ from pathlib import Path
 
 from opcd_bench.config.headline_rule import DevScore
 from opcd_bench.config.suite import Suite
-from opcd_bench.envs import leakage
 from opcd_bench.envs.overlap import between_splits
 from opcd_bench.envs.task import Task
 from opcd_bench.evaluation import retention
 from opcd_bench.progress import Reporter
-from opcd_bench.runner import example_record, grid, registry
+from opcd_bench.runner import context_record, example_record, grid, registry
 from opcd_bench.runner.hands import opened
 from opcd_bench.runner.plan import plan
 from opcd_bench.runner.refusals import refuse_other_judgement, refuse_other_settings
@@ -60,8 +59,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
             cells += more
         if suite.entrants or suite.interpolate:
             hands.score_entrants([cell for cell in cells if sealed(suite_dir.run(cell.name))])
-    told = {name: leakage.Told.of(task).to_json() for name, task in planned.tasks.items()}
-    suite_dir.merge({"told": told})
+    suite_dir.merge(context_record.told(planned.tasks))
     if shared := overlaps(planned.tasks):
         suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)

@@ -37,9 +37,9 @@ class ChainDir:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def round(self, number: int) -> SuiteDir:
-        """The suite of a round, there or not."""
-        return SuiteDir(self.path / f"round_{number}")
+    def round(self, number: int, lender: SuiteDir | None = None) -> SuiteDir:
+        """The suite of a round, there or not; for ``lender`` see there."""
+        return SuiteDir(self.path / f"round_{number}", lender)
 
     def context(self, number: int) -> Path:
         """Where a round's context lies, or will."""

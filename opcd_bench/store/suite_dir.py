@@ -77,10 +77,11 @@ class SuiteDir:
 
     Opening writes nothing, and refuses a folder that holds something else (StoreError). Call
     ``merge`` before anything is put below: suite.json is what says that the folder is ours.
+    ``lender``: a suite whose shared rows are taken where they are the same, and given what is made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lender: SuiteDir | None = None) -> None:
+        self.path, self.lender = path, lender
         if path.exists() and not path.is_dir():
             raise StoreError(
                 f"{path} is a file, but the suite needs a folder of that name. Move the file "
@@ -214,7 +215,8 @@ class SuiteDir:
 
     def shared(self, task: str, key: str) -> SharedDir:
         """What cells share of ``task``; ``key`` is a hash of all that its rows depend on."""
-        return SharedDir(self.path / SHARED / checked_name(f"{task}--{key}"))
+        lender = None if self.lender is None else self.lender.shared(task, key)
+        return SharedDir(self.path / SHARED / checked_name(f"{task}--{key}"), lender)
 
     def all_shared(self) -> list[SharedDir]:
         """Every shared folder, by name."""
@@ -245,11 +247,12 @@ class SharedDir:
 
     ``<name>.jsonl.gz`` (plain in folders that the suite does not list, and in those of before)
     counts from the moment its ``<name>.sha256`` is there (``sha256sum -c`` reads it); a kill
-    between the two leaves nothing that counts.
+    between the two leaves nothing that counts. What ``lender`` has is copied when it is asked for,
+    so that the folder holds all that was read of it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lender: SharedDir | None = None) -> None:
+        self.path, self.lender = path, lender
 
     @property
     def is_listed(self) -> bool:
@@ -265,7 +268,7 @@ class SharedDir:
 
     def _was_plain(self, name: str, plain: Path) -> bool:
         """Whether rows that are gone were not packed: those of before."""
-        if self.has(name):
+        if self._here(name):
             with explained(self._mark(name)):
                 said = self._mark(name).read_text(errors="replace")
             return said.endswith(f" {plain.name}\n")
@@ -276,7 +279,10 @@ class SharedDir:
         return self.path / f"{checked_name(name)}.sha256"
 
     def has(self, name: str) -> bool:
-        """Whether ``name`` was stored."""
+        """Whether ``name`` was stored, here or at the lender."""
+        return self._here(name) or (self.lender is not None and self.lender.has(name))
+
+    def _here(self, name: str) -> bool:
         return self._mark(name).is_file()
 
     def names(self) -> list[str]:
@@ -290,14 +296,16 @@ class SharedDir:
         that every cell reads the same. StoreError where the suite's list says that other rows were
         here, which runs were measured against.
         """
-        path, mark = self.file(name), self._mark(name)
-        if self.has(name):
+        if self._here(name):
             return self.get(name)
+        if self.lender is not None:
+            rows = self.lender.put(name, rows)
+        path, mark = self.file(name), self._mark(name)
         data = packed(rows) if path.suffix == PACKED else joined(rows)
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with Lease(self.path / LOCK, wait=True) as lease:
-            if not self.has(name):
+            if not self._here(name):
                 remove_temporaries(self.path)
                 self._refuse_other(path, hashlib.sha256(data).hexdigest())
                 lease.check()
@@ -325,7 +333,9 @@ class SharedDir:
 
     def get(self, name: str) -> list[Row]:
         """The stored rows; StoreError where they are absent or damaged."""
-        if not self.has(name):
+        if self.lender is not None and not self._here(name) and self.lender.has(name):
+            return self.put(name, self.lender.get(name))
+        if not self._here(name):
             there = ", ".join(self.names()) or "nothing"
             raise StoreError(
                 f"{self.file(name)}: not stored; there is {there}. Put it back from a copy, or run "

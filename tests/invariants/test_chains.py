@@ -12,13 +12,16 @@ import pytest
 from toy import Toy, toy_suite
 
 from opcd_bench import preemption
-from opcd_bench.envs import context_file
+from opcd_bench.envs import context_file, leakage
+from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Example
 from opcd_bench.errors import CellFailed, StoreError
+from opcd_bench.experience import extract, select
 from opcd_bench.experience.extract import Extraction
 from opcd_bench.models.loading import load
 from opcd_bench.models.saving import weights_hash
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis import flat
 from opcd_bench.report.analysis.load import load as load_results
 from opcd_bench.report.tables import rounds as table
 from opcd_bench.report.tables.stored import text_of
@@ -333,6 +336,99 @@ def test_what_is_done_is_not_done_again_and_a_third_round_follows(
     )
 
 
+def of_another_version(monkeypatch):
+    for module in (extract, select):
+        monkeypatch.setattr(module, "__version__", "99.0")
+
+
+def test_another_version_rewrites_nothing_that_is_sealed(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    """A second method shares the first round's attempts and context."""
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    of_another_version(monkeypatch)
+    suite = suite_of(tiny_model_folder, tmp_path, methods=["opcd_full", "sft_context"])
+    summary, (first, second) = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (4, 0), table_of(summary)
+    assert second.record(1)["experience"] == first.record(1)["experience"]
+    assert truth(first).items() >= truth(two_rounds[1]).items()
+    assert {problem.kind for problem in verify(tmp_path / "toy")} <= {"no checkpoint"}
+
+
+def test_another_version_goes_on_where_a_choice_was_made_and_not_recorded(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    stopped_at(ChainDir, "put_record", monkeypatch, suite)
+    of_another_version(monkeypatch)
+    summary, (folder,) = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert truth(folder).items() <= truth(two_rounds[1]).items()
+
+
+def stopped_at(owner, name, monkeypatch, suite, task=None):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(patch, suite, task)
+
+
+def test_a_task_file_that_is_edited_after_a_chain_was_stopped_begins_anew(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Attempts of another file are not gone on with, and nobody has to remove them."""
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    before, after = Toy(), Toy()
+    before.source_hash, after.source_hash = "a" * 64, "b" * 64
+    stopped_at(Extraction, "parse", monkeypatch, suite, before)
+    summary, (folder,) = run(monkeypatch, suite, after)
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert len(list((tmp_path / "toy" / "experience").glob("toy--*/traces.json"))) == 2
+    assert context_file.read(folder.context(1)).provenance["source_hash"] == "b" * 64
+
+
+def another_choice(root):
+    (path,) = root.glob("rounds/*/context_1.json")
+    context_file.write(path, ContextFile("Say nothing.", provenance={"selected": {}}))
+
+
+def other_attempts(root):
+    (path,) = root.glob("experience/*/traces.json")
+    path.write_text(path.read_text().replace('"items": 3', '"items": 4'))
+
+
+def no_extraction(root):
+    for path in root.glob("experience/*/*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("made", [another_choice, other_attempts, no_extraction])
+def test_what_a_round_refuses_is_got_past_by_options_that_a_run_has(
+    made, tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    stopped_at(ChainDir, "put_record", monkeypatch, suite)
+    made(tmp_path / "toy")
+    summary, (folder,) = run(monkeypatch, suite)
+    assert summary.failed == 1
+    reason = folder.failure()["reason"]
+    assert "--name" in reason and "--output-dir" in reason and "--out " not in f"{reason} "
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("select", "first-2"), ("max_context_tokens", 1), ("max_reflection_length", 4)],
+)
+def test_a_setting_that_a_round_cannot_use_is_called_as_a_suite_calls_it(
+    setting, value, tiny_model_folder, tmp_path, monkeypatch
+):
+    lessons = {"variant": "memoryless"} if setting == "max_reflection_length" else {}
+    experience = {**MADE, **lessons, setting: value}
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1, experience=experience)
+    summary, (folder,) = run(monkeypatch, suite)
+    assert summary.failed == 1
+    assert f"suite [experience] {setting}" in folder.failure()["reason"]
+
+
 def test_a_round_whose_beginning_was_made_anew_is_refused(
     two_rounds, tiny_model_folder, tmp_path, monkeypatch
 ):
@@ -397,6 +493,33 @@ def test_methods_share_the_first_rounds_attempts_and_part_after_it(
     # three attempts once in round 1, twice in round 2; two steps of two replies in each cell;
     # prompts_for opens an episode to see where a context goes, in every round that learns
     assert opened.count("train") == 3 * 3 + 4 * 2 * 2 + 4
+
+
+@pytest.mark.usefixtures("only_played_episodes")
+def test_chains_of_one_context_score_and_sample_once_what_is_the_same_of_their_first_rounds(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Base, in-context teacher and its responses; what comes of it is that of a chain alone."""
+    methods, opened = ["sft_context", "forward_kl"], []
+    suite = suite_of(tiny_model_folder, tmp_path, methods=methods)
+    summary, folders = run(monkeypatch, suite, Toy(lambda split, _: opened.append(split)))
+    assert (summary.done, summary.failed) == (4, 0), table_of(summary)
+    assert folders[0].record(1)["experience"] == folders[1].record(1)["experience"]
+    # round 1: base and teacher once, each student; round 2: base, teacher and student, twice
+    assert opened.count("test") == 5 * ((2 + 2) + 2 * 3)
+    # base before and student after the two steps; and the lengths of prompts, which are recorded
+    assert opened.count("dev") == 4 * ((1 + 2) + 2 * 2) + 4 * 4
+    # attempts (and a look at where a context goes) as ever; the teacher's responses of two steps
+    # of two once in round 1, twice in round 2
+    assert opened.count("train") == 3 * 3 + 4 + 4 * (1 + 2)
+    assert {problem.kind for problem in verify(tmp_path / "toy")} <= {"no checkpoint"}
+    for method, folder in zip(methods, folders, strict=True):
+        alone = suite_of(tiny_model_folder, tmp_path / method, methods=[method])
+        _, (own,) = run(monkeypatch, alone)
+        assert truth(folder).items() >= truth(own).items()
+        shutil.copytree(folder.round(1).path, tmp_path / "moved" / method)
+        assert {one.kind for one in verify(tmp_path / "moved" / method)} <= {"no checkpoint"}
+        assert len(load_results(tmp_path / "moved" / method).anchors) == 10
 
 
 def test_a_chain_that_fails_is_recorded_the_others_go_on_and_it_is_taken_up_again(
@@ -480,6 +603,23 @@ def test_a_replay_opens_no_episode_of_train_in_training(tiny_model_folder, tmp_p
     assert protocols[0] == protocols[1], "dev and test are the task's own"
 
 
+def test_a_replay_with_train_items_ends_whatever_a_task_says_of_its_examples(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Floors of a task read what its own examples have, and a state has messages alone."""
+
+    class Read(Toy):
+        def floors(self, examples):
+            assert all(example.content["word"] for example in examples)
+            return super().floors(examples)
+
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1, consolidate="replay", train_items=2)
+    summary, (folder,) = run(monkeypatch, suite, Read())
+    assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+    assert {row["split"] for row in RunReader(folder.runs()[0]).read("evals")} == {"dev", "test"}
+    assert "training_prompts" not in json.dumps(folder.round(1).read())
+
+
 def test_a_replay_never_meets_a_state_that_it_may_not_train_on(
     tiny_model_folder, tmp_path, monkeypatch
 ):
@@ -535,6 +675,33 @@ def test_the_table_says_what_each_round_gained(two_rounds):
         assert row["deployed"].value == pytest.approx(deployed)
     text = table.as_text(table.read(folder.path.parents[1]))
     assert "one seed" in text and "toy: rounds" in text
+
+
+def test_leakage_is_looked_for_in_every_round(two_rounds):
+    """Of the student after the round and before it, with the context of that round."""
+    _, folder = two_rounds
+    root = folder.path.parents[1]
+    rows = table.read(root)
+    for row, path in zip(rows.to_dict("records"), folder.runs(), strict=True):
+        told = context_file.read(folder.context(row["round"])).text
+        assert RunReader(path).sealed and SuiteDir(path.parent).read()["told"]["toy"] == {
+            "contexts": [told], "patterns": list(leakage.PATTERNS),
+        }  # fmt: skip
+        (anchors,) = [s for s in SuiteDir(path.parent).all_shared() if "base-test-s0" in s.names()]
+        for column, samples in (
+            ("mentions context", RunReader(path).read("samples/test")),
+            ("mentions context before", anchors.get("base-test-s0")[1:]),
+        ):
+            leaks = [leakage.Told((told,)).leak(sample["turns"]) for sample in samples]
+            assert row[column].value == sum(leak.mentions for leak in leaks) / len(leaks)
+            assert row[column].n == 5
+    assert "mentions_context_before_low" in flat.of_rounds(rows).columns
+    assert "No test response without context speaks of a context" in table.as_text(rows)
+    assert "mentions context" not in table.as_text(rows)
+    some = dataclasses.replace(rows["mentions context"].iloc[1], value=0.25)
+    (shown,) = table.sections(rows.assign(**{"mentions context before": [some, some]}))
+    assert {"mentions context", "mentions context before"} <= set(shown.columns)
+    assert "copies context" not in shown.columns and shown.notes[-1].startswith("Leakage")
 
 
 def test_seeds_are_pooled_and_paired(tiny_model_folder, tmp_path, monkeypatch):

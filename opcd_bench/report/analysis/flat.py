@@ -131,6 +131,7 @@ def of_rounds(table: pd.DataFrame) -> pd.DataFrame:
     table["chosen_steps"] = [tuple(v) if isinstance(v, list) else () for v in table["chosen_steps"]]
     numbers = ["deployed", "before", "with_context", "after", "gain", "since_start"]
     others = [n for n in table.columns if n.endswith(("_change", "_since_start", "_after"))]
+    others += [_snake(one) for leak in headline.LEAKS for one in (leak, f"{leak} before")]
     return spread(table, [*numbers, *others])
 
 

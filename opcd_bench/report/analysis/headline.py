@@ -233,12 +233,19 @@ def _leaked(results: StoredResults, key: Key) -> dict[str, Any]:
     own = leaks[
         (leaks["task"] == key[0]) & (leaks["method"] == key[1]) & (leaks["learning_rate"] == key[2])
     ]
-    before = base[base["measured"] == key[0]]
-    found: dict[str, Any] = {}
+    return leaked(own, base[base["measured"] == key[0]], "of base")
+
+
+def leaked(own: pd.DataFrame, before: pd.DataFrame, called: str) -> dict[str, Interval]:
+    """`LEAKS` of responses without context, and those ``before`` as ``<leak> <called>``.
+
+    Of frames as `StoredResults.leaks`; nothing of an empty one.
+    """
+    found: dict[str, Interval] = {}
     for name, column in LEAKS.items():
         if not own.empty:
             found[name] = statistics.mean(_scores(own, column))
-            found[f"{name} of base"] = statistics.mean(_scores(before, column))
+            found[f"{name} {called}"] = statistics.mean(_scores(before, column))
     return found
 
 

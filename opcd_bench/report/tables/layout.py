@@ -127,7 +127,7 @@ def caption(table: pd.DataFrame) -> list[str]:
         "depend on what else the machine did.",
         f"Intervals: {statistics.method(done.to_numpy().ravel())}.",
         *_said_of_loops(done),
-        *_of_leaks(done),
+        *of_leaks(done),
         *_of_learning(done),
         *_smallest(done),
         *_of_nats(done),
@@ -157,11 +157,11 @@ def _said_of_loops(done: pd.DataFrame) -> list[str]:
     ]
 
 
-def _of_leaks(done: pd.DataFrame) -> list[str]:
+def of_leaks(done: pd.DataFrame, before: str = "of base") -> list[str]:
     """What the columns on leakage are; or that there is none, where it was measured."""
     if not any(name in done and done[name].notna().any() for name in LEAKS):
         return []
-    if not any(_leaking(rows) for _, rows in done.groupby("task", sort=False)):
+    if not any(leaking(rows, before) for _, rows in done.groupby("task", sort=False)):
         return ["No test response without context speaks of a context, or copies from it."]
     return [
         "Leakage, in test responses without context: mentions context is the share that speaks of "
@@ -250,7 +250,7 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
         {"method": "base", "accuracy": first["base"], WITHOUT: _of_loops(first, "base")},
         *_ceilings(done),
     ]
-    leaks = _leaking(done)
+    leaks = leaking(done)
     base = over[1]
     for name in leaks:
         base[name] = _value(done[f"{name} of base"].dropna().iloc[0])
@@ -292,13 +292,13 @@ def _of_loops(row: Mapping[str, Any], name: str) -> Value:
     return _value(row.get(LOOPS[name], ""))
 
 
-def _leaking(done: pd.DataFrame) -> list[str]:
-    """Those of `LEAKS` that were measured, and are above 0 somewhere."""
+def leaking(done: pd.DataFrame, before: str = "of base") -> list[str]:
+    """Those of `LEAKS` that were measured, and are above 0 somewhere, if only as ``before``."""
     found = [name for name in LEAKS if name in done and done[name].notna().any()]
     return [
         name
         for name in found
-        if any(one.value > 0 for one in [*done[name].dropna(), *done[f"{name} of base"].dropna()])
+        if any(one.value > 0 for of in (name, f"{name} {before}") for one in done[of].dropna())
     ]
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from opcd_bench.errors import StoreError
-from opcd_bench.report.analysis import load, planned, statistics
+from opcd_bench.report.analysis import headline, load, planned, statistics
 from opcd_bench.report.analysis.comparable import assert_comparable
+from opcd_bench.report.analysis.headline import LEAKS
 from opcd_bench.report.analysis.load import StoredResults
 from opcd_bench.report.analysis.statistics import Interval
-from opcd_bench.report.tables import plain_text
+from opcd_bench.report.tables import layout, plain_text
 from opcd_bench.report.tables.layout import Runs, Section, of_frame
 from opcd_bench.store.chain_dir import ROUNDS as FOLDER
 from opcd_bench.store.chain_dir import ChainDir, chains, compared, other_settings
@@ -24,6 +25,8 @@ from opcd_bench.store.jsonl import Row
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
 TITLE = "rounds"
+BEFORE = "before"
+"""What the leakage of the student that entered a round is called by."""
 KEYS = ["task", "method", "learning_rate", "consolidate", "round"]
 ROUNDS = [
     *KEYS, "runs", "items", "tokens", "deployed", "steps", "plain before", "told", "plain after",
@@ -32,8 +35,9 @@ ROUNDS = [
 """``items`` and ``tokens``: of the context, mean over seeds; ``deployed``: the mean score of the
 plain attempts that it was made of; ``steps``: those that were chosen, by seed; ``gain``: after -
 before; ``since start``: after - before round 1; both paired by (example, seed). Each retention task
-adds ``<task> after``, ``<task> change`` (in the round) and ``<task> since start``. ``missing``: why
-seeds lack, or empty."""
+adds ``<task> after``, ``<task> change`` (in the round) and ``<task> since start``; each of `LEAKS`
+``<leak>`` and ``<leak> before`` (the round), where it was looked for. ``missing``: why seeds lack,
+or empty."""
 
 SHOWN = {
     "learning_rate": "learning rate", "runs": "seeds", "steps": "step", "plain before": "before",
@@ -250,6 +254,10 @@ def _scores(here: Sequence[Done], start: Sequence[Done]) -> Row:
             base = _together(d.anchor("base", name) for d in others)
             row[f"{name} {column}"] = statistics.difference(kept, base)
         row[f"{name} after"] = statistics.mean(kept)
+    leaks = [done.results.leaks for done in here]
+    if not any(one.empty for one in leaks):
+        base = _together(d.results.leaks_base.assign(seed=d.seed) for d in here)
+        row |= headline.leaked(_together(leaks), base, BEFORE)
     return row
 
 
@@ -273,11 +281,14 @@ def sections(table: pd.DataFrame) -> list[Section]:
             step=[", ".join(map(str, s)) if isinstance(s, list) else "" for s in shown["step"]],
         )
         empty = [c for c in shown if shown[c].isna().all() or (shown[c] == "").all()]
+        none = [name for name in LEAKS if name not in layout.leaking(rows, BEFORE)]
+        empty += [c for n in none for c in (n, f"{n} {BEFORE}") if c in shown and c not in empty]
         if set(shown["consolidate"]) == {"environment"}:
             empty.append("consolidate")
         found.append(of_frame(f"{task}: rounds", shown.drop(columns=empty)))
     note = f"{NOTE}{statistics.method(table.to_numpy().ravel())}."
-    return [*found[:-1], replace(found[-1], notes=(note,))] if found else []
+    notes = (note, *layout.of_leaks(table, BEFORE))
+    return [*found[:-1], replace(found[-1], notes=notes)] if found else []
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ from opcd_bench.evaluation.task_scores import further_sets
 from opcd_bench.experience.select import Selection, halving
 from opcd_bench.runner import registry
 from opcd_bench.runner.grid import rates_and_seeds, seeds_left
-from opcd_bench.runner.rounds.chain import experience_of
+from opcd_bench.runner.rounds.chain import as_scored, experience_of
 
 KINDS = ("written", "told_written", "teacher_scored", "trained", "evaluated")
 
@@ -238,7 +238,8 @@ def _adapting(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> l
 def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> int:
     """How many runs' worth of told replies are written: one a seed, teacher and thing it reads.
 
-    Every round of a chain has a folder of its own, and a student and a context: it shares none.
+    Every round of a chain has a student and a context of its own, and shares none; at most, for
+    first rounds do, where one is after the other.
     """
     told = [
         (
@@ -259,9 +260,10 @@ def _told_runs(suite: Suite, methods: Iterable[Method], runs: Sequence[int]) -> 
 def _evaluated(suite: Suite, task: Task, methods: int, runs: Sequence[int]) -> int:
     """At most: on dev and on test, by students, the base and told teachers.
 
-    A round of a chain shares none of it, and scores the retention of its own base too.
+    A round of a chain shares none of it, as in `_told_runs`, and scores the retention of its own
+    base too.
     """
-    own = suite.for_task(task.name)
+    own = as_scored(suite).for_task(task.name)
     reply = task.max_turns * own.max_completion_length
     cells = methods * len(runs)
     dev, test = own.dev_items * reply, own.test_items * own.eval_samples * reply
@@ -317,10 +319,13 @@ def _experience(suite: Suite, task: Task, methods: int) -> Tokens:
 
 
 def _halving(candidates: int, dev_items: int) -> int:
-    """The samples that `experience.select.best` scores at most, those without a context included.
+    """The samples that choosing the best scores at most, those without a context included.
 
-    An example that was scored in one round is not scored again in the next.
+    An example that was scored in one round is not scored again in the next; one candidate is chosen
+    without a score.
     """
+    if candidates == 1:
+        return 0
     samples = before = 0
     for count, items in halving(candidates, Selection.first_items, dev_items):
         samples += count * (items - before)

@@ -76,6 +76,20 @@ def untold(suite: Suite) -> Suite:
     return suite.model_copy(update={"context_placement": None, "task_settings": own})
 
 
+def as_scored(suite: Suite) -> Suite:
+    """``suite`` as its rounds are scored: no training prompts where these are replayed states.
+
+    A state has no grade, for the environment is not there.
+    """
+    if suite.consolidate != "replay":
+        return suite
+    own = {
+        task: {key: value for key, value in values.items() if key != "train_items"}
+        for task, values in suite.task_settings.items()
+    }
+    return suite.model_copy(update={"train_items": 0, "task_settings": own})
+
+
 def chains(suite: Suite) -> tuple[Chain, ...]:
     """`chains_of` the suite's plugins; no model is loaded. Raises what the registry raises too."""
     return chains_of(suite, *registry.plugins_of(untold(suite)))
@@ -106,6 +120,7 @@ def settings(
     suite: Suite, one: Chain, number: int, begin: Begin, contexts: tuple[str, ...] = ()
 ) -> Suite:
     """The suite of one round of a chain: one cell, which tells ``contexts``."""
+    suite = as_scored(suite)
     values = {
         **suite.model_dump(),
         "name": f"round_{number}",

@@ -48,6 +48,9 @@ from opcd_bench.store.lease import Lease
 from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
+ELSEWHERE = "Give another suite name with --name, or another folder with --output-dir"
+"""What to type where something else lies in a round's place."""
+
 
 class Round:
     """Round ``number`` of a chain, which begins from ``begin``; from wherever it was stopped."""
@@ -111,7 +114,8 @@ class Round:
         if self.begin.checkpoint is not None:
             checkpoints.checked(self.begin.checkpoint)
         date = prompt_record.date_of(self.suite_dir)
-        round_dir = self.folder.round(self.number)
+        # First rounds begin from the same weights, so other chains may have what this one needs.
+        round_dir = self.folder.round(self.number, self.suite_dir if self.number == 1 else None)
         release()  # the models of the round before
         resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
@@ -199,7 +203,9 @@ class Round:
             folder.parent.mkdir(parents=True, exist_ok=True)
         # Chains that begin alike share their attempts; whoever comes second waits, and reads them.
         with Lease(folder.with_name(f"{folder.name}.lock"), wait=True) as lease:
-            extraction = Extraction(task, self.recipe, prompts, reader, folder, self.console)
+            extraction = Extraction(
+                task, self.recipe, prompts, reader, folder, self.console, ELSEWHERE
+            )
             extracted = extraction.run()
             lease.check()
             chosen, paths = Selection(
@@ -209,6 +215,7 @@ class Round:
                 self.chain.seed,
                 limited(task_scores.eval_sampling(own), own.max_prompt_length),
                 dev_items=own.dev_items,
+                elsewhere=ELSEWHERE,
             ).run(self.folder.context(self.number), lambda: reader, self.console)
             lease.check()
         self._check()
@@ -229,6 +236,7 @@ class Round:
         key = digest(
             {
                 "task": [task.name, task.version, dict(task.options())],
+                **task.source(),
                 "model": dict(identity),
                 "recipe": recipe,
                 "prompts": prompts.describe(),
@@ -251,6 +259,7 @@ class Round:
                 **resources.models.weights(),
                 **prompts,
                 **context_record.record(planned.tasks, resources.models),
+                **context_record.told(planned.tasks),
                 **self._examples,
             }
         )

@@ -19,7 +19,7 @@ from opcd_bench.runner.cluster.open import opened
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.perform import changed_since, tell
 from opcd_bench.runner.plan import plugins
-from opcd_bench.runner.refusals import mixed
+from opcd_bench.runner.refusals import mixed, refuse_other_judgement
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.rounds.round import Round
@@ -47,6 +47,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
     refuse_other_settings(every, suite_dir)
+    refuse_other_judgement(suite, suite_dir)
     foreign = registry.foreign_retention(suite)
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
     suite_dir.merge(suite.stored())

@@ -137,7 +137,8 @@ def test_a_selection_prints_scores_costs_and_the_line_for_a_suite(opcd, model, t
 
 
 def test_an_interrupted_selection_says_what_to_type(opcd, model, tmp_path):
-    context_file.write(tmp_path / "c" / "a.json", ContextFile("op@ none"))
+    for name in ("a", "b"):
+        context_file.write(tmp_path / "c" / f"{name}.json", ContextFile(f"op@ {name}"))
     model.settings = {"stop_after": 2}
     told = opcd("select", "--task", "rule_math", "--contexts", "c")
     assert told.code == 130 and "opcd-bench select --task rule_math --contexts c" in told.err

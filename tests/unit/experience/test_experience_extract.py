@@ -12,6 +12,7 @@ from opcd_bench.config.validated import validated
 from opcd_bench.distillation.stored_replies import read_stored
 from opcd_bench.envs import context_file
 from opcd_bench.errors import ConfigError, DataError, StoreError
+from opcd_bench.experience import extract
 from opcd_bench.experience.extract import Extraction
 from opcd_bench.experience.prompts import MicroPrompts
 from opcd_bench.experience.recipe import Recipe
@@ -20,6 +21,7 @@ from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.store.files import LOCK, temporary_beside
 from opcd_bench.store.lease import Lease
+from opcd_bench.version import __version__
 
 RECIPE = Recipe.of(
     config.Extraction(items=4, seeds=3, max_context_tokens=200), batch=8,
@@ -314,6 +316,31 @@ def test_a_folder_of_other_settings_is_refused_and_left_as_it_is(
     with pytest.raises(StoreError) as caught:
         extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, **changed)).run()
     assert told in str(caught.value) and "--out" in str(caught.value)
+    assert files(tmp_path) == before
+
+
+def test_another_version_leaves_the_contexts_that_are_there(tiny_loaded, tmp_path, monkeypatch):
+    """Suites have sealed them, and no number depends on the version."""
+    extraction(tiny_loaded, tmp_path).run()
+    before = files(tmp_path)
+    monkeypatch.setattr(extract, "__version__", "99.0")
+    more = extraction(tiny_loaded, tmp_path, dataclasses.replace(RECIPE, seeds=4)).run()
+    after = files(tmp_path)
+    assert {name: after[name] for name in before} == before
+    versions = [context_file.read(one.path).provenance["opcd_bench"] for one in more]
+    assert versions == [__version__] * 3 + ["99.0"]
+
+
+@pytest.mark.parametrize("edited", ["memoryless/s001.json", "memoryless/items/s001.jsonl"])
+def test_what_was_edited_is_refused_and_left_as_it_is(tiny_loaded, tmp_path, edited):
+    extraction(tiny_loaded, tmp_path).run()
+    path = tmp_path / edited
+    path.write_text(path.read_text().replace("rule", "rules"))
+    before = files(tmp_path)
+    with pytest.raises(
+        StoreError, match=rf"{edited}: is there and is not what .*rm -r \S*{edited}"
+    ):
+        extraction(tiny_loaded, tmp_path).run()
     assert files(tmp_path) == before
 
 

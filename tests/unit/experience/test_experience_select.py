@@ -11,6 +11,7 @@ from opcd_bench.envs.context_file import ContextFile
 from opcd_bench.envs.task import Context
 from opcd_bench.errors import ConfigError, DataError, StoreError
 from opcd_bench.evaluation import task_scores
+from opcd_bench.experience import select
 from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.select import Selection, best, candidates_in, without_scores
 from opcd_bench.progress import QuietReporter
@@ -225,6 +226,21 @@ def test_random_and_first_score_nothing_and_load_no_model(folder):
     assert [path.name for path in paths] == ["first-3.1.json", "first-3.2.json", "first-3.3.json"]
 
 
+def test_the_best_of_contexts_that_all_tell_the_same_is_chosen_without_a_score(folder, tmp_path):
+    def no_model():
+        raise AssertionError("a model was loaded")
+
+    for name in list(RULES)[1:]:
+        (folder / f"{name}.json").unlink()
+    for again in ("", "s001.txt"):
+        if again:
+            (folder / again).write_text(RULES["s000"])
+        selection = Selection(Codes([]), folder, "best", 0, SHORT, 32)
+        chosen, (path,) = selection.run(None, no_model, QuietReporter())
+        assert (chosen.names, chosen.rounds, chosen.plain) == (("s000.json",), (), None)
+        assert context_file.read(path).text == RULES["s000"]
+
+
 def test_random_goes_by_the_seed(folder):
     names = sorted(candidates_in(folder))
     drawn = [without_scores(Codes(), names, "random", seed).names for seed in range(30)]
@@ -255,6 +271,25 @@ def test_a_choice_that_a_suite_may_be_using_is_not_overwritten_by_another(folder
     with pytest.raises(StoreError, match="holds an earlier, different choice"):
         run(folder, tiny_loaded)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("rule", ["best", "random", "first-2"])
+def test_the_same_choice_stays_whichever_version_makes_it(folder, tiny_loaded, monkeypatch, rule):
+    _, paths, _ = run(folder, tiny_loaded, rule)
+    before = [path.read_bytes() for path in paths]
+    monkeypatch.setattr(select, "__version__", "99.0")
+    _, again, _ = run(folder, tiny_loaded, rule)
+    assert again == paths
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_choice_by_another_rule_is_another_choice_though_it_tells_the_same(folder, tiny_loaded):
+    """What is called drawn at random must not say that it was the best."""
+    out = folder.parent / "chosen.json"
+    first, _, _ = run(folder, tiny_loaded, "first-1", out)
+    assert first.names == without_scores(Codes(), sorted(candidates_in(folder)), "random", 0).names
+    with pytest.raises(StoreError, match="holds an earlier, different choice"):
+        run(folder, tiny_loaded, "random", out)
 
 
 def test_no_dev_examples_is_an_error(folder, tiny_loaded, tmp_path):

@@ -24,7 +24,7 @@ from opcd_bench.errors import (
     UnknownName,
     WorkerDied,
 )
-from opcd_bench.evaluation.task_scores import protocol
+from opcd_bench.evaluation.task_scores import further_sets, protocol
 from opcd_bench.experience.dev_scores import PLAIN, DevScores
 from opcd_bench.experience.recipe import Recipe
 from opcd_bench.experience.replay import Replay, states_of
@@ -37,6 +37,7 @@ from opcd_bench.runner import grid, hands, perform, registry
 from opcd_bench.runner.cluster import local as pool
 from opcd_bench.runner.cluster.jobs import Outcome
 from opcd_bench.runner.plan import plan
+from opcd_bench.runner.refusals import refuse_other_judgement
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.chain import Begin
@@ -45,6 +46,7 @@ from opcd_bench.store.checkpoints import Checkpoint
 from opcd_bench.store.suite_dir import SuiteDir
 
 LEAST = {"methods": ["opcd"], "tasks": ["rule_math"]}
+CLAIM = {"text": "It works.", "first": "opcd on rule_math"}
 
 
 @pytest.fixture
@@ -79,6 +81,8 @@ def test_a_suite_is_chained_by_rounds_or_by_the_table_and_not_otherwise():
             {"rounds": 2, "headline_learning_rate": "dev", "sweep_seeds": 1},
             "every learning rate is a chain of its own",
         ),
+        ({"rounds": 2, "claims": [CLAIM]}, "no rounds decide them; leave claims out (--set"),
+        ({"experience": {}, "claims": [CLAIM]}, "leave out rounds and [experience]"),
         ({"rounds": 0}, "must be 1 or more"),
         ({"begin_weights": "ab"}, "together, or neither"),
         ({"begin_folder": "model"}, "together, or neither"),
@@ -251,6 +255,26 @@ def test_a_replay_is_another_cell_and_the_same_protocol(toy, tiny_loaded):
     )
 
 
+@pytest.mark.parametrize(
+    "asked", [{"train_items": 3}, {"task_settings": {"toy": {"train_items": 3}}}]
+)
+def test_states_are_not_scored_as_training_prompts_and_a_warning_says_so(toy, monkeypatch, asked):
+    """They have no grade, and what a task says of its train examples it cannot say of them."""
+    replayed, environment = (
+        toy(rounds=2, consolidate=how, **asked) for how in ("replay", "environment")
+    )
+    names = []
+    for suite in (replayed, environment):
+        (one,) = chains.chains(suite)
+        own = chains.settings(suite, one, 1, Begin()).for_task("toy")
+        names.append([probe.name for probe in further_sets(Toy(), own)])
+    assert names == [[], ["training_prompts"]]
+    monkeypatch.setattr(rounds, "run_chain", lambda one, *_: Outcome(one.name, None))
+    console = QuietReporter()
+    rounds.run(replayed, console=console)
+    assert any(said.startswith("toy: train_items scores nothing") for said in console.warnings)
+
+
 def test_attempts_without_a_state_cannot_be_replayed():
     with pytest.raises(DataError, match="use consolidate = 'environment'"):
         Replay(Toy(), [])
@@ -332,6 +356,30 @@ def test_chains_with_other_settings_are_refused_before_any_work(toy, tmp_path):
     for values in ({"consolidate": "replay"}, {"experience": {"items": 3}}):
         with pytest.raises(StoreError, match=f"{next(iter(values))}.*: .* -> "):
             rounds.run(toy(rounds=2, max_steps=2, **values), console=QuietReporter())
+
+
+def test_by_what_finished_rounds_are_judged_is_refused_before_any_work(toy, tmp_path):
+    suite = toy(rounds=2)
+    folder = SuiteDir(stored(suite).path.parents[1])
+    folder.merge({"equivalence_margin": 0.02})
+    before = (tmp_path / "toy" / "suite.json").read_bytes()
+    with pytest.raises(StoreError, match=r"equivalence_margin = 0\.02"):
+        rounds.run(suite, console=QuietReporter())
+    assert (tmp_path / "toy" / "suite.json").read_bytes() == before
+
+
+def test_rounds_of_which_none_is_done_may_be_judged_otherwise(toy):
+    suite = toy(rounds=2)
+    folder = SuiteDir(stored(suite, counts=False).path.parents[1])
+    folder.merge({"equivalence_margin": 0.02})
+    refuse_other_judgement(suite, folder)
+
+
+def test_claims_that_rounds_were_once_run_with_may_go_for_none_was_tested(toy, tmp_path):
+    suite = toy(rounds=2)
+    folder = SuiteDir(stored(suite).path.parents[1])
+    folder.merge({"claims": [CLAIM]})
+    refuse_other_judgement(suite, folder)
 
 
 def test_a_chain_says_what_a_grid_does_of_its_numbers(toy, monkeypatch):

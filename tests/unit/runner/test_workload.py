@@ -147,6 +147,15 @@ def test_every_round_of_every_chain_makes_told_replies_and_bases_of_its_own(tmp_
     )
 
 
+def test_states_that_are_replayed_are_not_scored(tmp_path):
+    replayed, as_ever = (
+        work(suite(tmp_path, experience=ROUNDS, consolidate="replay", **more), Toy(),
+             methods("opcd"), {}).at_most
+        for more in ({"train_items": 3}, {})
+    )  # fmt: skip
+    assert replayed == as_ever
+
+
 def test_one_round_with_an_experience_is_a_chain_and_raw_traces_write_no_reflections(tmp_path):
     lessons, raw = (
         work(suite(tmp_path, experience={**ROUNDS, "variant": variant}), Toy(),
@@ -161,8 +170,9 @@ def test_one_round_with_an_experience_is_a_chain_and_raw_traces_write_no_reflect
 @pytest.mark.parametrize(
     ("seeds", "dev_items", "samples"),
     [
-        (1, 4, 4 + 4),  # one candidate, and plain
-        (1, 200, 16 + 16),
+        (1, 200, 0),  # one candidate: nothing to choose
+        (2, 4, 2 * 4 + 4),  # two, and plain
+        (2, 200, 2 * 16 + 16 + 32),
         (4, 4, 4 * 4 + 4),  # no more to halve on
         (4, 200, 4 * 16 + 2 * 16 + 32 + 64),  # all on 16, two on 16 more, one on 32 more; plain
     ],

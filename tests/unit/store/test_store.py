@@ -665,6 +665,27 @@ def test_shared_rows_are_stored_once_and_the_first_ones_stay(tmp_path: Path) -> 
     assert checked.stdout == b"base-test.jsonl.gz: OK\n"
 
 
+@pytest.mark.parametrize("task", ["toy", "told-toy"])
+def test_rows_of_a_lender_are_copied_and_what_is_made_is_given_to_it(tmp_path: Path, task) -> None:
+    lender = SuiteDir(tmp_path / "lender")
+    lender.merge({"name": "lender", "summary": ""})
+    first, second = (SuiteDir(tmp_path / name, lender) for name in ("first", "second"))
+    for suite in (first, second):
+        suite.merge({"name": suite.path.name, "summary": ""})
+    rows = [{"score": 0.1}, {"score": 1 / 3}]
+    assert not first.shared(task, "0a").has("base")
+    assert first.shared(task, "0a").put("base", rows) == rows
+    second_rows = second.shared(task, "0a")
+    assert second_rows.has("base") and not second_rows.path.exists(), "to ask takes nothing"
+    assert second_rows.get("base") == rows
+    alone = [SuiteDir(suite.path).shared(task, "0a") for suite in (lender, first, second)]
+    assert len({one.file("base").read_bytes() for one in alone}) == 1
+    assert [one.names() for one in alone] == [["base"]] * 3
+    assert second.shared(task, "0a").put("base", [{"score": 1.0}]) == rows, "the first ones stay"
+    assert not second.shared(task, "0b").has("base")
+    assert not [problem for suite in (lender, first, second) for problem in verify(suite.path)]
+
+
 def test_shared_rows_that_were_stored_plain_stay_so(tmp_path: Path) -> None:
     suite, rows = SuiteDir(tmp_path / "quick"), [{"reply": "1"}]
     suite.merge({})
