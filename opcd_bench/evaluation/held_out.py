@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,9 +11,9 @@ from opcd_bench.config.measures import HELD_OUT, NATS
 from opcd_bench.envs.data_sets import HubSplit, rows, value_of
 from opcd_bench.errors import DataError
 from opcd_bench.evaluation.continuations import Continuation, logps
-from opcd_bench.evaluation.scores import Score
+from opcd_bench.evaluation.scores import Protocol, Score
 from opcd_bench.hashing import digest, text_digest
-from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.models.loaded import LoadedModel, PromptFormat
 
 TEXTS, TOKENS = 64, 256
 """How many texts of the test split are read, its first ones, and how many tokens of each."""
@@ -44,13 +44,7 @@ def texts(name: str, data_dir: str | None) -> list[str]:
 
 def measure(loaded: LoadedModel, name: str, data_dir: str | None) -> Score:
     """The loss in nats a token, averaged over the tokens of each text, without chat template."""
-    start = loaded.tokenizer.bos_token_id
-    before = (loaded.eos_ids[0] if start is None else int(start),)
-    most = min(TOKENS, loaded.max_length - 1)
-    read = []
-    for text in texts(name, data_dir):
-        ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"][:most]
-        read.append(Continuation(text_digest(text), before, tuple(int(i) for i in ids)))
+    read = _read(loaded, name, data_dir)
     values = [
         -float(logps_TV[range(len(one.after)), list(one.after)].mean())
         for one, logps_TV in zip(read, logps(loaded, read), strict=True)
@@ -62,7 +56,7 @@ def measure(loaded: LoadedModel, name: str, data_dir: str | None) -> Score:
         metrics={"loss": sum(values) / len(values)},
         n=len(values),
         n_unscored=0,
-        protocol_hash=digest({"measure": name, "ids": [[one.before, one.after] for one in read]}),
+        protocol_hash=_hash(name, read),
         samples=tuple(
             {
                 "task": name,
@@ -75,6 +69,27 @@ def measure(loaded: LoadedModel, name: str, data_dir: str | None) -> Score:
             for one, value in zip(read, values, strict=True)
         ),
     )
+
+
+def protocol(loaded: PromptFormat, name: str, data_dir: str | None) -> Protocol:
+    """What `measure` would measure under now."""
+    return Protocol(_hash(name, _read(loaded, name, data_dir)))
+
+
+def _read(loaded: PromptFormat, name: str, data_dir: str | None) -> list[Continuation]:
+    """The texts of a measure as the model reads them."""
+    start = loaded.tokenizer.bos_token_id
+    before = (loaded.eos_ids[0] if start is None else int(start),)
+    most = min(TOKENS, loaded.max_length - 1)
+    read = []
+    for text in texts(name, data_dir):
+        ids = loaded.tokenizer(text, add_special_tokens=False)["input_ids"][:most]
+        read.append(Continuation(text_digest(text), before, tuple(int(i) for i in ids)))
+    return read
+
+
+def _hash(name: str, read: Sequence[Continuation]) -> str:
+    return digest({"measure": name, "ids": [[one.before, one.after] for one in read]})
 
 
 def _of_row(source: str, row: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.refusals import refuse_other_protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
@@ -118,13 +119,13 @@ class Entrants:
             own = references.scoring(self.suite.for_task(task.name))
             key = {"weights": weights, "task": describe_task(task), "suite": own}
             words = self._own_words(loaded)
-            key |= words
+            key |= {**words, **references.moved(task, seed)}
             name = f"test-s{0 if self.suite.eval_temperature == 0 else seed}"
-            found = [self._stored("test", f"entrant-{task.name}", key, name, test)]
+            found = [self._stored(task, "test", f"entrant-{task.name}", key, name, test)]
             for retained in self.suite.retention:
                 if retained == measures.DRIFT and not self._same_words(loaded):
                     continue
-                found.append(self._retained(retained, weights, words, loaded))
+                found.append(self._retained(task, retained, weights, words, loaded))
             phase.advance(len(found))
         row = {**about, "weights": weights, "scores": found}
         self.resources.suite_dir.merge({ENTRANT_SCORES: [row]})
@@ -142,7 +143,7 @@ class Entrants:
                 )
 
     def _retained(
-        self, name: str, weights: str, words: Mapping[str, Any], loaded: LoadedModel
+        self, task: Task, name: str, weights: str, words: Mapping[str, Any], loaded: LoadedModel
     ) -> dict[str, str]:
         references = self.resources.references
         engine = self.resources.models.engine(loaded)
@@ -150,16 +151,26 @@ class Entrants:
         folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
         key = {"weights": weights, "base": base, **words}
         return self._stored(
-            name, f"entrant-{folder}", key, "test",
+            task, name, f"entrant-{folder}", key, "test",
             lambda: references.retained(name, loaded, engine),
         )  # fmt: skip
 
     def _stored(
-        self, measured: str, folder: str, key: Mapping[str, Any], name: str, compute: Any
+        self,
+        task: Task,
+        measured: str,
+        folder: str,
+        key: Mapping[str, Any],
+        name: str,
+        compute: Callable[[], Score],
     ) -> dict[str, str]:
-        """Where a score lies, computed where it does not yet."""
+        """Where a score lies, computed where it does not yet: never beside runs measured otherwise.
+
+        Raises StoreError as `refuse_other_protocols` does.
+        """
         shared = self.resources.suite_dir.shared(folder, digest(dict(key)))
         if not shared.has(name):
+            refuse_other_protocols(self.resources, task, ())
             shared.put(name, compute().to_rows())
         return {"measured": measured, "shared": shared.path.name, "name": name}
 
