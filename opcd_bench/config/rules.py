@@ -53,12 +53,15 @@ def refuse_inconsistent(suite: Settings) -> None:
     _refuse_choice(suite)
     _refuse_rounds(suite)
     _refuse_entrants(suite)
-    if trained := set(suite.tasks) & set(suite.retention):
-        raise ValueError(
-            f"{', '.join(sorted(trained))} cannot be trained on and be a retention task of the "
-            "same suite: its test split would be scored before the checkpoint is chosen. Remove "
-            "it from tasks or from retention"
-        )
+    for name in suite.retention:
+        trained = measures.HELD_OUT.get(name, name)
+        if trained in suite.tasks:
+            loss = f" ({name} is the loss on its test split)" if name != trained else ""
+            raise ValueError(
+                f"{trained} cannot be trained on and be a retention task of the same suite{loss}: "
+                "its test split would be scored before the checkpoint is chosen. Remove "
+                f"{trained} from tasks or {name} from retention"
+            )
     if measures.DRIFT in suite.retention and all(map(measures.is_measure, suite.retention)):
         raise ValueError(
             f"retention: {measures.DRIFT} is measured on the base model's responses to the other "

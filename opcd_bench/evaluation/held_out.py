@@ -34,9 +34,14 @@ def texts(name: str, data_dir: str | None) -> list[str]:
     From ``<data_dir>/<data set>`` if that folder is there, from the Hub otherwise. Raises
     MissingData or DataError.
     """
+    return [_text(document) for document in documents(name, data_dir)]
+
+
+def documents(name: str, data_dir: str | None) -> list[dict[str, str]]:
+    """What the texts of a measure are made of, by its fields; raises as `texts` does."""
     source = HELD_OUT[name]
     found = rows(source, "test", data_dir=data_dir, hub=_HUB[source])
-    read = list(islice((text for row in found for text in _of_row(source, row)), TEXTS))
+    read = list(islice((document for row in found for document in _of_row(source, row)), TEXTS))
     if not read:
         raise DataError(f"retention {name!r}: the test split of {source} holds no text")
     return read
@@ -92,12 +97,17 @@ def _hash(name: str, read: Sequence[Continuation]) -> str:
     return digest({"measure": name, "ids": [[one.before, one.after] for one in read]})
 
 
-def _of_row(source: str, row: Mapping[str, Any]) -> Iterator[str]:
-    """A worked solution behind its question, or a paragraph."""
+def _of_row(source: str, row: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """A question and its worked solution, or a paragraph."""
     if source == "gsm8k":
         question, answer = (str(value_of(dict(row), key, source)) for key in ("question", "answer"))
-        yield f"{question}\n{_CALCULATION.sub('', answer)}"
+        yield {"question": question, "answer": _CALCULATION.sub("", answer)}
         return
     text = str(value_of(dict(row), "text", source)).strip()
     if len(text) >= SHORTEST:
-        yield text
+        yield {"text": text}
+
+
+def _text(document: Mapping[str, str]) -> str:
+    """A worked solution behind its question, or a paragraph."""
+    return "\n".join(document.values())

@@ -246,7 +246,8 @@ class References:
             if not self.retention_folder(name).has("base")
         ]
         documents = self._fitting(asked) if asked else {}
-        every = {**shared_questions.own_documents(suite), **documents}
+        own = shared_questions.own_documents(suite)
+        every = {**own, **shared_questions.measured_documents(suite), **documents}
         for warning in shared_questions.warnings(tasks, every):
             self.console.warn(warning)
 
