@@ -367,12 +367,17 @@ class References:
         """The retention tasks whose replies by the base drift is measured on."""
         return [name for name in self.suite.retention if not measures.is_measure(name)]
 
-    def retained(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
-        """One retention task or measure of a model, not stored."""
+    def retained(
+        self, name: str, loaded: LoadedModel, engine: Engine, base: LoadedModel | None = None
+    ) -> Score:
+        """One retention task or measure of a model, not stored.
+
+        ``base``: what drift is measured from, if not from the student before training as it is.
+        """
         suite = self.suite
         if name == measures.DRIFT:
-            with self.models.whole(self.models.initial) as base:
-                return self._drift(base, loaded)
+            with self.models.whole(self.models.initial) as own:
+                return self._drift(own if base is None else base, loaded)
         if measures.is_measure(name):
             return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):

@@ -54,10 +54,41 @@ def test_weights_lie_on_the_line_between_base_and_trained(tiny_model_folder, tmp
     base = resources.models.initial.model.state_dict()
     trained = loading.load(str(folder), dtype="float32").model.state_dict()
     assert any(not torch.equal(base[name], trained[name]) for name in base)
-    for share, loaded in between(resources, str(folder), (0.25, 0.75)):
+    for share, loaded, _ in between(resources, str(folder), (0.25, 0.75)):
         for name, tensor in loaded.model.state_dict().items():
             wanted = base[name] + share * (trained[name] - base[name])
             assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
+
+
+@pytest.mark.parametrize("how", [{"bf16": True}, {"dtype": "bfloat16"}, {"dtype": "float32"}])
+def test_the_share_that_is_realised_is_the_one_that_is_asked_for(tiny_model_folder, tmp_path, how):
+    """Small steps move a bfloat16 weight by one unit or by none; a quarter of a unit is none."""
+    resources, cell = finished(tiny_model_folder, tmp_path, learning_rate=3e-5, **how)
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    before = dict(resources.models.initial.model.named_parameters())
+    after = dict(resources.models.frozen(str(folder)).model.named_parameters())
+    asked = (0.25, 0.5, 0.75)
+    for share, loaded, base in between(resources, str(folder), asked):
+        moved = whole = 0.0
+        for name, tensor in loaded.model.named_parameters():
+            assert torch.equal(dict(base.model.named_parameters())[name], before[name].float())
+            update = (after[name].float() - before[name].float()).double()
+            moved += float(((tensor.double() - before[name].double()) * update).sum())
+            whole += float((update * update).sum())
+        assert whole > 0 and moved / whole == pytest.approx(share, abs=1e-4)
+
+
+def test_drift_on_the_way_is_measured_from_a_base_that_computes_alike(tiny_model_folder, tmp_path):
+    """Of bfloat16 from float32 it would be rounding alone, as large as that of a short training."""
+    values = {
+        "bf16": True, "learning_rate": 1e-6, "interpolate": [1e-6],
+        "retention": ["ifeval_micro", "drift"], "retention_items": 2,
+        "retention_max_completion_length": 8,
+    }  # fmt: skip
+    resources, cell = finished(tiny_model_folder, tmp_path, **values)
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    table = frames.frame(load(resources.suite_dir.path)).set_index("share")
+    assert abs(table.loc[1e-6, "drift after"].value) < 1e-8
 
 
 def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monkeypatch):
@@ -111,6 +142,8 @@ def test_a_suite_without_any_has_no_such_table(tiny_model_folder, tmp_path):
         ({"entrants": {"opcd": "x"}}, "no method's name"),
         ({"entrants": {"../x": "x"}}, "is no name for an entrant"),
         ({"entrants": {"a": "x"}, "rounds": 2}, "suites of one round"),
+        ({"interpolate": [0.5], "engine": "vllm", "bf16": True}, "set engine = 'hf'"),
+        ({"interpolate": [0.5], "engine": "vllm", "dtype": "bfloat16"}, "set engine = 'hf'"),
     ],
 )
 def test_what_cannot_be_is_refused_as_the_suite_is_read(values, told):
