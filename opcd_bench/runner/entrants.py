@@ -23,7 +23,7 @@ from opcd_bench.runner.refusals import refuse_other_protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
+from opcd_bench.store.suite_dir import ENTRANT, ENTRANT_SCORES, SHARED, SharedDir
 
 
 def require(suite: Suite) -> None:
@@ -141,9 +141,9 @@ class Entrants:
 
     def _refuse_other_weights(self, about: Mapping[str, Any], weights: str) -> None:
         """Raise StoreError where this name's scores in this suite are those of other weights."""
-        suite_dir, which = self.resources.suite_dir, ("name", "task", "learning_rate", "seed")
+        suite_dir = self.resources.suite_dir
         for row in suite_dir.read().get(ENTRANT_SCORES, []):
-            same = all(row.get(key) == about.get(key) for key in which)
+            same = all(row.get(key) == about.get(key) for key in ENTRANT)
             if same and row["weights"] != weights:
                 raise StoreError(
                     f"{suite_dir.path}: {about['name']!r} was scored with other weights (SHA-256 "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -177,6 +178,41 @@ def test_the_same_weights_with_another_template_are_another_model(tiny_model_fol
     Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
     folders = [one.path.name for one in resources.suite_dir.all_shared()]
     assert len([name for name in folders if name.startswith("entrant-toy--")]) == 2
+
+
+def test_one_model_by_two_paths_and_after_another_first_seed_is_one_seed(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    resources, cell = finished(
+        tiny_model_folder, tmp_path, entrants={"mine": str(tiny_model_folder)}
+    )
+    suite_dir = resources.suite_dir
+    monkeypatch.chdir(Path(tiny_model_folder).parent)
+    for source, first in ((str(tiny_model_folder), 0), (f"./{tiny_model_folder.name}", 0),
+                          (str(tiny_model_folder), 3)):  # fmt: skip
+        changed = {"entrants": {"mine": source}, "first_seed": first}
+        resources.suite = resources.suite.model_copy(update=changed)
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    listed = suite_dir.read()["entrant_scores"]
+    assert [(row["seed"], row["source"][:2]) for row in listed] == [(0, "./"), (3, "/t")]
+    table = frames.frame(load(suite_dir.path))
+    assert table["seeds"].tolist() == [1]
+    assert table.loc[0, "plain"].examples == 5
+
+
+def test_seeds_of_a_sampled_entrant_are_counted(tiny_model_folder, tmp_path):
+    sampled = {"seeds": 2, "eval_temperature": 1.0, "entrants": {"a": str(tiny_model_folder)}}
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft"], **sampled)
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    suite_dir.merge(suite.model_dump(mode="json"))
+    resources = Resources(suite, suite_dir, QuietReporter())
+    for _ in range(2):
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [])
+    rows = suite_dir.read()["entrant_scores"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    twice = {"entrant_scores": [*rows, {**rows[0], "source": "elsewhere"}]}  # as older suites have
+    results = dataclasses.replace(load(suite_dir.path), suite=twice)
+    assert frames.frame(results)["seeds"].tolist() == [2]
 
 
 def test_one_name_is_not_two_models(tiny_model_folder, tmp_path):
