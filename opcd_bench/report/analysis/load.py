@@ -193,7 +193,7 @@ def load(root: Path) -> StoredResults:
                     probes += [(*key, *sample(r, False)) for r in rows]
                     continue
                 retention = name.startswith("retention-")
-                samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
+                samples += [(*key, *one) for r in rows for one in scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
     anchors: list[tuple[Any, ...]] = []
     protocols: list[tuple[Any, ...]] = []
@@ -210,7 +210,7 @@ def load(root: Path) -> StoredResults:
             probe_anchors += [(reading, *sample(r, False)) for r in rows]
             continue
         retention = folder.startswith("retention-")
-        anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
+        anchors += [(reading, *one) for r in rows for one in scored(r, retention)]
         if reading == "base" and not retention:
             leaks_base += [_leak(r, told[r["task"]]) for r in rows if r["task"] in told]
         if reading == "base":
@@ -298,7 +298,7 @@ def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
+def scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
     """A stored sample as `SAMPLE`, and again for each other score that is shown beside its own."""
     yield sample(row, retention)
     for what, score in row.get("beside", {}).items():
