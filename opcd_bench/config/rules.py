@@ -53,12 +53,15 @@ def refuse_inconsistent(suite: Settings) -> None:
     _refuse_choice(suite)
     _refuse_rounds(suite)
     _refuse_entrants(suite)
-    if trained := set(suite.tasks) & set(suite.retention):
-        raise ValueError(
-            f"{', '.join(sorted(trained))} cannot be trained on and be a retention task of the "
-            "same suite: its test split would be scored before the checkpoint is chosen. Remove "
-            "it from tasks or from retention"
-        )
+    for name in suite.retention:
+        trained = measures.HELD_OUT.get(name, name)
+        if trained in suite.tasks:
+            loss = f" ({name} is the loss on its test split)" if name != trained else ""
+            raise ValueError(
+                f"{trained} cannot be trained on and be a retention task of the same suite{loss}: "
+                "its test split would be scored before the checkpoint is chosen. Remove "
+                f"{trained} from tasks or {name} from retention"
+            )
     if measures.DRIFT in suite.retention and all(map(measures.is_measure, suite.retention)):
         raise ValueError(
             f"retention: {measures.DRIFT} is measured on the base model's responses to the other "
@@ -138,6 +141,12 @@ def _refuse_entrants(suite: Settings) -> None:
         )
     if suite.entrants and suite.engine == "vllm":
         raise ValueError("entrants are answered by transformers; set engine = 'hf'")
+    if suite.interpolate and suite.engine == "vllm" and computes_in_bfloat16(suite):
+        raise ValueError(
+            "interpolate: a vLLM that computes in bfloat16 rounds most of what lies between the "
+            "base and a trained model to one of the two; set engine = 'hf', which computes it in "
+            "float32"
+        )
     if (suite.entrants or suite.interpolate) and suite.chained:
         raise ValueError(
             "entrants and interpolate are for suites of one round; leave them out, or set "
@@ -249,6 +258,22 @@ def _refuse_processes(suite: Settings) -> None:
         )
 
 
+def computes_in_bfloat16(suite: Settings) -> bool:
+    """Whether a suite's student has bfloat16 weights where it is sampled from and scored."""
+    return bool(suite.bf16) or suite.dtype == "bfloat16"
+
+
+def interpolation_warning(suite: Settings) -> str | None:
+    """That what lies between base and trained models is computed otherwise than they; or None."""
+    if not (suite.interpolate and computes_in_bfloat16(suite)):
+        return None
+    return (
+        "interpolate: bfloat16 weights cannot hold a share of a small update, so interpolations "
+        "are computed in float32, and the base and trained models in bfloat16: between them, "
+        "differences of the size of rounding say nothing"
+    )
+
+
 def rounding_warning(suite: Settings) -> str | None:
     """What bfloat16 weights round away: steps too small for them, or an adapter in vLLM; or None.
 
@@ -270,7 +295,7 @@ def rounding_warning(suite: Settings) -> str | None:
 
 def _merged_in_vllm(suite: Settings) -> str | None:
     """That vLLM samples with an adapter merged into bfloat16 weights, the loss with it beside."""
-    if suite.engine != "vllm" or not (suite.bf16 or suite.dtype == "bfloat16"):
+    if suite.engine != "vllm" or not computes_in_bfloat16(suite):
         return None
     mend = "--engine hf, or a float32 base: --set dtype=float32 --set bf16=false"
     where = "vLLM merges the adapter into bfloat16 weights"

@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from opcd_bench.evaluation.retention_tasks import (
     shares,
     task_hash,
 )
-from opcd_bench.evaluation.scores import Score
+from opcd_bench.evaluation.scores import Protocol, Score
 from opcd_bench.hashing import digest, text_digest
 
 if TYPE_CHECKING:
@@ -182,10 +182,10 @@ def _one(
     shares(name, task)  # refuses; a task may learn more of them while it is scored
     ifeval.require_punkt(name, instruction_ids(task, limit))
     lm = ReplyLM(model, tokenizer, engine=engine, seed=seed, batch_size=batch_size, date=date)
+    protocol = _protocol(
+        name, task, tokenizer, decoding=decoding, limit=limit, seed=seed, engine=engine
+    )
     raw = _evaluated(lm, task, manager, decoding=decoding, limit=limit, seed=seed)
-    lm_eval_version = importlib.metadata.version("lm_eval")
-    version = str(raw["versions"].get(name, "none"))
-    hashed = task_hash(task)
     samples = [
         results.sample(row, lm.said(row["arguments"][0][0]), lm.written.get((name, row["doc_id"])))
         for row in raw["samples"][name]
@@ -194,18 +194,6 @@ def _one(
     if name not in results.BY_PROMPT:
         metrics |= results.with_shares(samples)
     by_instruction = results.by_instruction(samples)
-    protocol = {
-        "task": name,
-        "task_version": version,
-        "task_hash": hashed,
-        "lm_eval": lm_eval_version,
-        "limit": limit,
-        "decoding": gen_kwargs(decoding),
-        "engine": "HFLM" if engine is None else engine.protocol_name,
-        "seed": seed,
-        "enable_thinking": False,
-        "chat_template": text_digest(str(tokenizer.chat_template)),
-    }
     primary = results.primary(name, metrics, shares(name, task), samples)
     if primary == results.FOLLOWED or primary != next(iter(metrics)):
         protocol["primary"] = primary
@@ -219,17 +207,68 @@ def _one(
         },
         n=int(raw["n-samples"][name]["effective"]),
         n_unscored=0,
-        protocol_hash=digest({"protocol": protocol, "task": hashed, "lm_eval": lm_eval_version}),
+        protocol_hash=_hash(protocol),
         samples=results.of_metric(name, primary, samples),
         details={
             "protocol": protocol,
-            "task_hash": hashed,
-            "task_version": version,
-            "lm_eval_version": lm_eval_version,
+            "task_hash": protocol["task_hash"],
+            "task_version": protocol["task_version"],
+            "lm_eval_version": protocol["lm_eval"],
             "by_instruction": by_instruction,
             "seconds": time.perf_counter() - begin,
         },
     )
+
+
+def protocol_of(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    decoding: Sampling,
+    limit: int | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+) -> Protocol:
+    """What `measure` would measure a task under now; raises as `check_documents` does."""
+    _require_lm_eval()
+    data = located(data_dir)
+    with quiet(), nltk_data(data):
+        task = load(name, index_with(name), data)
+        protocol = _protocol(
+            name, task, tokenizer, decoding=decoding, limit=limit, seed=seed, engine=engine
+        )
+    return Protocol(_hash(protocol), lambda primary: _hash({**protocol, "primary": primary}))
+
+
+def _protocol(
+    name: str,
+    task: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    decoding: Sampling,
+    limit: int | None,
+    seed: int,
+    engine: Engine | None,
+) -> dict[str, Any]:
+    """All that the numbers of a task that is loaded depend on, but weights and primary metric."""
+    return {
+        "task": name,
+        "task_version": str(task.VERSION),
+        "task_hash": task_hash(task),
+        "lm_eval": importlib.metadata.version("lm_eval"),
+        "limit": limit,
+        "decoding": gen_kwargs(decoding),
+        "engine": "HFLM" if engine is None else engine.protocol_name,
+        "seed": seed,
+        "enable_thinking": False,
+        "chat_template": text_digest(str(tokenizer.chat_template)),
+    }
+
+
+def _hash(protocol: Mapping[str, Any]) -> str:
+    task, version = protocol["task_hash"], protocol["lm_eval"]
+    return digest({"protocol": protocol, "task": task, "lm_eval": version})
 
 
 def check_names(tasks: Sequence[str]) -> None:

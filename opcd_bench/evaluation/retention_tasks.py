@@ -197,6 +197,7 @@ _NOT_HASHED = {
 def task_hash(task: Any) -> str:
     """First hex digits of SHA-256 over what the task asks and how it grades, wherever read from."""
     config = {k: v for k, v in task.config.to_dict().items() if k not in _NOT_HASHED}
+    config.setdefault("num_fewshot", 0)  # which lm-eval puts there as it begins to score
     config["metadata"] = {
         k: v for k, v in (config.get("metadata") or {}).items() if k != "config_source"
     }

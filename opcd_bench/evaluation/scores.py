@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,24 @@ class Score:
     def from_rows(cls, rows: Sequence[Mapping[str, Any]]) -> Score:
         """The inverse of ``to_rows``."""
         return cls(**rows[0]["measured"], samples=tuple(rows[1:]))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a score will be measured under, as far as that is known before it is.
+
+    ``hash``: its ``protocol_hash``; ``with_primary``: the one that it has where the primary metric,
+    which only the samples tell, is part of it.
+    """
+
+    hash: str
+    with_primary: Callable[[str], str] | None = None
+
+    def is_of(self, primary: str, protocol_hash: str) -> bool:
+        """Whether a score with this primary metric and hash was measured under it."""
+        return protocol_hash == self.hash or (
+            self.with_primary is not None and protocol_hash == self.with_primary(primary)
+        )
 
 
 def score_of(row: Mapping[str, Any]) -> float | None:

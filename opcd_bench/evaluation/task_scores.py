@@ -17,7 +17,7 @@ from opcd_bench.envs.task import (
     Task,
 )
 from opcd_bench.errors import CellFailed, DataError
-from opcd_bench.evaluation.scores import SCORED, UNSCORED, Score, score_of
+from opcd_bench.evaluation.scores import SCORED, UNSCORED, Protocol, Score, score_of
 from opcd_bench.hashing import digest, text_digest
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.engine import Engine, Sampling
@@ -82,6 +82,19 @@ def protocol(
     }
 
 
+def protocol_hash(
+    task: Task,
+    split: str,
+    examples: Sequence[Example],
+    suite: Suite,
+    samples: int,
+    loaded: PromptFormat,
+    reads: Mapping[str, Any] | None = None,
+) -> str:
+    """The hash of `protocol`; ``reads`` is more that it holds."""
+    return digest({**protocol(task, split, examples, suite, samples, loaded), **(reads or {})})
+
+
 def first_examples(task: Task, split: Split, items: int) -> Sequence[Example]:
     """The first ``items`` examples of a split, in its fixed order; DataError if it is empty."""
     examples = task.examples(split)
@@ -116,6 +129,14 @@ def evaluate(
     return _scored(task, task.name, split, examples, samples, contexts, loaded, engine, suite, seed)
 
 
+def protocol_of(
+    task: Task, split: Split, *, items: int, samples: int, loaded: PromptFormat, suite: Suite
+) -> Protocol:
+    """What `evaluate` would measure under now."""
+    examples = first_examples(task, split, items)
+    return Protocol(protocol_hash(task, split, examples, suite, samples, loaded))
+
+
 def further_sets(task: Task, suite: Suite) -> tuple[Probe, ...]:
     """What is scored beside test: the task's further test sets, and its training prompts.
 
@@ -146,12 +167,23 @@ def evaluate_probe(
     ``told``: with the task's context, where the set itself has nothing read with its prompts.
     """
     contexts = task.contexts() if told else probe.told(task)
-    fixed = probe.told(task)
-    reads = {"probe": probe.name, "reads": None if fixed is None else fixed.hash}
     return _scored(
         task, probe_name(task, probe), PROBE, probe.examples, suite.eval_samples, contexts, loaded,
-        engine, suite, seed, reads,
+        engine, suite, seed, _read_with(task, probe),
     )  # fmt: skip
+
+
+def protocol_of_probe(task: Task, probe: Probe, suite: Suite, loaded: PromptFormat) -> Protocol:
+    """What `evaluate_probe` would measure under now."""
+    reads = _read_with(task, probe)
+    samples = suite.eval_samples
+    return Protocol(protocol_hash(task, PROBE, probe.examples, suite, samples, loaded, reads))
+
+
+def _read_with(task: Task, probe: Probe) -> dict[str, Any]:
+    """What a further test set's protocol holds beside a task's."""
+    fixed = probe.told(task)
+    return {"probe": probe.name, "reads": None if fixed is None else fixed.hash}
 
 
 def probe_name(task: Task, probe: Probe) -> str:
@@ -200,9 +232,7 @@ def _scored(
         metrics=_metrics(rows),
         n=len(rows),
         n_unscored=sum(row["outcome"] in UNSCORED for row in rows),
-        protocol_hash=digest(
-            {**protocol(task, split, examples, suite, samples, loaded), **(reads or {})}
-        ),
+        protocol_hash=protocol_hash(task, split, examples, suite, samples, loaded, reads),
         samples=tuple({**row, "score": score_of(row)} for row in rows),
     )
 

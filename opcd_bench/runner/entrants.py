@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +19,11 @@ from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.refusals import refuse_other_protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
 from opcd_bench.store.run_reader import RunReader
-from opcd_bench.store.suite_dir import ENTRANT_SCORES, SHARED, SharedDir
+from opcd_bench.store.suite_dir import ENTRANT, ENTRANT_SCORES, SHARED, SharedDir
 
 
 def require(suite: Suite) -> None:
@@ -77,7 +79,7 @@ class Entrants:
         if not missing:
             return  # its checkpoint may be gone by now
         folder = str(reader.checkpoint_at(step).path / MODEL)
-        for share, loaded in between(self.resources, folder, missing):
+        for share, loaded, base in between(self.resources, folder, missing):
             about = {
                 "name": f"{cell.method} at {share:g}",
                 "kind": "interpolation",
@@ -88,7 +90,7 @@ class Entrants:
                 "run": cell.name,
                 "task": cell.task,
             }
-            self._score(about, loaded, task, cell.seed)
+            self._score(about, loaded, task, cell.seed, base)
 
     def _has(self, cell: Cell, share: float) -> bool:
         """Whether a share of a run's training is scored on all that the suite asks for."""
@@ -105,7 +107,15 @@ class Entrants:
         ]
         return any(wanted <= measured for measured in stored)
 
-    def _score(self, about: dict[str, Any], loaded: LoadedModel, task: Task, seed: int) -> None:
+    def _score(
+        self,
+        about: dict[str, Any],
+        loaded: LoadedModel,
+        task: Task,
+        seed: int,
+        base: LoadedModel | None = None,
+    ) -> None:
+        """``base``: the student before training, computed as the model is."""
         weights = saving.weights_hash(loaded.model)
         self._refuse_other_weights(about, weights)
         engine = self.resources.models.engine(loaded)
@@ -118,22 +128,22 @@ class Entrants:
             own = references.scoring(self.suite.for_task(task.name))
             key = {"weights": weights, "task": describe_task(task), "suite": own}
             words = self._own_words(loaded)
-            key |= words
+            key |= {**words, **references.moved(task, seed)}
             name = f"test-s{0 if self.suite.eval_temperature == 0 else seed}"
-            found = [self._stored("test", f"entrant-{task.name}", key, name, test)]
+            found = [self._stored(task, "test", f"entrant-{task.name}", key, name, test)]
             for retained in self.suite.retention:
                 if retained == measures.DRIFT and not self._same_words(loaded):
                     continue
-                found.append(self._retained(retained, weights, words, loaded))
+                found.append(self._retained(task, retained, weights, words, loaded, base))
             phase.advance(len(found))
         row = {**about, "weights": weights, "scores": found}
         self.resources.suite_dir.merge({ENTRANT_SCORES: [row]})
 
     def _refuse_other_weights(self, about: Mapping[str, Any], weights: str) -> None:
         """Raise StoreError where this name's scores in this suite are those of other weights."""
-        suite_dir, which = self.resources.suite_dir, ("name", "task", "learning_rate", "seed")
+        suite_dir = self.resources.suite_dir
         for row in suite_dir.read().get(ENTRANT_SCORES, []):
-            same = all(row.get(key) == about.get(key) for key in which)
+            same = all(row.get(key) == about.get(key) for key in ENTRANT)
             if same and row["weights"] != weights:
                 raise StoreError(
                     f"{suite_dir.path}: {about['name']!r} was scored with other weights (SHA-256 "
@@ -142,7 +152,13 @@ class Entrants:
                 )
 
     def _retained(
-        self, name: str, weights: str, words: Mapping[str, Any], loaded: LoadedModel
+        self,
+        task: Task,
+        name: str,
+        weights: str,
+        words: Mapping[str, Any],
+        loaded: LoadedModel,
+        before: LoadedModel | None,
     ) -> dict[str, str]:
         references = self.resources.references
         engine = self.resources.models.engine(loaded)
@@ -150,16 +166,26 @@ class Entrants:
         folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
         key = {"weights": weights, "base": base, **words}
         return self._stored(
-            name, f"entrant-{folder}", key, "test",
-            lambda: references.retained(name, loaded, engine),
+            task, name, f"entrant-{folder}", key, "test",
+            lambda: references.retained(name, loaded, engine, before),
         )  # fmt: skip
 
     def _stored(
-        self, measured: str, folder: str, key: Mapping[str, Any], name: str, compute: Any
+        self,
+        task: Task,
+        measured: str,
+        folder: str,
+        key: Mapping[str, Any],
+        name: str,
+        compute: Callable[[], Score],
     ) -> dict[str, str]:
-        """Where a score lies, computed where it does not yet."""
+        """Where a score lies, computed where it does not yet: never beside runs measured otherwise.
+
+        Raises StoreError as `refuse_other_protocols` does.
+        """
         shared = self.resources.suite_dir.shared(folder, digest(dict(key)))
         if not shared.has(name):
+            refuse_other_protocols(self.resources, task, ())
             shared.put(name, compute().to_rows())
         return {"measured": measured, "shared": shared.path.name, "name": name}
 
@@ -190,18 +216,21 @@ def _words(loaded: LoadedModel) -> str:
 @torch.no_grad()
 def between(
     resources: Resources, folder: str, shares: Sequence[float]
-) -> Iterator[tuple[float, LoadedModel]]:
-    """``base + share (trained - base)`` of every floating weight, one share after the other.
+) -> Iterator[tuple[float, LoadedModel, LoadedModel]]:
+    """(share, ``base + share (trained - base)`` of every floating weight, base) of each share.
 
-    Summed in float32, and rounded to the type that the model computes in (Wortsman et al. 2022,
-    arXiv 2109.01903).
+    Both models are float32, whatever the suite computes in: most weights of a fine-tuned bfloat16
+    model are the base's or the next number that there is, and what lies between the two would be
+    rounded to one of them (Wortsman et al. 2022, arXiv 2109.01903, for the interpolation).
     """
     with resources.models.whole(resources.models.initial) as whole:
-        base = adapters.plain_copy(whole).model.state_dict()
-    loaded = resources.models.frozen(folder)
+        base = dataclasses.replace(adapters.plain_copy(whole), dtype=torch.float32)
+    torch.nn.Module.to(base.model, torch.float32)  # every bfloat16 number is one of these
+    before = base.model.state_dict()
+    loaded = resources.models.frozen(folder, "float32")
     trained = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     for share in shares:
         for name, tensor in loaded.model.state_dict().items():
             if tensor.is_floating_point():
-                tensor.copy_(torch.lerp(base[name].float(), trained[name].float(), share))
-        yield share, loaded
+                tensor.copy_(torch.lerp(before[name], trained[name], share))
+        yield share, loaded, base

@@ -148,9 +148,12 @@ class SuiteModels:
     def _hash_of_larger(self, larger: LoadedModel) -> str:
         return saving.weights_hash(larger.model)
 
-    def frozen(self, folder: str) -> LoadedModel:
-        """A model of a folder as the suite computes: a teacher, or one that is only scored."""
-        dtype = str(self.initial.dtype).removeprefix("torch.")
+    def frozen(self, folder: str, dtype: str | None = None) -> LoadedModel:
+        """A model of a folder: a teacher, or one that is only scored; as the suite computes.
+
+        ``dtype``: that of its weights, where it is another.
+        """
+        dtype = dtype or str(self.initial.dtype).removeprefix("torch.")
         loaded = loading.load(folder, dtype=dtype, **self._loading(by_name=False))
         loading.same_vocabulary(self.initial, loaded)
         return loading.freeze(loaded)

@@ -27,11 +27,12 @@ from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plan import Plan
-from opcd_bench.runner.refusals import refuse_other_weights
+from opcd_bench.runner.refusals import refuse_other_protocols, refuse_other_weights
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
 from opcd_bench.store.run_dir import RunDir
+from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.tidying import tidy
 
 
@@ -69,6 +70,11 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     stored_files.refuse_unfit(suite, planned.methods.values(), asked, student)
     refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
+    cells = grid.cells(suite, planned.methods, planned.tasks)
+    for name, task in planned.tasks.items():
+        runs = [suite_dir.run(cell.name) for cell in cells if cell.task == name]
+        if waiting := [path for path in runs if not sealed(path)]:
+            refuse_other_protocols(resources, task, waiting)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
     contexts = context_record.record(planned.tasks, resources.models)
     suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
@@ -206,6 +212,7 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
             console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         try:
+            refuse_other_protocols(resources, task, [run_dir.path])
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
             started.run()

@@ -124,6 +124,8 @@ def remarks(suite: Suite, tasks: Mapping[str, Task]) -> Iterator[str]:
     """What a person should know of a suite's numbers before the first step, chained or not."""
     if rounding := rules.rounding_warning(suite):
         yield rounding
+    if between := rules.interpolation_warning(suite):
+        yield between
     if unknown := form_warning(suite, tasks):
         yield unknown
     unscored = [name for name in tasks if suite.for_task(name).train_items]

@@ -12,7 +12,7 @@ from opcd_bench.distillation.method import Teacher
 from opcd_bench.envs import readings
 from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
-from opcd_bench.evaluation.scores import Score
+from opcd_bench.evaluation.scores import Protocol, Score
 from opcd_bench.hashing import digest
 from opcd_bench.models import adapters, merged
 from opcd_bench.models.loaded import LoadedModel, PromptFormat
@@ -21,6 +21,8 @@ from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner import registry, shared_questions
 from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.models import SuiteModels
+from opcd_bench.runner.protocols import Protocols
+from opcd_bench.store.run_reader import RunReader, sealed
 from opcd_bench.store.suite_dir import SharedDir, SuiteDir
 
 
@@ -38,6 +40,8 @@ class References:
         self.adapted = adapted
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._measured: dict[tuple[str, ...], Score] = {}
+        self.protocols = Protocols(suite, models)
+        self._placed: dict[tuple[str, str, str], SharedDir] = {}
 
     def score(
         self,
@@ -122,15 +126,13 @@ class References:
         for reading, told in anchors:
             by = teacher if reading == own and teacher.by is not None else None
             self._reference(reading, told, "test", seed, teacher=by)
-            name = self._name(reading, "test", seed, by)
-            folder = self.folder(told, seed, by).path.name
-            found.append({"reading": reading, "shared": folder, "name": name})
+            shared, name = self._stored(reading, told, "test", seed, by)
+            found.append({"reading": reading, "shared": shared.path.name, "name": name})
         for probe in task_scores.further_sets(task, self.suite.for_task(task.name)):
             # A told teacher tells nothing new where the model under test is told something too.
             for reading in usual if probe.reads == "nothing" else ["base"]:
-                name = self._probed(reading, task, probe, seed)
-                folder = self.folder(task, seed).path.name
-                found.append({"reading": reading, "shared": folder, "name": name})
+                shared, name = self._probed(reading, task, probe, seed)
+                found.append({"reading": reading, "shared": shared.path.name, "name": name})
         return found
 
     def folder(self, task: Task, seed: int, adapted: Teacher | None = None) -> SharedDir:
@@ -151,8 +153,54 @@ class References:
     def _name(self, reading: str, split: str, seed: int, adapted: Teacher | None = None) -> str:
         return f"{reading}-{split}-s{_drawn(self.suite, seed, adapted)}"
 
+    def _stored(
+        self, reading: str, task: Task, split: Split, seed: int, adapted: Teacher | None = None
+    ) -> tuple[SharedDir, str]:
+        """Where a fixed model's score on a split lies or will, and under which name."""
+        name = self._name(reading, split, seed, adapted)
+        now = self.protocols.scored(task, split, self._reader(reading))
+        return self._place(self.folder(task, seed, adapted), name, now), name
+
+    def _place(self, shared: SharedDir, name: str, now: Protocol | None) -> SharedDir:
+        """Where the rows lie, or will, that a score under the protocol ``now`` is compared with.
+
+        In ``shared``, as ever; beside it where those there are of another protocol, unless finished
+        runs were measured against them, which a run under another one could not stand beside.
+        """
+        if now is None or not shared.has(name):
+            return shared
+        key = (shared.path.name, name, now.hash)
+        if key not in self._placed:
+            head = shared.get(name)[0]["measured"]
+            same = now.is_of(head["primary"], head["protocol_hash"])
+            if not (same or self._read_by_runs(shared, name)):
+                task, _, of = shared.path.name.rpartition("--")
+                shared = self.suite_dir.shared(task, digest({"key": of, "protocol": now.hash}))
+            self._placed[key] = shared
+        return self._placed[key]
+
+    def _read_by_runs(self, shared: SharedDir, name: str) -> bool:
+        """Whether finished runs of the suite were measured against stored rows."""
+        runs = (RunReader(path) for path in self.suite_dir.runs() if sealed(path))
+        return any(
+            (anchor["shared"], anchor["name"]) == (shared.path.name, name)
+            for run in runs
+            for anchor in run.summary["anchors"]
+        )
+
+    def moved(self, task: Task, seed: int) -> dict[str, str]:
+        """Where the base's test lies, if not where `folder` says: for what is keyed beside it."""
+        shared, _ = self._stored("base", task, "test", seed)
+        first = self.folder(task, seed).path.name
+        return {} if shared.path.name == first else {"base": shared.path.name}
+
     def retention_folder(self, name: str) -> SharedDir:
         """Where a retention task's samples before training are shared."""
+        shared = self._first_retention_folder(name)
+        return self._place(shared, "base", self.protocols.retention(name))
+
+    def _first_retention_folder(self, name: str) -> SharedDir:
+        """Where they are looked for first."""
         depends = {
             "model": self.models.identity,
             "suite": self.scoring(self.suite),
@@ -161,6 +209,9 @@ class References:
         }
         if name == measures.DRIFT:
             depends["responses"] = list(self._responding())
+            bases = [self.retention_folder(one).path.name for one in self._responding()]
+            if bases != [self._first_retention_folder(one).path.name for one in self._responding()]:
+                depends["bases"] = bases
         own = task_scores.retention_sampling(self.suite)
         length = own.max_completion_length
         # What older suites share keeps its name: they decode all alike.
@@ -195,7 +246,8 @@ class References:
             if not self.retention_folder(name).has("base")
         ]
         documents = self._fitting(asked) if asked else {}
-        every = {**shared_questions.own_documents(suite), **documents}
+        own = shared_questions.own_documents(suite)
+        every = {**own, **shared_questions.measured_documents(suite), **documents}
         for warning in shared_questions.warnings(tasks, every):
             self.console.warn(warning)
 
@@ -222,8 +274,7 @@ class References:
         teacher: Teacher | None = None,
     ) -> Score:
         """``teacher``: the adapted one whose ceiling it is."""
-        name = self._name(reading, split, seed, teacher)
-        shared = self.folder(task, seed, teacher)
+        shared, name = self._stored(reading, task, split, seed, teacher)
         loaded = self._reader(reading)
         if teacher is not None:
             loaded = self.adapted.of(teacher, task, seed)
@@ -247,15 +298,18 @@ class References:
 
     def base_probe(self, task: Task, probe: Probe, seed: int) -> Score:
         """The student before training on a further test set, once per decoding seed."""
-        name = self._probed("base", task, probe, seed)
-        return self._measured[self.folder(task, seed).path.name, name]
+        shared, name = self._probed("base", task, probe, seed)
+        return self._measured[shared.path.name, name]
 
-    def _probed(self, reading: str, task: Task, probe: Probe, seed: int) -> str:
-        """Score a fixed model on a further test set, once; the name of its rows."""
+    def _probed(self, reading: str, task: Task, probe: Probe, seed: int) -> tuple[SharedDir, str]:
+        """Score a fixed model on a further test set, once; where its rows lie."""
         name = self._name(reading, f"{PROBE}_{probe.name}", seed)
+        loaded = self._reader(reading)
+        now = self.protocols.probed(task, probe, loaded)
+        shared = self._place(self.folder(task, seed), name, now)
 
         def compute() -> Score:
-            loaded, told = self._reader(reading), reading != "base"
+            told = reading != "base"
             title = f"{task.name}: {reading} on {probe.name}"
             with self.console.phase(title, None, "samples") as phase:
                 engine = self.models.engine(loaded)
@@ -263,8 +317,8 @@ class References:
                 phase.advance(len(score.samples))
                 return score
 
-        self._shared(self.folder(task, seed), name, compute)
-        return name
+        self._shared(shared, name, compute)
+        return shared, name
 
     def _reader(self, reading: str) -> PromptFormat:
         larger = reading.startswith("ceiling-larger")
@@ -313,12 +367,17 @@ class References:
         """The retention tasks whose replies by the base drift is measured on."""
         return [name for name in self.suite.retention if not measures.is_measure(name)]
 
-    def retained(self, name: str, loaded: LoadedModel, engine: Engine) -> Score:
-        """One retention task or measure of a model, not stored."""
+    def retained(
+        self, name: str, loaded: LoadedModel, engine: Engine, base: LoadedModel | None = None
+    ) -> Score:
+        """One retention task or measure of a model, not stored.
+
+        ``base``: what drift is measured from, if not from the student before training as it is.
+        """
         suite = self.suite
         if name == measures.DRIFT:
-            with self.models.whole(self.models.initial) as base:
-                return self._drift(base, loaded)
+            with self.models.whole(self.models.initial) as own:
+                return self._drift(own if base is None else base, loaded)
         if measures.is_measure(name):
             return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):

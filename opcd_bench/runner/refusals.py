@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.config import headline_rule
 from opcd_bench.config.suite import Suite
+from opcd_bench.envs.task import Task
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
 from opcd_bench.runner import grid
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store import chain_dir, environment
-from opcd_bench.store.run_reader import RunReader, sealed
+from opcd_bench.store.files import removal
+from opcd_bench.store.run_reader import CONFIG, RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
 
@@ -30,6 +32,29 @@ def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
                 f"(SHA-256 {before[:10]}…, now {now[:10]}…), and cannot stand in one table with "
                 "new ones. Give another suite name with --name, or another folder with "
                 "--output-dir, or the model as it was"
+            )
+
+
+def refuse_other_protocols(resources: Resources, task: Task, waiting: Collection[Path]) -> None:
+    """Raise StoreError where runs of a task would be measured otherwise than what they stand with.
+
+    That is the folder's finished runs, and what those ``waiting`` have begun with. Before they
+    train: the comparison would refuse them after it.
+    """
+    suite_dir, now = resources.suite_dir, resources.references.protocols.of_cells(task)
+    begun = [path for path in waiting if (path / CONFIG).is_file()]
+    for path in dict.fromkeys([*begun, *filter(sealed, suite_dir.runs())]):
+        for row in RunReader(path).read("evals"):
+            under = now.get((row["task"], row["split"])) if row["primary"] else None
+            if under is None or under.is_of(row["metric"], row["protocol_hash"]):
+                continue
+            away = f", or remove the run that was begun: {removal(path)}" if path in begun else ""
+            raise StoreError(
+                f"{path}: {row['task']} ({row['split']}) was measured under another protocol than "
+                f"it would be now ({row['protocol_hash']}, now {under.hash}), and the two cannot "
+                "stand in one table: its documents or examples, the chat template or the version "
+                "of lm-eval were changed. Put them back as they were, or give another suite name "
+                f"with --name, or another folder with --output-dir{away}"
             )
 
 

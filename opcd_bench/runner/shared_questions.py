@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
+from opcd_bench.envs import data_sets
 from opcd_bench.envs.overlap import IN_A_ROW, Overlap, overlap, texts_of
 from opcd_bench.envs.task import SPLITS, Split, Task
-from opcd_bench.errors import ConfigError
-from opcd_bench.evaluation import retention
+from opcd_bench.errors import ConfigError, MissingData
+from opcd_bench.evaluation import held_out, retention
 from opcd_bench.runner import registry
 
 Documents = Mapping[str, Sequence[Mapping[str, Any]]]
 """The rows of retention tasks by the tasks' names."""
 
 TOO_MANY = 0.1
-"""Share of a retention task's questions from which on it is the task itself: refused."""
+"""Share of its questions from which on a retention task, or a split of a task, is the other one:
+refused."""
 
 
 def own(suite: Suite) -> list[str]:
@@ -28,7 +31,23 @@ def own(suite: Suite) -> list[str]:
 def refuse_at_hand(suite: Suite, tasks: Mapping[str, Task]) -> None:
     """As `warnings`, for what can be read without the Hub and without a model."""
     local = retention.local_documents(registry.foreign_retention(suite), suite.data_dir)
-    warnings(tasks, {**own_documents(suite), **local})
+    with data_sets.local_only():
+        measured = _measured_here(suite)
+    warnings(tasks, {**own_documents(suite), **measured, **local})
+
+
+def measured_documents(suite: Suite) -> Documents:
+    """The questions and texts of a suite's held-out losses, as `warnings` takes them."""
+    names = filter(measures.HELD_OUT.__contains__, suite.retention)
+    return {name: held_out.documents(name, suite.data_dir) for name in names}
+
+
+def _measured_here(suite: Suite) -> Documents:
+    """As `measured_documents`; nothing where they are not in a folder here."""
+    try:
+        return measured_documents(suite)
+    except MissingData:
+        return {}
 
 
 def own_documents(suite: Suite) -> Documents:
@@ -52,8 +71,9 @@ def own_task(suite: Suite, name: str) -> Task:
 def warnings(tasks: Mapping[str, Task], documents: Documents) -> list[str]:
     """What to say of retention tasks that share questions with the tasks.
 
-    Raises ConfigError where one shares `TOO_MANY` of its questions or more: it then measures what
-    is trained, and reads the test split before the checkpoint is chosen.
+    Raises ConfigError where one shares `TOO_MANY` of its questions or more, or of those of a task's
+    dev or test: it then measures what is trained, and reads the test split before the checkpoint is
+    chosen.
     """
     said = []
     for name, rows in documents.items():
@@ -67,9 +87,10 @@ def warnings(tasks: Mapping[str, Task], documents: Documents) -> list[str]:
                 continue
             by_split = {split: overlap(asked, texts) for split, texts in splits.items()}
             told = _told(name, task.name, every, by_split)
-            if every.same >= TOO_MANY * every.of:
+            scored = [overlap(splits[split], asked) for split in ("dev", "test")]
+            if any(one.same and one.same >= TOO_MANY * one.of for one in (every, *scored)):
                 raise ConfigError(
-                    f"{told}. A retention task is what is not trained on, and the test split is "
+                    f"{told}. Retention is of what is not trained on, and the test split is "
                     "scored after the checkpoint is chosen only: remove one of them, from tasks "
                     "or from retention"
                 )
@@ -78,9 +99,10 @@ def warnings(tasks: Mapping[str, Task], documents: Documents) -> list[str]:
 
 
 def _told(name: str, task: str, every: Overlap, by_split: Mapping[Split, Overlap]) -> str:
+    what = "held-out loss" if measures.is_measure(name) else "retention task"
     where = ", ".join(f"{split} {one.same}" for split, one in by_split.items() if one.same)
     return (
-        f"retention task {name!r} asks {every.same} of its {every.of} questions word for word as "
+        f"{what} {name!r} asks {every.same} of its {every.of} questions word for word as "
         f"the task {task!r} does{f' ({where})' if where else ''}, and {every.near} share "
         f"{IN_A_ROW} words in a row with it"
     )

@@ -40,6 +40,8 @@ CLAIMS = "claims"
 ENTRANT_SCORES, PREFIX_PROBE, OPTIMUM_PROBE = "entrant_scores", "prefix_probe", "optimum_probe"
 """Where suite.json lists what was scored and not trained, and what was probed, with where the rows
 lie: no names of settings, which a run puts there."""
+ENTRANT = ("name", "task", "learning_rate", "seed")
+"""What tells entries of `ENTRANT_SCORES` apart; one that was scored again is listed once."""
 CLUSTERS = "clusters"
 """Where suite.json says which examples of a measured set stand or fall together."""
 OF_EXAMPLES = ("floors", CLUSTERS)
@@ -229,7 +231,7 @@ def _merged(old: Any, new: Any, key: str | None = None) -> Any:
     """What two statements of a suite come to: lists are joined, all else is as said last.
 
     Claims are those said last, and so is what is said of a task's examples. Of what a probe has
-    listed, that comes last which was asked last.
+    listed, that comes last which was asked last. An entrant is listed once (`ENTRANT`).
     """
     if key in OF_EXAMPLES:
         return {**old, **new}
@@ -238,6 +240,9 @@ def _merged(old: Any, new: Any, key: str | None = None) -> Any:
     if isinstance(old, list) and isinstance(new, (list, tuple)) and key != CLAIMS:
         if key in (PREFIX_PROBE, OPTIMUM_PROBE):
             return [item for item in old if item not in new] + list(new)
+        if key == ENTRANT_SCORES:
+            every = {tuple(item.get(name) for name in ENTRANT): item for item in [*old, *new]}
+            return list(every.values())
         return old + [item for item in new if item not in old]
     return new
 

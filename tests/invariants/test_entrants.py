@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -54,10 +55,41 @@ def test_weights_lie_on_the_line_between_base_and_trained(tiny_model_folder, tmp
     base = resources.models.initial.model.state_dict()
     trained = loading.load(str(folder), dtype="float32").model.state_dict()
     assert any(not torch.equal(base[name], trained[name]) for name in base)
-    for share, loaded in between(resources, str(folder), (0.25, 0.75)):
+    for share, loaded, _ in between(resources, str(folder), (0.25, 0.75)):
         for name, tensor in loaded.model.state_dict().items():
             wanted = base[name] + share * (trained[name] - base[name])
             assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
+
+
+@pytest.mark.parametrize("how", [{"bf16": True}, {"dtype": "bfloat16"}, {"dtype": "float32"}])
+def test_the_share_that_is_realised_is_the_one_that_is_asked_for(tiny_model_folder, tmp_path, how):
+    """Small steps move a bfloat16 weight by one unit or by none; a quarter of a unit is none."""
+    resources, cell = finished(tiny_model_folder, tmp_path, learning_rate=3e-5, **how)
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    before = dict(resources.models.initial.model.named_parameters())
+    after = dict(resources.models.frozen(str(folder)).model.named_parameters())
+    asked = (0.25, 0.5, 0.75)
+    for share, loaded, base in between(resources, str(folder), asked):
+        moved = whole = 0.0
+        for name, tensor in loaded.model.named_parameters():
+            assert torch.equal(dict(base.model.named_parameters())[name], before[name].float())
+            update = (after[name].float() - before[name].float()).double()
+            moved += float(((tensor.double() - before[name].double()) * update).sum())
+            whole += float((update * update).sum())
+        assert whole > 0 and moved / whole == pytest.approx(share, abs=1e-4)
+
+
+def test_drift_on_the_way_is_measured_from_a_base_that_computes_alike(tiny_model_folder, tmp_path):
+    """Of bfloat16 from float32 it would be rounding alone, as large as that of a short training."""
+    values = {
+        "bf16": True, "learning_rate": 1e-6, "interpolate": [1e-6],
+        "retention": ["ifeval_micro", "drift"], "retention_items": 2,
+        "retention_max_completion_length": 8,
+    }  # fmt: skip
+    resources, cell = finished(tiny_model_folder, tmp_path, **values)
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    table = frames.frame(load(resources.suite_dir.path)).set_index("share")
+    assert abs(table.loc[1e-6, "drift after"].value) < 1e-8
 
 
 def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monkeypatch):
@@ -111,6 +143,8 @@ def test_a_suite_without_any_has_no_such_table(tiny_model_folder, tmp_path):
         ({"entrants": {"opcd": "x"}}, "no method's name"),
         ({"entrants": {"../x": "x"}}, "is no name for an entrant"),
         ({"entrants": {"a": "x"}, "rounds": 2}, "suites of one round"),
+        ({"interpolate": [0.5], "engine": "vllm", "bf16": True}, "set engine = 'hf'"),
+        ({"interpolate": [0.5], "engine": "vllm", "dtype": "bfloat16"}, "set engine = 'hf'"),
     ],
 )
 def test_what_cannot_be_is_refused_as_the_suite_is_read(values, told):
@@ -144,6 +178,41 @@ def test_the_same_weights_with_another_template_are_another_model(tiny_model_fol
     Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
     folders = [one.path.name for one in resources.suite_dir.all_shared()]
     assert len([name for name in folders if name.startswith("entrant-toy--")]) == 2
+
+
+def test_one_model_by_two_paths_and_after_another_first_seed_is_one_seed(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    resources, cell = finished(
+        tiny_model_folder, tmp_path, entrants={"mine": str(tiny_model_folder)}
+    )
+    suite_dir = resources.suite_dir
+    monkeypatch.chdir(Path(tiny_model_folder).parent)
+    for source, first in ((str(tiny_model_folder), 0), (f"./{tiny_model_folder.name}", 0),
+                          (str(tiny_model_folder), 3)):  # fmt: skip
+        changed = {"entrants": {"mine": source}, "first_seed": first}
+        resources.suite = resources.suite.model_copy(update=changed)
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    listed = suite_dir.read()["entrant_scores"]
+    assert [(row["seed"], row["source"][:2]) for row in listed] == [(0, "./"), (3, "/t")]
+    table = frames.frame(load(suite_dir.path))
+    assert table["seeds"].tolist() == [1]
+    assert table.loc[0, "plain"].examples == 5
+
+
+def test_seeds_of_a_sampled_entrant_are_counted(tiny_model_folder, tmp_path):
+    sampled = {"seeds": 2, "eval_temperature": 1.0, "entrants": {"a": str(tiny_model_folder)}}
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft"], **sampled)
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    suite_dir.merge(suite.model_dump(mode="json"))
+    resources = Resources(suite, suite_dir, QuietReporter())
+    for _ in range(2):
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [])
+    rows = suite_dir.read()["entrant_scores"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    twice = {"entrant_scores": [*rows, {**rows[0], "source": "elsewhere"}]}  # as older suites have
+    results = dataclasses.replace(load(suite_dir.path), suite=twice)
+    assert frames.frame(results)["seeds"].tolist() == [2]
 
 
 def test_one_name_is_not_two_models(tiny_model_folder, tmp_path):

@@ -28,6 +28,11 @@ ROWS = [
         ("'gsm8k_cot' asks 20 of its 20 questions", "(test 20)", "remove one of them"),
         DATA,
     ),
+    Row(
+        (*RUN, "--retention", "loss_gsm8k"),
+        ("gsm8k cannot be trained on", "Remove gsm8k from tasks or loss_gsm8k from retention"),
+        DATA,
+    ),
     *(
         Row(
             (*RUN, "--retention", path),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
 from opcd_bench.report.analysis.load import ADAPTED, CELL, StoredResults
+from opcd_bench.store.suite_dir import SHARED
 
 WAY_OUT = "Move the runs of one of them to a folder of their own"
 
@@ -13,7 +16,8 @@ def assert_comparable(results: StoredResults) -> None:
     """Raise StoreError where one table would mix what cannot be compared.
 
     That is, among the finished cells of one task: different settings, two runs of one cell (its
-    method was edited in between), or scores measured under different protocols.
+    method was edited in between), or scores measured under different protocols; among these the
+    base and the ceilings, and retention, whose base all tasks share.
     """
     done = results.cells[results.cells["state"] == "done"]
     for task, cells in done.groupby("task"):
@@ -49,4 +53,29 @@ def _assert_one_protocol(results: StoredResults) -> None:
             raise StoreError(
                 f"{results.root}: in the cells of {task}, {measured} on {split} was measured under "
                 f"{len(hashes)} protocols, which one table must not mix ({runs}). {WAY_OUT}"
+            )
+    _assert_anchored(results, evals)
+
+
+def _assert_anchored(results: StoredResults, evals: pd.DataFrame) -> None:
+    """The same between what runs scored and the stored scores that they are compared with.
+
+    A larger teacher has a chat template of its own, and so a protocol.
+    """
+    larger = results.protocols["reading"].str.startswith("ceiling-larger")
+    anchors = results.protocols[~larger.astype(bool)]
+    every = [
+        evals[["measured", "split", "protocol_hash"]].assign(where=evals["run"]),
+        anchors[["measured", "split", "protocol_hash"]].assign(
+            where=anchors["reading"] + f" in {SHARED}/" + anchors["shared"]
+        ),
+    ]
+    for (measured, split), rows in pd.concat(every).groupby(["measured", "split"]):
+        hashes = rows.groupby("protocol_hash")["where"].first()
+        if len(hashes) > 1:
+            scored = "; ".join(f"{key}: {where}" for key, where in hashes.items())
+            raise StoreError(
+                f"{results.root}: {measured} on {split} was measured under {len(hashes)} protocols "
+                f"before and after training ({scored}), so neither can be subtracted from the "
+                "other. Run the suite under another name (--name)"
             )

@@ -26,13 +26,14 @@ def frame(results: StoredResults) -> pd.DataFrame:
     ``kind``: "checkpoint" or "interpolation"; the latter have ``method``, ``share`` of the way from
     the base to the trained student, and its ``learning_rate``. ``plain``, ``base`` and ``gain``
     (paired) are Intervals over test; each retention task has ``<name> after`` and ``<name>
-    change``, of a measure in nats too.
+    change``, of a measure in nats too. ``seeds`` counts each scored model once, however often and
+    from wherever it was given.
     """
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], dict[Any, Mapping[str, Any]]] = {}
     for entered in results.suite.get(ENTRANT_SCORES, []):
         key = tuple(entered.get(name) for name in ("task", "name", "learning_rate"))
-        groups.setdefault(key, []).append(entered)
-    rows = [_row(results, entered) for entered in groups.values()]
+        groups.setdefault(key, {})[_scored(entered)] = entered
+    rows = [_row(results, list(entered.values())) for entered in groups.values()]
     more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *more])
 
@@ -41,6 +42,14 @@ def in_nats(results: StoredResults, columns: Iterable[str]) -> set[str]:
     """Which columns of `frame` are of measures in nats."""
     nats = {*results.nats_base["measured"]}
     return {n for n in columns if n.removesuffix(" after").removesuffix(" change") in nats}
+
+
+def _scored(entered: Mapping[str, Any]) -> Any:
+    """What counts as a seed: an interpolation's of its training, a checkpoint's test samples."""
+    if entered["kind"] == INTERPOLATION:
+        return entered["seed"]
+    (test,) = [one for one in entered["scores"] if one["measured"] == "test"]
+    return test["shared"], test["name"]
 
 
 def _row(results: StoredResults, entered: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ EVALS = [
 LEAK = ["measured", "split", "example_id", "sample", "mentions", "copied"]
 WITHOUT_LOOPS = "score_without_loops"
 SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome", WITHOUT_LOOPS]
+ANCHOR_PROTOCOLS = ["reading", "shared", "measured", "split", "protocol_hash"]
 TRAINS = [*CELL, "run", "step"]
 STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
 INSTRUCTIONS = [*CELL, "measured", "example_id", "instruction", "followed"]
@@ -80,6 +81,7 @@ class StoredResults:
     ``anchors``; empty where the suite has not stored what its teachers were told.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
     ``probes``, ``probe_anchors``: as ``samples`` and ``anchors``, of the tasks' further test sets.
+    ``protocols``: `ANCHOR_PROTOCOLS`, one row a stored score that runs are compared with.
     """
 
     root: Path
@@ -100,6 +102,7 @@ class StoredResults:
     probe_anchors: pd.DataFrame = field(
         default_factory=lambda: pd.DataFrame(columns=["reading", *SAMPLE])
     )
+    protocols: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=ANCHOR_PROTOCOLS))
 
     @cached_property
     def finals(self) -> Mapping[tuple[str, str, float], Mapping[str, pd.DataFrame]]:
@@ -190,11 +193,16 @@ def load(root: Path) -> StoredResults:
                     probes += [(*key, *sample(r, False)) for r in rows]
                     continue
                 retention = name.startswith("retention-")
-                samples += [(*key, *one) for r in rows for one in _scored(r, retention)]
+                samples += [(*key, *one) for r in rows for one in scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
     anchors: list[tuple[Any, ...]] = []
+    protocols: list[tuple[Any, ...]] = []
     for reading, folder, name in sorted(shared):
-        rows = SharedDir(root / SHARED / folder).get(name)[1:]
+        head, *rows = SharedDir(root / SHARED / folder).get(name)
+        about = head["measured"]
+        if "protocol_hash" in about:
+            which = (about["task"], about["split"], about["protocol_hash"])
+            protocols.append((reading, folder, *which))
         if folder.startswith(f"{NATS}-"):
             nats_base += [sample(r, False) for r in rows]
             continue
@@ -202,7 +210,7 @@ def load(root: Path) -> StoredResults:
             probe_anchors += [(reading, *sample(r, False)) for r in rows]
             continue
         retention = folder.startswith("retention-")
-        anchors += [(reading, *one) for r in rows for one in _scored(r, retention)]
+        anchors += [(reading, *one) for r in rows for one in scored(r, retention)]
         if reading == "base" and not retention:
             leaks_base += [_leak(r, told[r["task"]]) for r in rows if r["task"] in told]
         if reading == "base":
@@ -226,6 +234,7 @@ def load(root: Path) -> StoredResults:
         leaks_base=clustered(pd.DataFrame(leaks_base, columns=LEAK), suite),
         probes=clustered(typed(pd.DataFrame(probes, columns=[*CELL, *SAMPLE])), suite),
         probe_anchors=clustered(typed(pd.DataFrame(probe_anchors, columns=read)), suite),
+        protocols=pd.DataFrame(protocols, columns=ANCHOR_PROTOCOLS),
     )
 
 
@@ -289,7 +298,7 @@ def _timed(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def _scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
+def scored(row: Mapping[str, Any], retention: bool) -> Iterator[tuple[Any, ...]]:
     """A stored sample as `SAMPLE`, and again for each other score that is shown beside its own."""
     yield sample(row, retention)
     for what, score in row.get("beside", {}).items():

@@ -98,9 +98,9 @@ class ShardedModels(SuiteModels):
     def _hash_of_larger(self, larger: LoadedModel) -> str:
         return self._larger_hash
 
-    def frozen(self, folder: str) -> LoadedModel:
+    def frozen(self, folder: str, dtype: str | None = None) -> LoadedModel:
         """A model that the first process alone scores."""
-        return self._here(super().frozen(folder))
+        return self._here(super().frozen(folder, dtype))
 
     def entrant(self, source: str) -> LoadedModel:
         """A model that the first process alone scores."""

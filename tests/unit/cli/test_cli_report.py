@@ -23,6 +23,7 @@ from opcd_bench.report.tables import stored
 from opcd_bench.store.files import LOCK
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.suite_dir import SuiteDir
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "micro"
 
@@ -312,6 +313,67 @@ def test_the_reference_runs_compare_as_their_stored_scores_say(opcd):
     assert kept["second"]["value"] == pytest.approx(0.63)
     assert kept["difference"]["low"] > 0.25 and kept["p"] < 0.001
     assert told["settings"] == ["learning_rate: 0.0003 -> 0.001"]
+
+
+def scored_run(folder, measures):
+    """A sealed run with these samples: sample name -> (measured, scores)."""
+    suite = SuiteDir(folder)
+    suite.merge({"name": folder.name, "methods": [], "tasks": []})
+    with RunDir.open(suite.run("toy--made"), {"made": folder.name}, {}) as run:
+        for name, (measured, scores) in measures.items():
+            rows = [
+                {"task": measured, "split": name.partition("-")[0], "example_id": f"e{i}",
+                 "sample": 0, "score": score, "outcome": "measured", "beside": more}
+                for i, (score, more) in enumerate(scores)
+            ]  # fmt: skip
+            run.samples(name, rows)
+        run.seal({"chosen_step": 1, "anchors": []})
+        return run.path
+
+
+def test_all_that_two_runs_share_is_compared_and_what_one_lacks_is_named(opcd, tmp_path):
+    def of(*scores, more=None):
+        return [(score, more or {}) for score in scores]
+
+    first = scored_run(
+        tmp_path / "one",
+        {
+            "test": ("toy", of(1.0, 0.0)),
+            "retention-ifeval": ("ifeval", of(1.0, 0.5, more={"whole prompts": 1.0})),
+            "nats-drift": ("drift", of(3.5, 1.5)),
+            "nats-loss_gsm8k": ("loss_gsm8k", of(2.0)),
+            "probe-far": ("toy.far", of(1.0, 1.0)),
+            "scores-toy-step_000000": ("toy", of(0.0)),
+        },
+    )
+    second = scored_run(
+        tmp_path / "two",
+        {
+            "test": ("toy", of(0.0, 0.0)),
+            "retention-ifeval": ("ifeval", of(0.5, 0.5, more={"whole prompts": 0.0})),
+            "nats-drift": ("drift", of(1.0, 1.0)),
+            "probe-far": ("toy.far", of(0.0, 1.0)),
+            "probe-near": ("toy.near", of(0.0)),
+        },
+    )
+    told = json.loads(opcd("compare", first, second, "--json").out)
+    found = {(row["measured"], row["split"]): row["difference"]["value"] for row in told["scores"]}
+    assert found == {
+        ("toy", "test"): 0.5,
+        ("ifeval", "retention"): 0.25,
+        ("ifeval, whole prompts", "retention"): 1.0,
+        ("drift", "nats"): 1.5,
+        ("toy.far", "probe"): 0.5,
+    }
+    assert next(iter(found)) == ("toy", "test")
+    assert told["only"] == {
+        "first": ["loss_gsm8k (nats)"], "second": ["toy.near (further test set)"],
+    }  # fmt: skip
+    printed = opcd("compare", first, second).out
+    (drift,) = [line for line in printed.splitlines() if line.startswith("drift (nats)")]
+    assert "2.500" in drift and "1.500" in drift, "in nats, no share of a hundred"
+    assert "scored of the first alone: loss_gsm8k (nats)" in printed
+    assert "scored of the second alone: toy.near (further test set)" in printed
 
 
 # --- import-lm-eval ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -50,6 +51,41 @@ def test_a_few_shared_questions_are_warned_of_with_their_splits(tmp_path):
     documents = {"gsm8k_cot": [{"question": question(i)} for i in (*range(200, 239), 100)]}
     (said,) = shared_questions.warnings(tasks, documents)
     assert "asks 1 of its 40 questions word for word as the task 'gsm8k' does (test 1)" in said
+
+
+def test_a_held_out_loss_on_the_questions_of_a_task_is_refused(tmp_path):
+    data = laid(tmp_path, [300])
+    shutil.copytree(tmp_path / "gsm8k", tmp_path / "my_problems")
+    mine = tmp_path / "my_problems.py"
+    mine.write_text(
+        "from opcd_bench.tasks.gsm8k import Gsm8k\n\n\nclass Mine(Gsm8k):\n"
+        '    name = "my_problems"\n\n\nTASK = Mine\n'
+    )
+    words = {"methods": "opcd", "retention": "loss_gsm8k", "data_dir": data}
+    with pytest.raises(ConfigError, match=r"gsm8k cannot be trained on .*loss_gsm8k from retent"):
+        make_suite({**words, "tasks": "gsm8k"}, "a test")
+    made = make_suite({**words, "tasks": str(mine)}, "a test")
+    with pytest.raises(
+        ConfigError, match=r"held-out loss 'loss_gsm8k' asks 20 of its 20 .*'my_problems'.*test 20"
+    ):
+        any_suite.planned(made)
+    any_suite.planned(make_suite({**words, "tasks": "rule_math"}, "a test"))
+
+
+def test_texts_of_the_hub_are_looked_at_before_a_run_and_not_by_a_plan(tmp_path):
+    made = make_suite(
+        {"methods": "opcd", "tasks": "rule_math", "retention": "loss_gsm8k",
+         "data_dir": str(tmp_path)}, "a test",
+    )  # fmt: skip
+    any_suite.planned(made)
+    laid(tmp_path, [300])
+    assert len(shared_questions.measured_documents(made)["loss_gsm8k"]) == 20
+
+
+def test_a_large_retention_task_that_holds_the_test_split_of_a_small_one_is_refused():
+    made = make_suite({"methods": "opcd", "tasks": "handbook", "retention": "handbook_200"}, "it")
+    with pytest.raises(ConfigError, match=r"asks 144 of its 2400 .*'handbook' does \(test 144\)"):
+        any_suite.planned(made)
 
 
 def test_other_questions_pass_and_our_own_retention_tasks_are_read_too(tmp_path):
