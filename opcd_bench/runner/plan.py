@@ -10,7 +10,7 @@ from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task, assert_disjoint
-from opcd_bench.evaluation import held_out, retention
+from opcd_bench.evaluation import held_out_texts, retention
 from opcd_bench.evaluation.task_scores import contexts_of
 from opcd_bench.runner import registry
 from opcd_bench.runner.plugins import asked
@@ -44,5 +44,5 @@ def plugins(suite: Suite) -> Plan:
         asked(task, partial(assert_disjoint, task))
     retention.check_names(registry.foreign_retention(suite))
     for name in filter(measures.HELD_OUT.__contains__, suite.retention):
-        held_out.texts(name, suite.data_dir)
+        held_out_texts.texts(name, suite.data_dir)
     return Plan(suite, methods, tasks)

@@ -11,7 +11,7 @@ from opcd_bench.envs import data_sets
 from opcd_bench.envs.overlap import IN_A_ROW, Overlap, overlap, texts_of
 from opcd_bench.envs.task import SPLITS, Split, Task
 from opcd_bench.errors import ConfigError, MissingData
-from opcd_bench.evaluation import held_out, retention
+from opcd_bench.evaluation import held_out_texts, retention
 from opcd_bench.runner import registry
 
 Documents = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -39,7 +39,7 @@ def refuse_at_hand(suite: Suite, tasks: Mapping[str, Task]) -> None:
 def measured_documents(suite: Suite) -> Documents:
     """The questions and texts of a suite's held-out losses, as `warnings` takes them."""
     names = filter(measures.HELD_OUT.__contains__, suite.retention)
-    return {name: held_out.documents(name, suite.data_dir) for name in names}
+    return {name: held_out_texts.documents(name, suite.data_dir) for name in names}
 
 
 def _measured_here(suite: Suite) -> Documents:

@@ -10,7 +10,7 @@ import torch
 from opcd_bench.config.suite import make_suite
 from opcd_bench.envs.data_sets import local_only
 from opcd_bench.errors import ConfigError, DataError
-from opcd_bench.evaluation import drift, held_out
+from opcd_bench.evaluation import drift, held_out, held_out_texts
 from opcd_bench.evaluation.scores import Score
 
 
@@ -90,7 +90,7 @@ def test_the_loss_is_that_of_transformers_on_the_worked_solution(tiny_loaded, tm
     (tmp_path / "gsm8k").mkdir()
     row = {"question": "What is 1 + 1?", "answer": "It is <<1+1=2>>2.\n#### 2"}
     (tmp_path / "gsm8k" / "test.jsonl").write_text(json.dumps(row))
-    assert held_out.texts("loss_gsm8k", str(tmp_path)) == ["What is 1 + 1?\nIt is 2.\n#### 2"]
+    assert held_out_texts.texts("loss_gsm8k", str(tmp_path)) == ["What is 1 + 1?\nIt is 2.\n#### 2"]
     found = held_out.measure(tiny_loaded, "loss_gsm8k", str(tmp_path))
     start = tiny_loaded.tokenizer.bos_token_id
     start = tiny_loaded.eos_ids[0] if start is None else start
@@ -106,9 +106,9 @@ def test_headings_of_running_text_are_left_out(tmp_path):
     lines = ["", " = Heading = ", "long " * 60]
     rows = "\n".join(json.dumps({"text": line}) for line in lines)
     (tmp_path / "wikitext" / "test.jsonl").write_text(rows)
-    assert held_out.texts("loss_wikitext", str(tmp_path)) == ["long " * 59 + "long"]
+    assert held_out_texts.texts("loss_wikitext", str(tmp_path)) == ["long " * 59 + "long"]
 
 
 def test_texts_that_are_nowhere_are_one_message(tmp_path):
     with local_only(), pytest.raises(DataError, match="data set 'gsm8k'"):
-        held_out.texts("loss_gsm8k", str(tmp_path))
+        held_out_texts.texts("loss_gsm8k", str(tmp_path))
