@@ -26,6 +26,9 @@ CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 NAME = {False: (0.0105, 0.07), True: (0.022, 0.07)}
 """How wide a letter of a name is, and how high a name, as shares of what is drawn; by narrow."""
 
+MARGIN = 0.12
+"""What the panel has on both sides of all intervals, as a share of what is drawn."""
+
 
 def data(frame: pd.DataFrame, task: str) -> pd.DataFrame:
     """`rescue.rescues` of a task, flat, in shares."""
@@ -94,7 +97,7 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
     rows = flat.sort_values("gain", kind="stable").to_dict("records")
     for row, corner in zip(rows, corners(rows, narrow=narrow), strict=True):
         _point(panel, row, marks[row["method"]], corner)
-    panel.margins(x=0.12, y=0.1)
+    panel.margins(x=MARGIN, y=0.1)
     look.at_least(panel, look.LEAST_SPAN)
     look.percent(panel)
     panel.set_xlabel("rescued by the teacher (points)")
@@ -106,13 +109,14 @@ def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:
 def corners(rows: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> list[tuple[int, int]]:
     """Where the name of each point stands, right or left (1, -1) and above or below it.
 
-    No name lies on another, as far as there are corners.
+    No name lies on another or leaves the panel to its right, as far as there are corners.
     """
     across, along = (
         max(row[f"{name}_high"] for row in rows) - min(row[f"{name}_low"] for row in rows) or 1.0
         for name in ("rescue", "gain")
     )
     letter, height = NAME[narrow]
+    end = max(row["rescue_high"] for row in rows) / across + MARGIN
     found: list[tuple[int, int]] = []
     boxes: list[tuple[float, ...]] = []
     for row in rows:
@@ -122,7 +126,11 @@ def corners(rows: Sequence[Mapping[str, Any]], *, narrow: bool = False) -> list[
             for right, above in CORNERS
         }
         corner = next(
-            (one for one, box in tried.items() if not any(_meet(box, other) for other in boxes)),
+            (
+                one
+                for one, box in tried.items()
+                if box[1] <= end and not any(_meet(box, other) for other in boxes)
+            ),
             CORNERS[0],
         )
         found.append(corner)

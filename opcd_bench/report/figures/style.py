@@ -45,6 +45,8 @@ DARK: Mapping[str, str] = {
 """What each colour of a figure becomes on a dark page."""
 
 COLUMN, PAGE = 3.35, 6.9
+ENTRY, LETTER = 0.42, 0.057
+"""Inches that an entry of a legend takes beside its label, and each letter of it."""
 """Widths in inches: a column of a paper, and its page."""
 MINUS = "\N{MINUS SIGN}"
 STEPS_OF_NUMBERS = [1, 2, 2.5, 5, 10]
@@ -225,11 +227,13 @@ def handles(marks: Marks, present: Iterable[str], *, line: bool = True) -> list[
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """One legend below all panels."""
+    """One legend below all panels; a label that is wider than the figure has several lines."""
+    width = figure.get_figwidth()
     figure.legend(
         handles=list(handles),
+        labels=_labels(handles, width),
         loc="outside lower center",
-        ncols=_across(handles, figure.get_figwidth()),
+        ncols=_across(handles, width),
         handlelength=1.8,
         columnspacing=1.4,
         borderaxespad=0.2,
@@ -255,10 +259,17 @@ def wrapped(text: str, letters: int) -> str:
 
 def legend_height(handles: Sequence[Line2D], width: float) -> float:
     """Inches that `legend` takes of a figure of this width."""
-    return 0.1 + 0.165 * rows_of(len(handles), _across(handles, width))
+    rows = rows_of(len(handles), _across(handles, width))
+    more = sum(label.count("\n") for label in _labels(handles, width))
+    return 0.1 + 0.165 * (rows + more)
 
 
 def _across(handles: Sequence[Line2D], width: float) -> int:
     """Entries side by side: at most four, as many as their longest label leaves room for."""
-    entry = 0.42 + 0.057 * max(len(str(one.get_label())) for one in handles)
+    entry = ENTRY + LETTER * max(len(str(one.get_label())) for one in handles)
     return max(1, min(4, len(handles), int(width / entry)))
+
+
+def _labels(handles: Sequence[Line2D], width: float) -> list[str]:
+    """The labels of a legend in a figure of this width."""
+    return [wrapped(str(one.get_label()), int((width - ENTRY) / LETTER)) for one in handles]

@@ -724,3 +724,16 @@ def test_control_codes_in_names_reach_no_drawing():
         drawn = files._svg(figure).decode()
     assert "\x1b" not in drawn and "\u202e" not in drawn and "\x07" not in drawn
     assert "\\x1b[2Jb" in drawn
+
+
+@pytest.mark.parametrize("width", [style.COLUMN, style.PAGE])
+def test_a_legend_is_no_wider_than_its_figure_and_as_high_as_it_is_said_to_be(width):
+    names = ("opcd", "opcd_stop_gradient[by=grpo,by_reads=context,k=20,weights=adapted]", "jsd")
+    handles = style.handles(style.palette(names), names)
+    with style.style():
+        figure, _ = style.grid(1, 1, (width, 2 + style.legend_height(handles, width)))
+        style.legend(figure, handles)
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    assert box.x0 >= 0 and box.x1 <= width
+    assert box.height <= style.legend_height(handles, width)

@@ -153,6 +153,8 @@ def test_a_long_name_gives_way_to_that_of_a_point_beside_it():
     rows.append({**rows[0], "teacher": "nobody", "rescue_low": -0.04, "gain_low": -0.05,
                  "rescue": -0.002, "gain": -0.009})  # fmt: skip
     assert figure.corners(rows) == [(1, 1), (1, 1), (1, 1), (1, 1)]
+    # In one column it would leave the panel on its right.
+    assert figure.corners(rows, narrow=True)[1][0] == -1
 
 
 def test_the_page_tells_it_beside_the_probe_and_only_where_it_was_made(tmp_path, monkeypatch):
