@@ -93,7 +93,7 @@ def prefix(
 
     Shown are the teacher's accuracy from there beside its accuracy on its own tokens, and how many
     wrong responses it rescues: turns right, less how many the student itself turns right. Stored
-    runs are shared among as many processes as their suite's jobs (--set jobs=2).
+    runs are shared among as many processes as their suite had jobs on its machine (--set jobs=2).
     """
     suite, found = _subject(runs, model, tasks, contexts, assignments, output_dir, "prefix")
     from opcd_bench.runner import prefix_probe, probe_jobs, probing
@@ -109,7 +109,8 @@ def prefix(
     asked_of = _tasks(suite, found)
     with interruptible(context, "What is stored stays"):
         console, suite_dir = reporter(), SuiteDir(Path(suite.output_dir) / suite.name)
-        if found and suite.jobs > 1 and suite.processes == 1:
+        here = suite.cluster == "local" and suite.processes == 1
+        if found and suite.jobs > 1 and here:
             bases = probing.bases(found, asked_of) if base else []
             probe_jobs.probe(suite, asked, chosen, found, bases, console)
         else:

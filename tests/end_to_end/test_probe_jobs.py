@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from opcd_bench.report.analysis import prefixes
+from opcd_bench.runner import probe_jobs
 from opcd_bench.store.suite_dir import PREFIX_PROBE, SuiteDir
 
 RUN = [
@@ -57,3 +58,11 @@ def test_what_a_process_may_not_do_is_said_and_what_is_stored_stays(opcd, ran):
     answer = opcd(*PROBE, "--set", "jobs=2")
     assert answer.code == 2 and str(model.parent) in answer.err and "Traceback" not in answer.err
     assert len(SuiteDir(ran).read()[PREFIX_PROBE]) >= 4
+
+
+def test_what_ran_on_a_cluster_is_probed_in_one_process_here(opcd, ran, monkeypatch):
+    SuiteDir(ran).merge({"cluster": "slurm", "jobs": 4})
+    monkeypatch.setattr(probe_jobs, "LocalPool", None)
+    answer = opcd(*PROBE)
+    assert answer.code == 0, answer.err
+    assert len(SuiteDir(ran).read()[PREFIX_PROBE]) == 4 * (4 + 2 * 4)
