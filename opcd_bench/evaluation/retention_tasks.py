@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import json
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,11 +197,27 @@ _NOT_HASHED = {
 
 
 def task_hash(task: Any) -> str:
-    """First hex digits of SHA-256 over what the task asks and how it grades, wherever read from."""
-    config = {k: v for k, v in task.config.to_dict().items() if k not in _NOT_HASHED}
+    """First hex digits of SHA-256 over what the task asks and how it grades, wherever read from.
+
+    Functions count by their source, at any depth: the same in every process.
+    """
+    config = task.config.to_dict(keep_callable=True)
+    config = {key: value for key, value in config.items() if key not in _NOT_HASHED}
     config.setdefault("num_fewshot", 0)  # which lm-eval puts there as it begins to score
     config["metadata"] = {
         k: v for k, v in (config.get("metadata") or {}).items() if k != "config_source"
     }
     docs = [dict(doc) for doc in task.eval_docs]
-    return text_digest(json.dumps([config, docs], sort_keys=True, default=str))
+    return text_digest(json.dumps([config, docs], sort_keys=True, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON cannot hold, without the address of any object: a function as its source."""
+    if isinstance(value, functools.partial):
+        return [value.func, value.args, value.keywords]
+    if callable(value):
+        try:
+            return inspect.getsource(value)
+        except (TypeError, OSError):  # an object that can be called, or written in C
+            pass
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", str(value))

@@ -21,13 +21,13 @@ from opcd_bench.runner import (
     model_folders,
     preflight,
     prompt_record,
+    refusals,
     stored_files,
 )
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster.jobs import Job, Outcome
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.plan import Plan
-from opcd_bench.runner.refusals import refuse_other_protocols, refuse_other_weights
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import tracker
 from opcd_bench.store import environment
@@ -68,18 +68,18 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     resources.check(list(planned.methods.values()))
     asked, student = list(planned.tasks.values()), resources.models.initial
     stored_files.refuse_unfit(suite, planned.methods.values(), asked, student)
-    refuse_other_weights(resources, suite_dir)
+    refusals.refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
     cells = grid.cells(suite, planned.methods, planned.tasks)
     for name, task in planned.tasks.items():
         runs = [suite_dir.run(cell.name) for cell in cells if cell.task == name]
         if waiting := [path for path in runs if not sealed(path)]:
-            refuse_other_protocols(resources, task, waiting)
+            refusals.refuse_other_protocols(resources, task, waiting)
     prompts = prompt_record.checked(planned.tasks, resources.models, suite_dir, console)
     contexts = context_record.record(planned.tasks, resources.models)
     suite_dir.merge({**suite.stored(), **resources.models.weights(), **prompts, **contexts})
     tidy(suite_dir)
-    for remark in preflight.remarks(suite, planned.tasks):
+    for remark in (*refusals.damaged(suite_dir), *preflight.remarks(suite, planned.tasks)):
         console.warn(remark)
     for remark in resources.remarks():
         console.note(remark)
@@ -212,7 +212,7 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
             console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         try:
-            refuse_other_protocols(resources, task, [run_dir.path])
+            refusals.refuse_other_protocols(resources, task, [run_dir.path])
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
             started.run()

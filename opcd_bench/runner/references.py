@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from opcd_bench.config import measures
@@ -11,6 +13,7 @@ from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Teacher
 from opcd_bench.envs import readings
 from opcd_bench.envs.task import PROBE, Probe, Split, Task, describe_task
+from opcd_bench.errors import StoreError
 from opcd_bench.evaluation import drift, held_out, retention, task_scores
 from opcd_bench.evaluation.scores import Protocol, Score
 from opcd_bench.hashing import digest
@@ -41,7 +44,8 @@ class References:
         self.suite, self.suite_dir, self.models, self.console = suite, suite_dir, models, console
         self._measured: dict[tuple[str, ...], Score] = {}
         self.protocols = Protocols(suite, models)
-        self._placed: dict[tuple[str, str, str], SharedDir] = {}
+        self._placed: dict[tuple[str, str], SharedDir] = {}
+        self._anchors: dict[Path, set[tuple[str, str]]] = {}  # of finished runs
 
     def score(
         self,
@@ -158,35 +162,46 @@ class References:
     ) -> tuple[SharedDir, str]:
         """Where a fixed model's score on a split lies or will, and under which name."""
         name = self._name(reading, split, seed, adapted)
-        now = self.protocols.scored(task, split, self._reader(reading))
-        return self._place(self.folder(task, seed, adapted), name, now), name
+        loaded = self._reader(reading)
+        return self._place(
+            self.folder(task, seed, adapted),
+            name,
+            lambda: self.protocols.scored(task, split, loaded),
+        ), name
 
-    def _place(self, shared: SharedDir, name: str, now: Protocol | None) -> SharedDir:
-        """Where the rows lie, or will, that a score under the protocol ``now`` is compared with.
+    def _place(
+        self, shared: SharedDir, name: str, under: Callable[[], Protocol | None]
+    ) -> SharedDir:
+        """Where the rows lie, or will, that a score of now, ``under`` a protocol, is compared with.
 
         In ``shared``, as ever; beside it where those there are of another protocol, unless finished
         runs were measured against them, which a run under another one could not stand beside.
+        Documents are read only where this depends on them.
         """
-        if now is None or not shared.has(name):
+        key = (shared.path.name, name)
+        if key in self._placed:
+            return self._placed[key]
+        if not shared.has(name):
             return shared
-        key = (shared.path.name, name, now.hash)
-        if key not in self._placed:
+        if not self._read_by_runs(shared, name) and (now := under()) is not None:
             head = shared.get(name)[0]["measured"]
-            same = now.is_of(head["primary"], head["protocol_hash"])
-            if not (same or self._read_by_runs(shared, name)):
+            if not now.is_of(head["primary"], head["protocol_hash"]):
                 task, _, of = shared.path.name.rpartition("--")
                 shared = self.suite_dir.shared(task, digest({"key": of, "protocol": now.hash}))
-            self._placed[key] = shared
-        return self._placed[key]
+        self._placed[key] = shared
+        return shared
 
     def _read_by_runs(self, shared: SharedDir, name: str) -> bool:
-        """Whether finished runs of the suite were measured against stored rows."""
-        runs = (RunReader(path) for path in self.suite_dir.runs() if sealed(path))
-        return any(
-            (anchor["shared"], anchor["name"]) == (shared.path.name, name)
-            for run in runs
-            for anchor in run.summary["anchors"]
-        )
+        """Whether finished runs of the suite were measured against stored rows.
+
+        Not those that are damaged, or were sealed without saying against which.
+        """
+        for path in filter(sealed, self.suite_dir.runs()):
+            if path not in self._anchors:
+                with contextlib.suppress(StoreError):
+                    anchors = RunReader(path).summary.get("anchors", [])
+                    self._anchors[path] = {(one["shared"], one["name"]) for one in anchors}
+        return any((shared.path.name, name) in found for found in self._anchors.values())
 
     def moved(self, task: Task, seed: int) -> dict[str, str]:
         """Where the base's test lies, if not where `folder` says: for what is keyed beside it."""
@@ -197,7 +212,7 @@ class References:
     def retention_folder(self, name: str) -> SharedDir:
         """Where a retention task's samples before training are shared."""
         shared = self._first_retention_folder(name)
-        return self._place(shared, "base", self.protocols.retention(name))
+        return self._place(shared, "base", lambda: self.protocols.retention(name))
 
     def _first_retention_folder(self, name: str) -> SharedDir:
         """Where they are looked for first."""
@@ -305,8 +320,9 @@ class References:
         """Score a fixed model on a further test set, once; where its rows lie."""
         name = self._name(reading, f"{PROBE}_{probe.name}", seed)
         loaded = self._reader(reading)
-        now = self.protocols.probed(task, probe, loaded)
-        shared = self._place(self.folder(task, seed), name, now)
+        shared = self._place(
+            self.folder(task, seed), name, lambda: self.protocols.probed(task, probe, loaded)
+        )
 
         def compute() -> Score:
             told = reading != "base"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from opcd_bench.runner import grid
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store import chain_dir, environment
 from opcd_bench.store.files import removal
+from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -39,12 +41,15 @@ def refuse_other_protocols(resources: Resources, task: Task, waiting: Collection
     """Raise StoreError where runs of a task would be measured otherwise than what they stand with.
 
     That is the folder's finished runs, and what those ``waiting`` have begun with. Before they
-    train: the comparison would refuse them after it.
+    train: the comparison would refuse them after it. A finished run that is damaged is left to
+    `damaged`. Documents are read only where there is something to compare.
     """
-    suite_dir, now = resources.suite_dir, resources.references.protocols.of_cells(task)
     begun = [path for path in waiting if (path / CONFIG).is_file()]
-    for path in dict.fromkeys([*begun, *filter(sealed, suite_dir.runs())]):
-        for row in RunReader(path).read("evals"):
+    paths = dict.fromkeys([*begun, *filter(sealed, resources.suite_dir.runs())])
+    stored = {path: rows for path in paths if (rows := _evals(path))}
+    now = resources.references.protocols.of_cells(task) if stored else {}
+    for path, rows in stored.items():
+        for row in rows:
             under = now.get((row["task"], row["split"])) if row["primary"] else None
             if under is None or under.is_of(row["metric"], row["protocol_hash"]):
                 continue
@@ -56,6 +61,23 @@ def refuse_other_protocols(resources: Resources, task: Task, waiting: Collection
                 "of lm-eval were changed. Put them back as they were, or give another suite name "
                 f"with --name, or another folder with --output-dir{away}"
             )
+
+
+def _evals(path: Path) -> list[Row]:
+    """What a run has scored; nothing of a finished one that is damaged."""
+    reader = RunReader(path)
+    with contextlib.suppress(StoreError) if reader.sealed else contextlib.nullcontext():
+        return reader.read("evals")
+    return []
+
+
+def damaged(suite_dir: SuiteDir) -> Iterator[str]:
+    """What to say of each finished run whose scores cannot be read, and what to type."""
+    for path in filter(sealed, suite_dir.runs()):
+        try:
+            RunReader(path).read("evals")
+        except StoreError as error:
+            yield f"{error}. The other runs go on meanwhile"
 
 
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:

@@ -258,6 +258,71 @@ def test_the_command_of_a_finished_reference_suite_computes_nothing_anew(
     assert {path.name for path in (tmp_path / "faces_topk" / "shared").iterdir()} == shared
 
 
+class Warned(QuietReporter):
+    """Keeps what it is to warn of."""
+
+    def __init__(self):
+        self.said = []
+
+    def warn(self, text):
+        self.said.append(text)
+
+
+def test_a_damaged_run_is_warned_of_and_stops_no_other(tiny_model_folder, tmp_path):
+    first = Bench(tiny_model_folder, tmp_path, **KEPT, seeds=1)
+    assert first.run() is None
+    run = first.folder.run(first.cell.name)
+    (run / "evals.jsonl.gz").unlink()
+    more = Bench(tiny_model_folder, tmp_path, **KEPT, learning_rate=0.01)
+    console = Warned()
+    prepare(more.planned, more.resources, console)
+    (told,) = [text for text in console.said if "evals" in text]
+    assert f"rm -r {run}" in told and "The other runs go on" in told
+    assert run_cell(more.cell, more.planned, more.resources, QuietReporter()).problem is None
+
+
+def test_a_run_that_was_sealed_without_anchors_stops_no_other(
+    tiny_model_folder, tmp_path, other_lm_eval, monkeypatch
+):
+    first = Bench(tiny_model_folder, tmp_path, **KEPT)
+    assert first.run() is None
+    summary = RunReader(first.folder.run(first.cell.name)).summary
+    monkeypatch.setattr(RunReader, "summary", {k: summary[k] for k in summary if k != "anchors"})
+    other_lm_eval()
+    again = Bench(tiny_model_folder, tmp_path, **KEPT).references
+    assert not again.retention_folder("ifeval_micro").has("base")
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """How often a retention task's documents were read for its protocol."""
+    found, protocol_of = [], retention.protocol_of
+
+    def counted(name, *args, **settings):
+        found.append(name)
+        return protocol_of(name, *args, **settings)
+
+    monkeypatch.setattr(retention, "protocol_of", counted)
+    return found
+
+
+def test_documents_are_read_for_a_protocol_only_where_it_is_compared(
+    tiny_model_folder, tmp_path, read
+):
+    first = Bench(tiny_model_folder, tmp_path, **KEPT, seeds=1)
+    first.prepare()
+    assert read == [], "of a fresh suite nothing is stored"
+    first.references.base_retention()
+    assert first.run() is None
+    finished = Bench(tiny_model_folder, tmp_path, **KEPT, seeds=1)
+    read.clear()
+    assert finished.run() is None
+    assert read == [], "a finished suite compares nothing"
+    more = Bench(tiny_model_folder, tmp_path, **KEPT, learning_rate=0.01)
+    assert more.run() is None
+    assert read == ["ifeval_micro"], "once a process"
+
+
 @pytest.mark.parametrize(
     ("reading", "under", "refused"),
     [

@@ -9,7 +9,9 @@ import random
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -265,6 +267,71 @@ def test_the_task_hash_moves_with_the_documents_and_not_with_limit_or_decoding(
 
     assert hashed(one) == hashed(one, limit=1) == hashed(one, decoding=WARM)
     assert hashed(one) != hashed(other)
+
+
+ROW = {"ind": 1, "activity_label": "Eating", "ctx_a": "A man eats.", "ctx_b": "he",
+       "endings": ["stops.", "goes on.", "sings.", "sleeps."], "label": "1"}  # fmt: skip
+HASHES = """
+import sys
+from pathlib import Path
+from opcd_bench.evaluation import retention_tasks
+name, data = sys.argv[1:]
+task = retention_tasks.load(name, retention_tasks.index_with(name), Path(data))
+print("hash", retention_tasks.task_hash(task))
+"""
+
+
+def test_the_task_hash_of_a_task_with_functions_is_the_same_in_every_process(tmp_path):
+    name = "hellaswag"  # which has one in its fewshot_config
+    (tmp_path / name).mkdir()
+    for split in ("validation", "train"):
+        (tmp_path / name / f"{split}.jsonl").write_text(json.dumps(ROW) + "\n")
+    command = [sys.executable, "-c", HASHES, name, str(tmp_path)]
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+        for _ in range(2)
+    )
+    assert first == second and len(first) == 10
+
+
+class Choice:
+    """A function as an object."""
+
+    def __call__(self):
+        return 1
+
+
+def test_the_task_hash_tells_functions_apart_by_source_and_arguments():
+    def hashed(samples):
+        config = {"task": "a", "fewshot_config": {"samples": samples}}
+        task = SimpleNamespace(config=TaskConfig(**config), eval_docs=[{"by": object()}])
+        return retention_tasks.task_hash(task)
+
+    from lm_eval.config.task import TaskConfig
+
+    assert hashed(Choice()) == hashed(Choice())
+    assert hashed(partial(ifeval_folder, "x")) == hashed(partial(ifeval_folder, "x"))
+    every = (
+        measure,
+        ifeval_folder,
+        partial(ifeval_folder, "x"),
+        partial(ifeval_folder, "y"),
+        Choice(),
+    )
+    assert len({hashed(one) for one in every}) == 5
+
+
+def test_the_task_hashes_of_stored_suites_stay():
+    def hashed(name):
+        data = None if name == "ifeval_micro" else REAL
+        task = retention_tasks.load(name, retention_tasks.index_with(name), data)
+        return retention_tasks.task_hash(task)
+
+    assert hashed("ifeval_micro") == "264bd567c6"
+    if (REAL / "ifeval" / "input_data.jsonl").is_file():
+        assert hashed("ifeval") == "8a88c5eae7"
+    if (REAL / "gsm8k" / "test.jsonl").is_file():
+        assert hashed("gsm8k") == "5c372a589f"
 
 
 def test_an_instruction_that_needs_punkt_says_what_to_install(tiny_loaded, tmp_path, monkeypatch):

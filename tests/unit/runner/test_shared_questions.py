@@ -6,8 +6,10 @@ import json
 import shutil
 
 import pytest
+from toy import Toy
 
 from opcd_bench.config.suite import make_suite
+from opcd_bench.envs.task import SPLITS, Example
 from opcd_bench.errors import ConfigError
 from opcd_bench.runner import registry, shared_questions
 from opcd_bench.runner.rounds import any_suite
@@ -51,6 +53,26 @@ def test_a_few_shared_questions_are_warned_of_with_their_splits(tmp_path):
     documents = {"gsm8k_cot": [{"question": question(i)} for i in (*range(200, 239), 100)]}
     (said,) = shared_questions.warnings(tasks, documents)
     assert "asks 1 of its 40 questions word for word as the task 'gsm8k' does (test 1)" in said
+
+
+class Small(Toy):
+    """Ten questions in every split."""
+
+    def examples(self, split):
+        first = 10 * SPLITS.index(split)
+        return [Example({"question": question(i)}) for i in range(first, first + 10)]
+
+
+def test_one_question_of_a_small_dev_split_is_warned_of_and_one_of_a_small_test_is_refused():
+    def asking(split):
+        own = Small().examples(split)[0].content["question"]
+        rows = [{"question": own}, *({"question": question(i)} for i in range(100, 139))]
+        return shared_questions.warnings({"toy": Small()}, {"gsm8k_cot": rows})
+
+    (said,) = asking("dev")
+    assert "asks 1 of its 40 questions word for word as the task 'toy' does (dev 1)" in said
+    with pytest.raises(ConfigError, match=r"asks 1 of its 40 .*'toy' does \(test 1\)"):
+        asking("test")
 
 
 def test_a_held_out_loss_on_the_questions_of_a_task_is_refused(tmp_path):
