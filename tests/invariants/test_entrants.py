@@ -62,6 +62,20 @@ def test_weights_lie_on_the_line_between_base_and_trained(tiny_model_folder, tmp
             assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
 
 
+def test_an_adapters_base_lies_at_the_beginning_of_the_line(tiny_model_folder, tmp_path):
+    pytest.importorskip("peft")
+    resources, cell = finished(tiny_model_folder, tmp_path, lora_rank=2, dtype="bfloat16")
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    base = float32_base(resources.models).model.state_dict()
+    trained = resources.models.frozen(str(folder), "float32").model.state_dict()
+    assert any(not torch.equal(base[name], trained[name]) for name in base)
+    for share, loaded in between(resources.models, str(folder), (0.25, 0.75)):
+        assert loaded.model.state_dict().keys() == base.keys()
+        for name, tensor in loaded.model.state_dict().items():
+            wanted = base[name] + share * (trained[name] - base[name])
+            assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
+
+
 @pytest.mark.parametrize("how", [{"bf16": True}, {"dtype": "bfloat16"}, {"dtype": "float32"}])
 def test_the_share_that_is_realised_is_the_one_that_is_asked_for(tiny_model_folder, tmp_path, how):
     """Small steps move a bfloat16 weight by one unit or by none; a quarter of a unit is none."""
