@@ -19,6 +19,7 @@ from opcd_bench.errors import DataError, UserError
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory
+from opcd_bench.store.files import checksum
 from opcd_bench.store.suite_dir import TOLD
 
 OPENED = 8
@@ -96,6 +97,7 @@ class StoredReplies:
 
     def __init__(self, path: str, task: Task, suite: Suite) -> None:
         self.path, self.task, self.suite = path, task, suite
+        self._read_by: tuple[Any, ...] | None = None
         self._held: dict[str, list[tuple[Place, Trajectory | Skipped]]] = {}
         others = tuple(f"{TOLD}{name}--" for name in suite.tasks if name != task.name)
         examples = {example.id: example for example in task.examples("train")}
@@ -128,7 +130,14 @@ class StoredReplies:
                 )
 
     def refuse_other_tokens(self, student: PromptFormat) -> None:
-        """Raise DataError where ids are not the student's tokens, or say other than the text."""
+        """Raise DataError where ids are not the student's tokens, or say other than the text.
+
+        Of a model that reads as the last one did they are not looked at again.
+        """
+        reads = student.tokenizer, student.vocab_size, student.eos_ids
+        if self._read_by is not None and self._read_by[0] is reads[0]:
+            if self._read_by[1:] == reads[1:]:
+                return
         for place, trajectory in self._played():
             for number, turn in enumerate(trajectory.turns, 1):
                 where = str(place) if len(trajectory.turns) == 1 else f"{place}, turn {number}"
@@ -155,6 +164,8 @@ class StoredReplies:
                         f"{self.task.name!r}; add --set max_completion_length={length}, or leave "
                         "it out of the file"
                     )
+
+        self._read_by = reads
 
     def refuse_lacking(self, seed: int, steps: range) -> None:
         """Raise DataError where optimiser steps need examples that have no reply, or too few."""
@@ -200,6 +211,31 @@ class StoredReplies:
             if len(found) == every:
                 break
         return list(found)
+
+
+class _Held(NamedTuple):
+    """Replies that were read, and what their files held."""
+
+    replies: StoredReplies
+    files: dict[Path, str]
+
+
+_held: list[_Held] = []
+
+
+def held(path: str, task: Task, suite: Suite) -> StoredReplies:
+    """The `StoredReplies` of these: read and checked once, and then held by the process.
+
+    One at a time, for they can be large; read again where a file has changed.
+    """
+    files = {file: checksum(file).sha256 for file in _files(path)}
+    for last in _held:
+        same = last.replies.task is task and last.replies.suite == suite
+        if same and (last.replies.path, last.files) == (path, files):
+            return last.replies
+    _held.clear()  # before the others are read
+    _held.append(_Held(StoredReplies(path, task, suite), files))
+    return _held[0].replies
 
 
 def _refuse_unusable(place: Place, trajectory: Trajectory, task: Task) -> None:
