@@ -16,10 +16,10 @@ from opcd_bench.distillation.sampling import Slot, schedule
 from opcd_bench.envs.task import Example, Message, Task
 from opcd_bench.envs.thinking import opened_thought
 from opcd_bench.errors import DataError, UserError
+from opcd_bench.hashing import bytes_digest
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory
-from opcd_bench.store.files import checksum
 from opcd_bench.store.suite_dir import TOLD
 
 OPENED = 8
@@ -57,10 +57,7 @@ def read_stored(path: str) -> Iterator[tuple[Place, Trajectory | Skipped]]:
     """
     empty = True
     for file in _files(path):
-        try:
-            lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-        except OSError as error:
-            raise DataError(f"stored responses {file}: {error.strerror}") from None
+        lines = _bytes_of(file).removesuffix(b"\n").split(b"\n")
         for number, line in enumerate(lines if lines != [b""] else [], 1):
             place, empty = Place(file, number), False
             try:
@@ -71,6 +68,13 @@ def read_stored(path: str) -> Iterator[tuple[Place, Trajectory | Skipped]]:
     if empty:
         files = "its files are" if Path(path).is_dir() else "the file is"
         raise DataError(f"stored responses {path}: {files} empty")
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"stored responses {file}: {error.strerror}") from None
 
 
 def _files(path: str) -> list[Path]:
@@ -228,7 +232,7 @@ def held(path: str, task: Task, suite: Suite) -> StoredReplies:
 
     One at a time, for they can be large; read again where a file has changed.
     """
-    files = {file: checksum(file).sha256 for file in _files(path)}
+    files = {file: bytes_digest(_bytes_of(file)) for file in _files(path)}
     for last in _held:
         same = last.replies.task is task and last.replies.suite == suite
         if same and (last.replies.path, last.files) == (path, files):

@@ -174,6 +174,14 @@ def test_a_changed_file_another_task_or_another_setting_is_read_again(made, suit
     assert counted["read_stored"] == 4
 
 
+def test_a_file_that_cannot_be_read_is_refused_as_bad_input(suite, tmp_path):
+    (tmp_path / "mine" / "x.jsonl").mkdir(parents=True)
+    folder = stored(str(tmp_path / "mine"))
+    method = Method("mine", "A test's.", "a test", folder, named("nll"), Teacher())
+    with pytest.raises(DataError, match=r"^method 'mine': stored responses .*x\.jsonl: Is a dir"):
+        refuse_unfit(suite, [method], [Toy()])
+
+
 def test_a_stage_that_a_resumed_run_has_behind_it_reads_no_file(made, suite, counted):
     method = made(*map(written, TRAIN))
     sampler = ReplySampler(method, Toy(), suite, 0, None, None, None, range(2))
