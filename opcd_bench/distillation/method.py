@@ -17,8 +17,11 @@ from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.scheduled import Scheduled, Taid
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.hashing import bytes_digest, text_digest
+from opcd_bench.store.suite_dir import TOLD
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\[[a-z_]+=[^\[\],=]+(,[a-z_]+=[^\[\],=]+)*\])?")
+
+_SHARED_FOLDER = re.compile(r".+--[0-9a-f]{10}")
 
 WriterKind = Literal["student", "teacher", "mixture", "stored"]
 
@@ -318,11 +321,22 @@ def _id(loss: Loss) -> str:
 
 
 def stored_files(path: str) -> list[Path]:
-    """The files that a stored writer reads: the one named, or those below a folder, by name."""
+    """The files that a stored writer reads: the one named, or those below a folder, by name.
+
+    Of what the runs of a suite share (``NAME--HASH`` folders) the in-context teacher's steps alone:
+    the rest is scores.
+    """
     place = Path(path)
     if place.is_dir():
-        return sorted(place.rglob("*.jsonl"))
+        return sorted(file for file in place.rglob("*.jsonl") if not _is_score(file))
     return [place] if place.is_file() else []
+
+
+def _is_score(file: Path) -> bool:
+    """Whether rows that the runs of a suite share are none that are trained on."""
+    folder = file.absolute().parent.name
+    steps = folder.startswith(TOLD) and file.name.startswith("step_")
+    return _SHARED_FOLDER.fullmatch(folder) is not None and not steps
 
 
 def _hash_of(files: Sequence[Path]) -> str | None:

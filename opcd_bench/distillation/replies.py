@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import Method, Teacher, Writer
 from opcd_bench.distillation.sampling import Slot, reply_sampling, sample_replies, schedule
-from opcd_bench.distillation.stored_replies import StoredReplies, of_row, row_of
+from opcd_bench.distillation.stored_replies import StoredReplies, held, of_row, row_of
 from opcd_bench.envs import readings
 from opcd_bench.envs.readings import Reads
 from opcd_bench.envs.task import Task, describe_task
@@ -173,7 +173,7 @@ def _together(suite: Suite) -> int:
 class ReplySampler:
     """The replies of a cell's steps, by whoever writes them for its method.
 
-    Raises DataError for a stored writer's files that do not fit what the ``steps`` train on.
+    ``steps``: those that it is asked for, if not a run that is resumed has them behind it.
     """
 
     def __init__(
@@ -189,11 +189,17 @@ class ReplySampler:
     ) -> None:
         self.method, self.task, self.suite, self.seed = method, task, suite, seed
         self.student, self.engine, self.told = student, engine, told
-        self.stored: StoredReplies | None = None
-        if method.writer.path is not None:
-            self.stored = StoredReplies(method.writer.path, task, suite)
-            self.stored.refuse_other_tokens(student)
-            self.stored.refuse_lacking(seed, steps)
+        self.steps = steps
+
+    @cached_property
+    def _stored(self) -> StoredReplies | None:
+        """What a stored writer's files hold; DataError where it does not fit the steps."""
+        if self.method.writer.path is None:
+            return None
+        stored = held(self.method.writer.path, self.task, self.suite)
+        stored.refuse_other_tokens(self.student)
+        stored.refuse_lacking(self.seed, self.steps)
+        return stored
 
     def of_step(self, step: int) -> StepReplies:
         """One reply a slot: stored ones of the told teacher or of files, or the student's own."""
@@ -219,8 +225,8 @@ class ReplySampler:
         self, slots: Sequence[Slot], by_teacher: Sequence[bool], step: int
     ) -> dict[int, Trajectory | Skipped]:
         """Place -> reply, of those that are read and not sampled."""
-        if self.stored is not None:
-            return dict(enumerate(self.stored.of_slots(slots)))
+        if self._stored is not None:
+            return dict(enumerate(self._stored.of_slots(slots)))
         if not any(by_teacher):
             return {}
         method = self.method

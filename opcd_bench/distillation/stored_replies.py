@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.distillation.method import stored_files
@@ -16,15 +16,27 @@ from opcd_bench.distillation.sampling import Slot, schedule
 from opcd_bench.envs.task import Example, Message, Task
 from opcd_bench.envs.thinking import opened_thought
 from opcd_bench.errors import DataError, UserError
+from opcd_bench.hashing import bytes_digest
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory
+from opcd_bench.store.suite_dir import TOLD
 
 OPENED = 8
 """How often an episode is opened to see whether its first prompt is drawn anew each time."""
 
 SHOWN = 40
 """Characters of a text that a message shows."""
+
+
+class Place(NamedTuple):
+    """Where a row stands: its file, and its line from 1."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}"
 
 
 def row_of(written: Trajectory | Skipped) -> dict[str, Any]:
@@ -37,20 +49,17 @@ def of_row(row: Mapping[str, Any]) -> Trajectory | Skipped:
     return Skipped(**row["skipped"]) if "skipped" in row else Trajectory.from_json(row)
 
 
-def read_stored(path: str) -> Iterator[tuple[str, Trajectory | Skipped]]:
-    """Where each row stands (``file, line 3``) and what it holds, in the order of files and lines.
+def read_stored(path: str) -> Iterator[tuple[Place, Trajectory | Skipped]]:
+    """Where each row stands and what it holds, in the order of files and lines.
 
     DataError names the line that is bad, or says that there is no row. A row ends with its newline:
     the other separators of lines that Unicode has stand inside of texts.
     """
     empty = True
     for file in _files(path):
-        try:
-            lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-        except OSError as error:
-            raise DataError(f"stored responses {file}: {error.strerror}") from None
+        lines = _bytes_of(file).removesuffix(b"\n").split(b"\n")
         for number, line in enumerate(lines if lines != [b""] else [], 1):
-            place, empty = f"{file}, line {number}", False
+            place, empty = Place(file, number), False
             try:
                 written = of_row(json.loads(line.decode("utf-8-sig")))
             except (DataError, TypeError, ValueError, RecursionError) as error:
@@ -61,13 +70,20 @@ def read_stored(path: str) -> Iterator[tuple[str, Trajectory | Skipped]]:
         raise DataError(f"stored responses {path}: {files} empty")
 
 
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"stored responses {file}: {error.strerror}") from None
+
+
 def _files(path: str) -> list[Path]:
     if files := stored_files(path):
         return files
     if Path(path).is_dir():
         raise DataError(
-            f"stored responses {path}: no .jsonl file lies below this folder; give a file of "
-            "rows, or a folder of such files, as shared/told-…/ of a run is"
+            f"stored responses {path}: no .jsonl file lies below this folder, but for scores of a "
+            "suite; give a file of rows, or a folder of such files, as shared/told-…/ of a run is"
         )
     raise DataError(
         f"stored responses {path}: No such file or directory; give a JSONL file, or a folder of "
@@ -78,18 +94,23 @@ def _files(path: str) -> list[Path]:
 class StoredReplies:
     """The replies to a task's train examples that files hold, by example in the order of the files.
 
-    Rows of other examples are left out, and skipped ones where the suite refuses long prompts.
-    ``suite`` is the task's. Raises DataError for a row that is no answer to its example's prompt.
+    Rows of other examples are left out, those that a run stored for the suite's other tasks, and
+    skipped ones where the suite refuses long prompts. ``suite`` is the task's. Raises DataError for
+    a row that is no answer to its example's prompt, and for an example with rows in two folders.
     """
 
     def __init__(self, path: str, task: Task, suite: Suite) -> None:
         self.path, self.task, self.suite = path, task, suite
-        self._held: dict[str, list[tuple[str, Trajectory | Skipped]]] = {}
+        self._read_by: tuple[Any, ...] | None = None
+        self._held: dict[str, list[tuple[Place, Trajectory | Skipped]]] = {}
+        others = tuple(f"{TOLD}{name}--" for name in suite.tasks if name != task.name)
         examples = {example.id: example for example in task.examples("train")}
         openings: dict[str, list[Message] | None] = {}
         for place, written in read_stored(path):
             example = examples.get(written.example_id)
             if example is None or (isinstance(written, Skipped) and suite.overlong == "refuse"):
+                continue
+            if place.file.absolute().parent.name.startswith(others):
                 continue
             if isinstance(written, Trajectory) and written.outcome != "failed":
                 _refuse_unusable(place, written, task)
@@ -97,12 +118,33 @@ class StoredReplies:
                     openings[example.id] = _opening(task, example, 0)
                 _refuse_other_prompt(place, written, task, example, openings[example.id])
             self._held.setdefault(example.id, []).append((place, written))
+        self._refuse_mixed()
+
+    def _refuse_mixed(self) -> None:
+        """Raise DataError where an example has responses of several teachers or seeds, or may."""
+        for example, rows in self._held.items():
+            folders = list(dict.fromkeys(place.file.parent for place, _ in rows))
+            if len(folders) > 1:
+                raise DataError(
+                    f"stored responses {self.path}: example {example} of task {self.task.name!r} "
+                    f"has responses in {len(folders)} folders, which another teacher or seed may "
+                    f"have sampled ({folders[0]}, {folders[1]}); give one of them, "
+                    f"stored({str(folders[0])!r}), or one file with the rows of all that are to be "
+                    "trained on"
+                )
 
     def refuse_other_tokens(self, student: PromptFormat) -> None:
-        """Raise DataError where ids are not the student's tokens, or say other than the text."""
+        """Raise DataError where ids are not the student's tokens, or say other than the text.
+
+        Of a model that reads as the last one did they are not looked at again.
+        """
+        reads = student.tokenizer, student.vocab_size, student.eos_ids
+        if self._read_by is not None and self._read_by[0] is reads[0]:
+            if self._read_by[1:] == reads[1:]:
+                return
         for place, trajectory in self._played():
             for number, turn in enumerate(trajectory.turns, 1):
-                where = place if len(trajectory.turns) == 1 else f"{place}, turn {number}"
+                where = str(place) if len(trajectory.turns) == 1 else f"{place}, turn {number}"
                 outside = [i for i in turn.reply.ids if not 0 <= i < student.vocab_size]
                 if outside:
                     raise DataError(
@@ -126,6 +168,8 @@ class StoredReplies:
                         f"{self.task.name!r}; add --set max_completion_length={length}, or leave "
                         "it out of the file"
                     )
+
+        self._read_by = reads
 
     def refuse_lacking(self, seed: int, steps: range) -> None:
         """Raise DataError where optimiser steps need examples that have no reply, or too few."""
@@ -154,7 +198,7 @@ class StoredReplies:
         held = [(slot, self._held[slot.example.id]) for slot in slots]
         return [rows[slot.number % len(rows)][1] for slot, rows in held]
 
-    def _played(self) -> Iterator[tuple[str, Trajectory]]:
+    def _played(self) -> Iterator[tuple[Place, Trajectory]]:
         """What is trained on, and where it stands."""
         for rows in self._held.values():
             for place, written in rows:
@@ -173,7 +217,32 @@ class StoredReplies:
         return list(found)
 
 
-def _refuse_unusable(place: str, trajectory: Trajectory, task: Task) -> None:
+class _Held(NamedTuple):
+    """Replies that were read, and what their files held."""
+
+    replies: StoredReplies
+    files: dict[Path, str]
+
+
+_held: list[_Held] = []
+
+
+def held(path: str, task: Task, suite: Suite) -> StoredReplies:
+    """The `StoredReplies` of these: read and checked once, and then held by the process.
+
+    One at a time, for they can be large; read again where a file has changed.
+    """
+    files = {file: bytes_digest(_bytes_of(file)) for file in _files(path)}
+    for last in _held:
+        same = last.replies.task is task and last.replies.suite == suite
+        if same and (last.replies.path, last.files) == (path, files):
+            return last.replies
+    _held.clear()  # before the others are read
+    _held.append(_Held(StoredReplies(path, task, suite), files))
+    return _held[0].replies
+
+
+def _refuse_unusable(place: Place, trajectory: Trajectory, task: Task) -> None:
     """Values that no attempt at the task has, which would end a run in the midst of it."""
     wrong, turns = "", trajectory.turns
     if trajectory.outcome not in get_args(Outcome):
@@ -190,7 +259,7 @@ def _refuse_unusable(place: str, trajectory: Trajectory, task: Task) -> None:
 
 
 def _refuse_other_prompt(
-    place: str,
+    place: Place,
     trajectory: Trajectory,
     task: Task,
     example: Example,

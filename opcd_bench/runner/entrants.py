@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
@@ -19,6 +20,7 @@ from opcd_bench.models import adapters, loading, saving
 from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.grid import Cell
+from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.refusals import refuse_other_protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
@@ -75,11 +77,22 @@ class Entrants:
         step = int(reader.summary["chosen_step"])
         if step == 0:
             return  # the student that stands in the table is the base
-        missing = [share for share in self.suite.interpolate if not self._has(cell, share)]
+        dtype = None if self.resources.models.initial.dtype == torch.float32 else "float32"
+        shares = self.suite.interpolate
+        missing = [share for share in shares if not self._has(cell, share, dtype)]
         if not missing:
             return  # its checkpoint may be gone by now
+        kept = {checkpoint.step for checkpoint in reader.checkpoints()}
+        if step not in kept and all(self._has(cell, share, None) for share in missing):
+            self.console.warn(
+                f"{cell.name}: an earlier version rounded its interpolations, and its checkpoint, "
+                "from which they would be scored again, is gone; they stand in no table beside "
+                "exact ones. Run the suite under another --name for exact ones of this run"
+            )
+            return
         folder = str(reader.checkpoint_at(step).path / MODEL)
-        for share, loaded, base in between(self.resources, folder, missing):
+        base = None if dtype is None else partial(float32_base, self.resources.models)
+        for share, loaded in between(self.resources.models, folder, missing):
             about = {
                 "name": f"{cell.method} at {share:g}",
                 "kind": "interpolation",
@@ -89,11 +102,16 @@ class Entrants:
                 "seed": cell.seed,
                 "run": cell.name,
                 "task": cell.task,
+                **({} if dtype is None else {"dtype": dtype}),
             }
             self._score(about, loaded, task, cell.seed, base)
 
-    def _has(self, cell: Cell, share: float) -> bool:
-        """Whether a share of a run's training is scored on all that the suite asks for."""
+    def _has(self, cell: Cell, share: float, dtype: str | None) -> bool:
+        """Whether a share of a run's training is scored on all that the suite asks for.
+
+        ``dtype``: that of its weights, where it is not the suite's; earlier versions rounded them
+        to the suite's.
+        """
         suite_dir = self.resources.suite_dir
         wanted = {"test", *self.suite.retention}
         stored = [
@@ -103,7 +121,7 @@ class Entrants:
                 if SharedDir(suite_dir.path / SHARED / one["shared"]).has(one["name"])
             }
             for row in suite_dir.read().get(ENTRANT_SCORES, [])
-            if (row.get("run"), row.get("share")) == (cell.name, share)
+            if (row.get("run"), row.get("share"), row.get("dtype")) == (cell.name, share, dtype)
         ]
         return any(wanted <= measured for measured in stored)
 
@@ -113,9 +131,9 @@ class Entrants:
         loaded: LoadedModel,
         task: Task,
         seed: int,
-        base: LoadedModel | None = None,
+        base: Callable[[], LoadedModel] | None = None,
     ) -> None:
-        """``base``: the student before training, computed as the model is."""
+        """``base``: makes the student before training, computed as the model is."""
         weights = saving.weights_hash(loaded.model)
         self._refuse_other_weights(about, weights)
         engine = self.resources.models.engine(loaded)
@@ -140,10 +158,13 @@ class Entrants:
         self.resources.suite_dir.merge({ENTRANT_SCORES: [row]})
 
     def _refuse_other_weights(self, about: Mapping[str, Any], weights: str) -> None:
-        """Raise StoreError where this name's scores in this suite are those of other weights."""
+        """Raise StoreError where this name's scores in this suite are those of other weights.
+
+        Those of another type were rounded by an earlier version: they are replaced.
+        """
         suite_dir = self.resources.suite_dir
         for row in suite_dir.read().get(ENTRANT_SCORES, []):
-            same = all(row.get(key) == about.get(key) for key in ENTRANT)
+            same = all(row.get(key) == about.get(key) for key in (*ENTRANT, "dtype"))
             if same and row["weights"] != weights:
                 raise StoreError(
                     f"{suite_dir.path}: {about['name']!r} was scored with other weights (SHA-256 "
@@ -158,17 +179,19 @@ class Entrants:
         weights: str,
         words: Mapping[str, Any],
         loaded: LoadedModel,
-        before: LoadedModel | None,
+        before: Callable[[], LoadedModel] | None,
     ) -> dict[str, str]:
         references = self.resources.references
         engine = self.resources.models.engine(loaded)
         base = references.retention_folder(name).path.name
         folder = f"{measures.NATS if measures.is_measure(name) else 'retention'}-{name}"
         key = {"weights": weights, "base": base, **words}
-        return self._stored(
-            task, name, f"entrant-{folder}", key, "test",
-            lambda: references.retained(name, loaded, engine, before),
-        )  # fmt: skip
+
+        def retained() -> Score:
+            own = before() if before is not None and name == measures.DRIFT else None
+            return references.retained(name, loaded, engine, own)
+
+        return self._stored(task, name, f"entrant-{folder}", key, "test", retained)
 
     def _stored(
         self,
@@ -215,22 +238,40 @@ def _words(loaded: LoadedModel) -> str:
 
 @torch.no_grad()
 def between(
-    resources: Resources, folder: str, shares: Sequence[float]
-) -> Iterator[tuple[float, LoadedModel, LoadedModel]]:
-    """(share, ``base + share (trained - base)`` of every floating weight, base) of each share.
+    models: SuiteModels, folder: str, shares: Sequence[float]
+) -> Iterator[tuple[float, LoadedModel]]:
+    """(share, ``base + share (trained - base)`` of every floating weight) of each share.
 
-    Both models are float32, whatever the suite computes in: most weights of a fine-tuned bfloat16
+    The model is float32, whatever the suite computes in: most weights of a fine-tuned bfloat16
     model are the base's or the next number that there is, and what lies between the two would be
     rounded to one of them (Wortsman et al. 2022, arXiv 2109.01903, for the interpolation).
     """
-    with resources.models.whole(resources.models.initial) as whole:
-        base = dataclasses.replace(adapters.plain_copy(whole), dtype=torch.float32)
-    torch.nn.Module.to(base.model, torch.float32)  # every bfloat16 number is one of these
-    before = base.model.state_dict()
-    loaded = resources.models.frozen(folder, "float32")
-    trained = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    loaded = models.frozen(folder, "float32")
+    own = loaded.model.state_dict()
+    distinct = {tensor.data_ptr(): name for name, tensor in own.items()}  # tied ones once
+    trained = {
+        name: _exact(own[name], models.initial.dtype)
+        for name in distinct.values()
+        if own[name].is_floating_point()
+    }
     for share in shares:
-        for name, tensor in loaded.model.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.lerp(before[name], trained[name], share))
-        yield share, loaded, base
+        with models.whole(models.initial) as base:
+            before = adapters.weights(base)
+            for name, end in trained.items():
+                own[name].copy_(torch.lerp(before[name].float(), end.float(), share))
+            del before, base
+        yield share, loaded
+
+
+def _exact(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in another type, where that holds it exactly."""
+    narrow = tensor.to(dtype, copy=True)
+    return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor.clone()
+
+
+def float32_base(models: SuiteModels) -> LoadedModel:
+    """A float32 copy of the student before training: every bfloat16 number is one of these."""
+    with models.whole(models.initial) as whole:
+        base = dataclasses.replace(adapters.plain_copy(whole), dtype=torch.float32)
+    torch.nn.Module.to(base.model, torch.float32)
+    return base

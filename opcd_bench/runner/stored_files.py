@@ -60,7 +60,7 @@ def _refuse_file(
     steps: range,
     student: PromptFormat | None,
 ) -> None:
-    from opcd_bench.distillation.stored_replies import StoredReplies  # it needs torch
+    from opcd_bench.distillation.stored_replies import held  # it needs torch
 
     path = str(part.writer.path)
     if suite.chained and suite.consolidate == "replay":
@@ -69,10 +69,10 @@ def _refuse_file(
             f"own attempts, to which no file ({path}) has responses; add --set "
             "consolidate=environment, or leave the method out"
         )
-    held = StoredReplies(path, task, suite)
+    replies = held(path, task, suite)
     if student is not None:
-        held.refuse_other_tokens(student)
+        replies.refuse_other_tokens(student)
     for number in range(suite.rounds):
         before = number * suite.max_steps
         for seed in seeds:
-            held.refuse_lacking(seed, range(before + steps.start, before + steps.stop))
+            replies.refuse_lacking(seed, range(before + steps.start, before + steps.stop))

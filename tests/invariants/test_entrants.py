@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from opcd_bench.report.analysis import entrants as frames
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.page.render import render
 from opcd_bench.report.tables import stored
-from opcd_bench.runner import grid, probing
-from opcd_bench.runner.entrants import Entrants, between
+from opcd_bench.runner import entrants, grid, probing
+from opcd_bench.runner.entrants import Entrants, between, float32_base
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
@@ -55,7 +56,21 @@ def test_weights_lie_on_the_line_between_base_and_trained(tiny_model_folder, tmp
     base = resources.models.initial.model.state_dict()
     trained = loading.load(str(folder), dtype="float32").model.state_dict()
     assert any(not torch.equal(base[name], trained[name]) for name in base)
-    for share, loaded, _ in between(resources, str(folder), (0.25, 0.75)):
+    for share, loaded in between(resources.models, str(folder), (0.25, 0.75)):
+        for name, tensor in loaded.model.state_dict().items():
+            wanted = base[name] + share * (trained[name] - base[name])
+            assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
+
+
+def test_an_adapters_base_lies_at_the_beginning_of_the_line(tiny_model_folder, tmp_path):
+    pytest.importorskip("peft")
+    resources, cell = finished(tiny_model_folder, tmp_path, lora_rank=2, dtype="bfloat16")
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    base = float32_base(resources.models).model.state_dict()
+    trained = resources.models.frozen(str(folder), "float32").model.state_dict()
+    assert any(not torch.equal(base[name], trained[name]) for name in base)
+    for share, loaded in between(resources.models, str(folder), (0.25, 0.75)):
+        assert loaded.model.state_dict().keys() == base.keys()
         for name, tensor in loaded.model.state_dict().items():
             wanted = base[name] + share * (trained[name] - base[name])
             assert torch.allclose(tensor, wanted, atol=1e-6), (share, name)
@@ -69,7 +84,8 @@ def test_the_share_that_is_realised_is_the_one_that_is_asked_for(tiny_model_fold
     before = dict(resources.models.initial.model.named_parameters())
     after = dict(resources.models.frozen(str(folder)).model.named_parameters())
     asked = (0.25, 0.5, 0.75)
-    for share, loaded, base in between(resources, str(folder), asked):
+    base = float32_base(resources.models)
+    for share, loaded in between(resources.models, str(folder), asked):
         moved = whole = 0.0
         for name, tensor in loaded.model.named_parameters():
             assert torch.equal(dict(base.model.named_parameters())[name], before[name].float())
@@ -90,6 +106,85 @@ def test_drift_on_the_way_is_measured_from_a_base_that_computes_alike(tiny_model
     Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
     table = frames.frame(load(resources.suite_dir.path)).set_index("share")
     assert abs(table.loc[1e-6, "drift after"].value) < 1e-8
+
+
+def bytes_of_tensors():
+    gc.collect()
+    alive = [one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter)]
+    stored = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in alive}
+    return sum(stored.values())
+
+
+def test_what_lies_between_takes_six_bytes_a_weight(tiny_model_folder, tmp_path):
+    """float32 once, and the trained weights in the suite's type: as much as with rounding."""
+    resources, cell = finished(tiny_model_folder, tmp_path, dtype="bfloat16")
+    folder = RunReader(resources.suite_dir.run(cell.name)).checkpoint_at(6).path / "model"
+    one = sum(p.numel() for p in resources.models.initial.model.parameters())
+    before = bytes_of_tensors()
+    for _, _ in between(resources.models, str(folder), (0.25, 0.75)):
+        assert 4 * one <= bytes_of_tensors() - before < 7 * one
+
+
+@pytest.mark.parametrize("retention", [["ifeval_micro"], ["ifeval_micro", "drift"]])
+def test_a_float32_base_is_made_for_drift_alone(
+    tiny_model_folder, tmp_path, monkeypatch, retention
+):
+    values = {
+        "dtype": "bfloat16", "interpolate": [0.25, 0.5], "retention": retention,
+        "retention_items": 2, "retention_max_completion_length": 8,
+    }  # fmt: skip
+    resources, cell = finished(tiny_model_folder, tmp_path, **values)
+    made = []
+    monkeypatch.setattr(
+        entrants, "float32_base", lambda models: made.append(1) or float32_base(models)
+    )
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    assert len(made) == (2 if "drift" in retention else 0)
+
+
+def rounded(suite_dir):
+    """What earlier versions wrote of a bfloat16 suite: no type, and the hash of other weights."""
+    rows = suite_dir.read()["entrant_scores"]
+    for row in rows:
+        assert row.pop("dtype") == "float32"
+        row["weights"] = "0" * 64
+    suite_dir.merge({"entrant_scores": rows})
+
+
+def test_interpolations_that_were_rounded_are_replaced(tiny_model_folder, tmp_path, monkeypatch):
+    values = {
+        "dtype": "bfloat16", "interpolate": [0.5], "retention": ["ifeval_micro"],
+        "retention_items": 2, "retention_max_completion_length": 8,
+    }  # fmt: skip
+    resources, cell = finished(tiny_model_folder, tmp_path, **values)
+    suite_dir = resources.suite_dir
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    (exact,) = suite_dir.read()["entrant_scores"]
+    rounded(suite_dir)
+    more = {"retention": ["ifeval_micro", "drift"]}
+    for asked in ({}, more):
+        resources.suite = resources.references.suite = resources.suite.model_copy(update=asked)
+        Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+        (row,) = suite_dir.read()["entrant_scores"]
+        assert row["weights"] == exact["weights"] and row["dtype"] == "float32"
+        rounded(suite_dir)
+    shutil.rmtree(suite_dir.run(cell.name) / "checkpoints")
+    warned = []
+    monkeypatch.setattr(quiet := QuietReporter(), "warn", warned.append)
+    Entrants(resources, quiet).score({"toy": Toy()}, [cell])
+    assert len(warned) == 1 and "an earlier version rounded" in warned[0]
+    (old,) = suite_dir.read()["entrant_scores"]
+    results = load(suite_dir.path)
+    for listed in ([old], [old, {**row, "seed": 1}]):
+        mixed = dataclasses.replace(results, suite={"entrant_scores": listed})
+        assert frames.frame(mixed)["seeds"].tolist() == [1]
+
+
+def test_a_float32_suites_interpolations_of_before_are_exact(tiny_model_folder, tmp_path):
+    resources, cell = finished(tiny_model_folder, tmp_path, interpolate=[0.5])
+    Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])
+    (row,) = resources.suite_dir.read()["entrant_scores"]
+    assert "dtype" not in row
 
 
 def test_they_are_scored_once_and_stand_apart(tiny_model_folder, tmp_path, monkeypatch):

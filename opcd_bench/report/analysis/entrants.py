@@ -33,7 +33,7 @@ def frame(results: StoredResults) -> pd.DataFrame:
     for entered in results.suite.get(ENTRANT_SCORES, []):
         key = tuple(entered.get(name) for name in ("task", "name", "learning_rate"))
         groups.setdefault(key, {})[_scored(entered)] = entered
-    rows = [_row(results, list(entered.values())) for entered in groups.values()]
+    rows = [_row(results, _alike(list(entered.values()))) for entered in groups.values()]
     more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     return pd.DataFrame(rows, columns=[*COLUMNS, *more])
 
@@ -42,6 +42,11 @@ def in_nats(results: StoredResults, columns: Iterable[str]) -> set[str]:
     """Which columns of `frame` are of measures in nats."""
     nats = {*results.nats_base["measured"]}
     return {n for n in columns if n.removesuffix(" after").removesuffix(" change") in nats}
+
+
+def _alike(entered: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the interpolations that an earlier version rounded, where there are exact ones."""
+    return [one for one in entered if "dtype" in one] or entered
 
 
 def _scored(entered: Mapping[str, Any]) -> Any:

@@ -135,6 +135,46 @@ def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path):
         rows(folder)
 
 
+def test_a_score_of_a_suite_is_no_response(tmp_path):
+    """Stores of before had them as plain files, beside the responses."""
+    shared = tmp_path / "shared"
+    for folder in ("told-toy--0123456789", "toy--0123456789", "audit-toy--abcdef0123"):
+        (shared / folder).mkdir(parents=True)
+    scores = [shared / "toy--0123456789" / "base-dev-s0.jsonl",
+              shared / "told-toy--0123456789" / "notes.jsonl",
+              shared / "audit-toy--abcdef0123" / "replies.jsonl"]  # fmt: skip
+    for file in scores:
+        file.write_text('{"score": 1.0}\n')
+    with pytest.raises(DataError, match=r"no \.jsonl file lies below .* but for scores"):
+        rows(shared)
+    stored(shared / "told-toy--0123456789" / "step_000001.jsonl", trajectory(ONE))
+    assert rows(shared) == [trajectory(ONE)] == rows(shared / "told-toy--0123456789")
+    with pytest.raises(DataError, match="but for scores"):
+        rows(shared / "toy--0123456789")
+
+
+def test_an_example_with_responses_of_two_teachers_or_seeds_is_refused(suite, tmp_path):
+    """They would be handed out in the order of hashes, whoever sampled them."""
+    own = suite.model_copy(update={"tasks": ["toy", "toy_2"]})
+    first, other = (tmp_path / f"told-toy--{key * 10}" for key in "ab")
+    for folder in (first, other, tmp_path / f"told-toy_2--{'0' * 10}"):
+        folder.mkdir()
+        stored(folder / "step_000001.jsonl", *map(trajectory, TRAIN))
+        stored(folder / "step_000002.jsonl", *map(trajectory, TRAIN))
+    with pytest.raises(DataError) as caught:
+        StoredReplies(str(tmp_path), Toy(), own)
+    for part in (ONE.id, "has responses in 2 folders", f"give one of them, stored('{first}')"):
+        assert part in str(caught.value)
+    StoredReplies(str(first), Toy(), own).refuse_lacking(0, range(3))
+    both = [row for folder in (first, other) for row in rows(folder)]
+    StoredReplies(str(stored(tmp_path / "both.txt", *both)), Toy(), own)
+    for file in other.iterdir():
+        file.unlink()
+    held = StoredReplies(str(tmp_path), Toy(), own)  # the other task's are left out
+    held.refuse_lacking(0, range(3))
+    assert {place.file.parent for rows in held._held.values() for place, _ in rows} == {first}
+
+
 # --- tokens ---------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,10 @@ from fixtures import tiny_tokenizer
 from toy import Toy, toy_suite
 
 from opcd_bench.config.experience import Experience
+from opcd_bench.distillation import stored_replies
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.method import STUDENT, Method, Stage, Teacher, stored
+from opcd_bench.distillation.replies import ReplySampler
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.distillation.stored_replies import row_of
 from opcd_bench.envs.task import Grade
@@ -20,7 +22,7 @@ from opcd_bench.errors import ConfigError, DataError
 from opcd_bench.progress import QuietReporter
 from opcd_bench.rollout.engine import Reply
 from opcd_bench.rollout.trajectory import Trajectory, TurnRecord
-from opcd_bench.runner import perform, preflight, registry
+from opcd_bench.runner import grid, perform, preflight, registry
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.stored_files import refuse_unfit
@@ -117,6 +119,74 @@ def test_a_plan_refuses_what_needs_no_model_and_a_run_what_needs_one(made, suite
     with pytest.raises(DataError, match=r"mine\.jsonl, line 1: its text says 'abd' where"):
         perform.prepare(Plan(suite, {"mine": other}, tasks), resources, QuietReporter())
     assert not suite_folder.exists(), "nothing was written"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often files are read, and how many responses are decoded."""
+    calls = {"read_stored": 0, "reply_text": 0}
+
+    def count(name):
+        original = getattr(stored_replies, name)
+
+        def call(*given):
+            calls[name] += 1
+            return original(*given)
+
+        monkeypatch.setattr(stored_replies, name, call)
+
+    for name in calls:
+        count(name)
+    return calls
+
+
+def test_a_file_is_read_and_decoded_once_by_a_process(made, suite, counted):
+    """A plan, a run's beginning, and each cell."""
+    own = suite.model_copy(update={"seeds": 2, "methods": ("mine",), "max_steps": 2})
+    method, tasks = made(*map(written, TRAIN)), {"toy": Toy()}
+    planned = Plan(own, {"mine": method}, tasks)
+    preflight.refuse_early(own, planned.methods, tasks, planned=False)
+    resources = Resources(own, SuiteDir(Path(own.output_dir) / own.name), QuietReporter())
+    perform.prepare(planned, resources, QuietReporter())
+    cells = grid.cells(own, planned.methods, tasks)
+    assert len(cells) == 2
+    for cell in cells:
+        outcome = perform.run_cell(cell, planned, resources, QuietReporter())
+        assert outcome.problem is None, outcome.problem
+    assert counted == {"read_stored": 1, "reply_text": len(TRAIN)}
+
+
+def test_a_changed_file_another_task_or_another_setting_is_read_again(made, suite, counted):
+    task, method = Toy(), made(*map(written, TRAIN))
+    for _ in range(2):
+        refuse_unfit(suite, [method], [task])
+    assert counted["read_stored"] == 1
+    again = [written(one, text="abd") for one in TRAIN]
+    made(*again)  # of the same length
+    refuse_unfit(suite, [method], [task])
+    assert counted["read_stored"] == 2
+    held = stored_replies.held(str(method.writer.path), task, suite)
+    given = held.of_slots(schedule(task, suite, 0, 0))
+    assert {one.turns[0].reply.text for one in given} == {"abd"}
+    refuse_unfit(suite, [method], [Toy()])
+    assert counted["read_stored"] == 3
+    refuse_unfit(suite.model_copy(update={"overlong": "skip"}), [method], [task])
+    assert counted["read_stored"] == 4
+
+
+def test_a_file_that_cannot_be_read_is_refused_as_bad_input(suite, tmp_path):
+    (tmp_path / "mine" / "x.jsonl").mkdir(parents=True)
+    folder = stored(str(tmp_path / "mine"))
+    method = Method("mine", "A test's.", "a test", folder, named("nll"), Teacher())
+    with pytest.raises(DataError, match=r"^method 'mine': stored responses .*x\.jsonl: Is a dir"):
+        refuse_unfit(suite, [method], [Toy()])
+
+
+def test_a_stage_that_a_resumed_run_has_behind_it_reads_no_file(made, suite, counted):
+    method = made(*map(written, TRAIN))
+    sampler = ReplySampler(method, Toy(), suite, 0, None, None, None, range(2))
+    assert counted["read_stored"] == 0
+    assert sampler.method is method
 
 
 def test_a_suite_without_stored_responses_is_looked_through_without_torch():
