@@ -44,7 +44,7 @@ def measure(loaded: LoadedModel, name: str, data_dir: str | None) -> Score:
     )
 
 
-def protocol(loaded: PromptFormat, name: str, data_dir: str | None) -> Protocol:
+def protocol_of(loaded: PromptFormat, name: str, data_dir: str | None) -> Protocol:
     """What `measure` would measure under now."""
     return Protocol(_hash(name, _read(loaded, name, data_dir)))
 

@@ -22,7 +22,7 @@ from opcd_bench.runner import (
     preflight,
     prompt_record,
     refusals,
-    stored_files,
+    stored_responses,
 )
 from opcd_bench.runner.cell import CellRun
 from opcd_bench.runner.cluster.jobs import Job, Outcome
@@ -67,7 +67,7 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
     entrants.require(suite)
     resources.check(list(planned.methods.values()))
     asked, student = list(planned.tasks.values()), resources.models.initial
-    stored_files.refuse_unfit(suite, planned.methods.values(), asked, student)
+    stored_responses.refuse_unfit(suite, planned.methods.values(), asked, student)
     refusals.refuse_other_weights(resources, suite_dir)
     resources.references.check_retention(planned.tasks)
     cells = grid.cells(suite, planned.methods, planned.tasks)

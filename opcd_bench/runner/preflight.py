@@ -19,7 +19,7 @@ from opcd_bench.evaluation import retention_names
 from opcd_bench.models import config_file
 from opcd_bench.models.config_file import ModelFiles
 from opcd_bench.models.model_dir import BUILT_IN
-from opcd_bench.runner import compatibility, registry, shared_questions, stored_files
+from opcd_bench.runner import compatibility, registry, shared_questions, stored_responses
 from opcd_bench.store.files import explained, require_room
 
 PACKAGES = {
@@ -61,7 +61,7 @@ def refuse_early(
             _refuse_unread(part, tasks.values())
         for task in tasks.values():
             _refuse_untrainable(suite.for_task(task.name), method, task)
-    stored_files.refuse_unfit(suite, methods.values(), list(tasks.values()))
+    stored_responses.refuse_unfit(suite, methods.values(), list(tasks.values()))
     _refuse_lengths(suite, tasks)
     _refuse_entrants(suite, planned)
     _refuse_place(suite, planned)

@@ -49,7 +49,7 @@ class Protocols:
         if name == measures.DRIFT:
             return None
         if measures.is_measure(name):
-            return held_out.protocol(loaded, name, suite.data_dir)
+            return held_out.protocol_of(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):
             task = shared_questions.own_task(suite, name)
             items = suite.retention_items or len(task.examples("test"))

@@ -130,7 +130,7 @@ class References:
         for reading, told in anchors:
             by = teacher if reading == own and teacher.by is not None else None
             self._reference(reading, told, "test", seed, teacher=by)
-            shared, name = self._stored(reading, told, "test", seed, by)
+            shared, name = self._where(reading, told, "test", seed, by)
             found.append({"reading": reading, "shared": shared.path.name, "name": name})
         for probe in task_scores.further_sets(task, self.suite.for_task(task.name)):
             # A told teacher tells nothing new where the model under test is told something too.
@@ -157,7 +157,7 @@ class References:
     def _name(self, reading: str, split: str, seed: int, adapted: Teacher | None = None) -> str:
         return f"{reading}-{split}-s{_drawn(self.suite, seed, adapted)}"
 
-    def _stored(
+    def _where(
         self, reading: str, task: Task, split: Split, seed: int, adapted: Teacher | None = None
     ) -> tuple[SharedDir, str]:
         """Where a fixed model's score on a split lies or will, and under which name."""
@@ -205,7 +205,7 @@ class References:
 
     def moved(self, task: Task, seed: int) -> dict[str, str]:
         """Where the base's test lies, if not where `folder` says: for what is keyed beside it."""
-        shared, _ = self._stored("base", task, "test", seed)
+        shared, _ = self._where("base", task, "test", seed)
         first = self.folder(task, seed).path.name
         return {} if shared.path.name == first else {"base": shared.path.name}
 
@@ -289,7 +289,7 @@ class References:
         teacher: Teacher | None = None,
     ) -> Score:
         """``teacher``: the adapted one whose ceiling it is."""
-        shared, name = self._stored(reading, task, split, seed, teacher)
+        shared, name = self._where(reading, task, split, seed, teacher)
         loaded = self._reader(reading)
         if teacher is not None:
             loaded = self.adapted.of(teacher, task, seed)

@@ -130,7 +130,7 @@ def test_a_held_out_loss_on_other_texts_is_measured_again(tiny_model_folder, tmp
     again = Bench(tiny_model_folder, tmp_path / "out", **values)
     assert again.run() is None
     runs, anchors = again.scored("loss_wikitext")
-    assert runs == anchors == {held_out.protocol(again.resources.models.initial, "loss_wikitext",
+    assert runs == anchors == {held_out.protocol_of(again.resources.models.initial, "loss_wikitext",
                                                  str(data)).hash}  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from opcd_bench.models.loaded import LoadedModel
 from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Sampling
 from opcd_bench.rollout.trajectory import Trajectory
-from opcd_bench.runner import context_record, example_record, grid, prompt_record, stored_files
+from opcd_bench.runner import context_record, example_record, grid, prompt_record, stored_responses
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
@@ -163,7 +163,7 @@ class Round:
         stand_in = task.telling(Contexts((Context(own.text, wanted or own.placement),)))
         if first:
             method, student = self.chain.method, resources.models.initial
-            stored_files.refuse_unfit(self.suite, [method], [task], student)
+            stored_responses.refuse_unfit(self.suite, [method], [task], student)
             refuse_other_weights(resources, self.suite_dir)
             resources.references.check_retention({task.name: task})
         stored = self.suite_dir if first else None

@@ -25,7 +25,7 @@ from opcd_bench.rollout.trajectory import Trajectory, TurnRecord
 from opcd_bench.runner import grid, perform, preflight, registry
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.resources import Resources
-from opcd_bench.runner.stored_files import refuse_unfit
+from opcd_bench.runner.stored_responses import refuse_unfit
 from opcd_bench.store import jsonl
 from opcd_bench.store.suite_dir import SuiteDir
 
@@ -192,11 +192,11 @@ def test_a_stage_that_a_resumed_run_has_behind_it_reads_no_file(made, suite, cou
 def test_a_suite_without_stored_responses_is_looked_through_without_torch():
     code = (
         "import sys\n"
-        "from opcd_bench.runner import registry, stored_files\n"
+        "from opcd_bench.runner import registry, stored_responses\n"
         "from opcd_bench.config.suite import Suite\n"
         "suite = Suite(name='s', methods=['opcd'], tasks=['rule_math'])\n"
         "methods, tasks = registry.plugins_of(suite)\n"
-        "stored_files.refuse_unfit(suite, methods.values(), list(tasks.values()))\n"
+        "stored_responses.refuse_unfit(suite, methods.values(), list(tasks.values()))\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
