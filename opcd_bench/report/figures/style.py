@@ -45,9 +45,9 @@ DARK: Mapping[str, str] = {
 """What each colour of a figure becomes on a dark page."""
 
 COLUMN, PAGE = 3.35, 6.9
+"""Widths in inches: a column of a paper, and its page."""
 ENTRY, LETTER = 0.42, 0.057
 """Inches that an entry of a legend takes beside its label, and each letter of it."""
-"""Widths in inches: a column of a paper, and its page."""
 MINUS = "\N{MINUS SIGN}"
 STEPS_OF_NUMBERS = [1, 2, 2.5, 5, 10]
 LEAST_SPAN = 0.02
