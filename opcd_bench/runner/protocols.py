@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from opcd_bench.config import measures
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import PROBE, Probe, Split, Task
@@ -10,14 +12,19 @@ from opcd_bench.evaluation.scores import Protocol
 from opcd_bench.models.loaded import PromptFormat
 from opcd_bench.runner import shared_questions
 from opcd_bench.runner.models import SuiteModels
+from opcd_bench.store.jsonl import Row
 
 
 class Protocols:
-    """The protocols of a suite's scores, each as `scores.Protocol`; retention's are read once."""
+    """The protocols of a suite's scores, each as `scores.Protocol`; retention's are read once.
+
+    ``of_runs``: the primary scores that finished runs stored, without numbers, each read once.
+    """
 
     def __init__(self, suite: Suite, models: SuiteModels) -> None:
         self.suite, self.models = suite, models
         self._retention: dict[str, Protocol | None] = {}
+        self.of_runs: dict[Path, list[Row]] = {}
 
     def scored(self, task: Task, split: Split, loaded: PromptFormat) -> Protocol:
         """Of a model on a split of a task."""

@@ -14,12 +14,16 @@ from opcd_bench.envs.task import Task
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
 from opcd_bench.runner import grid
+from opcd_bench.runner.protocols import Protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store import chain_dir, environment
 from opcd_bench.store.files import removal
 from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import CONFIG, RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
+
+PROTOCOL = ("task", "split", "metric", "protocol_hash")
+"""Of a stored score all that says what it was measured under."""
 
 
 def refuse_other_weights(resources: Resources, suite_dir: SuiteDir) -> None:
@@ -46,11 +50,12 @@ def refuse_other_protocols(resources: Resources, task: Task, waiting: Collection
     """
     begun = [path for path in waiting if (path / CONFIG).is_file()]
     paths = dict.fromkeys([*begun, *filter(sealed, resources.suite_dir.runs())])
-    stored = {path: rows for path in paths if (rows := _evals(path))}
-    now = resources.references.protocols.of_cells(task) if stored else {}
+    protocols = resources.references.protocols
+    stored = {path: rows for path in paths if (rows := _measured(path, protocols))}
+    now = protocols.of_cells(task) if stored else {}
     for path, rows in stored.items():
         for row in rows:
-            under = now.get((row["task"], row["split"])) if row["primary"] else None
+            under = now.get((row["task"], row["split"]))
             if under is None or under.is_of(row["metric"], row["protocol_hash"]):
                 continue
             away = f", or remove the run that was begun: {removal(path)}" if path in begun else ""
@@ -63,12 +68,21 @@ def refuse_other_protocols(resources: Resources, task: Task, waiting: Collection
             )
 
 
-def _evals(path: Path) -> list[Row]:
-    """What a run has scored; nothing of a finished one that is damaged."""
-    reader = RunReader(path)
+def _measured(path: Path, protocols: Protocols) -> list[Row]:
+    """`PROTOCOL` of a run's primary scores; nothing of a finished one that is damaged.
+
+    A finished one is read once a process: every cell asks.
+    """
+    if path in protocols.of_runs:
+        return protocols.of_runs[path]
+    reader, rows = RunReader(path), list[Row]()
     with contextlib.suppress(StoreError) if reader.sealed else contextlib.nullcontext():
-        return reader.read("evals")
-    return []
+        for row in reader.read("evals"):
+            if row["primary"]:
+                rows.append({name: row[name] for name in PROTOCOL})
+    if reader.sealed:
+        protocols.of_runs[path] = rows
+    return rows
 
 
 def damaged(suite_dir: SuiteDir) -> Iterator[str]:
