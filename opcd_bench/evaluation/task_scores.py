@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from opcd_bench.config.suite import Suite
 from opcd_bench.envs.task import (
@@ -24,6 +24,26 @@ from opcd_bench.rollout.engine import Engine, Sampling
 from opcd_bench.rollout.episodes import play
 from opcd_bench.rollout.trajectory import Skipped, Trajectory
 from opcd_bench.seeds import seed_of
+
+
+class Asked(NamedTuple):
+    """What a task is asked: a split's first ``items`` examples, ``samples`` samples of each."""
+
+    split: Split
+    items: int
+    samples: int
+
+
+def asked(suite: Suite, split: Split) -> Asked:
+    """What a suite asks of the tasks that it trains on: on test, ``eval_samples`` an example."""
+    if split == "test":
+        return Asked(split, suite.test_items, suite.eval_samples)
+    return Asked(split, suite.dev_items, 1)
+
+
+def asked_of_retention(suite: Suite, task: Task) -> Asked:
+    """What it asks of a task that is scored for retention: of its test, all without a limit."""
+    return Asked("test", suite.retention_items or len(task.examples("test")), 1)
 
 
 def eval_sampling(suite: Suite) -> Sampling:
@@ -107,10 +127,8 @@ def first_examples(task: Task, split: Split, items: int) -> Sequence[Example]:
 
 def evaluate(
     task: Task,
-    split: Split,
+    asked: Asked,
     *,
-    items: int,
-    samples: int,
     told: bool,
     loaded: PromptFormat,
     engine: Engine,
@@ -124,15 +142,15 @@ def evaluate(
     ``seed`` fixes sampling noise, the environment's chance and the draw from a pool of contexts,
     per (example, sample), the last per example; greedy decoding leaves the last two to it.
     """
+    split, items, samples = asked
     examples = first_examples(task, split, items)
     contexts = task.contexts() if told else None
     return _scored(task, task.name, split, examples, samples, contexts, loaded, engine, suite, seed)
 
 
-def protocol_of(
-    task: Task, split: Split, *, items: int, samples: int, loaded: PromptFormat, suite: Suite
-) -> Protocol:
+def protocol_of(task: Task, asked: Asked, *, loaded: PromptFormat, suite: Suite) -> Protocol:
     """What `evaluate` would measure under now."""
+    split, items, samples = asked
     examples = first_examples(task, split, items)
     return Protocol(protocol_hash(task, split, examples, suite, samples, loaded))
 

@@ -28,15 +28,9 @@ class Protocols:
 
     def scored(self, task: Task, split: Split, loaded: PromptFormat) -> Protocol:
         """Of a model on a split of a task."""
-        suite, final = self.suite.for_task(task.name), split == "test"
-        return task_scores.protocol_of(
-            task,
-            split,
-            items=suite.test_items if final else suite.dev_items,
-            samples=suite.eval_samples if final else 1,
-            loaded=loaded,
-            suite=suite,
-        )
+        suite = self.suite.for_task(task.name)
+        asked = task_scores.asked(suite, split)
+        return task_scores.protocol_of(task, asked, loaded=loaded, suite=suite)
 
     def probed(self, task: Task, probe: Probe, loaded: PromptFormat) -> Protocol:
         """Of a model on a further test set of a task."""
@@ -59,10 +53,8 @@ class Protocols:
             return held_out.protocol_of(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):
             task = shared_questions.own_task(suite, name)
-            items = suite.retention_items or len(task.examples("test"))
-            return task_scores.protocol_of(
-                task, "test", items=items, samples=1, loaded=loaded, suite=suite
-            )
+            asked = task_scores.asked_of_retention(suite, task)
+            return task_scores.protocol_of(task, asked, loaded=loaded, suite=suite)
         return retention.protocol_of(
             name,
             loaded.tokenizer,

@@ -68,9 +68,7 @@ class References:
         suite = self.suite.for_task(task.name)
         return task_scores.evaluate(
             task,
-            split,
-            items=suite.test_items if final else suite.dev_items,
-            samples=suite.eval_samples if final else 1,
+            task_scores.asked(suite, split),
             told=told,
             loaded=loaded,
             engine=engine,
@@ -398,12 +396,9 @@ class References:
             return held_out.measure(loaded, name, suite.data_dir)
         if name in shared_questions.own(suite):
             task = shared_questions.own_task(self.suite, name)
-            items = suite.retention_items or len(task.examples("test"))
             scored = task_scores.evaluate(
                 task,
-                "test",
-                items=items,
-                samples=1,
+                task_scores.asked_of_retention(suite, task),
                 told=False,
                 loaded=loaded,
                 engine=engine,

@@ -9,7 +9,7 @@ from opcd_bench.envs.task import OWN_METRICS, Context, Contexts, Episode, Exampl
 from opcd_bench.errors import CellFailed, DataError
 from opcd_bench.evaluation import scores, task_scores
 from opcd_bench.evaluation.scores import OUTCOMES, UNSCORED
-from opcd_bench.evaluation.task_scores import evaluate
+from opcd_bench.evaluation.task_scores import Asked, asked, asked_of_retention, evaluate
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.hf import HFEngine
 
@@ -80,19 +80,21 @@ def test_a_reply_that_the_grader_cannot_bear_stays_in_the_mean(tiny_loaded, suit
             return [Reply((5, 2), (0.0, 0.0), text, "stop") for text in said]
 
     found = evaluate(
-        task, "test", items=1, samples=8, told=False, loaded=tiny_loaded, engine=Says(),
-        suite=suite, seed=0,
+        task, Asked("test", 1, 8), told=False, loaded=tiny_loaded, engine=Says(), suite=suite,
+        seed=0,
     )  # fmt: skip
     assert found.metrics["accuracy"] == 0.125
     assert (found.metrics["unparsable_rate"], found.metrics["wrong_rate"]) == (0.5, 0.375)
     assert found.n_unscored == 0
 
 
-def score(words, loaded, suite, *, engine=None, split="test", task=Script, **values):
-    settings = {"items": 100, "samples": 1, "told": False, "seed": 0, **values}
+def score(
+    words, loaded, suite, *, engine=None, split="test", items=100, samples=1, task=Script, **values
+):
+    settings = {"told": False, "seed": 0, **values}
     return evaluate(
         task(words),
-        split,
+        Asked(split, items, samples),
         loaded=loaded,
         engine=engine or Parrot(loaded),
         suite=suite,
@@ -228,7 +230,7 @@ def test_greedy_decoding_ignores_the_seed_and_sampling_does_not(tiny_loaded, sui
     def replies(temperature, seed):
         settings = suite.model_copy(update={"eval_temperature": temperature})
         engine = HFEngine(tiny_loaded)
-        found = evaluate(Toy(), "test", items=2, samples=1, told=False, loaded=tiny_loaded,
+        found = evaluate(Toy(), Asked("test", 2, 1), told=False, loaded=tiny_loaded,
                          engine=engine, suite=settings, seed=seed)  # fmt: skip
         return [row["turns"][0]["reply"] for row in found.samples]
 
@@ -249,12 +251,34 @@ def test_told_prompts_hold_the_context_and_the_record_stays_plain(tiny_loaded, s
     assert context not in prompts[0] and context in prompts[1]
 
 
-def protocol_hash(loaded, suite, *, words=("right", "wrong"), split="test", version=1, **values):
-    settings = {"items": 2, "samples": 1, "told": False, "seed": 0, **values}
-    task = Script(list(words), version)
+def protocol_hash(
+    loaded,
+    suite,
+    *,
+    words=("right", "wrong"),
+    split="test",
+    items=2,
+    samples=1,
+    version=1,
+    **values,
+):
     return evaluate(
-        task, split, loaded=loaded, engine=Parrot(loaded), suite=suite, **settings
+        Script(list(words), version),
+        Asked(split, items, samples),
+        loaded=loaded,
+        engine=Parrot(loaded),
+        suite=suite,
+        **{"told": False, "seed": 0, **values},
     ).protocol_hash
+
+
+def test_a_suite_asks_test_several_times_dev_once_and_retention_without_a_limit_whole(suite):
+    settings = {"dev_items": 3, "test_items": 5, "eval_samples": 4, "retention_items": None}
+    own, task = suite.model_copy(update=settings), Toy()
+    assert asked(own, "dev") == ("dev", 3, 1) and asked(own, "test") == ("test", 5, 4)
+    assert asked_of_retention(own, task) == ("test", len(task.examples("test")), 1)
+    few = own.model_copy(update={"retention_items": 2})
+    assert asked_of_retention(few, task) == ("test", 2, 1)
 
 
 OTHER = {
