@@ -94,7 +94,8 @@ def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) 
         problem = current.run()
         if problem is not None:
             return Outcome(one.name, f"round {number}: {problem}")
-        begin = chains.after(current.run_dir(), begin)
+        if number < suite.rounds:
+            begin = chains.after(current.run_dir(), begin)
     return Outcome(one.name, None)
 
 
