@@ -141,6 +141,18 @@ def test_suites_that_make_their_own_contexts_stand_side_by_side(
 # --- where a round begins ---------------------------------------------------------------------
 
 
+def test_the_last_round_needs_no_checkpoint_since_nothing_begins_from_it(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = suite_of(tiny_model_folder, tmp_path, rounds=1, keep_checkpoints="none")
+    for _ in range(2):  # as it ends, and when the same command is typed again
+        summary, (folder,) = run(monkeypatch, suite)
+        assert (summary.done, summary.failed) == (1, 0), table_of(summary)
+        (sealed,) = folder.runs()
+        assert RunReader(sealed).summary["chosen_step"] == 2
+        assert not list(RunReader(sealed).checkpoints())
+
+
 def test_the_student_and_its_frozen_teacher_enter_a_round_as_the_last_one_left_them(two_rounds):
     _, folder = two_rounds
     chosen = checkpoint_of(folder, 1)
