@@ -15,15 +15,15 @@ from opcd_bench.report.analysis.pairing import Floats
 class Spread:
     """How a mean of ``count`` scores varies: its mean squares, each with its degrees of freedom.
 
-    ``seeds``, ``examples``: between these; ``both``: what is left, which both hold. Without seeds
-    the first and the last are 0.
+    ``seeds``, ``examples``: between these; ``both``: what is left, which both hold. Of one training
+    the first and the last are 0, and 0 are ``seeds_freedom``.
     """
 
     count: int
     examples: float
     examples_freedom: float
     seeds: float = 0.0
-    seeds_freedom: float = 1.0
+    seeds_freedom: float = 0.0
     both: float = 0.0
 
     @property
@@ -39,7 +39,9 @@ class Spread:
     @property
     def freedom(self) -> float:
         """The degrees of freedom with which `error` is known, after Satterthwaite (1946)."""
-        unsure = self.seeds**2 / self.seeds_freedom + self.examples**2 / self.examples_freedom
+        unsure = self.examples**2 / self.examples_freedom
+        if self.seeds_freedom:
+            unsure += self.seeds**2 / self.seeds_freedom
         return self.total**2 / unsure
 
     def half(self, confidence: float) -> float:
@@ -61,7 +63,7 @@ class Spread:
 
 
 NOTHING = 1e-24
-"""A mean square below this is what rounding leaves of scores that are all alike."""
+"""A mean square below this is what rounding leaves of scores that are all alike: it is 0."""
 
 
 def spread(scores_SE: Floats) -> Spread | None:
@@ -85,13 +87,18 @@ def spread(scores_SE: Floats) -> Spread | None:
     rest = whole - of_seeds[:, None] - of_examples + whole.mean()
     found = Spread(
         count=whole.size,
-        examples=seeds * float(np.var(of_examples, ddof=1)),
+        examples=_square(seeds * np.var(of_examples, ddof=1)),
         examples_freedom=examples - 1,
-        seeds=examples * float(np.var(of_seeds, ddof=1)),
+        seeds=_square(examples * np.var(of_seeds, ddof=1)),
         seeds_freedom=seeds - 1,
-        both=float((rest**2).sum()) / ((seeds - 1) * (examples - 1)),
+        both=_square((rest**2).sum() / ((seeds - 1) * (examples - 1))),
     )
-    return found if found.total > NOTHING else None
+    return found if found.total > 0 else None
+
+
+def _square(found: float) -> float:
+    """A mean square without what rounding leaves, which differs by machine."""
+    return float(found) if found > NOTHING else 0.0
 
 
 def spread_of_examples(scores_E: Floats) -> Spread | None:

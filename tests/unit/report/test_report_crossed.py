@@ -93,6 +93,19 @@ def test_few_methods_and_unknown_spreads_stay_as_they_are():
     assert some[0] is None and some[1].seeds_freedom > 2
 
 
+def test_seeds_that_agree_but_for_rounding_are_no_variance_and_are_lent_one():
+    """0.1 and 0.3 more in each of three seeds: a mean square of 1e-32, or of 0 by luck."""
+    draw = np.random.default_rng(0)
+    examples = draw.random(200)
+    by_luck = crossed.spread(examples + np.array([[0.1 + 0.2], [0.3], [0.3]]))
+    assert by_luck.seeds == 0.0 and by_luck.seeds_freedom == 2
+    others = [of_seeds(v) for v in (0.9, 1.0, 1.1)]
+    lent = moderated([*others, by_luck], 6)
+    assert lent[:3] == moderated(others, 6)
+    assert lent[3].seeds_freedom == lent[0].seeds_freedom > 2
+    assert 0 < lent[3].seeds < lent[0].seeds
+
+
 @pytest.mark.parametrize("unlike", [1.0, 5.0])
 def test_of_suites_without_a_difference_one_in_twenty_shows_one(unlike):
     """300 suites of six methods with three seeds, of equal spread or of one up to five-fold."""
