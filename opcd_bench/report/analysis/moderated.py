@@ -17,8 +17,12 @@ SHARE = 1 / 3
 """Of the degrees of freedom between seeds that all methods have together, how many may be lent."""
 
 
-def moderated(spreads: Sequence[Spread | None], methods: int) -> list[Spread | None]:
+def moderated(
+    spreads: Sequence[Spread | None], methods: int, more: Sequence[Spread | None] = ()
+) -> list[Spread | None]:
     """The spreads of all pairs of ``methods`` on a measure, with what they say together of seeds.
+
+    Behind them those of ``more`` pairs, which are lent this too and have no say in it.
 
     Three seeds alone know their variance with two degrees of freedom, which hardly any difference
     survives once it is corrected for many pairs. So each pair's mean square between seeds is drawn
@@ -35,13 +39,14 @@ def moderated(spreads: Sequence[Spread | None], methods: int) -> list[Spread | N
     others. A pair of one training each has no seeds to differ, and stays as it is.
     """
     known = [one for one in spreads if one is not None and one.seeds > 0]
+    every = [*spreads, *more]
     if len(known) < FEWEST or methods < FEWEST:
-        return list(spreads)
+        return every
     freedom, common = _common([one.seeds for one in known], [one.seeds_freedom for one in known])
     freedom = min(freedom, SHARE * (methods - 1) * min(one.seeds_freedom for one in known))
     return [
         one if one is None or not one.seeds_freedom else _lent(one, freedom, common)
-        for one in spreads
+        for one in every
     ]
 
 
