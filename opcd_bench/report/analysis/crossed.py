@@ -96,7 +96,7 @@ def spread(scores_SE: Floats) -> Spread | None:
     whole = _complete(scores_SE)
     if whole is None:
         means = np.nanmean(scores_SE[known_SE.any(axis=1)], axis=1)
-        between = _square(np.var(means, ddof=1))
+        between = _square(float(np.var(means, ddof=1)))
         return Spread(len(means), 0.0, 1.0, between, len(means) - 1) if between else None
     seeds, examples = whole.shape
     of_seeds, of_examples = whole.mean(axis=1), whole.mean(axis=0)

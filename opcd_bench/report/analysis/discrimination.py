@@ -212,6 +212,15 @@ def one_line(table: pd.DataFrame) -> str:
     return f"{said}.{_of_single(table)}"
 
 
+def cannot_be(difference: float, kind: str, unit: str) -> bool:
+    """Whether two methods cannot differ by so much: accuracies differ by 1 at most.
+
+    Of efficiency, a share of the gap, more than 1 is unlikely and not impossible.
+    """
+    whole = 1.0 if unit == "share" and kind != "efficiency" else math.inf
+    return math.isinf(difference) or difference > whole
+
+
 def _of_single(table: pd.DataFrame) -> str:
     """What to make of pairs that share too few seeds, of a `summary`; nothing where none does."""
     whole = table["single"] == table["pairs"]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opcd_bench.config import measures
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.discrimination import ONE_TRAINING
+from opcd_bench.report.analysis.discrimination import ONE_TRAINING, cannot_be
 from opcd_bench.report.analysis.floors import AboveFloor
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
@@ -201,7 +201,7 @@ def _least(value: float, kind: str, unit: str) -> str:
     """The smallest difference that would show, or that there is no room for it."""
     if math.isnan(value):
         return "not known"
-    if math.isinf(value) or (unit == "share" and kind != "efficiency" and value > 1):
+    if cannot_be(value, kind, unit):
         return "larger than any that there can be"
     if kind == "efficiency" and value > 1:
         return "larger than the whole gap"

@@ -24,8 +24,8 @@ NOTE = (
     "interval there. between / within: the variance between methods by that between the seeds of "
     "one; below 1 the seed of a training matters more than its method. would show: the smallest "
     "difference that is separated with 80 % power, tested at 0.05 / all pairs; the largest of the "
-    "pairs of a measure. It is unknown where all score alike on every example, and none where so "
-    "few examples show no difference whatever it is. In points (of efficiency: of the gap), or in "
+    "pairs of a measure. It is unknown where all score alike on every example, and none where no "
+    "difference that there can be would be found. In points (of efficiency: of the gap), or in "
     "nats."
 )
 GROUPS_NOTE = (
@@ -52,10 +52,9 @@ def sections(summary: pd.DataFrame, groups: pd.DataFrame) -> list[Section]:
             "alike": summary["equivalent"].map(str),
             "undecided": summary["undecided"].map(str),
             "between / within": list(map(_ratio, summary["ratio"])),
-            "would show": [
-                _found(mde, unit)
-                for mde, unit in zip(summary["mde_corrected"], summary["unit"], strict=True)
-            ],
+            "would show": list(
+                map(_found, summary["mde_corrected"], summary["kind"], summary["unit"])
+            ),
             "margin": list(map(_in_unit, summary["margin"], summary["unit"])),
             "seeds": summary["seeds"].map(str),
         }
@@ -89,11 +88,11 @@ def _ratio(ratio: float) -> str:
     return "no spread within" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
-def _found(number: float, unit: str) -> str:
-    """The smallest difference that is found; where there is none, what that means."""
+def _found(number: float, kind: str, unit: str) -> str:
+    """The smallest difference that is found, where any is."""
     if math.isnan(number):
         return "unknown"
-    return "none" if math.isinf(number) else _in_unit(number, unit)
+    return "none" if discrimination.cannot_be(number, kind, unit) else _in_unit(number, unit)
 
 
 def _in_unit(number: float, unit: str) -> str:

@@ -265,5 +265,16 @@ def test_the_tables_say_what_is_separated_in_every_form():
     assert all(isinstance(section, layout.Section) for section in sections)
 
 
+def test_the_table_shows_no_difference_that_cannot_be():
+    results = suite(SPREAD)
+    summary, letters = discrimination.summary(results), groups.groups(results)
+    for kind, number, shown in (("gain", 1.08, "none"), ("efficiency", 1.08, "108.0"),
+                                ("gain", math.inf, "none"), ("gain", math.nan, "unknown"),
+                                ("gain", 0.82, "82.0")):  # fmt: skip
+        (pairs, _) = separation.sections(summary.assign(kind=kind, mde_corrected=number), letters)
+        row = dict(zip(pairs.columns, pairs.groups[0].rows[0], strict=True))
+        assert row["would show"] == shown
+
+
 def found_none():
     return groups.groups(Suite("toy").results())
