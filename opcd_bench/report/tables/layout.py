@@ -247,8 +247,8 @@ def _least(rows: pd.DataFrame, name: str) -> str:
     value = rows[name].astype(float).max()
     if math.isnan(value):
         return "unknown, because all score alike on every example"
-    if math.isinf(value):
-        return "none, because so few examples show no difference whatever it is"
+    if value > 1:
+        return "none, because no difference that there can be would be found"
     return f"{100 * value:.1f} points"
 
 
