@@ -149,8 +149,8 @@ def separated(
                     {**keys, "method": a, "other": b, "control": bool({a, b} & set(controls)),
                      "difference": interval(of[a] - of[b]), "p": 0.01, "p_holm": 0.02,
                      "separated": bool(winner), "winner": winner, "mde": 0.01,
-                     "mde_corrected": mde, "margin": 0.02, "p_equivalent": 0.5, "p_equivalent_holm": 1.0, "equivalent": False, "n": 40,
-                     "seeds": seeds}
+                     "mde_corrected": mde, "margin": 0.02, "p_equivalent": 0.5,
+                     "p_equivalent_holm": 1.0, "equivalent": False, "n": 40, "seeds": seeds}
                 )  # fmt: skip
         count = len(others) * (len(others) - 1) // 2
         summary.append(
