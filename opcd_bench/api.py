@@ -68,7 +68,7 @@ class Results:
         teaches some methods), ``floor`` (the best score of a few policies that do not
         use the context), ``gap_closed`` ((accuracy - base) / (ceiling - base)), ``parsed``
         (share of the responses that contain an answer), ``minimum_detectable_effect`` (between two
-        methods, power 80 %).
+        methods, power 80 %; NaN where all score alike, infinite with too few examples).
         Where a teacher reads something else than the shared context, ``measured_against`` names its
         ceiling. ``mentions_context`` and ``copies_context`` (and ``…_of_base``, before training):
         the share of the responses without context that speak of one, and of their words' 4-grams

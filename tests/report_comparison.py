@@ -117,7 +117,9 @@ def measured(kept):
     ]  # fmt: skip
 
 
-def separated(names, kept=KEPT, task=TASK, *, beats=None, values=None, mde=0.03, controls=()):
+def separated(
+    names, kept=KEPT, task=TASK, *, beats=None, values=None, mde=0.03, controls=(), seeds=(0, 1)
+):
     """Fields groups, pairs and discrimination: ``beats``: measure -> pairs (winner, loser).
 
     By default the last method by name beats all others in gain, and nobody anybody else.
@@ -135,7 +137,7 @@ def separated(names, kept=KEPT, task=TASK, *, beats=None, values=None, mde=0.03,
             beaten = any((ranked[0], method) == pair for pair in won)
             groups.append(
                 {**keys, "method": method, "control": method in controls, "learning_rate": 1e-3,
-                 "seeds": (0, 1), "value": interval(of[method]),
+                 "seeds": seeds, "value": interval(of[method]),
                  "rank": 0 if method in controls else ranked.index(method) + 1,
                  "letters": "" if method in controls else "b" if beaten else "a",
                  "best": method not in controls and not beaten}
@@ -146,15 +148,16 @@ def separated(names, kept=KEPT, task=TASK, *, beats=None, values=None, mde=0.03,
                 pairs.append(
                     {**keys, "method": a, "other": b, "control": bool({a, b} & set(controls)),
                      "difference": interval(of[a] - of[b]), "p": 0.01, "p_holm": 0.02,
-                     "separated": bool(winner), "winner": winner, "mde": mde, "margin": 0.02,
-                     "p_equivalent": 0.5, "p_equivalent_holm": 1.0, "equivalent": False, "n": 40,
-                     "seeds": (0, 1)}
+                     "separated": bool(winner), "winner": winner, "mde": 0.01,
+                     "mde_corrected": mde, "margin": 0.02, "p_equivalent": 0.5,
+                     "p_equivalent_holm": 1.0, "equivalent": False, "n": 40, "seeds": seeds}
                 )  # fmt: skip
         count = len(others) * (len(others) - 1) // 2
         summary.append(
             {**keys, "methods": len(others), "pairs": count, "separated": len(won),
              "equivalent": 0, "undecided": count - len(won), "between": 0.1, "within": 0.1,
-             "ratio": 1.0, "mde": mde, "margin": 0.02, "seeds": 2}
+             "ratio": 1.0, "mde": 0.01, "mde_corrected": mde, "margin": 0.02, "seeds": len(seeds),
+             "single": 0 if len(seeds) > 1 else count}
         )  # fmt: skip
     return {
         "groups": pd.DataFrame(groups, columns=grouped.GROUPS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import shutil
 from pathlib import Path
 
@@ -295,7 +296,7 @@ def test_one_model_by_two_paths_and_after_another_first_seed_is_one_seed(
     assert table.loc[0, "plain"].examples == 5
 
 
-def test_seeds_of_a_sampled_entrant_are_counted(tiny_model_folder, tmp_path):
+def test_an_entrant_that_is_sampled_from_two_seeds_is_one_model(tiny_model_folder, tmp_path):
     sampled = {"seeds": 2, "eval_temperature": 1.0, "entrants": {"a": str(tiny_model_folder)}}
     suite = toy_suite(tiny_model_folder, tmp_path, methods=["sft"], **sampled)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
@@ -307,7 +308,9 @@ def test_seeds_of_a_sampled_entrant_are_counted(tiny_model_folder, tmp_path):
     assert [row["seed"] for row in rows] == [0, 1]
     twice = {"entrant_scores": [*rows, {**rows[0], "source": "elsewhere"}]}  # as older suites have
     results = dataclasses.replace(load(suite_dir.path), suite=twice)
-    assert frames.frame(results)["seeds"].tolist() == [2]
+    table = frames.frame(results)
+    assert table["seeds"].tolist() == [1], "it was trained once, or never, however often it answers"
+    assert math.isinf(table.loc[0, "plain"].freedom), "no t over trainings"
 
 
 def test_one_name_is_not_two_models(tiny_model_folder, tmp_path):

@@ -24,10 +24,26 @@ def wilson(share: float, n: int, confidence: float) -> tuple[float, float]:
     return low, min(middle + half, 1.0) if share < 1 else 1.0
 
 
-def rare(n: int, confidence: float) -> float:
-    """The largest share of examples that may differ though none of ``n`` does: the exact bound.
+def exact(count: float, n: int, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's bounds (1934) of a share of which ``count`` of ``n`` are.
 
-    Two-sided, after Clopper and Pearson (1934).
+    A sum of partial ones, too, as for `wilson`.
     """
-    result = stats.binomtest(0, n).proportion_ci(confidence, method="exact")
-    return float(result.high)
+    beyond = (1 - confidence) / 2
+    low = float(stats.beta.ppf(beyond, count, n - count + 1)) if count > 0 else 0.0
+    return low, float(stats.beta.ppf(1 - beyond, count + 1, n - count)) if count < n else 1.0
+
+
+def rare(n: int, confidence: float) -> float:
+    """The largest share of examples that may differ though none of ``n`` does: `exact`."""
+    return exact(0, n, confidence)[1]
+
+
+def difference(up: float, down: float, n: int, confidence: float) -> tuple[float, float]:
+    """Bounds of a mean of ``n`` differences of shares: a sum of ``up`` less one of ``down``.
+
+    `exact` ones of those above 0, less those of the ones below: with 5 that differ, all one way,
+    they hold 0, as the exact p of their signs does (1 in 16).
+    """
+    above, below = exact(up, n, confidence), exact(down, n, confidence)
+    return max(above[0] - below[1], -1.0), min(above[1] - below[0], 1.0)

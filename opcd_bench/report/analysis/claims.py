@@ -8,7 +8,15 @@ import pandas as pd
 from scipy import stats
 
 from opcd_bench.config.claims import PROBED, WITHIN, Claim, arm
-from opcd_bench.report.analysis import equivalence, headline, planned, prefixes, statistics
+from opcd_bench.report.analysis import (
+    crossed,
+    equivalence,
+    headline,
+    planned,
+    prefixes,
+    significance,
+    statistics,
+)
 from opcd_bench.report.analysis.load import TEST, StoredResults
 from opcd_bench.report.analysis.probed_step import CHOSEN
 from opcd_bench.report.analysis.statistics import Interval
@@ -93,8 +101,10 @@ def detectable(effect: Interval, claim: Claim, power: float = 0.8) -> float:
     above = error * float(stats.t.ppf(1 - (1 - power) / sides, effect.freedom))
     if claim.direction in WITHIN:
         return half + above
-    from_ = claim.threshold + half if claim.second is None else max(claim.threshold, half)
-    return from_ + above
+    shown = error * crossed.errors_found(effect.freedom, power, 1 - statistics.CONFIDENCE)
+    if claim.second is None:
+        return claim.threshold + shown
+    return max(claim.threshold + above, shown)
 
 
 def _contrast(claim: Claim) -> str:
@@ -130,8 +140,7 @@ class _Arms:
             if claim.measure != "gap closed":  # of changes the base cancels
                 return statistics.difference(*both, shares=claim.measure != "mismatch")
             task = pair[0][1]
-            ceilings = [self.results.ceiling_name(task, method) for method, _ in pair]
-            if ceilings[0] == ceilings[1]:
+            if self._one_ceiling(pair):
                 base = self.results.anchor("base", task, TEST)
                 ceiling = self.results.ceiling(task, pair[0][0])
                 return statistics.gap_difference(*both, base, ceiling)
@@ -139,13 +148,21 @@ class _Arms:
         return measured[0] if len(measured) == 1 else statistics.apart(*measured)
 
     def judged(self, effect: Interval, claim: Claim) -> str:
-        """`judged`; arms of which few examples differ are not alike by that alone."""
+        """`judged`; arms of which few examples differ are neither alike nor unlike by that alone.
+
+        Where few do, the exact p of their signs decides: t knows less of so few than it says.
+        """
         word = judged(effect, claim.direction, claim.threshold, alone=claim.second is None)
-        if word != REPRODUCED or claim.direction not in WITHIN or claim.measure in PROBED:
-            return word
         pair = _pair(claim)
-        both = self._both(claim) if _paired(pair) else None
-        if both is None:
+        both = self._both(claim) if word == REPRODUCED and _paired(pair) else None
+        if both is None or claim.measure not in PAIRED:
+            return word
+        if claim.direction not in WITHIN:
+            if claim.measure == "gap closed" and not self._one_ceiling(pair):
+                return word
+            p = significance.p_of_difference(*both)
+            return OPEN if p > 1 - statistics.CONFIDENCE else word
+        if claim.measure in PROBED:
             return word
         x, y = statistics.paired(*both, totals=True)
         margin = claim.threshold
@@ -157,18 +174,26 @@ class _Arms:
         return OPEN if p > 1 - statistics.CONFIDENCE else word
 
     def trainings(self, claim: Claim) -> tuple[int, int] | None:
-        """The trainings that a claim rests on and those planned, of the arm with fewest.
+        """The trainings that a claim rests on and those planned, of the arm that lacks most.
 
-        Of arms that are paired those seeds that both have. None where none was trained (the base).
+        Where none lacks any, of the one with fewest. Arms that are paired rest on the seeds that
+        both have. None where none was trained (the base).
         """
         pair = _pair(claim)
         trained = [(method, task) for method, task in pair if method != "base"]
         if not trained:
             return None
         seeds = [self._seeds(claim, *one) for one in trained]
+        planned_ = [self._planned(*one) for one in trained]
         if len(trained) == 2 and _paired(pair):
-            seeds = [set.intersection(*seeds)]
-        return min(map(len, seeds)), min(self._planned(*one) for one in trained)
+            seeds.append(set.intersection(*seeds))
+            planned_.append(min(planned_))
+        counts = [(len(of), wanted) for of, wanted in zip(seeds, planned_, strict=True)]
+        return min(counts, key=lambda count: (count[0] - count[1], count[0]))
+
+    def _one_ceiling(self, pair: list[tuple[str, str]]) -> bool:
+        """Whether arms of one task close one gap."""
+        return len({self.results.ceiling_name(task, method) for method, task in pair}) == 1
 
     def _both(self, claim: Claim) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         """The scores of two arms that are paired; None where one was not run or probed."""

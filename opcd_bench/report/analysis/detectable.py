@@ -22,7 +22,8 @@ def detectable(results: StoredResults, mine: Key, measured: str = TEST) -> float
     seeds of the task: the comparison is drawn there. The others stand at the same rate, or each at
     its own headline rate where the suite chose that on dev; controls stand beside controls alone.
     Paired by example and seed, with what all these pairs say of seeds (`moderated`); against the
-    base where no method stands beside it. NaN where nothing can be paired.
+    base where no method stands beside it. NaN and infinite where
+    `significance.minimum_detectable_effect` is of all of them.
     """
     task, method, rate = mine
     of_task = {

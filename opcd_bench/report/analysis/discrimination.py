@@ -19,12 +19,15 @@ from opcd_bench.report.analysis.moderated import moderated
 LEVEL = 0.05
 PAIRS = [
     *KEYS, "method", "other", "control", "difference", "p", "p_holm", "separated", "winner", "mde",
-    "margin", "p_equivalent", "p_equivalent_holm", "equivalent", "n", "seeds",
+    "mde_corrected", "margin", "p_equivalent", "p_equivalent_holm", "equivalent", "n", "seeds",
 ]  # fmt: skip
 SUMMARY = [
     *KEYS, "methods", "pairs", "separated", "equivalent", "undecided", "between", "within", "ratio",
-    "mde", "margin", "seeds",
+    "mde", "mde_corrected", "margin", "seeds", "single",
 ]  # fmt: skip
+ONE_TRAINING = (
+    "Each method is compared by one training, so this orders these trainings and not the methods."
+)
 
 
 def pairs(results: StoredResults) -> pd.DataFrame:
@@ -36,21 +39,27 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     ``p_holm``: corrected by Holm over all pairs, measures and tasks, so that where no method
     differs from any other a p_holm of 0.05 or less comes in at most one of twenty suites.
     ``separated``: that is so, and ``winner`` is the better one. ``mde``: the smallest difference
-    that one such test finds with 80 % power. ``p_equivalent``, ``p_equivalent_holm``,
-    ``equivalent``: the same of the two being closer than ``margin`` (`equivalence`). Neither
-    separated nor equivalent is undecided.
+    that one such test finds with 80 % power; ``mde_corrected``: the same at 0.05 / the number of
+    tests, from which on it is separated whatever the others are. ``p_equivalent``,
+    ``p_equivalent_holm``, ``equivalent``: the same of the two being closer than ``margin``
+    (`equivalence`). Neither separated nor equivalent is undecided.
 
     A method that stands at the base is compared on gain and efficiency alone (`Measure.compared`).
-    A pair with a ``control`` is corrected among its like: it shows that the harness works, and
-    takes no part in what methods are judged by. Over one seed all this holds for these trainings
-    alone.
+    A pair with a ``control`` is corrected among its like, and is lent the variance that the others
+    have in common: it shows that the harness works, and takes no part in what methods are judged
+    by. Over one seed all this holds for these trainings alone. So where others of its measure share
+    `statistics.FEWEST_SEEDS`, a pair that shares fewer is tested for nothing: it would be the
+    surest of all.
     """
+    found = [
+        (one, a, b, spread) for one in measured(results) for a, b, spread in _spreads(one.compared)
+    ]
     rows = [
-        {**one.keys(), **_pair(one, *pair, equivalence.margin(results.suite, one.unit), spread)}
-        for one in measured(results)
-        for pair, spread in _spreads(one.compared)
+        {**one.keys(), **_pair(one, a, b, equivalence.margin(results.suite, one.unit), spread)}
+        for one, a, b, spread in found
     ]
     frame = pd.DataFrame(rows, columns=PAIRS)
+    frame.loc[_surer_by_less(frame), ["p", "p_equivalent", "mde"]] = math.nan
     for control in (False, True):
         family = frame["control"].eq(control)
         for p, corrected, decided in (
@@ -60,25 +69,40 @@ def pairs(results: StoredResults) -> pd.DataFrame:
             known = family & frame[p].notna()
             frame.loc[known, corrected] = significance.holm(frame.loc[known, p].tolist())
             frame.loc[known, decided] = frame.loc[known, corrected] <= LEVEL
+        tested = frame.index[family & frame["p"].notna()]
+        for row in tested:
+            _, a, b, spread = found[row]
+            frame.loc[row, "mde_corrected"] = significance.minimum_detectable_effect(
+                a.scores, b.scores, level=LEVEL / len(tested), spread=spread
+            )
     frame["winner"] = list(map(_winner, frame.to_dict("records")))
     bools = dict.fromkeys(("control", "separated", "equivalent"), bool)
-    floats = dict.fromkeys(("p_holm", "p_equivalent_holm"), float)
+    floats = dict.fromkeys(("p_holm", "p_equivalent_holm", "mde_corrected"), float)
     return frame.astype({**bools, **floats})
 
 
-def _spreads(
-    members: Sequence[Member],
-) -> Iterator[tuple[tuple[Member, Member], Spread | None]]:
+def _surer_by_less(frame: pd.DataFrame) -> pd.Series:
+    """Which pairs share too few seeds to conclude from, where others of their measure do not."""
+    shared = frame["seeds"].map(len).astype(int)
+    most = shared.groupby([frame[key] for key in KEYS]).transform("max")
+    return (shared < statistics.FEWEST_SEEDS) & (most >= statistics.FEWEST_SEEDS)
+
+
+def _spreads(members: Sequence[Member]) -> Iterator[tuple[Member, Member, Spread | None]]:
     """Every pair with the spread of its difference; those without a control learn of each other."""
     found = [
-        (pair, significance.spread_of(pair[0].scores, pair[1].scores))
-        for pair in combinations(members, 2)
+        (a, b, significance.spread_of(a.scores, b.scores)) for a, b in combinations(members, 2)
     ]
-    count = sum(not member.stands.control for member in members)
-    judged = [spread for pair, spread in found if not _controlled(*pair)]
-    lent = iter(moderated(judged, count))
-    for pair, spread in found:
-        yield pair, spread if _controlled(*pair) else next(lent)
+    aside = [spread for a, b, spread in found if _controlled(a, b)]
+    judged = [spread for a, b, spread in found if not _controlled(a, b)]
+    count = sum(
+        not member.stands.control and len(member.stands.seeds) >= statistics.FEWEST_SEEDS
+        for member in members
+    )
+    every = moderated(judged, count, aside)
+    lent, lent_aside = iter(every[: len(judged)]), iter(every[len(judged) :])
+    for a, b, _ in found:
+        yield a, b, next(lent_aside if _controlled(a, b) else lent)
 
 
 def _controlled(a: Member, b: Member) -> bool:
@@ -100,6 +124,7 @@ def _pair(
         "p_holm": math.nan,
         "separated": False,
         "mde": significance.minimum_detectable_effect(x, y, spread=spread),
+        "mde_corrected": math.nan,
         "margin": margin,
         "p_equivalent": equivalence.p_of_equivalence(x, y, margin, shares=shares, spread=spread),
         "p_equivalent_holm": math.nan,
@@ -123,8 +148,9 @@ def summary(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Dat
     closer than the margin counts as separated. ``between``: the variance of the methods' means,
     less what their seeds put into it (0 where that is more); ``within``: the mean variance of a
     method's seeds; ``ratio``: one by the other, above 1 where the choice of the method matters more
-    than the seed of the training. NaN with one seed. ``mde``: the largest of the pairs; ``seeds``:
-    the fewest that two methods share. ``found``: `pairs`, if they are known.
+    than the seed of the training. NaN with one seed. ``mde``, ``mde_corrected``: the largest of the
+    pairs; ``seeds``: the fewest that two methods share; ``single``: how many pairs share fewer than
+    `statistics.FEWEST_SEEDS`. ``found``: `pairs`, if they are known.
     """
     found = pairs(results) if found is None else found
     rows = []
@@ -150,8 +176,10 @@ def summary(results: StoredResults, found: pd.DataFrame | None = None) -> pd.Dat
                 "undecided": len(mine) - separated - equivalent,
                 **_variances(members),
                 "mde": float(mine["mde"].max()),
+                "mde_corrected": float(mine["mde_corrected"].max()),
                 "margin": float(mine["margin"].iloc[0]),
                 "seeds": min(map(len, mine["seeds"])),
+                "single": sum(len(one) < statistics.FEWEST_SEEDS for one in mine["seeds"]),
             }
         )
     return pd.DataFrame(rows, columns=SUMMARY)
@@ -181,7 +209,30 @@ def one_line(table: pd.DataFrame) -> str:
         f"measure{'s' * (measures != 1)} and {tasks} task{'s' * (tasks != 1)}), {alike} are shown "
         f"to be alike, {count - apart - alike} are undecided"
     )
-    alone = (
-        " Over one seed, this holds for these trainings alone." if table["seeds"].min() < 2 else ""
-    )
-    return f"{said}.{alone}"
+    return f"{said}.{_of_single(table)}"
+
+
+def cannot_be(difference: float, kind: str, unit: str) -> bool:
+    """Whether two methods cannot differ by so much: accuracies differ by 1 at most.
+
+    Of efficiency, a share of the gap, more than 1 is unlikely and not impossible.
+    """
+    whole = 1.0 if unit == "share" and kind != "efficiency" else math.inf
+    return math.isinf(difference) or difference > whole
+
+
+def _of_single(table: pd.DataFrame) -> str:
+    """What to make of pairs that share too few seeds, of a `summary`; nothing where none does."""
+    whole = table["single"] == table["pairs"]
+    if whole.all():
+        return f" {ONE_TRAINING}"
+    tasks = ", ".join(table.loc[whole, "task"].unique())
+    said = f" On {tasks}: {ONE_TRAINING[0].lower()}{ONE_TRAINING[1:]}" if tasks else ""
+    few = int(table.loc[~whole, "single"].sum())
+    if few:
+        said += (
+            f" {few} pair{'s' * (few != 1)} share{'s' * (few == 1)} a single seed, where others "
+            f"share more, and {'are' if few != 1 else 'is'} undecided: one training says nothing "
+            "of the next."
+        )
+    return said

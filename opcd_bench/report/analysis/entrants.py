@@ -27,7 +27,7 @@ def frame(results: StoredResults) -> pd.DataFrame:
     the base to the trained student, and its ``learning_rate``. ``plain``, ``base`` and ``gain``
     (paired) are Intervals over test; each retention task has ``<name> after`` and ``<name>
     change``, of a measure in nats too. ``seeds`` counts each scored model once, however often and
-    from wherever it was given.
+    from wherever it was given, and with however many seeds it was sampled from.
     """
     groups: dict[tuple[Any, ...], dict[Any, Mapping[str, Any]]] = {}
     for entered in results.suite.get(ENTRANT_SCORES, []):
@@ -49,8 +49,16 @@ def _alike(entered: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [one for one in entered if "dtype" in one] or entered
 
 
+def _trained(entered: Mapping[str, Any]) -> Any:
+    """What counts as a seed: an interpolation's of its training, a checkpoint's weights.
+
+    The seeds that a checkpoint was sampled from with a temperature are no trainings of it.
+    """
+    return entered["seed"] if entered["kind"] == INTERPOLATION else entered["weights"]
+
+
 def _scored(entered: Mapping[str, Any]) -> Any:
-    """What counts as a seed: an interpolation's of its training, a checkpoint's test samples."""
+    """Whose samples are counted once: an interpolation of a training, a checkpoint's on test."""
     if entered["kind"] == INTERPOLATION:
         return entered["seed"]
     (test,) = [one for one in entered["scores"] if one["measured"] == "test"]
@@ -63,7 +71,7 @@ def _row(results: StoredResults, entered: list[Mapping[str, Any]]) -> dict[str, 
     row = {
         **{name: first.get(name) for name in ("task", "name", "kind", "method", "share")},
         "learning_rate": first.get("learning_rate"),
-        "seeds": len(entered),
+        "seeds": len(set(map(_trained, entered))),
     }
     for measured in dict.fromkeys(one["measured"] for e in entered for one in e["scores"]):
         after, in_nats = _samples(results, entered, measured)
@@ -82,13 +90,15 @@ def _samples(
 ) -> tuple[pd.DataFrame, bool]:
     """The stored samples of a measure, of all seeds; and whether they are in nats."""
     found, in_nats = [], False
+    trainings = list(dict.fromkeys(map(_trained, entered)))
     for one in entered:
         for score in one["scores"]:
             if score["measured"] != measured:
                 continue
             in_nats = score["shared"].startswith(f"entrant-{NATS}-")
             rows = SharedDir(results.root / SHARED / score["shared"]).get(score["name"])[1:]
-            found += [(one.get("seed", 0), *load.sample(r, measured != "test")) for r in rows]
+            seed = trainings.index(_trained(one))
+            found += [(seed, *load.sample(r, measured != "test")) for r in rows]
     samples = load.typed(pd.DataFrame(found, columns=["seed", *load.SAMPLE]))
     return clustered(samples, results.suite), in_nats
 

@@ -17,8 +17,12 @@ SHARE = 1 / 3
 """Of the degrees of freedom between seeds that all methods have together, how many may be lent."""
 
 
-def moderated(spreads: Sequence[Spread | None], methods: int) -> list[Spread | None]:
+def moderated(
+    spreads: Sequence[Spread | None], methods: int, more: Sequence[Spread | None] = ()
+) -> list[Spread | None]:
     """The spreads of all pairs of ``methods`` on a measure, with what they say together of seeds.
+
+    Behind them those of ``more`` pairs, which are lent this too and have no say in it.
 
     Three seeds alone know their variance with two degrees of freedom, which hardly any difference
     survives once it is corrected for many pairs. So each pair's mean square between seeds is drawn
@@ -29,14 +33,20 @@ def moderated(spreads: Sequence[Spread | None], methods: int) -> list[Spread | N
     tenfold, one of all pairs comes out as separated in 2 to 6 % of suites where 5 are allowed (with
     half of the methods different in up to 8), and of methods six standard deviations apart 78 to
     99 % of pairs are found with 3 seeds, where the plain t finds 7 to 45.
+
+    A pair whose seeds agree by chance has a mean square of 0, which has no logarithm: it says
+    nothing of what is common (left out, that is rather too large), and is drawn towards it like all
+    others. A pair of one training each has no seeds to differ, and stays as it is.
     """
     known = [one for one in spreads if one is not None and one.seeds > 0]
+    every = [*spreads, *more]
     if len(known) < FEWEST or methods < FEWEST:
-        return list(spreads)
+        return every
     freedom, common = _common([one.seeds for one in known], [one.seeds_freedom for one in known])
     freedom = min(freedom, SHARE * (methods - 1) * min(one.seeds_freedom for one in known))
     return [
-        one if one is None or one.seeds <= 0 else _lent(one, freedom, common) for one in spreads
+        one if one is None or not one.seeds_freedom else _lent(one, freedom, common)
+        for one in every
     ]
 
 

@@ -28,20 +28,25 @@ def minimum_detectable_effect(
 ) -> float:
     """Smallest true mean difference that a paired two-sided test finds with this power.
 
-    ``(t(1 - level/2) + t(power)) * standard error``, of seeds and examples where there are several
-    seeds (`crossed.spread`), else of examples; in the unit of the scores. 0 where nothing differs,
-    NaN below two examples. ``spread``: as for `p_of_difference`. Of shares over few examples or
-    clusters it is no less than what sign flips find (`_found_by_flips`), which decide there too;
-    NaN where these find nothing whatever the difference.
+    By the spread of seeds and examples where there are several seeds (`crossed.spread`), else of
+    examples; in the unit of the scores. NaN where it is unknown: below two examples, and where all
+    differ alike or not at all. ``spread``: as for `p_of_difference`. Where sign flips decide there,
+    it is no less than what they find (`_found_by_flips`); infinite where these find nothing
+    whatever the difference.
     """
     spread = spread or spread_of(a, b)
-    n = len(paired(a, b)[0])
+    x, y = paired(a, b, totals=True)
+    n = len(x)
     if n < 2:
         return math.nan
-    found = 0.0 if spread is None else spread.detectable(power, level)
-    if n > FEW_DIFFER or not (_shares(a) and _shares(b)):
-        return found
-    return max(_found_by_flips(n, power, level), found)
+    differ = np.count_nonzero(np.round(x - y, 12))
+    flipped = _found_by_flips(n, power, level) if differ <= FEW_DIFFER else 0.0
+    if math.isinf(flipped):
+        return flipped
+    if spread is None or not differ:
+        return math.nan
+    found = spread.detectable(power, level)
+    return max(flipped, found) if _shares(a) and _shares(b) else found
 
 
 def _shares(samples: pd.DataFrame) -> bool:
@@ -50,13 +55,16 @@ def _shares(samples: pd.DataFrame) -> bool:
 
 
 def _found_by_flips(n: int, power: float, level: float) -> float:
-    """The smallest share of ``n`` that must differ, one way, for sign flips to find it; or NaN.
+    """The smallest share of ``n`` that must differ, one way, for sign flips to find it.
 
-    k that differ have p = 2^(1 - k), so that 6 are needed at 5 %; as many differ with this power
-    where the share is that quantile of a beta distribution (as Clopper and Pearson's bound).
+    k that differ have p = 2^(1 - k), so that 6 are needed at 5 %; from `FEW_DIFFER` on t decides,
+    and no more are. As many differ with this power where the share is that quantile of a beta
+    distribution (as Clopper and Pearson's bound). Infinite where ``n`` are too few.
     """
     least = math.ceil(1 - math.log2(level))
-    return math.nan if n < least else float(stats.beta.ppf(power, least, n - least + 1))
+    if n > FEW_DIFFER:
+        least = min(least, FEW_DIFFER + 1)
+    return math.inf if n < least else float(stats.beta.ppf(power, least, n - least + 1))
 
 
 def spread_of(a: pd.DataFrame, b: pd.DataFrame) -> Spread | None:

@@ -133,18 +133,38 @@ def difference(
 ) -> Interval:
     """Mean of a - b over the examples that both scored, paired by example and seed.
 
-    Of ``shares``, two that differ on no example, or wholly on each, have the exact bound of what
-    may come out otherwise elsewhere. ``spread``: that of a - b, where more is known of it than
-    these two say (`moderated`).
+    Of ``shares``, two that differ on few examples, or wholly on each, are no surer than the exact
+    bounds of what may come out otherwise elsewhere. ``spread``: that of a - b, where more is known
+    of it than these two say (`moderated`).
     """
     x, y = by_seed(a, b)
     found = _of_seeds(x - y, (-1.0, 1.0) if shares else UNBOUNDED, spread)
     found = replace(found, examples=min(_examples(a), _examples(b)))
-    if shares and math.isnan(found.low) and found.value in (-1.0, 0.0, 1.0) and found.n > 1:
+    if not shares or found.n < 2:
+        return found
+    if math.isnan(found.low) and found.value in (-1.0, 1.0) and found.n > bounds.FEW:
         rare = bounds.rare(found.n, CONFIDENCE)
         low, high = max(found.value - rare, -1.0), min(found.value + rare, 1.0)
         return replace(found, low=low, high=high)
-    return found
+    return _no_surer(found, a, b)
+
+
+def _no_surer(
+    found: Interval, a: pd.DataFrame, b: pd.DataFrame, at: float = 0.0, scale: float = 1.0
+) -> Interval:
+    """An interval of ``at`` + the mean of (a - b) / scale, of shares, that is not too narrow.
+
+    Where a and b differ on no more than `bounds.FEW` examples or clusters, resamples and t know too
+    little of how often they may: it holds at least what `bounds.difference` allows.
+    """
+    x, y = paired(a, b, totals=True)
+    differences = np.round(x - y, 12)
+    n = len(differences)
+    if n < 2 or np.count_nonzero(differences) > bounds.FEW:
+        return found
+    up, down = (min(float(part.clip(0).sum()), n) for part in (differences, -differences))
+    low, high = (at + bound / scale for bound in bounds.difference(up, down, n, CONFIDENCE))
+    return replace(found, low=float(np.fmin(found.low, low)), high=float(np.fmax(found.high, high)))
 
 
 def _examples(samples: pd.DataFrame) -> int:
@@ -165,8 +185,8 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     """(method - base) / (ceiling - base), paired by example.
 
     NaN where `gap` is: a ratio to chance means nothing.
-    Where every example comes out as the ceiling's or as the base's, the bounds are those of
-    `difference`, as a share of the gap.
+    Where all but a few examples come out as the ceiling's or as the base's, it is no surer than
+    `difference` is of these, as a share of the gap.
     """
     m, b, c = by_seed(method, base, ceiling)
     gap_E = over_seeds(c - b)
@@ -174,13 +194,11 @@ def gap_closed(method: pd.DataFrame, base: pd.DataFrame, ceiling: pd.DataFrame) 
     found = replace(found, examples=_examples(method))
     if not _above_zero(gap_E):
         return replace(found, value=math.nan, low=math.nan, high=math.nan)
-    for other, share in ((c, 1.0), (b, 0.0)):
-        if not np.nan_to_num(m - other).any():
-            rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
-            return replace(found, value=share, low=share - rare, high=share + rare)
-    if math.isnan(found.low):
-        return found
-    return _of_ratio(found, m - b, c - b, UNBOUNDED)
+    if not math.isnan(found.low):
+        found = _of_ratio(found, m - b, c - b, UNBOUNDED)
+    for other, share in ((ceiling, 1.0), (base, 0.0)):
+        found = _no_surer(found, method, other, share, float(np.mean(gap_E)))
+    return found
 
 
 def gap_difference(
@@ -188,8 +206,8 @@ def gap_difference(
 ) -> Interval:
     """(first - second) / (ceiling - base), paired by example and seed: one's gap less the other's.
 
-    NaN where `gap_closed` is. Where the two differ on no example, the bounds are those of
-    `difference`, as a share of the gap.
+    NaN where `gap_closed` is. Where the two differ on few examples, it is no surer than
+    `difference` is, as a share of the gap.
     """
     x, y, b, c = by_seed(first, second, base, ceiling)
     gap_E = over_seeds(c - b)
@@ -197,12 +215,9 @@ def gap_difference(
     found = replace(found, examples=min(_examples(first), _examples(second)))
     if not _above_zero(gap_E):
         return replace(found, value=math.nan, low=math.nan, high=math.nan)
-    if not np.nan_to_num(x - y).any():
-        rare = bounds.rare(found.n, CONFIDENCE) / float(np.mean(gap_E))
-        return replace(found, value=0.0, low=-rare, high=rare)
-    if math.isnan(found.low):
-        return found
-    return _of_ratio(found, x - y, c - b, UNBOUNDED)
+    if not math.isnan(found.low):
+        found = _of_ratio(found, x - y, c - b, UNBOUNDED)
+    return _no_surer(found, first, second, scale=float(np.mean(gap_E)))
 
 
 def among(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from opcd_bench.report.analysis import statistics
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
@@ -41,7 +42,10 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
         f"Painted: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
-        f"measures and tasks. Dot: nothing to compare. Where names have no room above the columns, "
+        "measures and tasks; pairs with a control are corrected among themselves. How much seeds "
+        "differ, the pairs of a measure say together as far as they are alike, which effects of "
+        f"factors and claims do not. {_single(mine)}Dot: nothing to compare. Where names "
+        "have no room above the columns, "
         f"these have the numbers of the rows. {seeds_words(seeds, included=True)}"
     )
     sure = mine[mine["p_holm"] <= SURE]
@@ -57,6 +61,15 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     return made(
         task, "pairwise", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
     )
+
+
+def _single(mine: pd.DataFrame) -> str:
+    """Of pairs that share a single seed, which are tested only where no other shares more."""
+    shared = mine["seeds"].map(len)
+    single = shared < statistics.FEWEST_SEEDS
+    if single.all() or not single.any():
+        return ""
+    return "Pairs that share a single seed, where others share more, are not tested. "
 
 
 def _draw(flat: pd.DataFrame, marks: Marks, *, narrow: bool) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from opcd_bench.config import measures
+from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis.discrimination import ONE_TRAINING, cannot_be
 from opcd_bench.report.analysis.floors import AboveFloor
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.style import Marks
@@ -28,6 +31,13 @@ class Verdict(NamedTuple):
     text: str
 
 
+class _Shown(NamedTuple):
+    """By measure the smallest difference that would show, corrected for so many ``tests``."""
+
+    least: pd.Series
+    tests: int
+
+
 def verdicts(
     groups: pd.DataFrame,
     pairs: pd.DataFrame,
@@ -45,14 +55,18 @@ def verdicts(
     merit of theirs. ``floors``: of each task, who is shown to be above its floor.
     """
     found = []
+    tests = int((~pairs["control"].astype(bool) & pairs["p"].notna()).sum())
     for task in tasks:
         mine = groups[(groups["task"] == task) & ~groups["control"].astype(bool)]
         if mine.empty:
             continue
         told = pairs[(pairs["task"] == task) & ~pairs["control"].astype(bool)]
-        smallest = discrimination[discrimination["task"] == task].set_index("measured")["mde"]
+        smallest = discrimination[discrimination["task"] == task].set_index("measured")
+        least = smallest["mde_corrected"]
         still = {method for where, method in standing_still if where == task}
-        parts = [_verdict(mine, told, smallest, marks, still)]
+        parts = [_verdict(mine, told, _Shown(least, tests), marks, still)]
+        if len(told) and 0 < told["seeds"].map(len).max() < statistics.FEWEST_SEEDS:
+            parts.append(ONE_TRAINING)
         if task in floors:
             parts += _floor(floors[task], marks, still)
         found.append(Verdict(str(task), " ".join(parts)))
@@ -62,7 +76,7 @@ def verdicts(
 def _verdict(
     groups: pd.DataFrame,
     pairs: pd.DataFrame,
-    smallest: pd.Series,
+    shown: _Shown,
     marks: Marks,
     still: Collection[str],
 ) -> str:
@@ -80,7 +94,7 @@ def _verdict(
             nothing.append(rows)
     found = [f"{'; '.join(clauses)}."] if clauses else []
     if nothing:
-        found.append(_undecided(nothing, pairs, smallest))
+        found.append(_undecided(nothing, pairs, shown))
     if still:
         names = [name for name in marks if name in still]
         stand, are = ("stands", "is") if len(still) == 1 else ("stand", "are")
@@ -157,9 +171,9 @@ def _named(
     return f"{who} ({own})"
 
 
-def _undecided(open_ones: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest: pd.Series) -> str:
+def _undecided(open_ones: Sequence[pd.DataFrame], pairs: pd.DataFrame, shown: _Shown) -> str:
     """That no two are separated on these measures, and what would have shown."""
-    names, shown, alike = [], [], []
+    names, sizes, alike = [], [], []
     for rows in open_ones:
         measured, kind, unit = (str(rows[name].iloc[0]) for name in ("measured", "kind", "unit"))
         name = _measure(measured, kind)
@@ -168,19 +182,30 @@ def _undecided(open_ones: Sequence[pd.DataFrame], pairs: pd.DataFrame, smallest:
             alike.append(f"{name} within ±{_size(float(told['margin'].max()), kind, unit)}")
             continue
         names.append(name)
-        least = float(smallest.get(measured, float("nan")))
-        shown.append(_size(least, kind, unit) if least > 0 else "not known")
+        sizes.append(_least(float(shown.least.get(measured, math.nan)), kind, unit))
     found = []
     if names:
         many = "s" if len(names) > 1 else ""
         verb = "are" if many else "is"
+        corrected = f", corrected for {shown.tests:,} tests," if shown.tests > 1 else ""
         found.append(
-            f"In {listed(names)} {NOBODY}: the smallest difference{many} that would show {verb} "
-            f"{listed(shown)}"
+            f"In {listed(names)} {NOBODY}: the smallest difference{many} that would "
+            f"show{corrected} {verb} {listed(sizes)}"
         )
     if alike:
         found.append(f"all methods are alike in {listed(alike)}")
     return f"{'; '.join(found)}."
+
+
+def _least(value: float, kind: str, unit: str) -> str:
+    """The smallest difference that would show, or that there is no room for it."""
+    if math.isnan(value):
+        return "not known"
+    if cannot_be(value, kind, unit):
+        return "larger than any that there can be"
+    if kind == "efficiency" and value > 1:
+        return "larger than the whole gap"
+    return _size(value, kind, unit)
 
 
 def _better(kind: str, unit: str, measured: str) -> str:

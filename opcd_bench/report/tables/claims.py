@@ -20,8 +20,9 @@ NOTES = (
     "one task are paired by example, but for rescue, and for gaps to different ceilings; those "
     "between tasks are unpaired.",
     "above, below: counts from is the least effect that counts. reproduced: the interval excludes "
-    "0 and the effect reaches what counts (of one arm alone: the whole interval does); not "
-    "reproduced: the interval excludes every effect that counts.",
+    "0, as does the exact test of signs where few examples differ, and the effect reaches what "
+    "counts (of one arm alone: the whole interval does); not reproduced: the interval excludes "
+    "every effect that counts.",
     "alike, at least, at most: counts from is how much worse or better counts as nothing. "
     "reproduced: the whole interval is within that; not reproduced: the whole is beyond.",
     "All else is not decidable here, nor is what rests on a single training, or where a training "

@@ -207,22 +207,15 @@ def _smallest(done: pd.DataFrame) -> list[str]:
     names = ["mde", *(c for c in done.columns if c.startswith("mde "))]
     beside: dict[bool, list[str]] = {False: [], True: []}
     for task, rows in done.groupby("task", sort=False):
-        values = {
-            name.removeprefix("mde "): rows[name].astype(float).max()
+        found = {
+            task if name == "mde" else name.removeprefix("mde "): _least(rows, name)
             for name in names
-            if rows[name].notna().any()
+            if _paired(rows, name)
         }
-        if values:
-            lone = rows.loc[rows["mde"].notna(), "method"].nunique() <= 1
-            listed = ", ".join(
-                f"{task if name == 'mde' else name} "
-                + (
-                    f"{100 * value:.1f} points"
-                    if value > 0
-                    else "unknown, because all score alike on every example"
-                )
-                for name, value in values.items()
-            )
+        if found:
+            alone = rows if rows["mde"].isna().all() else rows[rows["mde"].notna()]
+            lone = alone["method"].nunique() <= 1
+            listed = ", ".join(f"{name} {least}" for name, least in found.items())
             beside[lone].append(listed)
     what = (
         "(paired by example and seed, one two-sided test at 5 %; at the learning rates "
@@ -241,6 +234,22 @@ def _smallest(done: pd.DataFrame) -> list[str]:
             f"with 80 % power {what}): {'; '.join(beside[True])}."
         )
     return said
+
+
+def _paired(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a measure has scores of two examples, without which nothing is paired."""
+    of = "plain" if name == "mde" else f"{name.removeprefix('mde ')} after"
+    return any(isinstance(value, Interval) and value.n > 1 for value in rows[of])
+
+
+def _least(rows: pd.DataFrame, name: str) -> str:
+    """The largest of some minimum detectable effects, in words."""
+    value = rows[name].astype(float).max()
+    if math.isnan(value):
+        return "unknown, because all score alike on every example"
+    if value > 1:
+        return "none, because no difference that there can be would be found"
+    return f"{100 * value:.1f} points"
 
 
 def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:

@@ -14,15 +14,19 @@ from opcd_bench.report.tables.layout import Section, of_frame
 TITLE = "Which methods are separated"
 GAIN, EFFICIENCY = "gain", "efficiency"
 NOTE = (
-    "Pairs of methods at their headline learning rates, controls left out, and on retention what "
-    "stands at the base, since no step of its training was better on dev. separated: a difference "
-    "with a p of at most 0.05 after Holm's correction over all pairs, measures and tasks. alike: "
-    "shown to differ by less than the margin (two one-sided tests, corrected likewise). "
-    "undecided: neither. "
-    "between / within: the variance between methods by that between the seeds of one; below 1 the "
-    "seed of a training matters more than its method. MDE: the smallest difference that a single "
-    "test finds with 80 % power, the largest of the pairs; unknown where all score alike on every "
-    "example. In points (of efficiency: of the gap), or in nats."
+    "Pairs of methods at their headline learning rates; on retention without what stands at the "
+    "base, since no step of its training was better on dev. separated: a difference with a p of "
+    "at most 0.05 after Holm's correction over all pairs, measures and tasks; pairs with a "
+    "control are left out here and corrected among themselves. alike: shown to differ by less "
+    "than the margin (two one-sided tests, corrected likewise). undecided: neither. How much "
+    "seeds differ, the pairs of a measure say together as far as they are alike (Smyth's "
+    "moderated t), which effects of factors and claims do not: the same difference has another "
+    "interval there. between / within: the variance between methods by that between the seeds of "
+    "one; below 1 the seed of a training matters more than its method. would show: the smallest "
+    "difference that is separated with 80 % power, tested at 0.05 / all pairs; the largest of the "
+    "pairs of a measure. It is unknown where all score alike on every example, and none where no "
+    "difference that there can be would be found. In points (of efficiency: of the gap), or in "
+    "nats."
 )
 GROUPS_NOTE = (
     "The best first. Methods that share a letter are not separated on that measure; this does not "
@@ -48,10 +52,9 @@ def sections(summary: pd.DataFrame, groups: pd.DataFrame) -> list[Section]:
             "alike": summary["equivalent"].map(str),
             "undecided": summary["undecided"].map(str),
             "between / within": list(map(_ratio, summary["ratio"])),
-            "MDE": [
-                _in_unit(mde, unit) if mde != 0 else "unknown"  # all score alike on every example
-                for mde, unit in zip(summary["mde"], summary["unit"], strict=True)
-            ],
+            "would show": list(
+                map(_found, summary["mde_corrected"], summary["kind"], summary["unit"])
+            ),
             "margin": list(map(_in_unit, summary["margin"], summary["unit"])),
             "seeds": summary["seeds"].map(str),
         }
@@ -69,6 +72,7 @@ def _groups(groups: pd.DataFrame) -> Section:
             "method": standing["method"],
             "value": list(map(_value, standing["value"], standing["unit"])),
             "letters": standing["letters"],
+            "seeds": [str(len(seeds)) for seeds in standing["seeds"]],
         }
     )
     return of_frame("Groups of methods that are not separated", shown, GROUPS_NOTE)
@@ -82,6 +86,13 @@ def _ratio(ratio: float) -> str:
     if math.isnan(ratio):
         return ""
     return "no spread within" if math.isinf(ratio) else f"{ratio:.2f}"
+
+
+def _found(number: float, kind: str, unit: str) -> str:
+    """The smallest difference that is found, where any is."""
+    if math.isnan(number):
+        return "unknown"
+    return "none" if discrimination.cannot_be(number, kind, unit) else _in_unit(number, unit)
 
 
 def _in_unit(number: float, unit: str) -> str:

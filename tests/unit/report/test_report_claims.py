@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 from report_suite import describe, finish
@@ -151,9 +152,8 @@ def mde(interval, **said):
 
 def test_what_is_detectable_takes_the_t_of_the_interval_and_the_side_that_is_not_cut_off():
     wide = Interval(0.9, 0.5, 1.0, 9, 2.0)
-    assert mde(wide) == pytest.approx(
-        0.4 * (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) / stats.t.ppf(0.975, 2)
-    )
+    errors = mde(wide) / (0.4 / stats.t.ppf(0.975, 2))
+    assert stats.nct.sf(stats.t.ppf(0.975, 2), 2, errors) == pytest.approx(0.8)
     assert mde(Interval(0.0, -0.1, 0.1, 9)) == pytest.approx(0.1 * 2.8 / 1.96, rel=1e-3)
     assert math.isnan(mde(Interval(0.1, math.nan, math.nan, 9)))
 
@@ -227,6 +227,54 @@ def test_few_examples_that_differ_are_not_alike_by_that():
     one = np.zeros(72)
     one[0] = 1.0
     assert equivalence.p_of_few(one, np.zeros(72), 0.05) == pytest.approx(0.12, abs=0.01)
+
+
+class Arms(claims._Arms):
+    """Two arms with these differences, in two trainings that are alike."""
+
+    def __init__(self, differences):
+        def samples(scores):
+            ids = [f"e{i}" for i in range(len(scores))]
+            return pd.DataFrame({"example_id": ids * 2, "score": [*scores, *scores],
+                                 "seed": np.repeat([0, 1], len(scores))})  # fmt: skip
+
+        both = np.array(differences, dtype=float)
+        self.both = samples(both.clip(0)), samples((-both).clip(0))
+
+    def _both(self, claim):
+        return self.both
+
+
+@pytest.mark.parametrize(
+    ("differences", "word"),
+    [([1] * 10 + [-1] + [0], claims.REPRODUCED), ([1] * 9 + [-1] * 2 + [0], claims.OPEN),
+     ([1] * 5 + [0] * 7, claims.OPEN), ([1] * 6 + [0] * 6, claims.REPRODUCED)],
+)  # fmt: skip
+def test_few_examples_that_differ_are_not_unlike_by_t_alone(differences, word):
+    """The exact p of their signs: 10 against 1 .012, 9 against 2 .065, 5 of 5 .063, 6 of 6 .031."""
+    arms = Arms(differences)
+    effect = statistics.difference(*arms.both)
+    for turned, direction in ((1, "above"), (-1, "below")):
+        claim = {"text": "So.", "first": "a on t", "second": "b on t", "direction": direction}
+        arms.both = arms.both[::turned]
+        shown = statistics.difference(*arms.both)
+        assert shown.value == turned * effect.value
+        assert arms.judged(shown, Claim.model_validate(claim)) == word
+
+
+def test_every_arm_must_have_the_trainings_that_it_was_to_have(monkeypatch):
+    """Two of two and four of five are not two of two: the fifth may have failed."""
+    done = {"a": {0, 1}, "b": {0, 1, 2, 3}}
+    wanted = {"a": 2, "b": 5}
+    monkeypatch.setattr(Arms, "_seeds", lambda self, claim, method, task: done[method])
+    monkeypatch.setattr(Arms, "_planned", lambda self, method, task: wanted[method])
+    claim = Claim.model_validate({"text": "So.", "first": "a on t", "second": "b on t"})
+    arms = Arms([0.0])
+    assert arms.trainings(claim) == (4, 5)
+    done["b"] = {0, 1, 2, 3, 4}
+    assert arms.trainings(claim) == (2, 2)
+    done["a"] = {7, 8}
+    assert arms.trainings(claim) == (0, 2), "no seed of both"
 
 
 def test_one_training_decides_nothing_whatever_its_interval(tmp_path):

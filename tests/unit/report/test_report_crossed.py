@@ -42,6 +42,26 @@ def test_examples_that_a_seed_lacks_are_left_out():
     assert crossed.spread(scores) == crossed.spread(scores[:, :3])
 
 
+def test_a_seed_that_failed_on_nearly_all_does_not_make_a_row_of_one_training():
+    """Without it two seeds are left, which know how they differ by one degree of freedom."""
+    draw = np.random.default_rng(1)
+    scores = (draw.random((3, 200)) < np.array([[0.5], [0.6], [0.7]])).astype(float)
+    for left in (0, 1, 5):
+        partial = scores.copy()
+        partial[2, left:] = math.nan
+        assert crossed.spread(partial) == crossed.spread(scores[:2]), left
+    partial = scores.copy()
+    partial[2, 190:] = math.nan
+    assert crossed.spread(partial) == crossed.spread(scores[:, :190])
+
+
+def test_seeds_without_an_example_in_common_vary_as_their_means():
+    scores = np.full((2, 200), math.nan)
+    scores[0, :100], scores[1, 100:] = 0.4, 0.6
+    found = crossed.spread(scores)
+    assert found.error == pytest.approx(0.1) and found.freedom == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("seeds", "spread", "least"), [(3, 0.0, 0.94), (3, 0.4, 0.9), (5, 0.4, 0.92), (2, 0.4, 0.78)]
 )
@@ -61,8 +81,22 @@ def test_intervals_hold_the_truth_with_few_seeds(seeds, spread, least):
 def test_the_smallest_difference_with_seeds_is_the_closed_form():
     found = Spread(count=12, examples=3.0, examples_freedom=3, seeds=6.0, seeds_freedom=2, both=1.0)
     freedom = 8**2 / (36 / 2 + 9 / 3)
-    wanted = (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)) * math.sqrt(8 / 12)
-    assert found.detectable(0.8, 0.05) == pytest.approx(wanted)
+    least = found.detectable(0.8, 0.05)
+    bound = stats.t.ppf(0.975, freedom)
+    assert stats.nct.sf(bound, freedom, least / math.sqrt(8 / 12)) == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 3.0, 20.0])
+def test_what_is_detectable_is_found_in_four_of_five_also_with_few_degrees(freedom):
+    draw = np.random.default_rng(0)
+    for level in (0.05, 0.05 / 120):
+        effect = crossed.errors_found(freedom, 0.8, level)
+        t = (effect + draw.normal(size=100_000)) / np.sqrt(
+            draw.chisquare(freedom, 100_000) / freedom
+        )
+        found = 2 * stats.t.sf(np.abs(t), freedom) <= level
+        assert found.mean() == pytest.approx(0.8, abs=0.005)
+    assert crossed.errors_found(math.inf, 0.8, 0.05) == pytest.approx(2.8016, abs=1e-4)
 
 
 # --- what pairs say together ----------------------------------------------------------------------
@@ -91,6 +125,22 @@ def test_few_methods_and_unknown_spreads_stay_as_they_are():
     assert moderated(of_examples, 4) == of_examples
     some = moderated([None, *map(of_seeds, (1.0, 1.1, 0.9))], 4)
     assert some[0] is None and some[1].seeds_freedom > 2
+
+
+def test_seeds_that_agree_but_for_rounding_are_no_variance_and_are_lent_one():
+    """0.1 and 0.3 more in each of three seeds: a mean square of 1e-32, or of 0 by luck."""
+    draw = np.random.default_rng(0)
+    examples = draw.random(200)
+    by_luck = crossed.spread(examples + np.array([[0.1 + 0.2], [0.3], [0.3]]))
+    assert by_luck.seeds == 0.0 and by_luck.seeds_freedom == 2
+    others = [of_seeds(v) for v in (0.9, 1.0, 1.1)]
+    lent = moderated([*others, by_luck], 6)
+    assert lent[:3] == moderated(others, 6)
+    assert lent[3].seeds_freedom == lent[0].seeds_freedom > 2
+    assert 0 < lent[3].seeds < lent[0].seeds
+    more = of_seeds(1e6)
+    assert moderated(others, 6, [more])[:3] == lent[:3], "what only borrows has no say"
+    assert 1e6 > moderated(others, 6, [more])[3].seeds > 1e5
 
 
 @pytest.mark.parametrize("unlike", [1.0, 5.0])

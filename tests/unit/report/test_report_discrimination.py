@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from report_frames import Suite, describe
 
-from opcd_bench.report.analysis import discrimination, equivalence, groups
+from opcd_bench.report.analysis import discrimination, equivalence, groups, significance
 from opcd_bench.report.analysis.groups import lettered
+from opcd_bench.report.analysis.measured import measured
+from opcd_bench.report.analysis.moderated import moderated
 from opcd_bench.report.tables import layout, plain_text, separation
 
 ITEMS = 200
@@ -85,9 +87,66 @@ def test_counts_and_variances_by_hand():
 
 
 def test_with_one_seed_there_is_no_ratio_and_the_sentence_says_so():
-    found = discrimination.summary(suite(SPREAD | {"a": [0.8], "b": [0.7], "c": [0.4]}))
+    results = suite({"a": [0.8], "b": [0.7], "c": [0.4]})
+    found = discrimination.summary(results)
     assert math.isnan(found["ratio"].iloc[0])
-    assert "these trainings alone" in discrimination.one_line(found)
+    assert discrimination.one_line(found).endswith(discrimination.ONE_TRAINING)
+    assert discrimination.pairs(results)["p"].notna().all()
+    assert discrimination.ONE_TRAINING not in discrimination.one_line(
+        discrimination.summary(suite(SPREAD))
+    )
+
+
+def test_a_pair_that_shares_one_seed_is_undecided_where_others_share_more():
+    """It would be the surest of all: of c nothing is known but seed 0."""
+    results = suite({"a": [0.80, 0.81], "b": [0.4, 0.41], "c": [0.4], "d": [0.8]})
+    found = discrimination.pairs(results).set_index(["method", "other"])
+    assert found["separated"].sum() == 1 and found.loc[("a", "b"), "separated"]
+    assert found.loc[("a", "b"), "p_holm"] == found.loc[("a", "b"), "p"], (
+        "no other is in the family"
+    )
+    single = found[found["seeds"].map(len) == 1]
+    assert len(single) == 5 and single["difference"].map(lambda one: one.value).abs().max() > 0.39
+    for name in ("p", "p_holm", "p_equivalent", "p_equivalent_holm", "mde", "mde_corrected"):
+        assert single[name].isna().all(), name
+    letters = groups.groups(results).set_index("method")["letters"].map(set)
+    assert letters["c"] == letters["d"] == letters["a"] | letters["b"]
+    assert not letters["a"] & letters["b"]
+    (row,) = discrimination.summary(results).itertuples()
+    assert (row.separated, row.undecided, row.single) == (1, 5, 5)
+    said = discrimination.one_line(discrimination.summary(results))
+    assert "5 pairs share a single seed, where others share more, and are undecided" in said
+    assert discrimination.ONE_TRAINING not in said
+
+
+def test_what_would_show_is_tested_at_the_level_of_the_correction():
+    """Three pairs on two measures are six tests."""
+    results = suite(SPREAD, kept={"a": 0.9, "b": 0.85, "c": 0.5})
+    found = discrimination.pairs(results)
+    assert len(found) == 6
+    scores = {member.stands.method: member.scores for member in next(measured(results)).members}
+    spreads = {pair: significance.spread_of(*map(scores.get, pair)) for pair in ("ab", "ac", "bc")}
+    lent = dict(zip(spreads, moderated(list(spreads.values()), 3), strict=True))
+    gain = found[found["kind"] == "gain"].set_index(["method", "other"])
+    for pair, spread in lent.items():
+        row = gain.loc[tuple(pair)]
+        assert row["mde_corrected"] == pytest.approx(spread.detectable(0.8, 0.05 / 6))
+        assert row["mde"] == pytest.approx(spread.detectable(0.8, 0.05))
+        assert row["mde"] < row["mde_corrected"]
+    rows = discrimination.summary(results).set_index("kind")
+    assert rows.loc["gain", "mde_corrected"] == gain["mde_corrected"].max()
+
+
+def test_pairs_with_a_control_are_lent_what_the_others_have_in_common():
+    results = suite(SPREAD | {"null": 0.0}, controls=["null"])
+    members = {member.stands.method: member.scores for member in next(measured(results)).members}
+    found = discrimination.pairs(results).set_index(["method", "other"])
+    between = [significance.spread_of(*map(members.get, pair)) for pair in ("ab", "ac", "bc")]
+    plain = significance.spread_of(members["a"], members["null"])
+    lent = moderated(between, 3, [plain])[-1]
+    of_pair = found.loc[("a", "null"), "difference"]
+    assert of_pair.value - of_pair.low == pytest.approx(lent.half(0.95))
+    assert lent.seeds_freedom > plain.seeds_freedom and lent.seeds > plain.seeds
 
 
 def test_controls_are_set_apart_and_corrected_among_themselves():
@@ -201,9 +260,20 @@ def test_the_tables_say_what_is_separated_in_every_form():
     sections = separation.sections(discrimination.summary(results), groups.groups(results))
     text = "\n".join(map(plain_text.section_text, sections))
     assert "Which methods are separated" in text and "2 of 3 pairs" in text
-    assert "c       toy   gain     40.0" in text
+    assert "c       3      toy   gain     40.0" in text
     assert separation.sections(discrimination.summary(Suite("toy").results()), found_none()) == []
     assert all(isinstance(section, layout.Section) for section in sections)
+
+
+def test_the_table_shows_no_difference_that_cannot_be():
+    results = suite(SPREAD)
+    summary, letters = discrimination.summary(results), groups.groups(results)
+    for kind, number, shown in (("gain", 1.08, "none"), ("efficiency", 1.08, "108.0"),
+                                ("gain", math.inf, "none"), ("gain", math.nan, "unknown"),
+                                ("gain", 0.82, "82.0")):  # fmt: skip
+        (pairs, _) = separation.sections(summary.assign(kind=kind, mde_corrected=number), letters)
+        row = dict(zip(pairs.columns, pairs.groups[0].rows[0], strict=True))
+        assert row["would show"] == shown
 
 
 def found_none():

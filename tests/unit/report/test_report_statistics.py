@@ -142,10 +142,35 @@ def test_a_gap_that_is_not_shown_to_be_one_has_no_share():
 
 
 def test_the_detectable_effect_is_the_closed_form():
-    """d is +1 once and 0 ninety-nine times: variance 0.01 (ddof 1), so (1.9842 + 0.8453) / 100."""
-    a = samples([1.0] + [0.0] * 99)
+    """d is +1 on 20 and 0 on 80: variance 16/99, so 2.829 standard errors of .0402."""
+    a = samples([1.0] * 20 + [0.0] * 80)
     b = samples([0.0] * 100)
-    assert significance.minimum_detectable_effect(a, b) == pytest.approx(0.028295, abs=1e-6)
+    found = significance.minimum_detectable_effect(a, b)
+    assert stats.nct.sf(stats.t.ppf(0.975, 99), 99, found / (4 / math.sqrt(9900))) == pytest.approx(
+        0.8
+    )
+
+
+def test_no_less_is_detectable_than_the_exact_test_finds_where_few_examples_differ():
+    """Six one way are needed for p = 2^-5; after correction for 120 tests, 14, where t decides."""
+    b = samples([0.0] * 200)
+    for differ in (1, 5, 13):
+        a = samples([1.0] * differ + [0.0] * (200 - differ))
+        found = significance.minimum_detectable_effect(a, b)
+        assert found >= stats.beta.ppf(0.8, 6, 195) > 6 / 200
+        corrected = significance.minimum_detectable_effect(a, b, level=0.05 / 120)
+        assert corrected >= stats.beta.ppf(0.8, 13, 188)
+        beyond = significance.minimum_detectable_effect(a, b, level=1e-9)
+        assert stats.beta.ppf(0.8, 14, 187) <= beyond < 1
+
+
+def test_of_arms_that_never_differ_it_is_not_known_what_is_detectable():
+    for scores in ([1.0] * 200, [0.0] * 12):
+        a = samples(scores)
+        assert math.isnan(significance.minimum_detectable_effect(a, a))
+    assert math.isinf(
+        significance.minimum_detectable_effect(samples([1.0] * 5), samples([1.0] * 5))
+    )
 
 
 def test_the_detectable_effect_is_found_about_as_often_as_it_says():
@@ -211,6 +236,37 @@ def test_methods_that_never_differ_have_the_exact_bound_of_what_may():
     assert (found.low, found.high) == pytest.approx((-0.036217, 0.036217), abs=1e-5)
     whole = statistics.difference(samples([1.0] * 100), samples([0.0] * 100))
     assert (whole.low, whole.high) == pytest.approx((1 - 0.036217, 1.0), abs=1e-5)
+
+
+def test_one_that_differs_is_no_surer_than_none_and_agrees_with_the_exact_p():
+    """A resample of one difference in 200 never falls below 0; its sign says nothing at all."""
+    nothing = samples([0.0] * 200)
+    lows = []
+    for differ in range(9):
+        one = samples([1.0] * differ + [0.0] * (200 - differ))
+        for a, b, sign in ((one, nothing, 1), (nothing, one, -1)):
+            found = statistics.difference(a, b)
+            low, _ = sorted((sign * found.low, sign * found.high))
+            assert (low > 0) == (significance.p_of_difference(a, b) <= 0.05), differ
+            lows.append(low)
+    assert lows == sorted(lows), "the more differ, the surer"
+    each = samples([1.0] * 2 + [0.0] * 198), samples([0.0] * 198 + [1.0] * 2)
+    both = statistics.difference(*each)
+    up = stats.binomtest(2, 200).proportion_ci(0.95, method="exact")
+    assert (both.low, both.high) == pytest.approx((up.low - up.high, up.high - up.low))
+
+
+def test_a_share_of_the_gap_is_no_surer_than_the_difference_that_it_is_of():
+    base, ceiling = samples([0.0] * 100 + [1.0] * 100), samples([1.0] * 200)
+    scores = [0.0] * 97 + [1.0] * 103
+    method = samples(scores)
+    allowed = statistics.difference(method, base)
+    found = statistics.gap_closed(method, base, ceiling)
+    assert found.value == pytest.approx(0.03) and allowed.low < 0
+    assert found.low == pytest.approx(2 * allowed.low)
+    assert found.high >= 2 * allowed.high - 1e-12
+    less = statistics.gap_difference(method, base, base, ceiling)
+    assert less.low == pytest.approx(found.low)
 
 
 def test_a_method_that_is_the_ceiling_everywhere_closes_the_gap_within_that_bound():

@@ -3,6 +3,7 @@
 import pytest
 from report_comparison import TASK, separated
 
+from opcd_bench.report.analysis import discrimination
 from opcd_bench.report.analysis.floors import AboveFloor
 from opcd_bench.report.figures import style
 from opcd_bench.report.page import verdict
@@ -27,7 +28,8 @@ def test_the_best_stands_against_those_it_beats_and_those_it_does_not():
     assert said == (
         "OPCD gains more than SFT and Jensen–Shannon (+42.0 against +10.0 and +25.0 points). "
         "In efficiency and keep no two methods are separated: "
-        "the smallest differences that would show are 3.0 % of the gap and 3.0 points."
+        "the smallest differences that would show, corrected for 18 tests, are 3.0 % of the gap "
+        "and 3.0 points."
     )
 
 
@@ -60,13 +62,37 @@ def test_what_is_found_on_several_measures_is_one_sentence():
 def test_where_no_two_are_separated_it_says_what_would_have_shown():
     assert text({}) == (
         "In gain, efficiency and keep no two methods are separated: the smallest differences "
-        "that would show are 3.0 points, 3.0 % of the gap and 3.0 points."
+        "that would show, corrected for 18 tests, are 3.0 points, 3.0 % of the gap and 3.0 points."
     )
 
 
-@pytest.mark.parametrize("mde", [float("nan"), 0.0])
-def test_a_smallest_difference_that_is_not_known_is_called_so(mde):
-    assert "would show are not known, not known and not known." in text({}, mde=mde)
+@pytest.mark.parametrize(
+    ("mde", "said"),
+    [
+        (float("nan"), ["not known", "not known", "not known"]),
+        (0.0, ["0.0 points", "0.0 % of the gap", "0.0 points"]),
+        (1.08, ["larger than any that there can be", "larger than the whole gap"]),
+        (float("inf"), ["larger than any that there can be"] * 3),
+    ],
+)
+def test_what_is_not_known_and_what_cannot_be_is_called_so(mde, said):
+    sentence = text({}, mde=mde)
+    assert f"corrected for 18 tests, are {', '.join(said[:2])}" in sentence
+    assert sentence.endswith(f"{said[0]}.")
+
+
+def test_of_two_methods_on_one_measure_nothing_is_corrected():
+    found = separated(NAMES[:2], (), beats={}, values={"test": VALUES})
+    pairs = found["pairs"]
+    pairs.loc[pairs["measured"] == "efficiency", "p"] = float("nan")
+    (one,) = verdict.verdicts(found["groups"], pairs, found["discrimination"], MARKS, [TASK])
+    assert "that would show are 3.0 points and" in one.text
+
+
+@pytest.mark.parametrize("beats", [{}, {"test": [("opcd", "sft_context")]}])
+def test_one_training_each_orders_trainings_and_not_methods(beats):
+    assert text(beats, seeds=(0,)).endswith(discrimination.ONE_TRAINING)
+    assert discrimination.ONE_TRAINING not in text(beats)
 
 
 def test_nobody_is_said_to_be_beaten_by_one_that_is_beaten_itself():
