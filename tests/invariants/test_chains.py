@@ -378,6 +378,30 @@ def test_another_version_goes_on_where_a_choice_was_made_and_not_recorded(
     assert truth(folder).items() <= truth(two_rounds[1]).items()
 
 
+def test_a_chain_that_was_stopped_before_its_context_goes_on_with_what_other_chains_lent_it(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Shared rows are copied into a round's folder early, which must be known as ours by then."""
+    suite = suite_of(
+        tiny_model_folder, tmp_path, rounds=1, seeds=2, retention=["ifeval_micro"],
+        retention_items=2, retention_max_completion_length=4,
+    )  # fmt: skip
+    learn = Round._learn
+
+    def first_alone(self, resources):
+        if self.chain.seed == 1:
+            raise KeyboardInterrupt
+        return learn(self, resources)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Round, "_learn", first_alone)
+        run(patch, suite)
+    summary, folders = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (2, 0), table_of(summary)
+    lent = [s for s in folders[1].round(1).all_shared() if "ifeval_micro" in s.path.name]
+    assert [s.names() for s in lent] == [["base"]]
+
+
 def stopped_at(owner, name, monkeypatch, suite, task=None):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(owner, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

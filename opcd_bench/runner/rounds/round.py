@@ -116,6 +116,7 @@ class Round:
         date = prompt_record.date_of(self.suite_dir)
         # First rounds begin from the same weights, so other chains may have what this one needs.
         round_dir = self.folder.round(self.number, self.suite_dir if self.number == 1 else None)
+        round_dir.merge({})  # the folder is ours before shared rows are copied into it
         release()  # the models of the round before
         resources = Resources(self.plain, round_dir, self.console, date=date)
         resources.check([self.chain.method])
