@@ -143,7 +143,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         claims=markup.sections_html(judged) if judged else "",
         sensitivity=_sensitivity(varied),
-        varies=variance_tables.conclusions(varied),
+        varies=variance_tables.conclusions(varied, sensitivity.lacking(results)),
         concluded=claim_tables.conclusion(stated) if judged else "",
         probed=asked,
         studied=studies,
