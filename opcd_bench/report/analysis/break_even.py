@@ -17,8 +17,8 @@ from opcd_bench.report.analysis.statistics import Interval
 SHAPES = "model_shapes"
 """Of suite.json: "student" and "larger" -> parameters, layers, attention_width."""
 COLUMNS = [
-    "task", "method", "learning_rate", "seeds", "gain", "context tokens", "prompt tokens",
-    "response tokens", "training", "saved", "saved beside a cache", "queries",
+    "task", "method", "learning_rate", "seeds", "gain", "gap closed", "context tokens",
+    "prompt tokens", "response tokens", "training", "saved", "saved beside a cache", "queries",
     "queries beside a cache",
 ]  # fmt: skip
 FORWARD, TRAIN = 2.0, 6.0
@@ -59,7 +59,8 @@ def break_even(results: StoredResults) -> pd.DataFrame:
     context, when it is read anew each time; ``saved beside a cache``: when its keys and values are
     kept, so that only attending to them is saved. ``queries``: training over saved; infinite where
     the interval of the ``gain`` (test accuracy less the base's) reaches down to 0, for what is not
-    known without the context saves no reading of it. No row where
+    known without the context saves no reading of it. ``gap closed``: how much a query without the
+    context is worth of one with it. No row where
     the suite does not say how long contexts are (an older version), or lacks a model's shape.
     """
     told = contexts.of(results)
@@ -71,7 +72,9 @@ def break_even(results: StoredResults) -> pd.DataFrame:
             row = _row(told[point.task], shapes, runs, _replies(results, runs))
             if row is not None:
                 gain = _gain(results, point)
-                head = (point.task, point.method, point.learning_rate, tuple(point.seeds), gain)
+                closed = _gap_closed(results, point)
+                key = (point.task, point.method, point.learning_rate, tuple(point.seeds))
+                head = (*key, gain, closed)
                 found = dict(zip(COLUMNS, (*head, *row), strict=True))
                 if gain.low <= 0:
                     found |= dict.fromkeys(("queries", "queries beside a cache"), math.inf)
@@ -82,6 +85,14 @@ def break_even(results: StoredResults) -> pd.DataFrame:
 def _gain(results: StoredResults, point: Any) -> Interval:
     scores = results.finals[point.task, point.method, point.learning_rate][TEST]
     return statistics.difference(scores, results.anchor("base", point.task, TEST))
+
+
+def _gap_closed(results: StoredResults, point: Any) -> Interval:
+    scores = results.finals[point.task, point.method, point.learning_rate][TEST]
+    base, ceiling = (
+        results.anchor("base", point.task, TEST), results.ceiling(point.task, point.method),
+    )  # fmt: skip
+    return statistics.gap_closed(scores, base, ceiling)
 
 
 def _replies(results: StoredResults, runs: pd.DataFrame) -> float:

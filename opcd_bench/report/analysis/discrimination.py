@@ -34,8 +34,8 @@ def pairs(results: StoredResults) -> pd.DataFrame:
     """One row a (task, measure, pair of methods), each method at its headline rate.
 
     ``difference``: ``method`` minus ``other`` (by name), paired by example over the ``seeds`` that
-    both ran, with an interval for this pair alone. How much seeds differ, the pairs of a measure
-    say together, as far as they are alike (`moderated`). ``p``: `significance.p_of_difference`;
+    both ran, with an interval for this pair alone. The variance between seeds is estimated from
+    all pairs of a measure together (`moderated`). ``p``: `significance.p_of_difference`;
     ``p_holm``: corrected by Holm over all pairs, measures and tasks, so that where no method
     differs from any other a p_holm of 0.05 or less comes in at most one of twenty suites.
     ``separated``: that is so, and ``winner`` is the better one. ``mde``: the smallest difference

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.errors import ConfigError, StoreError
-from opcd_bench.report.analysis import statistics
+from opcd_bench.report.analysis import bounds, statistics
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.jsonl import object_text, read_object
 from opcd_bench.store.suite_dir import EXTERNAL, SuiteDir, is_suite
@@ -31,7 +32,7 @@ CAPTION = (
     "Measured by a stock lm_eval, not by this suite. The protocol differs from that of the "
     "measured rows, so small differences to them mean nothing. Shares in %, other metrics as "
     "they are. Intervals from sample logs are bootstrapped as above; those from a standard error "
-    "are ± 1.96 standard errors."
+    "are ± 1.96 standard errors. Shares near 0 and 100 % have Wilson's interval."
 )
 Z = 1.959963984540054
 
@@ -142,7 +143,7 @@ def _measured(name: str, record: Mapping[str, Any], measure: Mapping[str, Any]) 
         "name": name,
         "model": record["model"],
         **{key: measure[key] for key in kept},
-        "share": bool(measure["higher_is_better"]) and 0 <= value.value <= 1,
+        "share": _is_share(measure, value.value),
         "value": value,
         "n": value.n,
         "interval from": basis,
@@ -163,6 +164,29 @@ def _values(record: Mapping[str, Any], measure: Mapping[str, Any]) -> list[list[
 
 
 def _interval(measure: Mapping[str, Any], values: list[list[float]]) -> tuple[Interval, str]:
+    """The value with its interval, and what that is from; of a share as `statistics.mean` has it.
+
+    Where fewer than `bounds.FEW` are right or wrong that is Wilson's, in [0, 1].
+    """
+    found, basis = _plain_interval(measure, values)
+    n, share = found.n, found.value
+    if not _is_share(measure, share) or n < 2 or not basis:
+        return found, basis
+    if min(share, 1 - share) * n >= bounds.FEW:
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)), basis
+    low, high = bounds.wilson(share, n, statistics.CONFIDENCE)
+    if math.isnan(found.low) or found.low == found.high:
+        return replace(found, low=low, high=high), basis
+    return replace(
+        found, low=max(min(low, found.low), 0.0), high=min(max(high, found.high), 1.0)
+    ), basis
+
+
+def _is_share(measure: Mapping[str, Any], value: float) -> bool:
+    return bool(measure["higher_is_better"]) and 0 <= value <= 1
+
+
+def _plain_interval(measure: Mapping[str, Any], values: list[list[float]]) -> tuple[Interval, str]:
     n = int(measure["n"] or len(values))
     stored, error = float(measure["value"]), measure["stderr"]
     if values:
@@ -170,7 +194,8 @@ def _interval(measure: Mapping[str, Any], values: list[list[float]]) -> tuple[In
         found = statistics.interval_of(_ratio, sums, counts)
         # A metric that is no mean over its documents does not average to the stored value.
         if math.isclose(found.value, stored, rel_tol=1e-6, abs_tol=1e-9):
-            return found, "" if math.isnan(found.low) else "samples"
+            known = not math.isnan(found.low) or _is_share(measure, stored)
+            return found, "samples" if known and found.n > 1 else ""
     if error is None:
         return Interval(stored, math.nan, math.nan, n), ""
     return Interval(stored, stored - Z * error, stored + Z * error, n), "standard error"

@@ -26,9 +26,9 @@ def points(results: StoredResults) -> pd.DataFrame:
 
     ``gain``: plain on test minus base. ``gap_closed``: gain / (ceiling - base). ``change``:
     retention after minus before. All are shares with an interval over examples, paired with the
-    base by example: they say what other examples would have given of the trainings that ran, not
-    what other trainings would have given; the rows of single seeds show that spread. Test was read
-    once, after rate and step were chosen on dev, so no choice flatters ``gain``.
+    base by example, and over seeds where a row has several; the rows of single seeds say nothing of
+    other trainings. Test was read once, after rate and step were chosen on dev, so no choice
+    flatters ``gain``.
 
     ``pareto``: of the all-seeds rows and the base, none gains as much and keeps as much and does
     better in one. It compares values, not intervals; rows of a single seed are never marked.

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import comb
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from opcd_bench.report.analysis import statistics
-from opcd_bench.report.analysis.pairing import in_clusters
+from opcd_bench.report.analysis.pairing import CLUSTER
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.analysis.stored_samples import Column, Record, SampleSet
 
@@ -32,9 +31,10 @@ def several(
     task -> method -> the rate at which it is compared. With n samples of a prompt, c of them
     correct: ``pass at 1`` is c / n, ``pass at all`` whether c > 0; ``distinct`` is the number of
     distinct answers among them (samples without an answer count as one), all averaged over prompts
-    and seeds with an interval over prompts, or over ``clusters`` (task -> example -> which) of
-    them. ``samples`` is n, the fewest of any prompt: of prompts with more, ``pass at all`` is the
-    chance of n of theirs and ``distinct`` counts the first n.
+    and seeds with the interval of `statistics.mean`: over prompts, or ``clusters`` (task -> example
+    -> which) of them, and of methods over seeds too. ``samples`` is n, the fewest of any prompt: of
+    prompts with more, ``pass at all`` is the chance of n of theirs and ``distinct`` counts the
+    first n.
     """
     rows = []
     for one in sets:
@@ -45,7 +45,7 @@ def several(
             for name, columns in _columns(one, stands.get(one.task, {})).items()
             if (found := _counted(columns))
         }
-        fewest = min((len(each) for found in counted.values() for _, each in found), default=0)
+        fewest = min((len(each) for found in counted.values() for *_, each in found), default=0)
         of = clusters.get(one.task, {})
         rows += [_row(one.task, name, found, fewest, of) for name, found in counted.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -65,10 +65,19 @@ def _columns(one: SampleSet, rates: Mapping[str, float]) -> dict[str, dict[Colum
     return found
 
 
-def _counted(columns: Mapping[Column, Any]) -> list[tuple[str, list[Record]]]:
-    """(example, samples) of every prompt and seed that has enough of them."""
+class _Prompt(NamedTuple):
+    """What a run, or an anchor, gave to a prompt."""
+
+    example: str
+    seed: int
+    reading: str
+    samples: list[Record]
+
+
+def _counted(columns: Mapping[Column, Any]) -> list[_Prompt]:
+    """Every prompt and seed that has enough samples."""
     return [
-        (example, samples)
+        _Prompt(example, column.seed, column.reading, samples)
         for column in columns
         for example, samples in _prompts(columns[column])
         if len(samples) >= LEAST
@@ -86,26 +95,29 @@ def _prompts(records: Mapping[tuple[str, int], Record]) -> Iterator[tuple[str, l
 def _row(
     task: str,
     name: str,
-    counted: Sequence[tuple[str, list[Record]]],
+    counted: Sequence[_Prompt],
     n: int,
     clusters: Mapping[str, str],
 ) -> dict[str, Any]:
-    def mean(values: Sequence[float]) -> Interval:
-        by_prompt = pd.Series(values).groupby([example for example, _ in counted]).mean()
-        of = [clusters.get(str(example), str(example)) for example in by_prompt.index]
-        return statistics.interval_of(np.mean, in_clusters(by_prompt.to_numpy(dtype=float), of))
+    frame = pd.DataFrame({"example_id": [str(one.example) for one in counted]})
+    if all(one.reading == "method" for one in counted):  # seeds of anchors are no trainings
+        frame["seed"] = [one.seed for one in counted]
+    if clusters:
+        frame[CLUSTER] = frame["example_id"].map(clusters)
 
-    correct = [sum(one.outcome == "correct" for one in each) for _, each in counted]
-    prompts = {example for example, _ in counted}
+    def mean(values: Sequence[float], *, shares: bool = True) -> Interval:
+        return statistics.mean(frame.assign(score=values), shares=shares)
+
+    each = [one.samples for one in counted]
+    correct = [sum(one.outcome == "correct" for one in samples) for samples in each]
+    prompts = {one.example for one in counted}
     return {
         "task": task,
         "method": name,
         "samples": n,
-        "pass at 1": mean([c / len(e) for c, (_, e) in zip(correct, counted, strict=True)]),
-        "pass at all": mean(
-            [pass_at(n, c, len(e)) for c, (_, e) in zip(correct, counted, strict=True)]
-        ),
-        "distinct": mean([float(_distinct(each[:n])) for _, each in counted]),
+        "pass at 1": mean([c / len(e) for c, e in zip(correct, each, strict=True)]),
+        "pass at all": mean([pass_at(n, c, len(e)) for c, e in zip(correct, each, strict=True)]),
+        "distinct": mean([float(_distinct(samples[:n])) for samples in each], shares=False),
         "prompts": len(prompts),
         "seeds": len(counted) // len(prompts),
     }

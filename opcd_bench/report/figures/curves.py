@@ -69,7 +69,7 @@ def drawn(curves: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     )
     caption = (
         f"What was logged during training, against training step, {AT_RATE}. {lines_words(seeds)} "
-        f"No interval is drawn. {seeds_words(seeds, included=None)}"
+        f"No interval is drawn. {seeds_words(seeds, drawn=False)}"
     )
     size = int(_of_headline(curves, task)["averaged_steps"].max())
     if size > 1:

@@ -20,7 +20,7 @@ from opcd_bench.report.figures.words import (
     interval_words,
     items,
     listed,
-    seeds_words,
+    summed_seeds,
 )
 
 KIND = "doses"
@@ -48,14 +48,15 @@ def drawn(doses: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     flat = data(doses, task)
     mine = doses[doses["task"] == task]
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
+    counts = list(map(len, mine.loc[mine["seed"].isna(), "seeds"]))
     caption = (
         "Damage against dose. Damage: accuracy of the full reverse KL minus that of the method, on "
         "test, in points, paired by example, seed and step. Dose: the sum over the optimiser steps "
         "of the size of the gradient of the student's mass on the support, by that of the gradient "
         "that a stop-gradient keeps. Hollow: a loss whose gradient has no such part, at the dose "
         f"that it was spared. Large: all seeds together, with "
-        f"{interval_words(items(mine['damage'], 'test item'), seeds)}.{faint_words(seeds)} "
-        f"{seeds_words(seeds, included=True)}"
+        f"{interval_words(items(mine['damage'], 'test item'), counts)}.{faint_words(seeds)} "
+        f"{summed_seeds(counts)}"
     )
     said = " ".join(
         f"{marks[row.method].label}: {'dose' if row.takes else 'spared'} "

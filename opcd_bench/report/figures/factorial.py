@@ -19,11 +19,12 @@ from opcd_bench.report.figures.words import (
     interval_words,
     levels_words,
     measures,
-    seeds_words,
+    summed_seeds,
 )
 
 DATA = [
-    "measured", "factor", "levels", "methods", "effect", "effect_low", "effect_high", "row",
+    "measured", "factor", "levels", "methods", "seeds", "effect", "effect_low",
+    "effect_high", "row",
 ]  # fmt: skip
 EFFECT = look.COLOURS[0]
 WIDE_LETTERS, NARROW_LETTERS = 44, 30
@@ -31,7 +32,10 @@ WIDE_LETTERS, NARROW_LETTERS = 44, 30
 
 
 def data(effects: pd.DataFrame, task: str) -> pd.DataFrame:
-    """factorial.effects of a task, flat, in shares; ``row`` is where it stands, 0 on top."""
+    """factorial.effects of a task, flat, in shares; ``row`` is where it stands, 0 on top.
+
+    ``seeds``: how many it rests on.
+    """
     mine = effects[effects["task"] == task].reset_index(drop=True)
     flat = mine[["measured", "factor", "levels", "methods"]].join(look.spread(mine, "effect"))
     keys = list(zip(flat["factor"], flat["levels"], flat["methods"], strict=True))
@@ -39,6 +43,7 @@ def data(effects: pd.DataFrame, task: str) -> pd.DataFrame:
     flat = flat.assign(
         methods=[", ".join(methods) for methods in flat["methods"]],
         row=[rows[key] for key in keys],
+        seeds=list(map(len, mine["seeds"])),
     )
     return flat[DATA]
 
@@ -47,13 +52,13 @@ def drawn(effects: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(effects, task)
     mine = effects[effects["task"] == task]
-    seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
+    hollow = " Hollow: one seed." if _mixed(flat) else ""
     caption = (
         "Effect of one choice on accuracy on test and on retention after training, in points, with "
-        f"{interval_words(seeds=seeds)}, paired by example and seed, {AT_RATE}. "
+        f"{interval_words('examples', flat['seeds'])}, paired by example and seed, {AT_RATE}. "
         "Below each effect: the methods that it is computed from. An interaction is 0 where two "
         "effects add up. Not corrected for the number of effects. "
-        f"{seeds_words(seeds, included=True)}"
+        f"{summed_seeds(flat['seeds'])}{hollow}"
     )
     if note := effect_notes(mine, marks):
         caption += f" {note}"
@@ -80,7 +85,8 @@ def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figu
     height = look.rows_of(len(names), across) * (0.11 * (1 + sum(lines)) * rows + 0.65)
     figure, axes = look.grid(len(names), across, (look.COLUMN if narrow else look.PAGE, height))
     for number, (panel, name) in enumerate(zip(axes, names, strict=True)):
-        _panel(panel, flat[flat["measured"] == name], rows, ticks=3 if narrow else 5)
+        part = flat[flat["measured"] == name]
+        _panel(panel, part, rows, ticks=3 if narrow else 5, mixed=_mixed(flat))
         panel.set_title(name)
         panel.set_xlabel("effect (points)")
         if number % across == 0:
@@ -90,12 +96,18 @@ def _draw(flat: pd.DataFrame, named: Mapping[str, str], *, narrow: bool) -> Figu
     return figure
 
 
-def _panel(panel: Axes, part: pd.DataFrame, rows: int, *, ticks: int) -> None:
+def _mixed(flat: pd.DataFrame) -> bool:
+    """Whether some rest on one seed, whose intervals say less, and others on several."""
+    return bool((flat["seeds"] > 1).nunique() > 1)
+
+
+def _panel(panel: Axes, part: pd.DataFrame, rows: int, *, ticks: int, mixed: bool) -> None:
     panel.axvline(0, color=look.RULE, linewidth=0.9, zorder=1)
     for row in part.itertuples():
         if not np.isnan(row.effect_low):
             panel.plot([row.effect_low, row.effect_high], [row.row] * 2, color=EFFECT, zorder=2)
-        panel.plot([row.effect], [row.row], "o", color=EFFECT, zorder=3)
+        inside = "none" if mixed and row.seeds == 1 else EFFECT
+        panel.plot([row.effect], [row.row], "o", color=EFFECT, markerfacecolor=inside, zorder=3)
     panel.set_ylim(rows - 0.5, -0.5)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)

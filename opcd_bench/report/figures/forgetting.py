@@ -20,7 +20,7 @@ from opcd_bench.report.figures.words import (
     interval_words,
     items,
     listed,
-    seeds_words,
+    summed_seeds,
 )
 
 DATA = [
@@ -48,12 +48,13 @@ def drawn(points: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     seeds = sorted({int(seed) for seed in flat["seed"].dropna()})
     whole = flat[flat["seed"].isna()]
     mine = points[points["task"] == task]
+    counts = seeds_of(points, task)
     over = f"{items(mine['gain'], 'test item')} and {items(mine['change'], 'retention item')}"
     caption = (
         "Gain on test against change in retention, in points against the base (+ at the origin), "
         f"{AT_RATE} and at the step chosen on dev. Solid: all seeds together, with "
-        f"{interval_words(over, seeds)}.{faint_words(seeds)} Ring: on the Pareto front, by the "
-        f"values and not by the intervals. {seeds_words(seeds, included=True)}"
+        f"{interval_words(over, counts.values())}.{faint_words(seeds)} Ring: on the "
+        f"Pareto front, by the values and not by the intervals. {summed_seeds(counts.values())}"
     )
     said = " ".join(
         f"{marks[row.method].label}: {look.change(row.gain)} points gained, "
@@ -65,6 +66,12 @@ def drawn(points: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     return made(
         task, "forgetting", caption, alt, flat, lambda narrow: _draw(flat, marks, narrow=narrow)
     )
+
+
+def seeds_of(points: pd.DataFrame, task: str) -> dict[str, int]:
+    """Method -> how many seeds stand behind its point in forgetting.points of a task."""
+    single = points[(points["task"] == task) & points["seed"].notna()]
+    return {str(name): int(n) for name, n in single.groupby("method")["seed"].nunique().items()}
 
 
 def figure(points: pd.DataFrame, task: str, marks: Marks) -> Figure:

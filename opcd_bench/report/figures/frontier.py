@@ -71,8 +71,8 @@ def drawn(points: pd.DataFrame, areas: pd.DataFrame, task: str, marks: Marks) ->
         f"origin), at every learning rate and evaluated step of the sweep. {seeds_words(seeds)} "
         "Faint: every point. Stepped line: the upper edge of what a method's points dominate; "
         "the table has the hypervolume. Large: the chosen step at the learning rate at which the "
-        f"method is compared, with {interval_words(over)}. Learning rate and step were chosen on "
-        "dev, so the gains of these points are too high by selection."
+        f"method is compared, with {interval_words(over, ())}. Learning rate and step were "
+        "chosen on dev, so the gains of these points are too high by selection."
     )
     methods = look.labels(marks, flat["method"])
     alt = (

@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from opcd_bench.report.analysis.entrants import INTERPOLATION
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
+from opcd_bench.report.figures.forgetting import seeds_of
 from opcd_bench.report.figures.plane import compared, plane
 from opcd_bench.report.figures.style import Marks
-from opcd_bench.report.figures.words import AT_RATE, interval_words, listed
+from opcd_bench.report.figures.words import AT_RATE, interval_words, listed, summed_seeds
 
 KIND = "interpolations"
 DATA = [
-    "measured", "method", "learning_rate", "share", "gain", "gain_low", "gain_high", "change",
-    "change_low", "change_high",
+    "measured", "method", "learning_rate", "share", "seeds", "gain", "gain_low", "gain_high",
+    "change", "change_low", "change_high",
 ]  # fmt: skip
 
 
@@ -27,6 +28,7 @@ def data(entered: pd.DataFrame, points: pd.DataFrame, task: str) -> pd.DataFrame
     Methods without an interpolation at the rate where they are compared are left out.
     """
     whole = points[(points["task"] == task) & points["seed"].isna()].assign(share=1.0)
+    whole = whole.assign(seeds=whole["method"].map(seeds_of(points, task)))
     mine = entered[(entered["task"] == task) & (entered["kind"] == INTERPOLATION)]
     on_the_way = [
         {
@@ -34,6 +36,7 @@ def data(entered: pd.DataFrame, points: pd.DataFrame, task: str) -> pd.DataFrame
             "method": at.method,
             "learning_rate": at.learning_rate,
             "share": float(row["share"]),
+            "seeds": row["seeds"],
             "gain": row["gain"],
             "change": row[f"{at.measured} change"],
         }
@@ -43,7 +46,7 @@ def data(entered: pd.DataFrame, points: pd.DataFrame, task: str) -> pd.DataFrame
         and hasattr(row.get(f"{at.measured} change"), "value")
     ]
     known = {row["method"] for row in on_the_way}
-    ends = whole.loc[whole["method"].isin(known), [*DATA[:4], "gain", "change"]]
+    ends = whole.loc[whole["method"].isin(known), [*DATA[:5], "gain", "change"]]
     both = pd.concat([pd.DataFrame(on_the_way, columns=ends.columns), ends], ignore_index=True)
     flat = both.drop(columns=["gain", "change"])
     flat = flat.join(look.spread(both, "gain")).join(look.spread(both, "change"))
@@ -57,8 +60,10 @@ def drawn(flat: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     caption = (
         f"Gain on test against change in retention, in points against the base (+), {ways} of the "
         "way from the base's weights to the trained student's, which is the large point, with "
-        f"{interval_words()}, {AT_RATE}. Nothing is trained for the points between. A line that "
-        "bulges up and to the right forgets less for the same gain than less training would."
+        f"{interval_words('examples', flat['seeds'])}, {AT_RATE}. Nothing is trained for "
+        "the points between. A line that bulges up and to the right "
+        "forgets less for the same gain than less training would. "
+        f"{summed_seeds(flat['seeds'])}"
     )
     alt = (
         f"{task}: gain against change in {listed(sorted(set(flat['measured'])))} between the base "

@@ -11,7 +11,7 @@ from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
 from opcd_bench.report.figures.style import Marks
 from opcd_bench.report.figures.tiles import Tile, draw_tiles, label_inches, lines_inches
-from opcd_bench.report.figures.words import AT_RATE, listed, measures, seeds_words
+from opcd_bench.report.figures.words import AT_RATE, listed, measures, summed_seeds
 
 DATA = ["measured", "row", "column", "difference", "difference_low", "difference_high", "p_holm"]
 SURE = 0.05
@@ -37,16 +37,15 @@ def drawn(matrix: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The pairwise matrix of a task."""
     flat = data(matrix, task)
     mine = matrix[matrix["task"] == task]
-    seeds = sorted({int(seed) for found in mine["seeds"] for seed in found})
     names = measures(flat["measured"])
     caption = (
         f"Method of the row minus method of the column, in points, paired by example, {AT_RATE}. "
         f"Painted: p at most {SURE:g} in a paired test after Holm's correction over all pairs, "
-        "measures and tasks; pairs with a control are corrected among themselves. How much seeds "
-        "differ, the pairs of a measure say together as far as they are alike, which effects of "
-        f"factors and claims do not. {_single(mine)}Dot: nothing to compare. Where names "
-        "have no room above the columns, "
-        f"these have the numbers of the rows. {seeds_words(seeds, included=True)}"
+        "measures and tasks; pairs with a control are corrected among themselves. The variance "
+        "between seeds is estimated from all pairs of a measure together (moderated t), for "
+        f"effects and claims from their own seeds alone. {_single(mine)}Dot: nothing to compare. "
+        "Where names have no room above the columns, these have the numbers of the rows. "
+        f"{summed_seeds(map(len, mine['seeds']))}"
     )
     sure = mine[mine["p_holm"] <= SURE]
     said = " ".join(

@@ -11,7 +11,7 @@ from opcd_bench.report.analysis.prefixes import STUDENT
 from opcd_bench.report.analysis.probed_step import step_words
 from opcd_bench.report.figures import style as look
 from opcd_bench.report.figures.files import DrawnFigure, made
-from opcd_bench.report.figures.words import interval_words, listed
+from opcd_bench.report.figures.words import interval_words, listed, summed_seeds
 from opcd_bench.report.tables.shown_methods import label
 
 KIND = "prefixes"
@@ -36,11 +36,13 @@ def data(frame: pd.DataFrame, task: str) -> pd.DataFrame:
 def drawn(frame: pd.DataFrame, task: str) -> DrawnFigure:
     """The figure of a task: a panel a student."""
     flat = data(frame, task)
+    counts = list(frame.loc[frame["task"] == task, "seeds"])
     caption = (
         "Accuracy of whoever goes on from a student's own tokens, against the share of its "
-        f"response that they are, with {interval_words()}. Dashed: after as much of a response of "
-        "the same teacher. A line that falls more than its dashed one is a teacher that cannot use "
-        "what the student wrote."
+        f"response that they are, with {interval_words('examples', counts)}. Dashed: after as "
+        "much of a response of the same teacher. A line that falls more than its "
+        "dashed one is a teacher that cannot use "
+        f"what the student wrote. {summed_seeds(counts)}"
     )
     teachers = list(dict.fromkeys(flat["teacher"]))
     said = " ".join(

@@ -40,12 +40,13 @@ def data(frame: pd.DataFrame, task: str) -> pd.DataFrame:
 def drawn(frame: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     """The figure of a task."""
     flat = data(frame, task)
+    seeds = frame.loc[frame["task"] == task, "seeds"]
     caption = (
         "What a method gained on test over the base by training on the student's own responses, "
         f"{AT_RATE}, against what its teacher rescues: of the base's wrong responses, how many "
         f"the teacher turns right from {SHARE:.0%} of their tokens, less how many the base itself "
         "does. In points, with 95 % intervals. Written beside each point: the teacher, as the "
-        f"prefix probe calls it. {summed_seeds([len(s) for s in frame['seeds']])}"
+        f"prefix probe calls it. {summed_seeds(map(len, seeds))}"
     )
     each = [
         f"{row.teacher} ({marks[row.method].label}) rescues {look.change(row.rescue)} and taught "

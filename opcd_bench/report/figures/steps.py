@@ -41,7 +41,7 @@ def drawn(by_step: pd.DataFrame, task: str, marks: Marks) -> DrawnFigure:
     caption = (
         f"Retention of the student during training, in % of the items, {AT_RATE}. "
         f"{lines_words(seeds)} Dashed: the base. No interval is drawn; the forgetting plot has "
-        f"them. {seeds_words(seeds, included=None)}"
+        f"them. {seeds_words(seeds, drawn=False)}"
     )
     last = flat[flat["seed"].isna()].groupby(["measured", "method"]).tail(1)
     said = " ".join(

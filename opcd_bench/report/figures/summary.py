@@ -154,10 +154,16 @@ def _block(
         axis.set_yticks(range(len(lines)), shown, linespacing=0.95)
 
 
+def _apart(panel: pd.DataFrame) -> bool:
+    """Whether any two methods of a panel are separated; those that are not compared have none."""
+    lettered = panel.loc[~panel["control"] & (panel["letters"] != ""), "letters"]
+    return bool(lettered.nunique() > 1)
+
+
 def _panel(
     axis: Axes, panel: pd.DataFrame, lines: Sequence[str | None], marks: Marks, *, narrow: bool
 ) -> None:
-    first, apart = panel.iloc[0], panel.loc[~panel["control"], "letters"].nunique() > 1
+    first, apart = panel.iloc[0], _apart(panel)
     axis.axvline(0, color=look.RULE, linewidth=0.8, zorder=1)
     if not np.isnan(first["gap"]):
         axis.axvline(first["gap"], color=look.MUTED, linewidth=0.9, linestyle="--", zorder=1)

@@ -14,9 +14,16 @@ from opcd_bench.report.figures.style import Marks
 AT_RATE = "each method at the learning rate at which it is compared"
 
 
-def interval_words(over: str = "examples", seeds: Sequence[int] = ()) -> str:
-    """Which interval is drawn, and over what; ``seeds``: those that it includes."""
-    how = f"over seeds and {over}" if len(seeds) > 1 else f"percentile bootstrap over {over}"
+def interval_words(over: str, counts: Iterable[int]) -> str:
+    """Which intervals are drawn, and over what; ``counts``: how many seeds each of them includes.
+
+    Those of one, or of none, are of these trainings alone.
+    """
+    found = [*counts]
+    alone = f"percentile bootstrap over {over}"
+    how = f"over seeds and {over}" if max(found, default=0) > 1 else alone
+    if len({count > 1 for count in found}) > 1:
+        how += f"; of one seed {alone} alone"
     return f"{statistics.CONFIDENCE:.0%} intervals ({how})"
 
 
@@ -68,27 +75,30 @@ def effect_notes(effects: pd.DataFrame, marks: Marks) -> str:
     return f"Note: {'; '.join(notes)}." if notes else ""
 
 
-def seeds_words(seeds: Sequence[int], *, included: bool | None = False) -> str:
-    """How many seeds stand behind it, as a sentence.
+def seeds_words(seeds: Sequence[int], *, drawn: bool = True) -> str:
+    """How many seeds stand behind what has no seeds in its intervals, as a sentence.
 
-    ``included``: whether the intervals do; None where there is no interval.
+    ``drawn``: whether there are intervals at all. Of those that have seeds: `summed_seeds`.
     """
     if not seeds:
         return "No seed is finished."
     if len(seeds) == 1:
         return "One seed: seed variance is not known."
-    if included is None:
+    if not drawn:
         return f"{len(seeds)} seeds."
-    do = "include" if included else "do not include"
-    return f"{len(seeds)} seeds: the intervals {do} seed variance."
+    return f"{len(seeds)} seeds: the intervals do not include seed variance."
 
 
-def summed_seeds(counts: Sequence[int]) -> str:
-    """How many seeds stand behind the methods of a figure, as a sentence."""
-    few, many = min(counts, default=0), max(counts, default=0)
+def summed_seeds(counts: Iterable[int]) -> str:
+    """How many seeds stand behind each of a figure's intervals, which include them; a sentence."""
+    found = [*counts]
+    few, many = min(found, default=0), max(found, default=0)
     if many <= 1:
         return "One seed: the intervals say nothing about other trainings."
-    return f"{few} to {many} seeds." if few < many else f"{many} seeds."
+    if few == many:
+        return f"{many} seeds."
+    alone = ": the intervals of one seed say nothing about other trainings" if few <= 1 else ""
+    return f"{few} to {many} seeds{alone}."
 
 
 def faint_words(seeds: Sequence[int]) -> str:

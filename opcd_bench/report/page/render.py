@@ -143,7 +143,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         claims=markup.sections_html(judged) if judged else "",
         sensitivity=_sensitivity(varied),
-        varies=variance_tables.conclusions(varied),
+        varies=variance_tables.conclusions(varied, sensitivity.lacking(results)),
         concluded=claim_tables.conclusion(stated) if judged else "",
         probed=asked,
         studied=studies,
@@ -178,12 +178,19 @@ def _tables(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _gaps(table: pd.DataFrame) -> dict[str, float]:
-    """Task -> what the in-context teacher has over the base on test."""
-    done = table[table["seeds"] > 0]
-    first = done.groupby("task", sort=False).first()
-    return {
-        str(task): float(row["ceiling"].value - row["base"].value) for task, row in first.iterrows()
-    }
+    """Task -> what the in-context teacher has over the base on test.
+
+    That is the student itself with the context, where a method is measured against it; else the
+    one teacher of all methods. No entry where they have several others.
+    """
+    found = {}
+    for task, rows in table[table["seeds"] > 0].groupby("task", sort=False):
+        by_name = {layout.ceiling_name(row): row for row in reversed(rows.to_dict("records"))}
+        if "ceiling" not in by_name and len(by_name) > 1:
+            continue
+        first = by_name.get("ceiling", [*by_name.values()][-1])
+        found[str(task)] = float(first["ceiling"].value - first["base"].value)
+    return found
 
 
 def _flat(cells: pd.DataFrame) -> pd.DataFrame:

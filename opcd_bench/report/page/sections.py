@@ -170,7 +170,9 @@ def _headline(context: PageContext) -> PageSection | None:
 def _finished(
     name: str, short: str, title: str, html: str, intro: Sequence[str] = ()
 ) -> PageSection | None:
-    return PageSection(name, short, title, intro, [Block(html=Markup(html))]) if html else None
+    """What another module made HTML of; it may have an ``intro`` alone."""
+    blocks = [Block(html=Markup(html))] if html else []
+    return PageSection(name, short, title, intro, blocks) if blocks or intro else None
 
 
 PROBED = {

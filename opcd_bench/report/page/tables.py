@@ -43,11 +43,21 @@ def areas(frame: pd.DataFrame, marks: Marks) -> ByTask:
             "Hypervolume: the area that all points of a method dominate together, in % of "
             "(ceiling − base on test) × (retention before). 100 means that the whole gap was "
             "closed and nothing was forgotten. Learning rates that all methods finished: "
-            f"{rates}. The area takes the best of many points, so chance adds to it; bias is the "
-            "bootstrap's estimate of how much, in points."
+            f"{rates}. {_of_sweep(rows)} The area takes the best of many points, so chance "
+            "adds to it; bias is the bootstrap's estimate of how much, in points."
         ))]  # fmt: skip
 
     return _by_task(frame, table)
+
+
+def _of_sweep(rows: pd.DataFrame) -> str:
+    """Which seeds the areas are of, and that their intervals leave trainings as they are."""
+    seeds = sorted({int(seed) for found in rows["seeds"] for seed in found})
+    ran = f"seed{'s' * (len(seeds) != 1)} {listed(list(map(str, seeds)))}"
+    return (
+        f"Of {ran}, which all methods have in the sweep. Intervals resample examples and not "
+        "trainings: they say nothing about other trainings."
+    )
 
 
 def differences(frame: pd.DataFrame, marks: Marks) -> ByTask:
@@ -62,7 +72,7 @@ def differences(frame: pd.DataFrame, marks: Marks) -> ByTask:
             shown[f"{name}: difference (points)"] = [part.get(key) for key in keys]
         return [of_frame(f"{task}: hypervolume of method minus hypervolume of other", shown, (
             "Both use the same resamples, so what they share cancels. Not corrected for the "
-            "number of pairs."
+            f"number of pairs. {_of_sweep(rows)}"
         ))]  # fmt: skip
 
     return _by_task(frame, table)
@@ -77,8 +87,9 @@ def effects(frame: pd.DataFrame, marks: Marks) -> ByTask:
             methods=[", ".join(marks[name].label for name in names) for names in rows["methods"]],
             levels=list(map(levels_words, rows["factor"], rows["levels"])),
             factor=list(map(factor_words, rows["factor"])),
+            seeds=[f"{len(seeds)}" for seeds in rows["seeds"]],
         )
-        keys = ["factor", "levels", "methods"]
+        keys = ["factor", "levels", "methods", "seeds"]
         shown = rows[keys].drop_duplicates().reset_index(drop=True)
         for name in measures(rows["measured"]):
             part = rows[rows["measured"] == name].set_index(keys)["effect"]
@@ -154,6 +165,7 @@ def several(frame: pd.DataFrame, marks: Marks) -> ByTask:
         shown = pd.DataFrame(
             {
                 "method": [READINGS.get(name) or marks[name].label for name in names],
+                "seeds": [f"{seeds:d}" for seeds in mine["seeds"]],
                 "pass@1 (%)": list(mine["pass at 1"]),
                 f"pass@{n} (%)": list(mine["pass at all"]),
                 f"distinct answers of {n}": [_count(one) for one in mine["distinct"]],
@@ -179,6 +191,8 @@ def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
                 "method": look.labels(marks, mine.index),
                 "training (TFLOP)": [_rounded(one / 1e12) for one in mine["training"]],
                 "gain": list(mine["gain"]),
+                "gap closed (%)": list(mine["gap closed"]),
+                "response tokens": [f"{one:,.0f}" for one in mine["response tokens"]],
                 "queries to break even": list(map(_queries, mine["queries"])),
                 "with a prefix cache": list(map(_queries, mine["queries beside a cache"])),
             }
@@ -186,8 +200,10 @@ def break_even(frame: pd.DataFrame, marks: Marks) -> ByTask:
         first = mine.iloc[0]
         return [of_frame(f"{task}: break-even", shown, (
             f"The context has {first['context tokens']:,.0f} tokens, a prompt "
-            f"{first['prompt tokens']:,.0f}, a response {first['response tokens']:,.0f}. A query "
-            "without context saves reading it; with a prefix cache only attending to it is saved. "
+            f"{first['prompt tokens']:,.0f}. A query without context saves reading it; with a "
+            "prefix cache only attending to it is saved. It is answered as the student answers: "
+            "where the gap is not closed, worse than with the context, and the queries that pay "
+            "for the training are no like for like. "
             "never: no gain over the base is shown, so the context cannot be left out. "
             "Counted in arithmetic (2 FLOPs a parameter and token forward, 6 in training), for one "
             "training run: the sweep for the learning rate is left out, and so are memory and time."

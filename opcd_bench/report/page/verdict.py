@@ -59,6 +59,9 @@ def verdicts(
     for task in tasks:
         mine = groups[(groups["task"] == task) & ~groups["control"].astype(bool)]
         if mine.empty:
+            of_controls = groups[(groups["task"] == task) & (groups["kind"] == "gain")]
+            if len(of_controls):
+                found.append(Verdict(str(task), _controls(of_controls, marks)))
             continue
         told = pairs[(pairs["task"] == task) & ~pairs["control"].astype(bool)]
         smallest = discrimination[discrimination["task"] == task].set_index("measured")
@@ -103,6 +106,19 @@ def _verdict(
             f"dev) and {are} not compared on retention."
         )
     return " ".join(found)
+
+
+def _controls(gains: pd.DataFrame, marks: Marks) -> str:
+    """Of a task with nothing but controls, which are to gain nothing: who is shown to."""
+    gained = [row.method for row in gains.itertuples() if row.value.low > 0]
+    names = [name for name in marks if name in gained]
+    if names:
+        return f"only controls have run, and {_some(names, marks)} gained, which they should not."
+    largest = max(row.value.value for row in gains.itertuples())
+    return (
+        "only controls have run: none is shown to gain over the base "
+        f"(the largest change is {look.change(largest)} points)."
+    )
 
 
 def _floor(stands: AboveFloor, marks: Marks, still: Collection[str]) -> list[str]:

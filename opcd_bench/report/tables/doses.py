@@ -69,12 +69,16 @@ def files(frame: pd.DataFrame, response: pd.DataFrame) -> dict[str, str]:
 def _response(row: Mapping[str, Any]) -> str:
     correlation, count = row["correlation"], row["methods"]
     if math.isnan(correlation.value):
-        why = "too few" if count < FEWEST else "which are all alike in one of the two"
+        why = (
+            f"too few (at least {FEWEST} can show any)"
+            if count < FEWEST
+            else "which are all alike in one of the two"
+        )
         return f"No rank correlation of dose and damage over the {count} methods that leak, {why}."
     says = "Damage is not shown to go with the dose"
-    if row["p"] <= SURE and correlation.low > 0:
+    if row["p"] <= SURE and correlation.value > 0 and not correlation.low <= 0:
         says = "Damage rises with the dose"
-    elif row["p"] <= SURE and correlation.high < 0:
+    elif row["p"] <= SURE and correlation.value < 0 and not correlation.high >= 0:
         says = "Damage falls as the dose rises"
     how = f"{says}: rank correlation {correlation.value:+.2f} over the {count} methods that leak"
     how += f" (p {row['p']:.2g} by permuting them)"

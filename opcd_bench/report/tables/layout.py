@@ -321,12 +321,17 @@ def _efficiency(
     return _section(f"{task}: efficiency", [*KEYS, *names], [], rows, done, notes)
 
 
+def ceiling_name(row: Mapping[Hashable, Any]) -> str:
+    """What a row of `headline` is measured against; the table says it where it is unusual."""
+    name = "ceiling-larger" if row.get("larger") is True else "ceiling"
+    return str(row.get("measured against", name))
+
+
 def _ceilings(done: pd.DataFrame) -> list[Row]:
     """The told teachers of the methods: of each size, and each thing that they read."""
     found: dict[str, Row] = {}
     for row in done.to_dict("records"):
-        name = "ceiling-larger" if row.get("larger") is True else "ceiling"
-        name = row.get("measured against", name)
+        name = ceiling_name(row)
         without = _of_loops(row, "ceiling")
         made: Row = {"method": ceiling(name), "accuracy": row["ceiling"], WITHOUT: without}
         found.setdefault(name, made)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from opcd_bench.report.analysis.sensitivity import EXAMPLES
+from opcd_bench.report.analysis.statistics import FEWEST_SEEDS
 from opcd_bench.report.tables.layout import Group, Section
+from opcd_bench.report.tables.shown_methods import label
 
 NOTE = (
-    "An analysis of variance of the gain on test over all runs, each method at the learning rate "
-    "at which it is compared; teachers and losses are crossed, and seeds are blocks, which have "
-    "the same prompts for all. share: of the sum of squares, less what seeds add to it (epsilon "
-    "squared: 0 on average where only seeds differ, and it may be below). spread: its root mean "
-    "square per run, in points. p: of the F test: of teacher against teacher x seed (by how much a "
-    "teacher's effect changes with the seed), of loss against loss x seed, of the others against "
-    "what is left. Arms that end at 0 do not vary, so p is rough where some do. seed: all else "
-    "that differs between runs of one teacher and one loss."
+    "An analysis of variance of the gain on test over the seeds that all methods share, each "
+    "method at the learning rate at which it is compared. Teachers and losses are crossed and "
+    "taken as they are; seeds and test examples are taken as drawn, and all runs have the same. "
+    "share: of the sum of squares over the runs, less what seeds and examples add to it (epsilon "
+    "squared: 0 on average where only these differ, and it may be below). spread: its root mean "
+    "square per run, in points. p: of a quasi-F test against both: how much a teacher's effect "
+    "changes with the seed and with the example, less what these hold both; so for the loss; for "
+    "teacher x loss and teacher x seed, how much what is left does (Satterthwaite's degrees of "
+    "freedom; never below the p of an F test against seeds alone). Arms that end at 0 do not "
+    "vary, so p is rough where some do. test examples: what the choice of examples adds to the "
+    "rows above, where teachers or losses do well on different ones. seed: all else that differs "
+    "between runs of one teacher and one loss."
 )
 SURE = 0.05
 
@@ -28,24 +37,39 @@ def sections(frame: pd.DataFrame) -> list[Section]:
 
 def _section(task: str, rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
-    seeds = f"{first['seeds']} seeds"
-    title = f"{task}: variance of the gain, {first['teachers']} teachers x {first['losses']} losses"
+    title = (
+        f"{task}: variance of the gain, {first['teachers']} teachers x {first['losses']} losses, "
+        f"{_named(first['seeds'])}, {first['examples']} test examples"
+    )
     lines = tuple(
-        (
-            row["source"], f"{100 * row['share']:.1f}", f"{100 * row['spread']:.1f}",
-            "" if math.isnan(row["p"]) else f"{row['p']:.2g}",
-        )
+        (row["source"], _points(row["share"]), _points(row["spread"]), _p(row["p"]))
         for row in rows.to_dict("records")
-    )  # fmt: skip
+    )
     columns = ("source", "share (%)", "spread", "p")
-    return Section(f"{title}, {seeds}", columns, (Group("", lines),), (NOTE,))
+    return Section(title, columns, (Group("", lines),), (NOTE,))
 
 
-def conclusions(frame: pd.DataFrame) -> list[str]:
-    """One line a task: what has the largest share, and which sources are shown to matter."""
+def _named(seeds: Sequence[int]) -> str:
+    return f"seeds {', '.join(map(str, seeds))}"
+
+
+def _points(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _p(p: float) -> str:
+    """Two digits, and never 0."""
+    if math.isnan(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def conclusions(frame: pd.DataFrame, lacking: pd.DataFrame) -> list[str]:
+    """One line a task: what is shown to matter, or why there is no analysis yet."""
     found = []
     for task, rows in frame.groupby("task", sort=False):
-        parts = rows[rows["source"] != "seed"].sort_values("share", ascending=False)
+        parts = rows[~rows["source"].isin(("seed", EXAMPLES))]
+        parts = parts.sort_values("share", ascending=False)
         sure = [
             f"{row.source} ({100 * row.share:.0f} %)" for row in parts.itertuples() if row.p <= SURE
         ]
@@ -60,4 +84,15 @@ def conclusions(frame: pd.DataFrame) -> list[str]:
             continue
         between = 100 * min(seed, 1.0)  # chance alone may leave teacher and loss below 0
         found.append(f"{task}: {says}; {between:.0f} % of its variance is between seeds.")
-    return found
+    return [*found, *map(_lacks, lacking.to_dict("records"))]
+
+
+def _lacks(row: dict[str, Any]) -> str:
+    """Why a task that crosses teachers and losses has no analysis."""
+    shared = f"{len(row['seeds'])}" if row["seeds"] else "none"
+    fewest = ", ".join(map(label, row["fewest"]))
+    return (
+        f"{row['task']}: no analysis of variance yet. It takes {FEWEST_SEEDS} seeds that all "
+        f"{row['methods']} methods share, and they share {shared}. Fewest have {fewest} "
+        f"({row['has']})."
+    )

@@ -26,7 +26,7 @@ def runs(description, trained=6000.0, scored=6000.0):
 def row(description, *, replies=100.0, shapes=None, scored=6000.0):
     shapes = {"student": SHAPE} if shapes is None else shapes
     found = break_even._row(TOLD, shapes, runs(description, scored=scored), replies)
-    return None if found is None else dict(zip(break_even.COLUMNS[5:], found, strict=True))
+    return None if found is None else dict(zip(break_even.COLUMNS[6:], found, strict=True))
 
 
 def test_a_query_saves_reading_the_context_or_attending_to_it():

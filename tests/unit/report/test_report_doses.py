@@ -156,7 +156,10 @@ def many(rights, ratios):
 
 @pytest.mark.parametrize(
     ("rights", "ratios"),
-    [([30, 25, 10, 28], [0.1, 2.0, 9.0, 0.5]), ([30, 25, 25, 9, 12], [3.0, 0.1, 0.1, 7.0, 8.0])],
+    [
+        ([30, 25, 10, 28, 20], [0.1, 2.0, 9.0, 0.5, 3.0]),
+        ([30, 25, 25, 9, 12], [3.0, 0.1, 0.1, 7.0, 8.0]),
+    ],
 )
 def test_the_correlation_is_spearmans_of_dose_and_damage_over_the_methods(rights, ratios):
     results = many(rights, ratios)
@@ -184,9 +187,21 @@ def test_the_conclusion_says_whether_damage_goes_with_the_dose():
     unsure = many([35, 30, 18, 3], [0.1, 1.0, 5.0, 20.0])  # four: p is 2 / 4! at best
     frame = doses.doses(unsure)
     (said,) = tables.conclusions(frame, doses.response(unsure, frame))
-    assert said.startswith(
-        "Damage is not shown to go with the dose: rank correlation +1.00 over the 4 "
+    assert said == (
+        "No rank correlation of dose and damage over the 4 methods that leak, too few (at least 5 "
+        "can show any)."
     )
+
+
+def test_ranks_that_no_resample_changes_have_no_interval():
+    """Three damages are alike for ever: the examples say nothing of the methods."""
+    results = many([40, 40, 40, 5, 0], [0.1, 1.0, 5.0, 20.0, 30.0])
+    frame = doses.doses(results)
+    response = doses.response(results, frame)
+    (found,) = response.itertuples()
+    assert np.isnan(found.correlation.low) and found.correlation.value > 0.8
+    (said,) = tables.conclusions(frame, response)
+    assert said.startswith("Damage ") and said.endswith(" by permuting them).")
 
 
 def test_what_differs_by_rounding_alone_shares_a_rank():
@@ -194,19 +209,19 @@ def test_what_differs_by_rounding_alone_shares_a_rank():
 
 
 def test_methods_that_are_all_alike_have_no_rank_correlation():
-    results = many([30, 30, 30], [0.1, 2.0, 9.0])
+    results = many([30] * 5, [0.1, 2.0, 9.0, 11.0, 12.0])
     frame = doses.doses(results)
     response = doses.response(results, frame)
     assert np.isnan(response["p"]).all()
     (said,) = tables.conclusions(frame, response)
-    assert said.endswith("over the 3 methods that leak, which are all alike in one of the two.")
+    assert said.endswith("over the 5 methods that leak, which are all alike in one of the two.")
 
 
 def test_two_methods_have_no_rank_correlation_and_who_is_spared_is_told_beside():
     results = small().results()
     frame = doses.doses(results)
     (said,) = tables.conclusions(frame, doses.response(results, frame))
-    nothing = "No rank correlation of dose and damage over the 2 methods that leak, too few."
+    nothing = "No rank correlation of dose and damage over the 2 methods that leak, too few "
     assert said.startswith(nothing)
     assert "stopped, whose loss is spared the leak, has a damage of 2.5 [" in said
 
@@ -287,7 +302,7 @@ def test_figure_and_section_stand_only_where_there_are_doses():
     assert drawn.name == f"doses-{TASK}" and list(drawn.data.columns) == figure.DATA
     assert "high: dose 20, damage +10.0 points." in drawn.alt
     assert "stopped: spared 15, damage +20.0 points." in drawn.alt
-    assert "2 seeds: the intervals include seed variance." in drawn.caption
+    assert drawn.caption.endswith(" 2 seeds.") and "(over seeds and " in drawn.caption
     assert not any(
         one.kind == "doses" for one in catalogue.draw(comparison(), marks, [TASK], {TASK: 0.5})
     )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scipy import stats
 from stock_lm_eval import DATE, SAMPLES, STRICT, key_of, results, sample, written
 
 from opcd_bench.errors import ConfigError, DataError, StoreError
@@ -38,6 +39,27 @@ def test_sample_logs_give_scores_with_paired_style_intervals(suite, tmp_path):
     assert (row["n"], row["interval from"], row["primary"]) == (5, "samples", True)
     assert (row["model"], row["lm_eval"], row["task"]) == ("org/model", "0.4.13", "ifeval")
     assert row["task_hash"] == key_of(SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "values"),
+    [
+        (1.0, 0.0, []), (1.0, None, [[1.0]] * 40), (39 / 40, 0.025, []),
+        (39 / 40, None, [[1.0]] * 39 + [[0.0]]), (0.0, 0.0, []),
+    ],
+)  # fmt: skip
+def test_shares_near_the_ends_have_an_interval_between_0_and_1(value, error, values):
+    measure = {"n": 40, "value": value, "stderr": error, "higher_is_better": True}
+    found, basis = external._interval(measure, values)
+    low, high = proportion_ends(round(40 * value))
+    assert basis == ("samples" if values else "standard error")
+    assert found.low <= low + 1e-9 and high - 1e-9 <= found.high
+    assert 0.0 <= found.low < found.high <= 1.0
+
+
+def proportion_ends(right):
+    """Wilson's, as scipy has it."""
+    return stats.binomtest(right, 40).proportion_ci(0.95, method="wilson")
 
 
 def test_instructions_are_weighted_by_how_many_a_prompt_has(suite, tmp_path):

@@ -315,8 +315,48 @@ def test_a_figure_without_intervals_says_nothing_of_what_these_include(drawn):
     for figure in drawn.values():
         if "No interval is drawn" in figure.caption:
             assert "the intervals" not in figure.caption
-    several = words.seeds_words([0, 1], included=None)
+    several = words.seeds_words([0, 1], drawn=False)
     assert several == "2 seeds."
+
+
+def test_words_say_of_which_intervals_seeds_are_a_part():
+    """Where some rest on one training and others on several, the narrow ones are named."""
+    for counts, over, seeds in (
+        ([1, 1], "percentile bootstrap over examples", "One seed: the intervals say nothing"),
+        ([3, 3], "over seeds and examples", "3 seeds."),
+        (
+            [1, 2],
+            "over seeds and examples; of one seed percentile bootstrap over examples alone",
+            "1 to 2 seeds: the intervals of one seed say nothing about other trainings.",
+        ),
+        ([2, 4], "over seeds and examples", "2 to 4 seeds."),
+    ):
+        assert words.interval_words("examples", counts) == f"95% intervals ({over})"
+        assert words.summed_seeds(counts).startswith(seeds)
+
+
+def test_effects_of_one_seed_are_hollow_among_those_of_several():
+    effects = comparison().effects
+    several = effects.assign(seeds=[(0, 1)] * len(effects))
+    counts = [(0,), *[(0, 1)] * (len(effects) - 1)]
+    marks = style.palette(["opcd", "forward_kl", "jsd", "sft_context"])
+    for frame, hollow in ((several, 0), (effects.assign(seeds=counts), 1)):
+        drawn = factorial.drawn(frame, TASK, {**marks, **style.palette(sorted(
+            {name for names in frame["methods"] for name in names}))})  # fmt: skip
+        assert ("Hollow: one seed." in drawn.caption) == bool(hollow)
+        flat = factorial.data(frame, TASK)
+        named = {", ".join(names): "x" for names in frame["methods"]}
+        panels = factorial._draw(flat, named, narrow=False).axes
+        inside = [line.get_markerfacecolor() for panel in panels for line in panel.lines
+                  if line.get_marker() == "o"]  # fmt: skip
+        assert inside.count("none") == hollow and len(inside) == len(flat)
+
+
+def test_letters_stand_only_where_two_methods_are_separated():
+    """A method that stands at the base has none, which is no group of its own."""
+    panel = pd.DataFrame({"control": [False] * 3, "letters": ["a", "a", ""]})
+    assert not summary._apart(panel)
+    assert summary._apart(panel.assign(letters=["a", "b", ""]))
 
 
 def test_effects_keep_their_place_over_the_panels():

@@ -49,6 +49,8 @@ def test_the_figure_says_how_much_of_the_way_and_what_it_is_worth(entered, point
     flat = figure.data(entered, points, "toy")
     drawn = figure.drawn(flat, "toy", MARKS)
     assert drawn.name == "interpolations-toy" and "25 % and 75 % of the way" in drawn.caption
+    assert list(flat["seeds"]) == [3, 3, 1] * 2
+    assert "over seeds and examples; of one seed percentile bootstrap" in drawn.caption
     said = figure.conclusion(flat, MARKS)
     assert "OPCD, 25 % of the way: gain +10.0 of +40.0 points, keep −1.0 of −10.0" in said
 

@@ -20,13 +20,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import report_suite
+from report_comparison import interval
 
 from opcd_bench.errors import StoreError
 from opcd_bench.report.analysis import external
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.figures import catalogue
 from opcd_bench.report.page import published
-from opcd_bench.report.page.render import render
+from opcd_bench.report.page.render import _gaps, render
 
 GOLDEN = Path(__file__).parents[2] / "data" / "report"
 COMMAND = "opcd-bench report results/made"
@@ -203,3 +204,22 @@ def test_cells_that_cannot_be_compared_are_refused(tmp_path):
     report_suite.finish(suite, "forward_kl", 1e-3, 0, protocol="another")
     with pytest.raises(StoreError, match="2 protocols"):
         render(load(suite.path), command=COMMAND)
+
+
+def test_the_line_of_the_in_context_teacher_is_the_students_own():
+    """Also where a method with another teacher comes first; none where there are several others."""
+
+    def gaps(*told, **columns):
+        flat = {"task": "toy", "seeds": 1, "base": interval(0.1), **columns}
+        rows = [{**flat, "ceiling": interval(share), **one} for share, one in told]
+        return _gaps(pd.DataFrame(rows))
+
+    larger, own = (0.7, {"larger": True}), (0.5, {"larger": False})
+    assert gaps(larger, own) == gaps(own, larger) == {"toy": pytest.approx(0.4)}
+    assert gaps(larger, larger) == {"toy": pytest.approx(0.6)}
+    assert gaps((0.5, {})) == {"toy": pytest.approx(0.4)}
+    hint, answer = (
+        (0.6, {"measured against": f"ceiling-{name}"}) for name in ("hint", "reference")
+    )
+    assert gaps(hint, answer) == {}
+    assert gaps(hint, (0.5, {"measured against": "ceiling"})) == {"toy": pytest.approx(0.4)}

@@ -2,9 +2,10 @@
 
 from math import comb
 
+import pandas as pd
 import pytest
 
-from opcd_bench.report.analysis import several_samples
+from opcd_bench.report.analysis import several_samples, statistics
 from opcd_bench.report.analysis.stored_samples import Column, Record, SampleSet
 
 BASE = Column.anchor("base", "base-test-s0")
@@ -86,3 +87,18 @@ def test_seeds_are_averaged_and_other_rates_and_retention_left_out():
     assert found.loc["opcd", "seeds"] == 2
     assert list(found.index) == ["base", "opcd"]
     assert frame(columns, split="retention").empty
+
+
+def test_of_several_seeds_the_interval_is_that_of_accuracy():
+    """Seeds at 50, 60 and 70 %: trainings are drawn anew too, as in the headline's row."""
+    columns, rows = {}, []
+    for seed, right in enumerate((20, 24, 28)):
+        prompts = {f"p{at}": "c7 c7 c7 c7" if at < right else "w1 w1 w1 w1" for at in range(40)}
+        columns[run("opcd", seed)] = records(**prompts)
+        rows += [(f"p{at}", seed, float(at < right)) for at in range(40) for _ in range(4)]
+    row = frame(columns).loc["opcd"]
+    wanted = statistics.mean(pd.DataFrame(rows, columns=["example_id", "seed", "score"]))
+    assert row["pass at 1"] == wanted and row["seeds"] == 3
+    assert (wanted.value, wanted.high - wanted.low > 0.3) == (pytest.approx(0.6), True)
+    without = frame({BASE: records(a="c7 w3 w3 w5", b="c7 c7 w3 w5", c="w1 w1 w1 w1")})
+    assert without.loc["base", "pass at 1"].value == pytest.approx(0.25)

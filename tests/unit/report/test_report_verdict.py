@@ -138,6 +138,21 @@ def test_controls_take_no_part():
     assert "control" not in said.lower()
 
 
+@pytest.mark.parametrize(
+    ("gain", "says"),
+    [
+        (0.0, "none is shown to gain over the base (the largest change is 0.0 points)."),
+        (0.4, "Null control gained, which they should not."),
+    ],
+)
+def test_a_suite_of_controls_alone_says_that_they_gained_nothing(gain, says):
+    values = {"test": {"control_null": gain}, "efficiency": {"control_null": gain}}
+    names, marks = ("control_null",), style.palette(["control_null"], {"control_null"})
+    found = separated(names, (), values=values, controls=names)
+    (one,) = verdict.verdicts(*found.values(), marks, [TASK])
+    assert one.text.startswith("only controls have run") and one.text.endswith(says)
+
+
 def test_many_methods_are_counted_and_not_listed():
     names = tuple(f"m{i}" for i in range(9))
     values = {name: i / 10 for i, name in enumerate(names)}
