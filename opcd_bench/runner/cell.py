@@ -15,6 +15,7 @@ from opcd_bench.progress import Reporter
 from opcd_bench.runner.cell_scores import CellScores
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.refusals import refuse_other_teachers
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import Tracker
 from opcd_bench.runner.training import Training
@@ -68,6 +69,7 @@ class CellRun:
         self.run_dir, self.console = run_dir, console
         # What is trained once a seed, before the student is this cell's.
         resources.prepare(method, task, cell.seed)
+        refuse_other_teachers(resources, method, task, cell.seed)
         self.suite: Suite = resources.suite.for_task(task.name)
         self.training = Training(
             method, task, cell.seed, cell.learning_rate, resources, run_dir, tracker

@@ -130,6 +130,7 @@ def adapted(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
     """The adapted teachers of a task and training seed, and their ceilings."""
     for method in filter(_is_adapted, planned.methods.values()):
         resources.prepare(method, task, seed)
+        refusals.refuse_other_teachers(resources, method, task, seed)
         resources.references.anchors(task, seed, method.describe())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from opcd_bench.config import headline_rule
 from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
@@ -103,14 +104,34 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
     shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
     own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
     adapted = {(c["task"]["name"], _adapts(c)): c["adapted"] for c in configs if "adapted" in c}
-    for path in filter(sealed, suite_dir.runs()):
-        stored = RunReader(path).config
+    for path, stored in suite_dir.finished().items():
         task = stored["task"]["name"]
         now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
         if "adapted" in stored:  # one teacher for all that are taught by one adapted so
             now |= {"adapted": adapted.get((task, _adapts(stored)), stored["adapted"])}
         if changed := environment.differences({key: stored[key] for key in now}, now):
             raise mixed(path, f"run of {task}", changed)
+
+
+def refuse_other_teachers(resources: Resources, method: Method, task: Task, seed: int) -> None:
+    """Raise StoreError where finished runs learnt from other weights of a method's adapted teacher.
+
+    It has been prepared: perhaps anew, and two that were adapted alike can teach 20 points apart.
+    """
+    adapted, finished = resources.adapted, resources.suite_dir.finished()
+    for part in method.parts:
+        if part.teacher.by is None:
+            continue
+        for run in adapted.learners(part.teacher, task, seed):
+            described = finished[run]["method"]
+            if resources.references.other_teacher(run, described, part.teacher, task, seed):
+                raise StoreError(
+                    f"{run} learnt from an adapted teacher of other weights than "
+                    f"{adapted.path(part.teacher, task, seed)} has now, and two teachers of one "
+                    "name must not stand in one table. Put that teacher back from a copy, or give "
+                    "another suite name with --name, or another folder with --output-dir, under "
+                    "which one teacher teaches all"
+                )
 
 
 def _adapts(config: Mapping[str, Any]) -> str:
