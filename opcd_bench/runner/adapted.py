@@ -120,7 +120,9 @@ class AdaptedTeachers:
                     with run_dir.checkpoint(step) as folder:
                         training.save(step, folder)
                     run_dir.drop_checkpoints({step})
-                phase.advance(1, divergence=divergence)
+                collapsed = training.collapse_at(step, title, self.console)
+                phase.advance(1, divergence=divergence, **collapsed)
+        training.look_at_skipped(title, self.console)
         run_dir.seal({**training.counters}, keep={last})
 
     def _folder(self) -> Path:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import trainer
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, NonFiniteGradients
+from opcd_bench.errors import CellFailed
 from opcd_bench.models import card
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.cell_scores import CellScores
@@ -91,35 +90,13 @@ class CellRun:
                     self._evaluate(step)
                 if self._checkpoint_due(step):
                     self._checkpoint(step)
-                phase.advance(1, divergence=divergence, **self._collapse(step))
-        self._look_at_skipped()
+                phase.advance(
+                    1,
+                    divergence=divergence,
+                    **self.training.collapse_at(step, self._title(), self.console),
+                )
+        self.training.look_at_skipped(self._title(), self.console)
         self._finish()
-
-    def _look_at_skipped(self) -> None:
-        """Raise NonFiniteGradients where no step moved a weight; a warning where some did not."""
-        skipped, steps = self.training.learner.core.skipped, self.suite.max_steps
-        if skipped == steps > 0:
-            raise NonFiniteGradients(
-                f"the gradient was not finite in any of the {steps} optimiser steps, so nothing "
-                f"was trained; {trainer.MENDS}"
-            )
-        if skipped:
-            self.console.warn(
-                f"{self._title()}: the gradient was not finite in {skipped} of {steps} optimiser "
-                "steps, which changed nothing (skipped in train.jsonl); the run counts as it is"
-            )
-
-    def _collapse(self, step: int) -> dict[str, int]:
-        """What the run's line says of collapsed responses; a warning when it shows."""
-        found = self.training.collapsed
-        if found is None:
-            return {}
-        if found.step == step:
-            self.console.warn(
-                f"{self._title()}: the responses have collapsed: {found}. The run goes on, and its "
-                "row in the table counts; look at its responses before you trust them"
-            )
-        return {"collapsed": found.step}
 
     def rehearse(self, steps: int) -> None:
         """``steps`` optimiser steps, and nothing else: no score, no checkpoint, no seal."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import text_health
+from opcd_bench.distillation import text_health, trainer
 from opcd_bench.distillation.advantages import advantages
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.method import Method
@@ -18,8 +18,9 @@ from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.distillation.trainer import StepReport
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed
+from opcd_bench.errors import CellFailed, NonFiniteGradients
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.learner import Learner, Stage
 from opcd_bench.runner.models import SuiteModels
@@ -91,6 +92,34 @@ class Training:
     def save(self, step: int, folder: Path) -> None:
         """A resumable checkpoint after ``step`` steps, in an existing folder."""
         self.learner.save(step, folder)
+
+    # --- what came of it ----------------------------------------------------------------------
+
+    def look_at_skipped(self, title: str, console: Reporter) -> None:
+        """Raise NonFiniteGradients where no step moved a weight; a warning where some did not."""
+        skipped, steps = self.learner.core.skipped, self.suite.max_steps
+        if skipped == steps > 0:
+            raise NonFiniteGradients(
+                f"{title}: the gradient was not finite in any of the {steps} optimiser steps, so "
+                f"nothing was trained; {trainer.MENDS}"
+            )
+        if skipped:
+            console.warn(
+                f"{title}: the gradient was not finite in {skipped} of {steps} optimiser steps, "
+                "which changed nothing (skipped in train.jsonl); the run counts as it is"
+            )
+
+    def collapse_at(self, step: int, title: str, console: Reporter) -> dict[str, int]:
+        """What a phase's line says of collapsed responses; a warning when it shows."""
+        found = self.collapsed
+        if found is None:
+            return {}
+        if found.step == step:
+            console.warn(
+                f"{title}: the responses have collapsed: {found}. The run goes on, and what it "
+                "trains counts; look at its responses before you trust it"
+            )
+        return {"collapsed": found.step}
 
     # --- one optimiser step -------------------------------------------------------------------
 

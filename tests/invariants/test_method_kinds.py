@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import torch
 from fixtures import write_tiny_model
 from toy import Hinted, Toy, toy_suite, truth
 
-from opcd_bench.distillation import text_health
+from opcd_bench.distillation import text_health, trainer
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.scheduled import Taid
@@ -309,6 +310,43 @@ def outcomes_of(suite, task=None, console=None):
         for cell in cells
         if not sealed(suite_dir.run(cell.name))
     ]
+
+
+@pytest.mark.parametrize(("bad", "fails"), [({1, 2, 3}, True), ({2}, False)])
+def test_a_teacher_whose_gradients_were_never_finite_teaches_nobody(
+    tiny_model_folder, tmp_path, monkeypatch, bad, fails
+):
+    real = trainer.TrainingCore._clipped
+
+    def clipped(self, limit):
+        norm = real(self, limit)
+        return math.nan if self.step_count + 1 in bad else norm
+
+    monkeypatch.setattr(trainer.TrainingCore, "_clipped", clipped)
+    console = QuietReporter()
+    suite = suite_of(tiny_model_folder, tmp_path, "by_rewarded", max_steps=3)
+    (outcome,) = outcomes_of(suite, console=console)
+    (teacher,) = map(RunReader, (Path(suite.output_dir) / suite.name / "adapted").iterdir())
+    title = "toy: teacher adapted by grpo, seed 0: the gradient was not finite in"
+    if fails:
+        assert f"{title} any of the 3 optimiser steps" in outcome.problem and not teacher.sealed
+    else:
+        assert teacher.summary["skipped_steps"] == 1
+        assert any(text.startswith(f"{title} 1 of 3 optimiser") for text in console.warnings)
+
+
+def test_a_teacher_whose_responses_collapse_as_it_is_adapted_is_warned_of(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    def newest(rows):
+        return Collapse(2, "the share of no words", 0.1, 0.9) if len(rows) == 2 else None
+
+    monkeypatch.setattr(text_health, "newest", newest)
+    console = QuietReporter()
+    (outcome,) = outcomes_of(suite_of(tiny_model_folder, tmp_path, "by_rewarded"), console=console)
+    assert outcome.problem is None
+    (warned,) = (text for text in console.warnings if "responses have collapsed" in text)
+    assert warned.startswith("toy: teacher adapted by grpo, seed 0")
 
 
 @pytest.mark.parametrize("more", ["writes", "adapted_hinted"])
