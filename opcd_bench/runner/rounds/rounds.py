@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from opcd_bench.config.suite import Suite
+from opcd_bench.errors import StoreError
 from opcd_bench.evaluation import retention
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter, worker_reporter, workers_say
@@ -58,12 +59,18 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         console.phase(suite.name, len(every), "chains") as phase,
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
+        problems = set()
         for ended in outcomes:
             for outcome in ended:
                 tell(outcome, console)
+                problems |= {outcome.cell} if outcome.problem is not None else set()
             phase.advance(len(ended), **workers_say())
-    runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
-    done = sum(RunReader(run).sealed for run in runs)
+    done = 0
+    for one in every:
+        runs = one.folder(suite).runs()[: suite.rounds]
+        # A round may be sealed and yet not go on from the one before, as it is now.
+        whole = suite.rounds - (one.name in problems)
+        done += min(sum(RunReader(run).sealed for run in runs), whole)
     total = len(every) * suite.rounds
     return RunSummary(suite_dir.path, done, total - done, total)
 
@@ -95,7 +102,10 @@ def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) 
         if problem is not None:
             return Outcome(one.name, f"round {number}: {problem}")
         if number < suite.rounds:
-            begin = chains.after(current.run_dir(), begin)
+            try:
+                begin = chains.after(current.run_dir(), begin, current.folder.record(number + 1))
+            except StoreError as error:
+                return Outcome(one.name, f"round {number + 1}: {current.cannot_follow(error)}")
     return Outcome(one.name, None)
 
 
