@@ -78,7 +78,7 @@ class CellRun:
 
     def run(self) -> None:
         """Everything from the last checkpoint to the seal."""
-        step = self.training.resume()
+        step = self.training.resume(self._chosen_by)
         last = self.suite.max_steps
         with self.console.phase(self._title(), last, "steps", done=step) as phase:
             if step == 0 and not self.scores.evaluated(0):
@@ -126,12 +126,17 @@ class CellRun:
             text = card.card(self.cell.config, self.run_dir.read("evals"), step, self.cell.name)
             (folder / MODEL / card.CARD).write_text(text, encoding="utf-8")
         if self.suite.keep_checkpoints != "all":
-            keep = {step}
-            if self.suite.choose == "dev":
-                keep.add(choose_step(self.suite, self.scores.dev_by_step()).step)
-            elif self.suite.choose != "last":
-                keep.add(int(self.suite.choose))
-            self.run_dir.drop_checkpoints(keep)
+            self.run_dir.drop_checkpoints({step, self._chosen_by(step)})
+
+    def _chosen_by(self, step: int) -> int:
+        """The step that would be chosen of all up to ``step``, as far as one would be."""
+        if self.suite.choose == "last":
+            return step
+        if self.suite.choose == "dev":
+            dev = {one: value for one, value in self.scores.dev_by_step().items() if one <= step}
+            return choose_step(self.suite, dev).step if dev else 0
+        fixed = int(self.suite.choose)
+        return fixed if fixed <= step else 0
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from opcd_bench.runner.learner import Learner, Stage
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.tracker import Tracker
+from opcd_bench.store import checkpoints
+from opcd_bench.store.checkpoints import Checkpoint
 from opcd_bench.store.run_dir import RunDir
 
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
@@ -74,9 +77,13 @@ class Training:
         self.collapsed: Collapse | None = None
         self._rows: list[dict[str, Any]] = []
 
-    def resume(self) -> int:
-        """Load the last good checkpoint and drop the rows past it; 0 where there is none."""
-        last = self.run_dir.last_checkpoint()
+    def resume(self, chosen: Callable[[int], int] = lambda step: 0) -> int:
+        """Load the last checkpoint to go on from and drop the rows past it; 0 where there is none.
+
+        ``chosen``: which step would be chosen of all up to one. What may be chosen in the end must
+        be kept, or be made again: where it is gone, the run goes on from before it.
+        """
+        last = self._last(chosen)
         step = 0 if last is None else last.step
         self.run_dir.rewind(step if last is not None else -1)
         if last is None:
@@ -88,6 +95,13 @@ class Training:
             self._rows, self.collapsed = rows, text_health.collapse(rows)
         self.run_dir.event("loaded", step=step)
         return step
+
+    def _last(self, chosen: Callable[[int], int]) -> Checkpoint | None:
+        kept = {one.step: one for one in self.run_dir.checkpoints()}
+        step = max(kept, default=0)
+        while step and (needed := chosen(step)) not in {0, *kept}:
+            step = max((one for one in kept if one < needed), default=0)
+        return checkpoints.checked(kept[step]) if step else None
 
     def save(self, step: int, folder: Path) -> None:
         """A resumable checkpoint after ``step`` steps, in an existing folder."""

@@ -97,7 +97,7 @@ class RunReader:
     def last_checkpoint(self) -> Checkpoint | None:
         """The latest one, every file checked; StoreError names the file that was damaged."""
         kept = self.checkpoints()
-        return checkpoints.checked(kept[-1]) if kept else None
+        return checkpoints.checked(kept[-1], sealed=self.sealed) if kept else None
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of ``step``, every file checked; StoreError where it is not there."""
@@ -107,7 +107,7 @@ class RunReader:
                 f"{self.path / CHECKPOINTS}: no checkpoint of step {step}; there are "
                 f"{', '.join(map(str, kept)) or 'none'}"
             )
-        return checkpoints.checked(kept[step])
+        return checkpoints.checked(kept[step], sealed=self.sealed)
 
     @cached_property
     def _seal(self) -> Row:

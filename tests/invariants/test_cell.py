@@ -30,6 +30,7 @@ from opcd_bench.runner import cell as cell_runs
 from opcd_bench.runner import grid, perform, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
 from opcd_bench.runner.perform import run_cell
+from opcd_bench.runner.cell_scores import CellScores
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
@@ -195,6 +196,33 @@ def test_a_kill_at_every_second_row_in_turn_still_ends_byte_identical(
 
 
 def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("choose", ["dev", 2])
+def test_a_run_whose_chosen_checkpoint_was_damaged_goes_on_from_before_it(
+    choose, tiny_model_folder, tmp_path, monkeypatch
+):
+    """As the message advises: the last checkpoint is whole, and what would be chosen is gone."""
+
+    def dev(self):
+        rows = self.run_dir.read("evals")
+        return {row["step"]: float(row["step"] == 2) for row in rows if row["split"] == "dev"}
+
+    monkeypatch.setattr(CellScores, "dev_by_step", dev)
+    whole = truth(run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", choose=choose)))
+    suite = toy_suite(tiny_model_folder, tmp_path / "damaged", choose=choose)
+    with monkeypatch.context() as patch:
+        before(patch, CellRun, "_finish")
+        in_child(lambda: run_toy(suite) and None)
+    (folder,) = (tmp_path / "damaged").rglob("checkpoints")
+    assert sorted(one.name for one in folder.iterdir()) == ["step_000002", "step_000006"]
+    (folder / "step_000002" / "manifest.json").write_text("{}")
+    run = RunReader(run_toy(suite))
+    removal = f"from the beginning: type rm -r {folder / 'step_000002'} and then the same command"
+    assert removal in run.failure()["reason"]
+    shutil.rmtree(folder / "step_000002")
+    path = run_toy(suite)
+    assert RunReader(path).sealed and truth(path) == whole
+
+
     suite = toy_suite(tiny_model_folder, tmp_path)
     path = run_toy(suite)
     before_bytes = {f: f.read_bytes() for f in path.rglob("*") if f.is_file()}

@@ -181,7 +181,7 @@ def refuse_unusable(begin: Begin) -> None:
         return
     if not (begin.checkpoint.path / checkpoints.MANIFEST).is_file():
         raise _missing(begin.checkpoint)
-    checkpoints.checked(begin.checkpoint)
+    checkpoints.checked(begin.checkpoint, sealed=True)
 
 
 def _missing(gone: Checkpoint) -> StoreError:

@@ -449,6 +449,15 @@ def test_a_checkpoint_without_a_manifest_is_removed_on_opening(tmp_path: Path) -
         assert run.read("events")[-1]["removed"] == ["step_000002"]
 
 
+def test_a_damaged_checkpoint_of_a_finished_run_is_not_to_be_removed_alone(tmp_path: Path) -> None:
+    with begin(tmp_path / "run") as run:
+        latest = checkpointed(run, 1)
+        run.seal({})
+    (latest / "inner" / "weights.bin").write_bytes(b"weightZ")
+    with pytest.raises(StoreError, match=f"run its run again: type rm -r {tmp_path / 'run'} and"):
+        RunReader(tmp_path / "run").checkpoint_at(1)
+
+
 def test_checkpoints_are_found_by_step_and_dropped_but_for_those_to_keep(tmp_path: Path) -> None:
     with begin(tmp_path / "run") as run:
         for step in (1, 2, 1_000_000):
