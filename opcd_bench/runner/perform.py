@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import defaultdict
 from collections.abc import Sequence
 
 from opcd_bench import preemption
@@ -45,14 +46,14 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
     elif job.kind == "retention":
         resources.references.base_retention()
     elif job.kind == "anchors":
-        task, seed = job.what
-        anchors(planned, planned.tasks[task], seed, resources)
+        task, seed, names = job.what
+        anchors(planned.of(names), planned.tasks[task], seed, resources)
     elif job.kind == "adapted":
-        task, seed = job.what
-        adapted(planned, planned.tasks[task], seed, resources)
+        task, seed, names = job.what
+        adapted(planned.of(names), planned.tasks[task], seed, resources)
     elif job.kind == "responses":
-        task, seed, share, shares = job.what
-        responses(planned, planned.tasks[task], seed, resources, share, shares, console)
+        task, seed, names, share, shares = job.what
+        responses(planned.of(names), planned.tasks[task], seed, resources, share, shares, console)
     elif job.kind == "entrants":
         score_entrants(planned, job.what, resources, console)
     return Outcome(job.name, None)
@@ -88,27 +89,35 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
 def shared_waves(
     planned: Plan, cells: Sequence[grid.Cell], workers: int = 1
 ) -> tuple[list[Job], list[Job], list[Job]]:
-    """What cells share, as jobs: all of the first wave can run at once, then those of the next.
+    """What these cells share, as jobs: all of a wave can run at once, then those of the next.
 
     Adapted teachers come before the responses that they may write.
     Responses of a task and seed are divided among ``workers`` that would have nothing to do else.
     """
     suite = planned.suite
-    seeds = dict.fromkeys((cell.task, cell.seed) for cell in cells)
-    decoded = dict.fromkeys((t, 0 if suite.eval_temperature == 0 else s) for t, s in seeds)
-    told = [
-        (t, s)
-        for t, s in seeds
-        if any(part.writer.kind in TOLD for m in planned.methods.values() for part in m.parts)
-    ]
+    every, decoded = _Needed(), _Needed()
+    for cell in cells:
+        every[cell.task, cell.seed][cell.method] = None
+        decoded[cell.task, 0 if suite.eval_temperature == 0 else cell.seed][cell.method] = None
     first = [Job("retention", "retention")] * bool(suite.retention)
-    first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
+    first += [
+        Job("anchors", f"anchors--{t}--s{s}", (t, s, tuple(names)))
+        for (t, s), names in decoded.items()
+    ]
+    second = [
+        Job("adapted", f"adapted--{t}--s{s}", (t, s, some))
+        for (t, s), names in every.items()
+        if (some := tuple(name for name in names if _is_adapted(planned.methods[name])))
+    ]
+    told = {
+        pair: some
+        for pair, names in every.items()
+        if (some := tuple(name for name in names if _is_told(planned.methods[name])))
+    }
     shares = max(1, workers // len(told)) if told else 1
-    some = any(map(_is_adapted, planned.methods.values()))
-    second = [Job("adapted", f"adapted--{t}--s{s}", (t, s)) for t, s in seeds if some]
     third = [
-        Job("responses", f"responses--{t}--s{s}--{share}", (t, s, share, shares))
-        for t, s in told
+        Job("responses", f"responses--{t}--s{s}--{share}", (t, s, names, share, shares))
+        for (t, s), names in told.items()
         for share in range(shares)
     ]
     return first, second, third
@@ -118,17 +127,24 @@ TOLD = ("teacher", "mixture")
 """The kinds of writers of whom the in-context teacher is one."""
 
 
-def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """Base and ceilings of a task, but for those of adapted teachers."""
+class _Needed(defaultdict[tuple[str, int], dict[str, None]]):
+    """(task, seed) -> the methods of its cells, each once and in their order."""
+
+    def __init__(self) -> None:
+        super().__init__(dict)
+
+
+def anchors(methods: Sequence[Method], task: Task, seed: int, resources: Resources) -> None:
+    """Base and the methods' ceilings of a task, but for those of adapted teachers."""
     resources.references.base(task, "dev", seed)
-    for method in planned.methods.values():
+    for method in methods:
         if not _is_adapted(method):
             resources.references.anchors(task, seed, method.describe())
 
 
-def adapted(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """The adapted teachers of a task and training seed, and their ceilings."""
-    for method in filter(_is_adapted, planned.methods.values()):
+def adapted(methods: Sequence[Method], task: Task, seed: int, resources: Resources) -> None:
+    """The methods' adapted teachers of a task and training seed, and their ceilings."""
+    for method in methods:
         resources.prepare(method, task, seed)
         refusals.refuse_other_teachers(resources, method, task, seed)
         resources.references.anchors(task, seed, method.describe())
@@ -139,8 +155,13 @@ def _is_adapted(method: Method) -> bool:
     return any(part.teacher.by is not None for part in method.parts)
 
 
+def _is_told(method: Method) -> bool:
+    """Whether a part of a method trains on the in-context teacher's responses."""
+    return any(part.writer.kind in TOLD for part in method.parts)
+
+
 def responses(
-    planned: Plan,
+    methods: Sequence[Method],
     task: Task,
     seed: int,
     resources: Resources,
@@ -148,14 +169,14 @@ def responses(
     shares: int,
     console: Reporter,
 ) -> None:
-    """The in-context teacher's responses to every step of every method that trains on them.
+    """The in-context teacher's responses to every step of methods that train on them.
 
     Of several shares one: every so many of the groups that are sampled together.
     """
-    suite = planned.suite.for_task(task.name)
+    suite = resources.suite.for_task(task.name)
     mine = [
         (method, part, step)
-        for method in planned.methods.values()
+        for method in methods
         for part, steps in method.spans(suite.max_steps)
         if part.writer.kind in TOLD
         for step in steps

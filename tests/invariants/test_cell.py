@@ -347,6 +347,32 @@ def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folde
     assert stored[0] == stored[1] and len(stored[0]) == 2 * 6
 
 
+def test_what_cells_share_is_made_of_the_methods_that_are_waited_for(tiny_model_folder, tmp_path):
+    """Those of sealed cells need none of it again, as after a git clone."""
+    names = ["opcd_full", "sft_context", "opcd_full[weights=adapted,by=grpo]"]
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=names, seeds=2, num_generations=2)
+    planned = Plan(suite, {name: registry.method(name) for name in suite.methods}, {"toy": Toy()})
+    plain, told, adapted = (
+        [cell for cell in grid.cells(suite, planned.methods, planned.tasks) if cell.method == name]
+        for name in suite.methods
+    )
+
+    def jobs(cells):
+        waves = perform.shared_waves(planned, cells, workers=2)
+        return [(job.kind, *job.what) for wave in waves for job in wave]
+
+    assert jobs(plain) == [("anchors", "toy", 0, (suite.methods[0],))]
+    assert jobs([*plain[:1], *told[1:]]) == [
+        ("anchors", "toy", 0, tuple(suite.methods[:2])),
+        ("responses", "toy", 1, (suite.methods[1],), 0, 2),
+        ("responses", "toy", 1, (suite.methods[1],), 1, 2),
+    ]
+    assert jobs([*plain, *adapted[:1]]) == [
+        ("anchors", "toy", 0, (suite.methods[0], suite.methods[2])),
+        ("adapted", "toy", 0, (suite.methods[2],)),
+    ]
+
+
 def test_a_task_that_fails_in_every_episode_has_its_own_words_in_the_cell_s_reason(
     tiny_model_folder, tmp_path
 ):

@@ -18,8 +18,8 @@ scored, not trained. ``probe``: a piece of a probe of stored runs."""
 class Job:
     """A piece of a suite's run. Done again after an interruption, it goes on from what is stored.
 
-    ``what`` is the kind's own: a cell, (task, seed), of responses (task, seed, share, shares), the
-    finished cells, the place of a chain, or a piece of a probe.
+    ``what`` is the kind's own: a cell, (task, seed, methods), of responses (task, seed, methods,
+    share, shares), the finished cells, the place of a chain, or a piece of a probe.
     """
 
     kind: Kind
