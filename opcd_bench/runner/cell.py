@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from opcd_bench.config.suite import Suite
@@ -66,6 +66,8 @@ class CellRun:
     ) -> None:
         self.cell, self.task, self.resources = cell, task, resources
         self.run_dir, self.console = run_dir, console
+        self.before_seal: Callable[[], None] = lambda: None
+        """Raises where the run is not to be sealed after all."""
         # What is trained once a seed, before the student is this cell's.
         resources.prepare(method, task, cell.seed)
         refuse_other_teachers(resources, method, task, cell.seed)
@@ -151,6 +153,7 @@ class CellRun:
         ):
             anchors, samples = self.scores.at_the_end(choice.step)
             phase.advance(samples)
+        self.before_seal()
         collapsed = self.training.collapsed
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from opcd_bench import preemption
 from opcd_bench.distillation.method import Method
@@ -211,15 +211,28 @@ def tell(outcome: Outcome, console: Reporter) -> None:
         console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
 
-def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
+def run_cell(
+    cell: grid.Cell,
+    planned: Plan,
+    resources: Resources,
+    console: Reporter,
+    refuse: Callable[[], None] = lambda: None,
+) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too.
 
-    Nothing is begun where ``planned`` would train another cell than was asked for.
+    Nothing is begun where ``planned`` would train another cell than was asked for. ``refuse``
+    raises where what was finished meanwhile, outside the cell's own suite, may not stand beside it.
     """
     method, task = planned.methods[cell.method], planned.tasks[cell.task]
     now = grid.cell(planned.suite, method, task, cell.learning_rate, cell.seed)
     if now.hash10 != cell.hash10:
         before, after = (json.loads(canonical(dict(one.config))) for one in (cell, now))
+
+    def refuse_other_settings() -> None:
+        """Asked again before the seal: another run of the suite may have sealed cells by then."""
+        refusals.refuse_other_settings([cell], resources.suite_dir)
+        refuse()
+
         return Outcome(cell.name, changed_since(environment.differences(before, after)))
     folder = resources.suite_dir.path / "trackers" / cell.name
     described = environment.describe(
@@ -238,9 +251,11 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
             started.run()
+            refuse_other_settings()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())
             raise
+            started.before_seal = refuse_other_settings
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def damaged(suite_dir: SuiteDir) -> Iterator[str]:
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
     """Raise StoreError where finished cells of the folder could not stand in a table with these.
 
-    Before any work: the comparison would refuse them after it.
+    Before any work, and again before each cell and each seal: the comparison would refuse them
+    after it.
     """
     configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
     shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
@@ -111,6 +112,24 @@ def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> No
             now |= {"adapted": adapted.get((task, _adapts(stored)), stored["adapted"])}
         if changed := environment.differences({key: stored[key] for key in now}, now):
             raise mixed(path, f"run of {task}", changed)
+
+
+def refuse_other_chains(configs: Iterable[Mapping[str, Any]], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where stored chains with numbers could not stand in a table with these.
+
+    Before any work: the table would refuse them after it.
+    """
+    asked: dict[tuple[str, ...], Row] = {}
+    for config in configs:
+        now = json.loads(canonical(dict(config)))
+        asked |= {key: now for key in chain_dir.compared(now)}
+    for stored in chain_dir.chains(suite_dir.path):
+        if not stored.counts:
+            continue
+        before = stored.config()
+        for key in chain_dir.compared(before):
+            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
+                raise mixed(stored.path, f"chain of {before['task']['name']}", changed)
 
 
 def refuse_other_teachers(resources: Resources, method: Method, task: Task, seed: int) -> None:

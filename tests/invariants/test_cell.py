@@ -22,6 +22,7 @@ from opcd_bench.distillation import checkpoint, replies, trainer
 from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, Diverged, NonFiniteGradients, StoreError
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
 from opcd_bench.report.tables import plain_text
@@ -29,8 +30,8 @@ from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import cell as cell_runs
 from opcd_bench.runner import grid, perform, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
-from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.cell_scores import CellScores
+from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
 from opcd_bench.runner.resources import Resources
@@ -195,7 +196,6 @@ def test_a_kill_at_every_second_row_in_turn_still_ends_byte_identical(
     assert truth(run_toy(suite)) == uninterrupted
 
 
-def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("choose", ["dev", 2])
 def test_a_run_whose_chosen_checkpoint_was_damaged_goes_on_from_before_it(
     choose, tiny_model_folder, tmp_path, monkeypatch
@@ -223,6 +223,7 @@ def test_a_run_whose_chosen_checkpoint_was_damaged_goes_on_from_before_it(
     assert RunReader(path).sealed and truth(path) == whole
 
 
+def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch):
     suite = toy_suite(tiny_model_folder, tmp_path)
     path = run_toy(suite)
     before_bytes = {f: f.read_bytes() for f in path.rglob("*") if f.is_file()}
@@ -345,6 +346,31 @@ def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folde
         (folder,) = (tmp_path / name / "toy" / "shared").glob("told-*")
         stored.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert stored[0] == stored[1] and len(stored[0]) == 2 * 6
+
+
+def test_a_cell_is_not_sealed_beside_one_that_was_finished_with_other_settings_meanwhile(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Two runs of one suite at once: the one that comes second would make the folder unusable."""
+    first = toy_suite(tiny_model_folder, tmp_path, max_steps=2)
+    second = toy_suite(tiny_model_folder, tmp_path, max_steps=4)
+    original, sealed = CellRun._finish, []
+
+    def finish(self):
+        if self.suite.max_steps == 4:
+            sealed.append(run_toy(first))
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_finish", finish)
+        refused = RunReader(run_toy(second))
+    assert RunReader(sealed[0]).sealed and not refused.sealed
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "run", lambda _: pytest.fail("trained though it cannot be sealed"))
+        refused = RunReader(run_toy(second))
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    assert_comparable(load(tmp_path / "toy"))
 
 
 def test_what_cells_share_is_made_of_the_methods_that_are_waited_for(tiny_model_folder, tmp_path):

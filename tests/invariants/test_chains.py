@@ -372,6 +372,27 @@ def test_a_chain_that_is_whole_needs_no_checkpoint_and_one_that_lacks_it_hinders
     assert failure["round"] == 2 and "chosen checkpoint (step 2) is missing" in failure["reason"]
 
 
+def test_a_round_is_not_sealed_beside_a_chain_that_has_other_settings_by_now(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    first = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    second = first.model_copy(update={"max_steps": 4})
+    original, done = CellRun._finish, []
+
+    def finish(self):
+        if self.suite.max_steps == 4:
+            done.append(run(monkeypatch, first)[0].done)
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_finish", finish)
+        summary, (folder,) = run(patch, second)
+    assert done == [1] and (summary.done, summary.failed) == (0, 1)
+    (refused,) = map(RunReader, folder.runs())
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    assert run(monkeypatch, first)[0].done == 1
+
+
 def of_another_version(monkeypatch):
     for module in (extract, select):
         monkeypatch.setattr(module, "__version__", "99.0")

@@ -37,7 +37,11 @@ from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
-from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weights
+from opcd_bench.runner.refusals import (
+    refuse_other_chains,
+    refuse_other_settings,
+    refuse_other_weights,
+)
 from opcd_bench.runner.resources import Resources, release
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
@@ -95,9 +99,14 @@ class Round:
                 if self._is_done():
                     return None
                 chains.refuse_unusable(self.begin)
+                self._refuse_others()
             except StoreError as error:
                 return self._failed(self.number, error)
             return self._go_on()
+
+    def _refuse_others(self) -> None:
+        """Raise StoreError where the suite has finished rounds with other settings by now."""
+        refuse_other_chains([self.chain.config], self.suite_dir)
 
     def cannot_follow(self, error: StoreError) -> str:
         """Record why the next round has nothing to begin from; its reason in one line."""
@@ -284,7 +293,7 @@ class Round:
                 **self._examples,
             }
         )
-        outcome = run_cell(cell, planned, resources, self.console)
+        outcome = run_cell(cell, planned, resources, self.console, self._refuse_others)
         if outcome.problem is None:
             self._seal(record)
         return outcome.problem

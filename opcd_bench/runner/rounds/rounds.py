@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from opcd_bench.config.suite import Suite
 from opcd_bench.errors import StoreError
 from opcd_bench.evaluation import retention
-from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter, worker_reporter, workers_say
 from opcd_bench.runner import preflight, registry, shared_questions
 from opcd_bench.runner.cluster.executor import drive
@@ -20,13 +18,11 @@ from opcd_bench.runner.cluster.open import opened
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.perform import changed_since, tell
 from opcd_bench.runner.plan import plugins
-from opcd_bench.runner.refusals import mixed, refuse_other_judgement
+from opcd_bench.runner.refusals import refuse_other_chains, refuse_other_judgement
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.rounds.round import Round
 from opcd_bench.runner.suite_runner import RunSummary
-from opcd_bench.store import chain_dir
-from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 from opcd_bench.store.tidying import tidy
@@ -47,7 +43,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     shared_questions.refuse_at_hand(suite, planned.tasks)
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    refuse_other_settings(every, suite_dir)
+    refuse_other_chains([one.config for one in every], suite_dir)
     refuse_other_judgement(suite, suite_dir)
     foreign = registry.foreign_retention(suite)
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
@@ -73,24 +69,6 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         done += min(sum(RunReader(run).sealed for run in runs), whole)
     total = len(every) * suite.rounds
     return RunSummary(suite_dir.path, done, total - done, total)
-
-
-def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:
-    """Raise StoreError where stored chains with numbers could not stand in a table with these.
-
-    Before any work: the table would refuse them after it.
-    """
-    asked: dict[tuple[str, ...], Row] = {}
-    for one in every:
-        now = json.loads(canonical(dict(one.config)))
-        asked |= {key: now for key in chain_dir.compared(now)}
-    for stored in chain_dir.chains(suite_dir.path):
-        if not stored.counts:
-            continue
-        before = stored.config()
-        for key in chain_dir.compared(before):
-            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
-                raise mixed(stored.path, f"chain of {before['task']['name']}", changed)
 
 
 def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> Outcome:
