@@ -205,7 +205,7 @@ class RunDir(RunReader):
                 remove_folder(checkpoint.path)
                 dropped[f"{CHECKPOINTS}/{checkpoint.path.name}"] = 1
         for name in self.sample_names():
-            match = re.search(r"-step_(\d+)", name)
+            match = re.search(r"-step_(\d{6,})$", name)
             if match is None or int(match[1]) > step:
                 self._need_lease()
                 self._file(f"samples/{name}").unlink()
