@@ -55,7 +55,8 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
         task, seed, names, share, shares = job.what
         responses(planned.of(names), planned.tasks[task], seed, resources, share, shares, console)
     elif job.kind == "entrants":
-        score_entrants(planned, job.what, resources, console)
+        left = score_entrants(planned, job.what, resources, console)
+        return Outcome(job.name, None, unscored=left)
     return Outcome(job.name, None)
 
 
@@ -197,10 +198,13 @@ def responses(
 
 def score_entrants(
     planned: Plan, finished: Sequence[grid.Cell], resources: Resources, console: Reporter
-) -> None:
-    """Score what the suite names and does not train, and what lies between ``finished`` cells."""
+) -> int:
+    """Score what the suite names and does not train, and what lies between ``finished`` cells.
+
+    How many of these could not be interpolated.
+    """
     with explain_out_of_memory("scoring", planned.suite):
-        entrants.Entrants(resources, console).score(planned.tasks, finished)
+        return entrants.Entrants(resources, console).score(planned.tasks, finished)
 
 
 def tell(outcome: Outcome, console: Reporter) -> None:
@@ -223,16 +227,16 @@ def run_cell(
     Nothing is begun where ``planned`` would train another cell than was asked for. ``refuse``
     raises where what was finished meanwhile, outside the cell's own suite, may not stand beside it.
     """
-    method, task = planned.methods[cell.method], planned.tasks[cell.task]
-    now = grid.cell(planned.suite, method, task, cell.learning_rate, cell.seed)
-    if now.hash10 != cell.hash10:
-        before, after = (json.loads(canonical(dict(one.config))) for one in (cell, now))
 
     def refuse_other_settings() -> None:
         """Asked again before the seal: another run of the suite may have sealed cells by then."""
         refusals.refuse_other_settings([cell], resources.suite_dir)
         refuse()
 
+    method, task = planned.methods[cell.method], planned.tasks[cell.task]
+    now = grid.cell(planned.suite, method, task, cell.learning_rate, cell.seed)
+    if now.hash10 != cell.hash10:
+        before, after = (json.loads(canonical(dict(one.config))) for one in (cell, now))
         return Outcome(cell.name, changed_since(environment.differences(before, after)))
     folder = resources.suite_dir.path / "trackers" / cell.name
     described = environment.describe(
@@ -247,15 +251,15 @@ def run_cell(
             console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         try:
+            refuse_other_settings()
             refusals.refuse_other_protocols(resources, task, [run_dir.path])
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
+            started.before_seal = refuse_other_settings
             started.run()
-            refuse_other_settings()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())
             raise
-            started.before_seal = refuse_other_settings
         except LeaseLost:  # the folder is another process's now
             raise
         except (CellFailed, UserError) as error:

@@ -32,7 +32,7 @@ class Outcome:
     """How a job ended: ``problem`` is None, or what went wrong in one line.
 
     ``warnings`` and ``notes``: what was to be said while it ran in a process that says nothing;
-    ``seconds``: how long it took there.
+    ``seconds``: how long it took there. ``unscored``: runs that could not be interpolated.
     """
 
     cell: str
@@ -40,6 +40,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    unscored: int = 0
 
 
 @dataclass(frozen=True)
