@@ -87,10 +87,10 @@ def _measured(path: Path, protocols: Protocols) -> list[Row]:
 
 
 def damaged(suite_dir: SuiteDir) -> Iterator[str]:
-    """What to say of each finished run whose scores cannot be read, and what to type."""
+    """What to say of each finished run of which a file is damaged, and what to type."""
     for path in filter(sealed, suite_dir.runs()):
         try:
-            RunReader(path).read("evals")
+            RunReader(path).refuse_damage()
         except StoreError as error:
             yield f"{error}. The other runs go on meanwhile"
 

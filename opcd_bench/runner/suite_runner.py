@@ -71,7 +71,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
     runs = [suite_dir.run(cell.name) for cell in cells]
-    if shares := time_shares(RunReader(path) for path in runs if path.is_dir()):
+    if shares := time_shares(RunReader(path) for path in runs if (path / CONFIG).is_file()):
         console.note(f"time of all cells, {shares}")
     if shares := shares_of(hands.shared_seconds):
         console.note(f"time of what they share, beside them, {shares}")

@@ -77,6 +77,11 @@ class RunReader:
         known = ", ".join([*ROWS, *(f"samples/{stem}" for stem in self.sample_names())])
         raise StoreError(f"{path}: no such rows; there are {known}")
 
+    def refuse_damage(self) -> None:
+        """Raise StoreError for the first file that is not what was sealed; not for checkpoints."""
+        for name in self._listed:
+            self._refuse_changed(name)
+
     def sample_names(self) -> list[str]:
         """The stored samples, by name; of a sealed run those that were sealed."""
         there = (path.name for path in (self.path / "samples").glob("*"))
