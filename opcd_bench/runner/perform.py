@@ -12,7 +12,15 @@ from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, Diverged, EngineDied, LeaseLost, UserError
+from opcd_bench.errors import (
+    CellFailed,
+    Diverged,
+    EngineDied,
+    FolderBusy,
+    LeaseLost,
+    StoreError,
+    UserError,
+)
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import (
@@ -244,7 +252,15 @@ def run_cell(
         device=str(resources.models.initial.device),
         computing=resources.computing(),
     )
-    with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
+    try:
+        opened = RunDir.open(resources.suite_dir.run(cell.name), cell.config, described)
+    except (FolderBusy, LeaseLost):
+        raise
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError):  # a full disk is every cell's
+            raise
+        return Outcome(cell.name, str(error))
+    with opened as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
         if run_dir.rounded_otherwise:

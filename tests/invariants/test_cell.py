@@ -414,6 +414,26 @@ def test_a_task_that_fails_in_every_episode_has_its_own_words_in_the_cell_s_reas
     assert reason.endswith("the first by RuntimeError: the board is gone)")
 
 
+def test_a_cell_whose_folder_cannot_be_read_hinders_no_other(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
+    with monkeypatch.context() as patch:
+        before(patch, CellRun, "run")
+        in_child(lambda: run_toy(suite) and None)
+    (begun,) = SuiteDir(tmp_path / "toy").runs()
+    (begun / "config.json").write_text("{")
+    methods = {name: registry.method(name) for name in suite.methods}
+    planned, suite_dir = Plan(suite, methods, {"toy": Toy()}), SuiteDir(tmp_path / "toy")
+    resources = Resources(suite, suite_dir, QuietReporter())
+    first, second = (
+        run_cell(cell, planned, resources, QuietReporter())
+        for cell in grid.cells(suite, methods, planned.tasks)
+    )
+    assert first.cell == begun.name and f"{begun / 'config.json'}: damaged" in first.problem
+    assert second.problem is None and RunReader(suite_dir.run(second.cell)).sealed
+
+
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):
     suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
     original = Training.step

@@ -20,6 +20,7 @@ from opcd_bench.errors import (
     ConfigError,
     DataError,
     EngineDied,
+    FolderBusy,
     StoreError,
     UnknownName,
     WorkerDied,
@@ -34,6 +35,7 @@ from opcd_bench.report.tables import rounds as table
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
 from opcd_bench.runner import grid, hands, perform, registry
+from opcd_bench.runner.cluster import executor
 from opcd_bench.runner.cluster import local as pool
 from opcd_bench.runner.cluster.jobs import Outcome
 from opcd_bench.runner.plan import plan
@@ -517,6 +519,23 @@ def test_a_worker_that_was_killed_is_told_in_the_same_words(
 
     with pytest.raises(WorkerDied, match="Nothing is lost: type the same command again"):
         run(monkeypatch, toy, tmp_path, work)
+
+
+@pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
+def test_a_folder_that_another_run_is_writing_has_its_turn_again(
+    run, side_by_side, monkeypatch, toy, tmp_path
+):
+    monkeypatch.setattr(executor, "PAUSE", 0.01)
+    begun = []
+
+    def work(seed):
+        begun.append(seed)
+        if seed == 0 and begun.count(0) < 3:
+            raise FolderBusy("another process is writing it")
+        return Outcome(str(seed), None)
+
+    run(monkeypatch, toy, tmp_path, work)
+    assert sorted(begun) == [0, 0, *range(8)]
 
 
 @pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])

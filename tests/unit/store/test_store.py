@@ -397,6 +397,18 @@ def test_rewind_drops_what_is_past_the_step_and_the_final_test(tmp_path: Path) -
         assert run.sample_names() == [] and run.last_checkpoint() is None
 
 
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_a_run_that_lost_a_file_is_called_a_run(tmp_path: Path, name: str) -> None:
+    with begin(tmp_path / "run") as run:
+        run.train({"step": 1, "loss": 0.5})
+        if name == "config.json":
+            run.seal({})
+    (tmp_path / "run" / name).unlink()
+    removal = f"{name}: is gone, though this is a run.* rm -r {tmp_path / 'run'}$"
+    with pytest.raises(StoreError, match=removal):
+        begin(tmp_path / "run")
+
+
 def test_rewind_goes_by_the_step_that_a_name_ends_with(tmp_path: Path) -> None:
     """A task may be called so too."""
     with begin(tmp_path / "run") as run:
