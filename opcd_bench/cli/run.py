@@ -136,7 +136,7 @@ def _run(context: typer.Context, made: Suite, report: bool, json: bool) -> None:
         print_json({**told, "report": None if page is None else str(page)})
     elif page is not None:
         print(f"Report: {page}")
-    exit_if(summary.failed > 0)
+    exit_if(summary.failed > 0 or summary.unscored > 0)
 
 
 def say_shared(suite: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.tracker import NoTracker
 from opcd_bench.runner.training import Shared, Training
 from opcd_bench.store.checkpoints import MODEL
+from opcd_bench.store.files import removal
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import DONE, RunReader
 from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
@@ -46,32 +47,57 @@ class AdaptedTeachers:
         It takes the one module that students share: call it before a cell takes it.
         """
         for part in method.parts:
-            if part.teacher.by is not None and not _sealed(self._path(part.teacher, task, seed)):
+            if part.teacher.by is not None and not _sealed(self.path(part.teacher, task, seed)):
                 self._train(part.teacher, task, seed, shared)
+
+    def learners(self, teacher: Teacher, task: Task, seed: int) -> list[Path]:
+        """The finished runs of the suite that learnt from an adapted teacher."""
+        wanted = self.path(teacher, task, seed).name
+        return [
+            run
+            for run, config in self.suite_dir.finished().items()
+            if "adapted" in config and wanted in self._taught_by(config)
+        ]
+
+    def _taught_by(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """The folders of the adapted teachers that a run with these settings learnt from."""
+        shared = {key: config[key] for key in ("suite", "task", "adapted", "seed")}
+        method, rate = config["method"], config["adapted"]["learning_rate"]
+        for part in (method, method.get("begins")):
+            if part is not None and "by" in part["teacher"]:
+                teacher = Teacher(**part["teacher"])
+                own = {**shared, "told": teacher.by_reads, "model": self.models.identity}
+                name, by = config["task"]["name"], str(teacher.by)
+                yield grid.folder_name(name, by, rate, config["seed"], own)
 
     def of(self, teacher: Teacher, task: Task, seed: int) -> LoadedModel:
         """An adapted teacher, frozen; it has been prepared."""
-        path = self._path(teacher, task, seed)
+        path = self.path(teacher, task, seed)
         name = path.name
         if name not in self._held:
             last = RunReader(path).last_checkpoint() if _sealed(path) else None
             if last is None:
+                taught = self.learners(teacher, task, seed)
+                away = f"type {removal(path)} and " if path.exists() else ""
                 raise StoreError(
-                    f"{path}: the adapted teacher's checkpoint is not there. Remove {path} and run "
-                    "the suite again: it is trained anew, and what it wrote and scored stays"
+                    f"{path}: the adapted teacher's checkpoint is not there. Put it back from a "
+                    f"copy; without one, {away}run the suite again: the teacher is trained anew"
+                    + (f". {_as_it_was(taught)}" if taught else "")
                 )
             self._held = {name: self.models.frozen(str(last.path / MODEL))}  # one at a time
         return self._held[name]
 
     def identity(self, teacher: Teacher, task: Task, seed: int) -> dict[str, Any]:
         """What replies and scores of an adapted teacher depend on; its weights are hashed once."""
-        name = self._path(teacher, task, seed).name
+        name = self.path(teacher, task, seed).name
         if name not in self._hashes:
             self._hashes[name] = saving.weights_hash(self.of(teacher, task, seed).model)
         return {**self.models.identity, "adapted": name, "weights": self._hashes[name]}
 
     def _train(self, teacher: Teacher, task: Task, seed: int, shared: Shared) -> None:
-        path, config = self._path(teacher, task, seed), self._config(teacher, task, seed)
+        path, config = self.path(teacher, task, seed), self._config(teacher, task, seed)
+        if not path.exists() and (taught := self.learners(teacher, task, seed)):
+            self.console.warn(f"{path}: this adapted teacher is trained anew. {_as_it_was(taught)}")
         with RunDir.open(path, config, {}, wait=True) as run_dir:
             if run_dir.sealed:  # another process was at it
                 return
@@ -94,13 +120,15 @@ class AdaptedTeachers:
                     with run_dir.checkpoint(step) as folder:
                         training.save(step, folder)
                     run_dir.drop_checkpoints({step})
-                phase.advance(1, divergence=divergence)
+                collapsed = training.collapse_at(step, title, self.console)
+                phase.advance(1, divergence=divergence, **collapsed)
+        training.look_at_skipped(title, self.console)
         run_dir.seal({**training.counters}, keep={last})
 
     def _folder(self) -> Path:
         return self.suite_dir.path / ADAPTED
 
-    def _path(self, teacher: Teacher, task: Task, seed: int) -> Path:
+    def path(self, teacher: Teacher, task: Task, seed: int) -> Path:
         """The folder of the run that trains a teacher, there or not; whatever it is to read."""
         task = readings.behind(task)
         config, rate = self._config(teacher, task, seed), grid.adapting_rate(self.suite)
@@ -128,6 +156,16 @@ class UntrainedTeachers(AdaptedTeachers):
     def of(self, teacher: Teacher, task: Task, seed: int) -> LoadedModel:
         """The student before training."""
         return self.models.initial
+
+
+def _as_it_was(taught: Sequence[Path]) -> str:
+    """What becomes of an adapted teacher that is made again though runs learnt from it."""
+    return (
+        f"It must come out as it was, for finished runs learnt from it ({len(taught)}, such as "
+        f"{taught[0].name}), and two teachers of one name must not stand in one table. Where it "
+        "comes out otherwise, as on another machine, no run learns from it: then a copy of what it "
+        "was, or another suite name (--name), is needed"
+    )
 
 
 def _sealed(path: Path) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import trainer
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, NonFiniteGradients
+from opcd_bench.errors import CellFailed
 from opcd_bench.models import card
 from opcd_bench.progress import Reporter
 from opcd_bench.runner.cell_scores import CellScores
 from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
+from opcd_bench.runner.refusals import refuse_other_teachers
 from opcd_bench.runner.resources import Resources
 from opcd_bench.runner.tracker import Tracker
 from opcd_bench.runner.training import Training
@@ -66,8 +66,11 @@ class CellRun:
     ) -> None:
         self.cell, self.task, self.resources = cell, task, resources
         self.run_dir, self.console = run_dir, console
+        self.before_seal: Callable[[], None] = lambda: None
+        """Raises where the run is not to be sealed after all."""
         # What is trained once a seed, before the student is this cell's.
         resources.prepare(method, task, cell.seed)
+        refuse_other_teachers(resources, method, task, cell.seed)
         self.suite: Suite = resources.suite.for_task(task.name)
         self.training = Training(
             method, task, cell.seed, cell.learning_rate, resources, run_dir, tracker
@@ -77,7 +80,7 @@ class CellRun:
 
     def run(self) -> None:
         """Everything from the last checkpoint to the seal."""
-        step = self.training.resume()
+        step = self.training.resume(self._chosen_by)
         last = self.suite.max_steps
         with self.console.phase(self._title(), last, "steps", done=step) as phase:
             if step == 0 and not self.scores.evaluated(0):
@@ -89,35 +92,13 @@ class CellRun:
                     self._evaluate(step)
                 if self._checkpoint_due(step):
                     self._checkpoint(step)
-                phase.advance(1, divergence=divergence, **self._collapse(step))
-        self._look_at_skipped()
+                phase.advance(
+                    1,
+                    divergence=divergence,
+                    **self.training.collapse_at(step, self._title(), self.console),
+                )
+        self.training.look_at_skipped(self._title(), self.console)
         self._finish()
-
-    def _look_at_skipped(self) -> None:
-        """Raise NonFiniteGradients where no step moved a weight; a warning where some did not."""
-        skipped, steps = self.training.learner.core.skipped, self.suite.max_steps
-        if skipped == steps > 0:
-            raise NonFiniteGradients(
-                f"the gradient was not finite in any of the {steps} optimiser steps, so nothing "
-                f"was trained; {trainer.MENDS}"
-            )
-        if skipped:
-            self.console.warn(
-                f"{self._title()}: the gradient was not finite in {skipped} of {steps} optimiser "
-                "steps, which changed nothing (skipped in train.jsonl); the run counts as it is"
-            )
-
-    def _collapse(self, step: int) -> dict[str, int]:
-        """What the run's line says of collapsed responses; a warning when it shows."""
-        found = self.training.collapsed
-        if found is None:
-            return {}
-        if found.step == step:
-            self.console.warn(
-                f"{self._title()}: the responses have collapsed: {found}. The run goes on, and its "
-                "row in the table counts; look at its responses before you trust them"
-            )
-        return {"collapsed": found.step}
 
     def rehearse(self, steps: int) -> None:
         """``steps`` optimiser steps, and nothing else: no score, no checkpoint, no seal."""
@@ -147,12 +128,17 @@ class CellRun:
             text = card.card(self.cell.config, self.run_dir.read("evals"), step, self.cell.name)
             (folder / MODEL / card.CARD).write_text(text, encoding="utf-8")
         if self.suite.keep_checkpoints != "all":
-            keep = {step}
-            if self.suite.choose == "dev":
-                keep.add(choose_step(self.suite, self.scores.dev_by_step()).step)
-            elif self.suite.choose != "last":
-                keep.add(int(self.suite.choose))
-            self.run_dir.drop_checkpoints(keep)
+            self.run_dir.drop_checkpoints({step, self._chosen_by(step)})
+
+    def _chosen_by(self, step: int) -> int:
+        """The step that would be chosen of all up to ``step``, as far as one would be."""
+        if self.suite.choose == "last":
+            return step
+        if self.suite.choose == "dev":
+            dev = {one: value for one, value in self.scores.dev_by_step().items() if one <= step}
+            return choose_step(self.suite, dev).step if dev else 0
+        fixed = int(self.suite.choose)
+        return fixed if fixed <= step else 0
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -167,6 +153,7 @@ class CellRun:
         ):
             anchors, samples = self.scores.at_the_end(choice.step)
             phase.advance(samples)
+        self.before_seal()
         collapsed = self.training.collapsed
         kept = {"none": (), "chosen": {choice.step} - {0}, "all": None}
         self.run_dir.seal(

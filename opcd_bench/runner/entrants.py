@@ -24,6 +24,7 @@ from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.refusals import refuse_other_protocols
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.checkpoints import MODEL
+from opcd_bench.store.files import removal
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import ENTRANT, ENTRANT_SCORES, SHARED, SharedDir
 
@@ -53,35 +54,40 @@ class Entrants:
         self.resources, self.console = resources, console
         self.suite: Suite = resources.suite
 
-    def score(self, tasks: Mapping[str, Task], cells: Sequence[Cell]) -> None:
-        """Everything that the suite asks for; ``cells`` are its sealed ones."""
+    def score(self, tasks: Mapping[str, Task], cells: Sequence[Cell]) -> int:
+        """Everything that the suite asks for; ``cells`` are its sealed ones.
+
+        How many of these could not be interpolated, since their checkpoints are gone or damaged.
+        """
         for name, source in self.suite.entrants.items():
             loaded = self.resources.models.entrant(source)
             about = {"name": name, "kind": "checkpoint", "source": source}
             for task in tasks.values():
                 for seed in self._seeds():
                     self._score({**about, "task": task.name, "seed": seed}, loaded, task, seed)
-        for cell in cells:
-            self._interpolated(cell, tasks[cell.task])
+        return sum(not self._interpolated(cell, tasks[cell.task]) for cell in cells)
 
     def _seeds(self) -> range:
         """The decoding seeds of an entrant: those of the runs, where decoding has any chance."""
         first = self.suite.first_seed
         return range(first, first + (1 if self.suite.eval_temperature == 0 else self.suite.seeds))
 
-    def _interpolated(self, cell: Cell, task: Task) -> None:
-        """A trained student between its base and itself, at each share of the training."""
+    def _interpolated(self, cell: Cell, task: Task) -> bool:
+        """A trained student between its base and itself, at each share of the training.
+
+        False where its checkpoint is not there to do it, which is warned of.
+        """
         if not self.suite.interpolate:
-            return
+            return True
         reader = RunReader(self.resources.suite_dir.run(cell.name))
         step = int(reader.summary["chosen_step"])
         if step == 0:
-            return  # the student that stands in the table is the base
+            return True  # the student that stands in the table is the base
         dtype = None if self.resources.models.initial.dtype == torch.float32 else "float32"
         shares = self.suite.interpolate
         missing = [share for share in shares if not self._has(cell, share, dtype)]
         if not missing:
-            return  # its checkpoint may be gone by now
+            return True  # its checkpoint may be gone by now
         kept = {checkpoint.step for checkpoint in reader.checkpoints()}
         if step not in kept and all(self._has(cell, share, None) for share in missing):
             self.console.warn(
@@ -89,8 +95,18 @@ class Entrants:
                 "from which they would be scored again, is gone; they stand in no table beside "
                 "exact ones. Run the suite under another --name for exact ones of this run"
             )
-            return
-        folder = str(reader.checkpoint_at(step).path / MODEL)
+            return True
+        try:
+            folder = str(reader.checkpoint_at(step).path / MODEL)
+        except StoreError as error:
+            why = str(error)
+            if step not in kept:
+                why = (
+                    f"its checkpoint of step {step} is gone. Put it back from a copy, or run it "
+                    f"again: type {removal(reader.path)} and then the same command again"
+                )
+            self.console.warn(f"{cell.name} is not interpolated: {why}")
+            return False
         base = None if dtype is None else partial(float32_base, self.resources.models)
         for share, loaded in between(self.resources.models, folder, missing):
             about = {
@@ -105,6 +121,7 @@ class Entrants:
                 **({} if dtype is None else {"dtype": dtype}),
             }
             self._score(about, loaded, task, cell.seed, base)
+        return True
 
     def _has(self, cell: Cell, share: float, dtype: str | None) -> bool:
         """Whether a share of a run's training is scored on all that the suite asks for.

@@ -49,8 +49,8 @@ class Hands(Protocol):
         """Run every cell that is not sealed; those that fail leave their reason."""
         ...
 
-    def score_entrants(self, finished: Sequence[Cell]) -> None:
-        """Score what the suite names and does not train."""
+    def score_entrants(self, finished: Sequence[Cell]) -> int:
+        """Score what the suite names and does not train; how many runs are not interpolated."""
         ...
 
 
@@ -104,9 +104,9 @@ class Here:
                 perform.tell(outcome, self.console)
                 phase.advance(1)
 
-    def score_entrants(self, finished: Sequence[Cell]) -> None:
+    def score_entrants(self, finished: Sequence[Cell]) -> int:
         """In this process."""
-        perform.score_entrants(self.planned, finished, self.resources, self.console)
+        return perform.score_entrants(self.planned, finished, self.resources, self.console)
 
 
 class Spread:
@@ -154,11 +154,15 @@ class Spread:
                     self.shared_seconds[kinds[outcome.cell]] += outcome.seconds
                 phase.advance(len(outcomes), **workers_say())
 
-    def score_entrants(self, finished: Sequence[Cell]) -> None:
+    def score_entrants(self, finished: Sequence[Cell]) -> int:
         """As one job, since they share what they load."""
+        unscored = 0
         for outcome in self._ended([Job("entrants", "entrants", tuple(finished))]):
+            perform.tell(replace(outcome, problem=None), self.console)
             if outcome.problem is not None:
                 raise StoreError(f"entrants: {outcome.problem}")
+            unscored += outcome.unscored
+        return unscored
 
     def prepare(self) -> None:
         """Check and record, where the models can be loaded; what is refused is raised here."""

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 from opcd_bench import preemption
 from opcd_bench.distillation.method import Method
 from opcd_bench.distillation.replies import group_of, told_by_teacher
 from opcd_bench.distillation.sampling import schedule
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed, Diverged, EngineDied, LeaseLost, UserError
+from opcd_bench.errors import (
+    CellFailed,
+    Diverged,
+    EngineDied,
+    FolderBusy,
+    LeaseLost,
+    StoreError,
+    UserError,
+)
 from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter
 from opcd_bench.runner import (
@@ -45,16 +54,17 @@ def perform(job: Job, planned: Plan, resources: Resources, console: Reporter) ->
     elif job.kind == "retention":
         resources.references.base_retention()
     elif job.kind == "anchors":
-        task, seed = job.what
-        anchors(planned, planned.tasks[task], seed, resources)
+        task, seed, names = job.what
+        anchors(planned.of(names), planned.tasks[task], seed, resources)
     elif job.kind == "adapted":
-        task, seed = job.what
-        adapted(planned, planned.tasks[task], seed, resources)
+        task, seed, names = job.what
+        adapted(planned.of(names), planned.tasks[task], seed, resources)
     elif job.kind == "responses":
-        task, seed, share, shares = job.what
-        responses(planned, planned.tasks[task], seed, resources, share, shares, console)
+        task, seed, names, share, shares = job.what
+        responses(planned.of(names), planned.tasks[task], seed, resources, share, shares, console)
     elif job.kind == "entrants":
-        score_entrants(planned, job.what, resources, console)
+        left = score_entrants(planned, job.what, resources, console)
+        return Outcome(job.name, None, unscored=left)
     return Outcome(job.name, None)
 
 
@@ -88,27 +98,35 @@ def prepare(planned: Plan, resources: Resources, console: Reporter) -> None:
 def shared_waves(
     planned: Plan, cells: Sequence[grid.Cell], workers: int = 1
 ) -> tuple[list[Job], list[Job], list[Job]]:
-    """What cells share, as jobs: all of the first wave can run at once, then those of the next.
+    """What these cells share, as jobs: all of a wave can run at once, then those of the next.
 
     Adapted teachers come before the responses that they may write.
     Responses of a task and seed are divided among ``workers`` that would have nothing to do else.
     """
     suite = planned.suite
-    seeds = dict.fromkeys((cell.task, cell.seed) for cell in cells)
-    decoded = dict.fromkeys((t, 0 if suite.eval_temperature == 0 else s) for t, s in seeds)
-    told = [
-        (t, s)
-        for t, s in seeds
-        if any(part.writer.kind in TOLD for m in planned.methods.values() for part in m.parts)
-    ]
+    every, decoded = _Needed(), _Needed()
+    for cell in cells:
+        every[cell.task, cell.seed][cell.method] = None
+        decoded[cell.task, 0 if suite.eval_temperature == 0 else cell.seed][cell.method] = None
     first = [Job("retention", "retention")] * bool(suite.retention)
-    first += [Job("anchors", f"anchors--{t}--s{s}", (t, s)) for t, s in decoded]
+    first += [
+        Job("anchors", f"anchors--{t}--s{s}", (t, s, tuple(names)))
+        for (t, s), names in decoded.items()
+    ]
+    second = [
+        Job("adapted", f"adapted--{t}--s{s}", (t, s, some))
+        for (t, s), names in every.items()
+        if (some := tuple(name for name in names if _is_adapted(planned.methods[name])))
+    ]
+    told = {
+        pair: some
+        for pair, names in every.items()
+        if (some := tuple(name for name in names if _is_told(planned.methods[name])))
+    }
     shares = max(1, workers // len(told)) if told else 1
-    some = any(map(_is_adapted, planned.methods.values()))
-    second = [Job("adapted", f"adapted--{t}--s{s}", (t, s)) for t, s in seeds if some]
     third = [
-        Job("responses", f"responses--{t}--s{s}--{share}", (t, s, share, shares))
-        for t, s in told
+        Job("responses", f"responses--{t}--s{s}--{share}", (t, s, names, share, shares))
+        for (t, s), names in told.items()
         for share in range(shares)
     ]
     return first, second, third
@@ -118,18 +136,26 @@ TOLD = ("teacher", "mixture")
 """The kinds of writers of whom the in-context teacher is one."""
 
 
-def anchors(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """Base and ceilings of a task, but for those of adapted teachers."""
+class _Needed(defaultdict[tuple[str, int], dict[str, None]]):
+    """(task, seed) -> the methods of its cells, each once and in their order."""
+
+    def __init__(self) -> None:
+        super().__init__(dict)
+
+
+def anchors(methods: Sequence[Method], task: Task, seed: int, resources: Resources) -> None:
+    """Base and the methods' ceilings of a task, but for those of adapted teachers."""
     resources.references.base(task, "dev", seed)
-    for method in planned.methods.values():
+    for method in methods:
         if not _is_adapted(method):
             resources.references.anchors(task, seed, method.describe())
 
 
-def adapted(planned: Plan, task: Task, seed: int, resources: Resources) -> None:
-    """The adapted teachers of a task and training seed, and their ceilings."""
-    for method in filter(_is_adapted, planned.methods.values()):
+def adapted(methods: Sequence[Method], task: Task, seed: int, resources: Resources) -> None:
+    """The methods' adapted teachers of a task and training seed, and their ceilings."""
+    for method in methods:
         resources.prepare(method, task, seed)
+        refusals.refuse_other_teachers(resources, method, task, seed)
         resources.references.anchors(task, seed, method.describe())
 
 
@@ -138,8 +164,13 @@ def _is_adapted(method: Method) -> bool:
     return any(part.teacher.by is not None for part in method.parts)
 
 
+def _is_told(method: Method) -> bool:
+    """Whether a part of a method trains on the in-context teacher's responses."""
+    return any(part.writer.kind in TOLD for part in method.parts)
+
+
 def responses(
-    planned: Plan,
+    methods: Sequence[Method],
     task: Task,
     seed: int,
     resources: Resources,
@@ -147,14 +178,14 @@ def responses(
     shares: int,
     console: Reporter,
 ) -> None:
-    """The in-context teacher's responses to every step of every method that trains on them.
+    """The in-context teacher's responses to every step of methods that train on them.
 
     Of several shares one: every so many of the groups that are sampled together.
     """
-    suite = planned.suite.for_task(task.name)
+    suite = resources.suite.for_task(task.name)
     mine = [
         (method, part, step)
-        for method in planned.methods.values()
+        for method in methods
         for part, steps in method.spans(suite.max_steps)
         if part.writer.kind in TOLD
         for step in steps
@@ -175,10 +206,13 @@ def responses(
 
 def score_entrants(
     planned: Plan, finished: Sequence[grid.Cell], resources: Resources, console: Reporter
-) -> None:
-    """Score what the suite names and does not train, and what lies between ``finished`` cells."""
+) -> int:
+    """Score what the suite names and does not train, and what lies between ``finished`` cells.
+
+    How many of these could not be interpolated.
+    """
     with explain_out_of_memory("scoring", planned.suite):
-        entrants.Entrants(resources, console).score(planned.tasks, finished)
+        return entrants.Entrants(resources, console).score(planned.tasks, finished)
 
 
 def tell(outcome: Outcome, console: Reporter) -> None:
@@ -189,11 +223,24 @@ def tell(outcome: Outcome, console: Reporter) -> None:
         console.warn(f"{outcome.cell} failed: {outcome.problem}")
 
 
-def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Reporter) -> Outcome:
+def run_cell(
+    cell: grid.Cell,
+    planned: Plan,
+    resources: Resources,
+    console: Reporter,
+    refuse: Callable[[], None] = lambda: None,
+) -> Outcome:
     """One cell, sealed or marked as failed. A bug of ours is recorded with its traceback too.
 
-    Nothing is begun where ``planned`` would train another cell than was asked for.
+    Nothing is begun where ``planned`` would train another cell than was asked for. ``refuse``
+    raises where what was finished meanwhile, outside the cell's own suite, may not stand beside it.
     """
+
+    def refuse_other_settings() -> None:
+        """Asked again before the seal: another run of the suite may have sealed cells by then."""
+        refusals.refuse_other_settings([cell], resources.suite_dir)
+        refuse()
+
     method, task = planned.methods[cell.method], planned.tasks[cell.task]
     now = grid.cell(planned.suite, method, task, cell.learning_rate, cell.seed)
     if now.hash10 != cell.hash10:
@@ -205,16 +252,26 @@ def run_cell(cell: grid.Cell, planned: Plan, resources: Resources, console: Repo
         device=str(resources.models.initial.device),
         computing=resources.computing(),
     )
-    with RunDir.open(resources.suite_dir.run(cell.name), cell.config, described) as run_dir:
+    try:
+        opened = RunDir.open(resources.suite_dir.run(cell.name), cell.config, described)
+    except (FolderBusy, LeaseLost):
+        raise
+    except StoreError as error:
+        if isinstance(error.__cause__, OSError):  # a full disk is every cell's
+            raise
+        return Outcome(cell.name, str(error))
+    with opened as run_dir:
         if run_dir.sealed:
             return Outcome(cell.name, None)
         if run_dir.rounded_otherwise:
             console.warn(_resumed_otherwise(cell, run_dir.rounded_otherwise))
         live = tracker(planned.suite.report_to, folder, cell.name, cell.config)
         try:
+            refuse_other_settings()
             refusals.refuse_other_protocols(resources, task, [run_dir.path])
             with explain_out_of_memory("loading", planned.suite):
                 started = CellRun(cell, method, task, resources, run_dir, console, live)
+            started.before_seal = refuse_other_settings
             started.run()
         except EngineDied as error:  # without an engine no other cell would go on either
             run_dir.fail(str(error), traceback.format_exc())

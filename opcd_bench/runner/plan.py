@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,10 @@ class Plan:
     suite: Suite
     methods: Mapping[str, Method]
     tasks: Mapping[str, Task]
+
+    def of(self, names: Iterable[str]) -> list[Method]:
+        """Some of the methods, by name."""
+        return [self.methods[name] for name in names]
 
 
 def plan(suite: Suite) -> Plan:

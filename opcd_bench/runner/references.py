@@ -194,12 +194,36 @@ class References:
 
         Not those that are damaged, or were sealed without saying against which.
         """
-        for path in filter(sealed, self.suite_dir.runs()):
-            if path not in self._anchors:
-                with contextlib.suppress(StoreError):
-                    anchors = RunReader(path).summary.get("anchors", [])
-                    self._anchors[path] = {(one["shared"], one["name"]) for one in anchors}
-        return any((shared.path.name, name) in found for found in self._anchors.values())
+        runs = filter(sealed, self.suite_dir.runs())
+        return any((shared.path.name, name) in self._measured_against(run) for run in runs)
+
+    def _measured_against(self, run: Path) -> set[tuple[str, str]]:
+        """(folder, name) of what a finished run was measured against; empty where it is damaged."""
+        if run not in self._anchors:
+            with contextlib.suppress(StoreError):
+                anchors = RunReader(run).summary.get("anchors", [])
+                self._anchors[run] = {(one["shared"], one["name"]) for one in anchors}
+        return self._anchors.get(run, set())
+
+    def other_teacher(
+        self, run: Path, described: Mapping[str, Any], teacher: Teacher, task: Task, seed: int
+    ) -> bool:
+        """Whether an adapted teacher had other weights when a finished run of a method learnt.
+
+        Its ceiling lies in a folder that is known by them. False where that cannot be seen: test
+        has no such ceiling, or the base lies elsewhere too, so that more than a teacher differs.
+        """
+        own, reads = Teacher(**described["teacher"]), readings.read_by(described)
+        other = (own.by, own.by_reads) != (teacher.by, teacher.by_reads)
+        if other or readings.lacking(reads, task, "test"):
+            return False
+        stored = {name: shared for shared, name in self._measured_against(run)}
+        told, reading = readings.telling(task, reads), readings.ceiling_of(described)
+        base, base_name = self._where("base", task, "test", seed)
+        if stored.get(base_name) != base.path.name:
+            return False
+        ceiling, name = self._where(reading, told, "test", seed, teacher)
+        return name in stored and stored[name] != ceiling.path.name
 
     def moved(self, task: Task, seed: int) -> dict[str, str]:
         """Where the base's test lies, if not where `folder` says: for what is keyed beside it."""

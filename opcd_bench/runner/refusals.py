@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from opcd_bench.config import headline_rule
 from opcd_bench.config.suite import Suite
+from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
 from opcd_bench.errors import StoreError
 from opcd_bench.hashing import canonical
@@ -86,10 +87,10 @@ def _measured(path: Path, protocols: Protocols) -> list[Row]:
 
 
 def damaged(suite_dir: SuiteDir) -> Iterator[str]:
-    """What to say of each finished run whose scores cannot be read, and what to type."""
+    """What to say of each finished run of which a file is damaged, and what to type."""
     for path in filter(sealed, suite_dir.runs()):
         try:
-            RunReader(path).read("evals")
+            RunReader(path).refuse_damage()
         except StoreError as error:
             yield f"{error}. The other runs go on meanwhile"
 
@@ -97,20 +98,59 @@ def damaged(suite_dir: SuiteDir) -> Iterator[str]:
 def refuse_other_settings(cells: Sequence[grid.Cell], suite_dir: SuiteDir) -> None:
     """Raise StoreError where finished cells of the folder could not stand in a table with these.
 
-    Before any work: the comparison would refuse them after it.
+    Before any work, and again before each cell and each seal: the comparison would refuse them
+    after it.
     """
     configs = [json.loads(canonical(dict(cell.config))) for cell in cells]
     shared = {c["task"]["name"]: {k: c[k] for k in ("suite", "task")} for c in configs}
     own = {(c["task"]["name"], c["method"]["name"]): {"method": c["method"]} for c in configs}
     adapted = {(c["task"]["name"], _adapts(c)): c["adapted"] for c in configs if "adapted" in c}
-    for path in filter(sealed, suite_dir.runs()):
-        stored = RunReader(path).config
+    for path, stored in suite_dir.finished().items():
         task = stored["task"]["name"]
         now = shared.get(task, {}) | own.get((task, stored["method"]["name"]), {})
         if "adapted" in stored:  # one teacher for all that are taught by one adapted so
             now |= {"adapted": adapted.get((task, _adapts(stored)), stored["adapted"])}
         if changed := environment.differences({key: stored[key] for key in now}, now):
             raise mixed(path, f"run of {task}", changed)
+
+
+def refuse_other_chains(configs: Iterable[Mapping[str, Any]], suite_dir: SuiteDir) -> None:
+    """Raise StoreError where stored chains with numbers could not stand in a table with these.
+
+    Before any work: the table would refuse them after it.
+    """
+    asked: dict[tuple[str, ...], Row] = {}
+    for config in configs:
+        now = json.loads(canonical(dict(config)))
+        asked |= {key: now for key in chain_dir.compared(now)}
+    for stored in chain_dir.chains(suite_dir.path):
+        if not stored.counts:
+            continue
+        before = stored.config()
+        for key in chain_dir.compared(before):
+            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
+                raise mixed(stored.path, f"chain of {before['task']['name']}", changed)
+
+
+def refuse_other_teachers(resources: Resources, method: Method, task: Task, seed: int) -> None:
+    """Raise StoreError where finished runs learnt from other weights of a method's adapted teacher.
+
+    It has been prepared: perhaps anew, and two that were adapted alike can teach 20 points apart.
+    """
+    adapted, finished = resources.adapted, resources.suite_dir.finished()
+    for part in method.parts:
+        if part.teacher.by is None:
+            continue
+        for run in adapted.learners(part.teacher, task, seed):
+            described = finished[run]["method"]
+            if resources.references.other_teacher(run, described, part.teacher, task, seed):
+                raise StoreError(
+                    f"{run} learnt from an adapted teacher of other weights than "
+                    f"{adapted.path(part.teacher, task, seed)} has now, and two teachers of one "
+                    "name must not stand in one table. Put that teacher back from a copy, or give "
+                    "another suite name with --name, or another folder with --output-dir, under "
+                    "which one teacher teaches all"
+                )
 
 
 def _adapts(config: Mapping[str, Any]) -> str:

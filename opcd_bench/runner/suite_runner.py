@@ -23,12 +23,16 @@ from opcd_bench.store.suite_dir import SuiteDir
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to: cells (of a suite of chains, rounds) done and failed of all."""
+    """What a run came to: cells (of a suite of chains, rounds) done and failed of all.
+
+    ``unscored``: how many of those done could not be interpolated, though it was asked for.
+    """
 
     suite_dir: Path
     done: int
     failed: int
     total: int
+    unscored: int = 0
 
 
 def run(suite: Suite, *, console: Reporter) -> RunSummary:
@@ -57,14 +61,17 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
             more = grid.headline_cells(suite, planned.methods, planned.tasks, rates)
             hands.do_all(more)
             cells += more
+        unscored = 0
         if suite.entrants or suite.interpolate:
-            hands.score_entrants([cell for cell in cells if sealed(suite_dir.run(cell.name))])
+            unscored = hands.score_entrants(
+                [cell for cell in cells if sealed(suite_dir.run(cell.name))]
+            )
     suite_dir.merge(context_record.told(planned.tasks))
     if shared := overlaps(planned.tasks):
         suite_dir.merge({"overlap": shared})
     done = sum(sealed(suite_dir.run(cell.name)) for cell in cells)
     runs = [suite_dir.run(cell.name) for cell in cells]
-    if shares := time_shares(RunReader(path) for path in runs if path.is_dir()):
+    if shares := time_shares(RunReader(path) for path in runs if (path / CONFIG).is_file()):
         console.note(f"time of all cells, {shares}")
     if shares := shares_of(hands.shared_seconds):
         console.note(f"time of what they share, beside them, {shares}")
@@ -73,6 +80,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         done=done,
         failed=len(cells) - done,
         total=len(cells),
+        unscored=unscored,
     )
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from opcd_bench.errors import StoreError
 from opcd_bench.progress import duration
+from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
 
 
 def seconds_by_phase(runs: Iterable[RunReader]) -> dict[str, float]:
-    """Seconds of the runs' processes by phase; {} where nothing was timed."""
+    """Seconds of the runs' processes by phase; {} where nothing was timed.
+
+    A run whose times are damaged is left out: what is damaged is warned of where it counts.
+    """
     total: Counter[str] = Counter()
     for run in runs:
-        for row in run.read("timing"):
+        rows = list[Row]()
+        with contextlib.suppress(StoreError):
+            rows = run.read("timing")
+        for row in rows:
             if "phase" in row:
                 total[row["phase"]] += row["seconds"]
             else:

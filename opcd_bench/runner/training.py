@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.distillation import text_health
+from opcd_bench.distillation import text_health, trainer
 from opcd_bench.distillation.advantages import advantages
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.method import Method
@@ -18,13 +19,16 @@ from opcd_bench.distillation.teachers.build import Teachers
 from opcd_bench.distillation.text_health import Collapse
 from opcd_bench.distillation.trainer import StepReport
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import CellFailed
+from opcd_bench.errors import CellFailed, NonFiniteGradients
 from opcd_bench.models.loaded import LoadedModel
+from opcd_bench.progress import Reporter
 from opcd_bench.rollout.engine import Engine
 from opcd_bench.runner.learner import Learner, Stage
 from opcd_bench.runner.models import SuiteModels
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.tracker import Tracker
+from opcd_bench.store import checkpoints
+from opcd_bench.store.checkpoints import Checkpoint
 from opcd_bench.store.run_dir import RunDir
 
 COUNTERS = ("tokens_written", "teacher_tokens_scored", "student_tokens_trained", "skipped_steps")
@@ -73,9 +77,13 @@ class Training:
         self.collapsed: Collapse | None = None
         self._rows: list[dict[str, Any]] = []
 
-    def resume(self) -> int:
-        """Load the last good checkpoint and drop the rows past it; 0 where there is none."""
-        last = self.run_dir.last_checkpoint()
+    def resume(self, chosen: Callable[[int], int] = lambda step: 0) -> int:
+        """Load the last checkpoint to go on from and drop the rows past it; 0 where there is none.
+
+        ``chosen``: which step would be chosen of all up to one. What may be chosen in the end must
+        be kept, or be made again: where it is gone, the run goes on from before it.
+        """
+        last = self._last(chosen)
         step = 0 if last is None else last.step
         self.run_dir.rewind(step if last is not None else -1)
         if last is None:
@@ -88,9 +96,44 @@ class Training:
         self.run_dir.event("loaded", step=step)
         return step
 
+    def _last(self, chosen: Callable[[int], int]) -> Checkpoint | None:
+        kept = {one.step: one for one in self.run_dir.checkpoints()}
+        step = max(kept, default=0)
+        while step and (needed := chosen(step)) not in {0, *kept}:
+            step = max((one for one in kept if one < needed), default=0)
+        return checkpoints.checked(kept[step]) if step else None
+
     def save(self, step: int, folder: Path) -> None:
         """A resumable checkpoint after ``step`` steps, in an existing folder."""
         self.learner.save(step, folder)
+
+    # --- what came of it ----------------------------------------------------------------------
+
+    def look_at_skipped(self, title: str, console: Reporter) -> None:
+        """Raise NonFiniteGradients where no step moved a weight; a warning where some did not."""
+        skipped, steps = self.learner.core.skipped, self.suite.max_steps
+        if skipped == steps > 0:
+            raise NonFiniteGradients(
+                f"{title}: the gradient was not finite in any of the {steps} optimiser steps, so "
+                f"nothing was trained; {trainer.MENDS}"
+            )
+        if skipped:
+            console.warn(
+                f"{title}: the gradient was not finite in {skipped} of {steps} optimiser steps, "
+                "which changed nothing (skipped in train.jsonl); the run counts as it is"
+            )
+
+    def collapse_at(self, step: int, title: str, console: Reporter) -> dict[str, int]:
+        """What a phase's line says of collapsed responses; a warning when it shows."""
+        found = self.collapsed
+        if found is None:
+            return {}
+        if found.step == step:
+            console.warn(
+                f"{title}: the responses have collapsed: {found}. The run goes on, and what it "
+                "trains counts; look at its responses before you trust it"
+            )
+        return {"collapsed": found.step}
 
     # --- one optimiser step -------------------------------------------------------------------
 

@@ -135,17 +135,22 @@ def read_listing(manifest: dict[str, Any], where: Path) -> dict[str, Checksum]:
         ) from None
 
 
-def checked(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint itself, if every file is as its manifest says; else StoreError."""
+def checked(checkpoint: Checkpoint, *, sealed: bool = False) -> Checkpoint:
+    """The checkpoint itself, if every file is as its manifest says; else StoreError.
+
+    ``sealed``: its run is finished, so that none goes on from an earlier one.
+    """
     wrong = problems(checkpoint.path)
     if wrong:
         listing = "\n".join(f"  {problem}" for problem in wrong)
         earlier = [c.step for c in found(checkpoint.path.parent) if c.step < checkpoint.step]
         start = f"from step {earlier[-1]}" if earlier else "from the beginning"
+        again, gone = f"continue {start}", checkpoint.path
+        if sealed:
+            again, gone = "run its run again", checkpoint.path.parents[1]
         raise StoreError(
             f"corrupt checkpoint {checkpoint.path}:\n{listing}\nPut the files back from a copy, "
-            f"or continue {start}: type {removal(checkpoint.path)} and then the same command "
-            "again"
+            f"or {again}: type {removal(gone)} and then the same command again"
         )
     return checkpoint
 

@@ -205,7 +205,7 @@ class RunDir(RunReader):
                 remove_folder(checkpoint.path)
                 dropped[f"{CHECKPOINTS}/{checkpoint.path.name}"] = 1
         for name in self.sample_names():
-            match = re.search(r"-step_(\d+)", name)
+            match = re.search(r"-step_(\d{6,})$", name)
             if match is None or int(match[1]) > step:
                 self._need_lease()
                 self._file(f"samples/{name}").unlink()
@@ -366,6 +366,12 @@ def _refuse_other(path: Path, config: Row) -> None:
     if not names:
         return
     if names != [CONFIG] and (CONFIG not in names or ENVIRONMENT not in names):
+        if {DONE, "events.jsonl"} & set(names) and set(names) <= OURS:
+            gone = CONFIG if CONFIG not in names else ENVIRONMENT
+            raise StoreError(
+                f"{path / gone}: is gone, though this is a run. Put it back from a copy, or remove "
+                f"the run and run it again: {removal(path)}"
+            )
         raise StoreError(
             f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but no "
             f"{CONFIG} with an {ENVIRONMENT}, so it is not a run of opcd-bench and nothing is "

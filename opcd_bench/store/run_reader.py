@@ -77,6 +77,11 @@ class RunReader:
         known = ", ".join([*ROWS, *(f"samples/{stem}" for stem in self.sample_names())])
         raise StoreError(f"{path}: no such rows; there are {known}")
 
+    def refuse_damage(self) -> None:
+        """Raise StoreError for the first file that is not what was sealed; not for checkpoints."""
+        for name in self._listed:
+            self._refuse_changed(name)
+
     def sample_names(self) -> list[str]:
         """The stored samples, by name; of a sealed run those that were sealed."""
         there = (path.name for path in (self.path / "samples").glob("*"))
@@ -97,7 +102,7 @@ class RunReader:
     def last_checkpoint(self) -> Checkpoint | None:
         """The latest one, every file checked; StoreError names the file that was damaged."""
         kept = self.checkpoints()
-        return checkpoints.checked(kept[-1]) if kept else None
+        return checkpoints.checked(kept[-1], sealed=self.sealed) if kept else None
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of ``step``, every file checked; StoreError where it is not there."""
@@ -107,7 +112,7 @@ class RunReader:
                 f"{self.path / CHECKPOINTS}: no checkpoint of step {step}; there are "
                 f"{', '.join(map(str, kept)) or 'none'}"
             )
-        return checkpoints.checked(kept[step])
+        return checkpoints.checked(kept[step], sealed=self.sealed)
 
     @cached_property
     def _seal(self) -> Row:

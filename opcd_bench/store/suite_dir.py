@@ -31,7 +31,7 @@ from opcd_bench.store.jsonl import (
 )
 from opcd_bench.store.lease import Lease
 from opcd_bench.store.names import checked_name
-from opcd_bench.store.run_reader import CONFIG, DONE
+from opcd_bench.store.run_reader import CONFIG, DONE, RunReader, sealed
 from opcd_bench.store.suite_list import SEALED, SUITE
 
 SHARED, EXTERNAL, ADAPTED, TOLD = "shared", "external", "adapted", "told-"
@@ -84,6 +84,7 @@ class SuiteDir:
 
     def __init__(self, path: Path, lender: SuiteDir | None = None) -> None:
         self.path, self.lender = path, lender
+        self._finished: dict[Path, Row] = {}
         if path.exists() and not path.is_dir():
             raise StoreError(
                 f"{path} is a file, but the suite needs a folder of that name. Move the file "
@@ -214,6 +215,15 @@ class SuiteDir:
     def runs(self) -> list[Path]:
         """The folders of the cells that were begun, by name."""
         return sorted(path.parent for path in self.path.glob(f"*/{CONFIG}"))
+
+    def finished(self) -> dict[Path, Row]:
+        """The sealed runs of now, by name, with their settings; each is read once, however often.
+
+        StoreError where settings are not what was sealed.
+        """
+        now = filter(sealed, self.runs())
+        self._finished = {path: self._finished.get(path) or RunReader(path).config for path in now}
+        return self._finished
 
     def shared(self, task: str, key: str) -> SharedDir:
         """What cells share of ``task``; ``key`` is a hash of all that its rows depend on."""

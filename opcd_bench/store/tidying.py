@@ -12,12 +12,13 @@ from opcd_bench.store.files import remove_temporaries as remove_in
 from opcd_bench.store.jsonl import read_object
 from opcd_bench.store.lease import Lease
 from opcd_bench.store.run_reader import CHECKPOINTS, DONE
-from opcd_bench.store.suite_dir import SuiteDir
+from opcd_bench.store.suite_dir import ADAPTED, SuiteDir
 
 
 def tidy(suite: SuiteDir) -> list[Path]:
     """Remove half-written files and what sealed runs were not to keep, here and in the rounds.
 
+    Those of adapted teachers too.
     Only names that we alone give, and nothing that is being written; what was removed. Nothing that
     is sealed is touched, and nothing at all where nothing was left.
     """
@@ -25,11 +26,12 @@ def tidy(suite: SuiteDir) -> list[Path]:
         return []
     rounds = [one for chain in chain_dir.chains(suite.path) for one in chain.rounds()]
     removed = []
-    for run in [run for folder in (suite, *rounds) for run in folder.runs()]:
-        removed += _checkpoints(run)
+    for folder in (suite, *rounds):
+        for run in (*folder.runs(), *(folder.path / ADAPTED).glob("*")):
+            removed += _checkpoints(run)
     # A folder is half a checkpoint, and so a run's; every file's writer holds it.
-    for folder in {one.path.parent for one in leftovers(suite.path) if one.path.is_file()}:
-        removed += [folder / name for name in remove_in(folder, folders=False)]
+    for place in {one.path.parent for one in leftovers(suite.path) if one.path.is_file()}:
+        removed += [place / name for name in remove_in(place, folders=False)]
     return sorted(removed)
 
 

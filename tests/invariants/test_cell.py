@@ -22,6 +22,7 @@ from opcd_bench.distillation import checkpoint, replies, trainer
 from opcd_bench.distillation.method import Teacher, stored
 from opcd_bench.errors import CellFailed, Diverged, NonFiniteGradients, StoreError
 from opcd_bench.progress import QuietReporter
+from opcd_bench.report.analysis.comparable import assert_comparable
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import probes
 from opcd_bench.report.tables import plain_text
@@ -29,6 +30,7 @@ from opcd_bench.report.tables.stored import text_of
 from opcd_bench.runner import cell as cell_runs
 from opcd_bench.runner import grid, perform, registry, suite_runner
 from opcd_bench.runner.cell import CellRun, choose_step
+from opcd_bench.runner.cell_scores import CellScores
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.references import References
@@ -194,6 +196,33 @@ def test_a_kill_at_every_second_row_in_turn_still_ends_byte_identical(
     assert truth(run_toy(suite)) == uninterrupted
 
 
+@pytest.mark.parametrize("choose", ["dev", 2])
+def test_a_run_whose_chosen_checkpoint_was_damaged_goes_on_from_before_it(
+    choose, tiny_model_folder, tmp_path, monkeypatch
+):
+    """As the message advises: the last checkpoint is whole, and what would be chosen is gone."""
+
+    def dev(self):
+        rows = self.run_dir.read("evals")
+        return {row["step"]: float(row["step"] == 2) for row in rows if row["split"] == "dev"}
+
+    monkeypatch.setattr(CellScores, "dev_by_step", dev)
+    whole = truth(run_toy(toy_suite(tiny_model_folder, tmp_path / "whole", choose=choose)))
+    suite = toy_suite(tiny_model_folder, tmp_path / "damaged", choose=choose)
+    with monkeypatch.context() as patch:
+        before(patch, CellRun, "_finish")
+        in_child(lambda: run_toy(suite) and None)
+    (folder,) = (tmp_path / "damaged").rglob("checkpoints")
+    assert sorted(one.name for one in folder.iterdir()) == ["step_000002", "step_000006"]
+    (folder / "step_000002" / "manifest.json").write_text("{}")
+    run = RunReader(run_toy(suite))
+    removal = f"from the beginning: type rm -r {folder / 'step_000002'} and then the same command"
+    assert removal in run.failure()["reason"]
+    shutil.rmtree(folder / "step_000002")
+    path = run_toy(suite)
+    assert RunReader(path).sealed and truth(path) == whole
+
+
 def test_a_sealed_cell_is_not_run_again(tiny_model_folder, tmp_path, monkeypatch):
     suite = toy_suite(tiny_model_folder, tmp_path)
     path = run_toy(suite)
@@ -319,6 +348,57 @@ def test_told_replies_are_divided_among_workers_in_whole_groups(tiny_model_folde
     assert stored[0] == stored[1] and len(stored[0]) == 2 * 6
 
 
+def test_a_cell_is_not_sealed_beside_one_that_was_finished_with_other_settings_meanwhile(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    """Two runs of one suite at once: the one that comes second would make the folder unusable."""
+    first = toy_suite(tiny_model_folder, tmp_path, max_steps=2)
+    second = toy_suite(tiny_model_folder, tmp_path, max_steps=4)
+    original, sealed = CellRun._finish, []
+
+    def finish(self):
+        if self.suite.max_steps == 4:
+            sealed.append(run_toy(first))
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_finish", finish)
+        refused = RunReader(run_toy(second))
+    assert RunReader(sealed[0]).sealed and not refused.sealed
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "run", lambda _: pytest.fail("trained though it cannot be sealed"))
+        refused = RunReader(run_toy(second))
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    assert_comparable(load(tmp_path / "toy"))
+
+
+def test_what_cells_share_is_made_of_the_methods_that_are_waited_for(tiny_model_folder, tmp_path):
+    """Those of sealed cells need none of it again, as after a git clone."""
+    names = ["opcd_full", "sft_context", "opcd_full[weights=adapted,by=grpo]"]
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=names, seeds=2, num_generations=2)
+    planned = Plan(suite, {name: registry.method(name) for name in suite.methods}, {"toy": Toy()})
+    plain, told, adapted = (
+        [cell for cell in grid.cells(suite, planned.methods, planned.tasks) if cell.method == name]
+        for name in suite.methods
+    )
+
+    def jobs(cells):
+        waves = perform.shared_waves(planned, cells, workers=2)
+        return [(job.kind, *job.what) for wave in waves for job in wave]
+
+    assert jobs(plain) == [("anchors", "toy", 0, (suite.methods[0],))]
+    assert jobs([*plain[:1], *told[1:]]) == [
+        ("anchors", "toy", 0, tuple(suite.methods[:2])),
+        ("responses", "toy", 1, (suite.methods[1],), 0, 2),
+        ("responses", "toy", 1, (suite.methods[1],), 1, 2),
+    ]
+    assert jobs([*plain, *adapted[:1]]) == [
+        ("anchors", "toy", 0, (suite.methods[0], suite.methods[2])),
+        ("adapted", "toy", 0, (suite.methods[2],)),
+    ]
+
+
 def test_a_task_that_fails_in_every_episode_has_its_own_words_in_the_cell_s_reason(
     tiny_model_folder, tmp_path
 ):
@@ -332,6 +412,26 @@ def test_a_task_that_fails_in_every_episode_has_its_own_words_in_the_cell_s_reas
     reason = RunReader(path).failure()["reason"]
     assert "no response was left to train on (0 too long, 2 failed" in reason
     assert reason.endswith("the first by RuntimeError: the board is gone)")
+
+
+def test_a_cell_whose_folder_cannot_be_read_hinders_no_other(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    suite = toy_suite(tiny_model_folder, tmp_path, methods=["opcd_full", "opcd_tail"])
+    with monkeypatch.context() as patch:
+        before(patch, CellRun, "run")
+        in_child(lambda: run_toy(suite) and None)
+    (begun,) = SuiteDir(tmp_path / "toy").runs()
+    (begun / "config.json").write_text("{")
+    methods = {name: registry.method(name) for name in suite.methods}
+    planned, suite_dir = Plan(suite, methods, {"toy": Toy()}), SuiteDir(tmp_path / "toy")
+    resources = Resources(suite, suite_dir, QuietReporter())
+    first, second = (
+        run_cell(cell, planned, resources, QuietReporter())
+        for cell in grid.cells(suite, methods, planned.tasks)
+    )
+    assert first.cell == begun.name and f"{begun / 'config.json'}: damaged" in first.problem
+    assert second.problem is None and RunReader(suite_dir.run(second.cell)).sealed
 
 
 def test_a_failed_cell_is_recorded_and_the_others_go_on(tiny_model_folder, tmp_path, monkeypatch):

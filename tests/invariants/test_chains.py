@@ -348,6 +348,51 @@ def test_what_is_done_is_not_done_again_and_a_third_round_follows(
     )
 
 
+def test_a_chain_that_is_whole_needs_no_checkpoint_and_one_that_lacks_it_hinders_no_other(
+    two_rounds, tiny_model_folder, tmp_path, monkeypatch
+):
+    """As after a git clone: checkpoints are not committed."""
+    shutil.copytree(two_rounds[0].output_dir, tmp_path, dirs_exist_ok=True)
+    suite = suite_of(tiny_model_folder, tmp_path)
+    for checkpoints in tmp_path.glob("toy/rounds/*/round_*/*/checkpoints"):
+        shutil.rmtree(checkpoints)
+    with monkeypatch.context() as patch:
+        patch.setattr(Round, "_go_on", lambda *_: pytest.fail("nothing is left to do"))
+        summary, (folder,) = run(patch, suite)
+    assert (summary.done, summary.failed) == (2, 0) and folder.failure() is None
+    more = suite.model_copy(update={"rounds": 3})
+    summary, _ = run(monkeypatch, more)
+    assert (summary.done, summary.failed) == (2, 1)
+    failure = folder.failure()
+    assert failure["round"] == 3 and "chosen checkpoint (step 2) is missing" in failure["reason"]
+    remove_folder(folder.path / "round_2")
+    summary, (_, other) = run(monkeypatch, suite.model_copy(update={"seeds": 2}))
+    assert (summary.done, summary.failed) == (3, 1) and len(other.runs()) == 2
+    failure = folder.failure()
+    assert failure["round"] == 2 and "chosen checkpoint (step 2) is missing" in failure["reason"]
+
+
+def test_a_round_is_not_sealed_beside_a_chain_that_has_other_settings_by_now(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    first = suite_of(tiny_model_folder, tmp_path, rounds=1)
+    second = first.model_copy(update={"max_steps": 4})
+    original, done = CellRun._finish, []
+
+    def finish(self):
+        if self.suite.max_steps == 4:
+            done.append(run(monkeypatch, first)[0].done)
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellRun, "_finish", finish)
+        summary, (folder,) = run(patch, second)
+    assert done == [1] and (summary.done, summary.failed) == (0, 1)
+    (refused,) = map(RunReader, folder.runs())
+    assert "suite.max_steps: 2 -> 4" in refused.failure()["reason"]
+    assert run(monkeypatch, first)[0].done == 1
+
+
 def of_another_version(monkeypatch):
     for module in (extract, select):
         monkeypatch.setattr(module, "__version__", "99.0")
@@ -473,13 +518,15 @@ def test_a_round_whose_beginning_was_made_anew_is_refused(
     suite = suite_of(tiny_model_folder, tmp_path)
     original = chains.after
 
-    def other(run, begun):
-        begin = original(run, begun)
+    def other(*given):
+        begin = original(*given)
         return dataclasses.replace(begin, weights="0" * 64)
 
     monkeypatch.setattr(chains, "after", other)
-    with pytest.raises(StoreError, match="does not belong to this chain"):
-        run(monkeypatch, suite)
+    summary, (folder,) = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (1, 1)
+    failure = folder.failure()
+    assert failure["round"] == 2 and "does not belong to this chain" in failure["reason"]
 
 
 def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp_path, monkeypatch):
@@ -491,8 +538,9 @@ def test_a_damaged_checkpoint_is_no_beginning(two_rounds, tiny_model_folder, tmp
     remove_folder(folder.path / "round_2")
     checkpoint: Checkpoint = checkpoint_of(folder, 1)
     (checkpoint.path / MODEL / "config.json").write_text("{}")
-    with pytest.raises(StoreError, match="corrupt checkpoint"):
-        run(monkeypatch, suite)
+    summary, _ = run(monkeypatch, suite)
+    assert (summary.done, summary.failed) == (1, 1)
+    assert "corrupt checkpoint" in folder.failure()["reason"]
 
 
 def test_a_chain_that_is_taken_off_its_node_has_not_failed(

@@ -181,6 +181,28 @@ def test_interpolations_that_were_rounded_are_replaced(tiny_model_folder, tmp_pa
         assert frames.frame(mixed)["seeds"].tolist() == [1]
 
 
+def test_a_run_whose_checkpoint_is_gone_or_damaged_hinders_no_other_interpolation(
+    tiny_model_folder, tmp_path
+):
+    resources, cell = finished(tiny_model_folder, tmp_path, interpolate=[0.5])
+    run = resources.suite_dir.run(cell.name)
+    checkpoint = RunReader(run).checkpoint_at(6).path
+    (checkpoint / "manifest.json").rename(tmp_path / "manifest.json")
+    console = QuietReporter()
+    scorer = Entrants(resources, console)
+    assert scorer.score({"toy": Toy()}, [cell]) == 1
+    (warned,) = console.warnings
+    assert "is not interpolated: its checkpoint of step 6 is gone" in warned
+    assert f"type rm -r {run} and then the same command again" in warned
+    (checkpoint / "manifest.json").write_text("{}")
+    assert scorer.score({"toy": Toy()}, [cell, cell]) == 2
+    assert f"run its run again: type rm -r {run}" in console.warnings[1]
+    (tmp_path / "manifest.json").rename(checkpoint / "manifest.json")
+    assert scorer.score({"toy": Toy()}, [cell]) == 0 and len(console.warnings) == 3
+    (row,) = resources.suite_dir.read()["entrant_scores"]
+    assert row["run"] == cell.name
+
+
 def test_a_float32_suites_interpolations_of_before_are_exact(tiny_model_folder, tmp_path):
     resources, cell = finished(tiny_model_folder, tmp_path, interpolate=[0.5])
     Entrants(resources, QuietReporter()).score({"toy": Toy()}, [cell])

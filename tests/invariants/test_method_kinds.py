@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 from fixtures import write_tiny_model
 from toy import Hinted, Toy, toy_suite, truth
 
-from opcd_bench.distillation import text_health
+from opcd_bench.distillation import text_health, trainer
 from opcd_bench.distillation.losses.divergence import named
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
 from opcd_bench.distillation.losses.scheduled import Taid
@@ -34,14 +36,14 @@ from opcd_bench.report.analysis.flat import of_headline
 from opcd_bench.report.analysis.headline import headline
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.stored_samples import sample_sets
-from opcd_bench.runner import grid, model_folders, preflight, probing
+from opcd_bench.runner import grid, model_folders, preflight, probing, refusals
 from opcd_bench.runner.adapted import AdaptedTeachers
 from opcd_bench.runner.perform import prepare, run_cell
 from opcd_bench.runner.plan import Plan
 from opcd_bench.runner.refusals import refuse_other_settings
 from opcd_bench.runner.resources import Resources
 from opcd_bench.store.run_dir import RunDir
-from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.run_reader import RunReader, sealed
 from opcd_bench.store.suite_dir import SuiteDir
 from opcd_bench.store.verification import verify
 
@@ -198,7 +200,7 @@ def test_a_probe_knows_the_adapted_teachers_of_a_suite_with_a_larger_one(
     (folder,) = (suite_dir.path / "adapted").iterdir()
     shutil.rmtree(folder)
     teachers = AdaptedTeachers(stored, suite_dir, probed, QuietReporter())
-    with pytest.raises(StoreError, match=r"is not there\. Remove .* and run the suite again"):
+    with pytest.raises(StoreError, match=r"is not there\. Put it back .* run the suite again"):
         teachers.of(METHODS["by_told"].teacher, task, 0)
 
 
@@ -296,7 +298,110 @@ def test_an_adapted_teacher_may_read_hints_and_is_one_with_the_one_that_reads_ru
     assert not results.ceiling("toy", "adapted_hinted").empty
 
 
-def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(tiny_model_folder, tmp_path):
+def outcomes_of(suite, task=None, console=None):
+    """How every cell that is not sealed ends, in this process."""
+    methods = {name: METHODS[name] for name in suite.methods}
+    planned = Plan(suite, methods, {"toy": task or Toy()})
+    suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
+    resources = Resources(suite, suite_dir, console or QuietReporter())
+    cells = grid.cells(suite, methods, planned.tasks)
+    return [
+        run_cell(cell, planned, resources, QuietReporter())
+        for cell in cells
+        if not sealed(suite_dir.run(cell.name))
+    ]
+
+
+@pytest.mark.parametrize(("bad", "fails"), [({1, 2, 3}, True), ({2}, False)])
+def test_a_teacher_whose_gradients_were_never_finite_teaches_nobody(
+    tiny_model_folder, tmp_path, monkeypatch, bad, fails
+):
+    real = trainer.TrainingCore._clipped
+
+    def clipped(self, limit):
+        norm = real(self, limit)
+        return math.nan if self.step_count + 1 in bad else norm
+
+    monkeypatch.setattr(trainer.TrainingCore, "_clipped", clipped)
+    console = QuietReporter()
+    suite = suite_of(tiny_model_folder, tmp_path, "by_rewarded", max_steps=3)
+    (outcome,) = outcomes_of(suite, console=console)
+    (teacher,) = map(RunReader, (Path(suite.output_dir) / suite.name / "adapted").iterdir())
+    title = "toy: teacher adapted by grpo, seed 0: the gradient was not finite in"
+    if fails:
+        assert f"{title} any of the 3 optimiser steps" in outcome.problem and not teacher.sealed
+    else:
+        assert teacher.summary["skipped_steps"] == 1
+        assert any(text.startswith(f"{title} 1 of 3 optimiser") for text in console.warnings)
+
+
+def test_a_teacher_whose_responses_collapse_as_it_is_adapted_is_warned_of(
+    tiny_model_folder, tmp_path, monkeypatch
+):
+    def newest(rows):
+        return Collapse(2, "the share of no words", 0.1, 0.9) if len(rows) == 2 else None
+
+    monkeypatch.setattr(text_health, "newest", newest)
+    console = QuietReporter()
+    (outcome,) = outcomes_of(suite_of(tiny_model_folder, tmp_path, "by_rewarded"), console=console)
+    assert outcome.problem is None
+    (warned,) = (text for text in console.warnings if "responses have collapsed" in text)
+    assert warned.startswith("toy: teacher adapted by grpo, seed 0")
+
+
+@pytest.mark.parametrize("more", ["writes", "adapted_hinted"])
+def test_cells_of_a_seed_learn_from_one_adapted_teacher_or_not_at_all(
+    tiny_model_folder, tmp_path, monkeypatch, more
+):
+    """Removed and trained anew it may come out otherwise, as on another machine."""
+    task = Hinted()
+    (first,) = run(suite_of(tiny_model_folder, tmp_path, "by_rewarded"), task)
+    suite = suite_of(tiny_model_folder, tmp_path, "by_rewarded", more)
+    folder = first.parent / "adapted"
+    shutil.rmtree(folder)
+    original = AdaptedTeachers._steps
+
+    def otherwise(self, training, *rest):
+        with torch.no_grad():
+            for weight in training.student.model.parameters():
+                weight.add_(1e-3)
+        original(self, training, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AdaptedTeachers, "_steps", otherwise)
+        console = QuietReporter()
+        (outcome,) = outcomes_of(suite, task, console)
+    assert "must come out as it was" in console.warnings[0] and first.name in console.warnings[0]
+    assert "learnt from an adapted teacher of other weights" in outcome.problem
+    assert "--name" in outcome.problem and str(folder) in outcome.problem
+    begun = first.parent / outcome.cell
+    assert RunReader(begun).read("train") == [], "it is refused before it trains"
+    shutil.rmtree(folder)
+    (outcome,) = outcomes_of(suite, task)
+    assert outcome.problem is None, "trained anew as it was, it teaches"
+    assert_comparable(load(first.parent))
+
+
+def test_the_advice_on_a_missing_adapted_teacher_says_who_learnt_from_it(
+    tiny_model_folder, tmp_path
+):
+    """As in a git clone: the folder is there, its checkpoint is not."""
+    (first,) = run(suite_of(tiny_model_folder, tmp_path, "by_rewarded"))
+    (adapted,) = (first.parent / "adapted").iterdir()
+    shutil.rmtree(adapted / "checkpoints")
+    suite = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes")
+    (outcome,) = outcomes_of(suite)
+    assert "checkpoint is not there. Put it back from a copy" in outcome.problem
+    assert (
+        "It must come out as it was, for finished runs learnt from it (1, such as"
+        in outcome.problem
+    )
+    assert first.name in outcome.problem
+
+
+def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(
+    tiny_model_folder, tmp_path, monkeypatch
+):
     first = suite_of(tiny_model_folder, tmp_path, "by_rewarded", "writes")
     paths = run(first)
     assert_comparable(load(paths[0].parent))
@@ -304,7 +409,9 @@ def test_cells_whose_teachers_were_adapted_otherwise_stand_in_no_table(tiny_mode
     planned = grid.cells(other, {name: METHODS[name] for name in other.methods}, {"toy": Toy()})
     with pytest.raises(StoreError, match=r"adapted\.learning_rate"):
         refuse_other_settings(planned, SuiteDir(paths[0].parent))
-    run(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(refusals, "refuse_other_settings", lambda *_: None)
+        run(other)
     with pytest.raises(StoreError, match="teacher adapted by grpo"):
         assert_comparable(load(paths[0].parent))
 

@@ -18,8 +18,8 @@ scored, not trained. ``probe``: a piece of a probe of stored runs."""
 class Job:
     """A piece of a suite's run. Done again after an interruption, it goes on from what is stored.
 
-    ``what`` is the kind's own: a cell, (task, seed), of responses (task, seed, share, shares), the
-    finished cells, the place of a chain, or a piece of a probe.
+    ``what`` is the kind's own: a cell, (task, seed, methods), of responses (task, seed, methods,
+    share, shares), the finished cells, the place of a chain, or a piece of a probe.
     """
 
     kind: Kind
@@ -32,7 +32,7 @@ class Outcome:
     """How a job ended: ``problem`` is None, or what went wrong in one line.
 
     ``warnings`` and ``notes``: what was to be said while it ran in a process that says nothing;
-    ``seconds``: how long it took there.
+    ``seconds``: how long it took there. ``unscored``: runs that could not be interpolated.
     """
 
     cell: str
@@ -40,6 +40,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    unscored: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from multiprocessing.queues import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from opcd_bench.config.suite import Suite
-from opcd_bench.errors import WorkerDied
+from opcd_bench.errors import FolderBusy, WorkerDied
 from opcd_bench.progress import BEATS
-from opcd_bench.runner.cluster.jobs import End, Job, Outcome
+from opcd_bench.runner.cluster.jobs import End, Job, Outcome, Taken
 from opcd_bench.runner.cluster.work import Work
 
 
@@ -72,7 +72,7 @@ class LocalPool:
         """Jobs that have ended."""
         done, _ = wait(self._running, timeout=seconds, return_when=FIRST_COMPLETED)
         with _died():
-            return [(self._running.pop(future), future.result()) for future in done]
+            return [(self._running.pop(future), _end(future)) for future in done]
 
     def leave(self) -> None:
         """End the workers: sent to this process alone, a signal does not reach them.
@@ -81,6 +81,14 @@ class LocalPool:
         """
         for worker in set(multiprocessing.active_children()) - self._others:
             worker.terminate()
+
+
+def _end(future: Future[Outcome]) -> End:
+    """How a job ended; where another process was writing its folder, it has its turn again."""
+    try:
+        return future.result()
+    except FolderBusy as busy:
+        return Taken(str(busy))
 
 
 @contextmanager

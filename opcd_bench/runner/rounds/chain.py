@@ -17,8 +17,8 @@ from opcd_bench.runner import grid, registry
 from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import ChainDir, chain
 from opcd_bench.store.checkpoints import MODEL, Checkpoint
-from opcd_bench.store.jsonl import read_object
-from opcd_bench.store.run_reader import RunReader
+from opcd_bench.store.jsonl import Row, read_object
+from opcd_bench.store.run_reader import CHECKPOINTS, RunReader
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,11 @@ def settings(
     return make_suite(values, f"round {number} of {one.name}")
 
 
-def after(run: Path, before: Begin) -> Begin:
+def after(run: Path, before: Begin, record: Row | None = None) -> Begin:
     """What the round after a sealed run begins from; ``before`` where it chose the step 0.
 
-    Raises StoreError where the chosen checkpoint is gone. Its files are not checked here.
+    ``record``: how that round's context was made, if it was. It knows what it began from, so that
+    the checkpoint may be gone by now; without it a StoreError is raised. Files are not checked.
     """
     reader = RunReader(run)
     step = int(reader.summary["chosen_step"])
@@ -160,10 +161,10 @@ def after(run: Path, before: Begin) -> Begin:
         return before
     kept = {checkpoint.step: checkpoint for checkpoint in reader.checkpoints()}
     if step not in kept:
-        raise StoreError(
-            f"{run}: its chosen checkpoint (step {step}) is missing, but the next round starts "
-            "from it. Put it back from a copy, or run the chain again under another --name"
-        )
+        gone = Checkpoint(step, run / CHECKPOINTS / checkpoints.folder_name(step))
+        if record is None or record["begin_weights"] is None:
+            raise _missing(gone)
+        return Begin(gone, record["begin_weights"])
     manifest = kept[step].path / checkpoints.MANIFEST
     listed = checkpoints.read_listing(read_object(manifest), manifest)
     files = {
@@ -172,3 +173,20 @@ def after(run: Path, before: Begin) -> Begin:
         if name.startswith(f"{MODEL}/") and name.endswith(".safetensors")
     }
     return Begin(kept[step], digest(files, 64))
+
+
+def refuse_unusable(begin: Begin) -> None:
+    """Raise StoreError where the checkpoint that a round is to begin from is gone or damaged."""
+    if begin.checkpoint is None:
+        return
+    if not (begin.checkpoint.path / checkpoints.MANIFEST).is_file():
+        raise _missing(begin.checkpoint)
+    checkpoints.checked(begin.checkpoint, sealed=True)
+
+
+def _missing(gone: Checkpoint) -> StoreError:
+    return StoreError(
+        f"{gone.path.parents[1]}: its chosen checkpoint (step {gone.step}) is missing, but the "
+        "next round starts from it. Put it back from a copy, or run the chain again under another "
+        "--name"
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -36,11 +37,14 @@ from opcd_bench.runner.grid import Cell
 from opcd_bench.runner.out_of_memory import explain_out_of_memory
 from opcd_bench.runner.perform import run_cell
 from opcd_bench.runner.plan import Plan
-from opcd_bench.runner.refusals import refuse_other_settings, refuse_other_weights
+from opcd_bench.runner.refusals import (
+    refuse_other_chains,
+    refuse_other_settings,
+    refuse_other_weights,
+)
 from opcd_bench.runner.resources import Resources, release
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
-from opcd_bench.store import checkpoints
 from opcd_bench.store.chain_dir import EXPERIENCE
 from opcd_bench.store.files import LOCK, explained
 from opcd_bench.store.jsonl import Row
@@ -87,12 +91,45 @@ class Round:
         What goes wrong before the cell is stored in the chain's folder, what goes wrong in the cell
         in its run. A model that cannot be loaded, and settings that cannot be used, raise.
         """
-        if self._is_done():
-            return None
+        with suppress(StoreError):  # it is met again below, where it can be recorded
+            if self._is_done():
+                return None
+        with self._writing():
+            try:
+                if self._is_done():
+                    return None
+                chains.refuse_unusable(self.begin)
+                self._refuse_others()
+            except StoreError as error:
+                return self._failed(self.number, error)
+            return self._go_on()
+
+    def _refuse_others(self) -> None:
+        """Raise StoreError where the suite has finished rounds with other settings by now."""
+        refuse_other_chains([self.chain.config], self.suite_dir)
+
+    def cannot_follow(self, error: StoreError) -> str:
+        """Record why the next round has nothing to begin from; its reason in one line."""
+        with self._writing():
+            return self._failed(self.number + 1, error)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """As the chain's only writer."""
         self.folder.describe(self.chain.config)
         with Lease(self.folder.path / LOCK) as lease:
             self._lease = lease
-            return None if self._is_done() else self._go_on()
+            yield
+
+    def _failed(self, number: int, error: Exception) -> str:
+        """Record why a round ended before its cell did, as a chain's writer; the reason."""
+        if isinstance(error, CellFailed | UserError):
+            problem = str(error)
+        else:
+            problem = f"{type(error).__name__}: {error}"
+        self._check()
+        self.folder.fail(number, problem, "".join(traceback.format_exception(error)))
+        return problem
 
     def _check(self) -> None:
         """Before every write into the chain's folder: raise LeaseLost where it is another's."""
@@ -111,8 +148,6 @@ class Round:
         """All that is left, as the chain's only writer."""
         self.folder.forget_failure()
         self.console.note(f"{self.chain.name}: round {self.number} of {self.suite.rounds}")
-        if self.begin.checkpoint is not None:
-            checkpoints.checked(self.begin.checkpoint)
         date = prompt_record.date_of(self.suite_dir)
         # First rounds begin from the same weights, so other chains may have what this one needs.
         round_dir = self.folder.round(self.number, self.suite_dir if self.number == 1 else None)
@@ -128,15 +163,10 @@ class Round:
             return self._consolidate(resources, record)
         except (EngineDied, LeaseLost):  # no other chain would go on either; it is another's now
             raise
-        except (CellFailed, UserError) as error:
-            problem = str(error)
         except Exception as error:  # the chain's edge: recorded whole and counted as failed
             if preemption.leaving():
                 raise
-            problem = f"{type(error).__name__}: {error}"
-        self._check()
-        self.folder.fail(self.number, problem, traceback.format_exc())
-        return problem
+            return self._failed(self.number, error)
 
     def run_dir(self) -> Path:
         """Where the round's run lies; its context must have been made."""
@@ -264,7 +294,7 @@ class Round:
                 **self._examples,
             }
         )
-        outcome = run_cell(cell, planned, resources, self.console)
+        outcome = run_cell(cell, planned, resources, self.console, self._refuse_others)
         if outcome.problem is None:
             self._seal(record)
         return outcome.problem

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from opcd_bench.config.suite import Suite
+from opcd_bench.errors import StoreError
 from opcd_bench.evaluation import retention
-from opcd_bench.hashing import canonical
 from opcd_bench.progress import Reporter, worker_reporter, workers_say
 from opcd_bench.runner import preflight, registry, shared_questions
 from opcd_bench.runner.cluster.executor import drive
@@ -19,13 +18,11 @@ from opcd_bench.runner.cluster.open import opened
 from opcd_bench.runner.cluster.work import Work
 from opcd_bench.runner.perform import changed_since, tell
 from opcd_bench.runner.plan import plugins
-from opcd_bench.runner.refusals import mixed, refuse_other_judgement
+from opcd_bench.runner.refusals import refuse_other_chains, refuse_other_judgement
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds.chain import Begin, Chain
 from opcd_bench.runner.rounds.round import Round
 from opcd_bench.runner.suite_runner import RunSummary
-from opcd_bench.store import chain_dir
-from opcd_bench.store.jsonl import Row
 from opcd_bench.store.run_reader import RunReader
 from opcd_bench.store.suite_dir import SuiteDir
 from opcd_bench.store.tidying import tidy
@@ -46,7 +43,7 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     shared_questions.refuse_at_hand(suite, planned.tasks)
     every = chains.chains_of(suite, planned.methods, planned.tasks)
     suite_dir = SuiteDir(Path(suite.output_dir) / suite.name)
-    refuse_other_settings(every, suite_dir)
+    refuse_other_chains([one.config for one in every], suite_dir)
     refuse_other_judgement(suite, suite_dir)
     foreign = registry.foreign_retention(suite)
     retention.check_documents(foreign, suite.data_dir, suite.retention_items)
@@ -58,32 +55,20 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
         console.phase(suite.name, len(every), "chains") as phase,
         closing(_outcomes(every, suite, suite_dir, console)) as outcomes,
     ):
+        problems = set()
         for ended in outcomes:
             for outcome in ended:
                 tell(outcome, console)
+                problems |= {outcome.cell} if outcome.problem is not None else set()
             phase.advance(len(ended), **workers_say())
-    runs = [run for one in every for run in one.folder(suite).runs()[: suite.rounds]]
-    done = sum(RunReader(run).sealed for run in runs)
+    done = 0
+    for one in every:
+        runs = one.folder(suite).runs()[: suite.rounds]
+        # A round may be sealed and yet not go on from the one before, as it is now.
+        whole = suite.rounds - (one.name in problems)
+        done += min(sum(RunReader(run).sealed for run in runs), whole)
     total = len(every) * suite.rounds
     return RunSummary(suite_dir.path, done, total - done, total)
-
-
-def refuse_other_settings(every: Sequence[Chain], suite_dir: SuiteDir) -> None:
-    """Raise StoreError where stored chains with numbers could not stand in a table with these.
-
-    Before any work: the table would refuse them after it.
-    """
-    asked: dict[tuple[str, ...], Row] = {}
-    for one in every:
-        now = json.loads(canonical(dict(one.config)))
-        asked |= {key: now for key in chain_dir.compared(now)}
-    for stored in chain_dir.chains(suite_dir.path):
-        if not stored.counts:
-            continue
-        before = stored.config()
-        for key in chain_dir.compared(before):
-            if key in asked and (changed := chain_dir.other_settings(before, asked[key])):
-                raise mixed(stored.path, f"chain of {before['task']['name']}", changed)
 
 
 def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) -> Outcome:
@@ -95,7 +80,10 @@ def run_chain(one: Chain, suite: Suite, suite_dir: SuiteDir, console: Reporter) 
         if problem is not None:
             return Outcome(one.name, f"round {number}: {problem}")
         if number < suite.rounds:
-            begin = chains.after(current.run_dir(), begin)
+            try:
+                begin = chains.after(current.run_dir(), begin, current.folder.record(number + 1))
+            except StoreError as error:
+                return Outcome(one.name, f"round {number + 1}: {current.cannot_follow(error)}")
     return Outcome(one.name, None)
 
 

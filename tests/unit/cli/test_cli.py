@@ -31,7 +31,9 @@ def runner(monkeypatch):
     """A runner that runs nothing: it records what it was asked for."""
     fake = types.ModuleType("opcd_bench.runner.suite_runner")
     fake.asked = []
-    fake.summary = types.SimpleNamespace(suite_dir=Path("results/x"), done=4, failed=0, total=4)
+    fake.summary = types.SimpleNamespace(
+        suite_dir=Path("results/x"), done=4, failed=0, total=4, unscored=0
+    )
 
     def run(suite, *, console):
         fake.asked.append(suite)
@@ -201,6 +203,11 @@ def test_a_failed_cell_gives_exit_code_1(opcd, runner):
     told = opcd(*THE_ISSUES)
     assert told.code == 1
     assert "3 of 4 cells done, 1 failed" in told.out
+
+
+def test_a_run_that_could_not_be_interpolated_gives_exit_code_1(opcd, runner):
+    runner.summary.unscored = 1
+    assert opcd(*THE_ISSUES).code == 1
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_exits_with_130(opcd, runner):

@@ -424,7 +424,9 @@ RUN = ["run", "--methods", "opcd", "--tasks", "rule_math"]
 def runner(monkeypatch, suite):
     """A runner that runs nothing: the suite made by hand is what it comes back with."""
     fake = types.ModuleType("opcd_bench.runner.suite_runner")
-    fake.summary = types.SimpleNamespace(suite_dir=Path("results/made"), done=2, failed=0, total=2)
+    fake.summary = types.SimpleNamespace(
+        suite_dir=Path("results/made"), done=2, failed=0, total=2, unscored=0
+    )
     fake.run = lambda suite, console: fake.summary
     monkeypatch.setitem(sys.modules, "opcd_bench.runner.suite_runner", fake)
     monkeypatch.setattr("opcd_bench.runner.suite_runner", fake, raising=False)

@@ -20,6 +20,7 @@ from opcd_bench.errors import (
     ConfigError,
     DataError,
     EngineDied,
+    FolderBusy,
     StoreError,
     UnknownName,
     WorkerDied,
@@ -34,10 +35,11 @@ from opcd_bench.report.tables import rounds as table
 from opcd_bench.rollout.engine import Reply, Sampling
 from opcd_bench.rollout.trajectory import Skipped, Trajectory, TurnRecord
 from opcd_bench.runner import grid, hands, perform, registry
+from opcd_bench.runner.cluster import executor
 from opcd_bench.runner.cluster import local as pool
 from opcd_bench.runner.cluster.jobs import Outcome
 from opcd_bench.runner.plan import plan
-from opcd_bench.runner.refusals import refuse_other_judgement
+from opcd_bench.runner.refusals import refuse_other_chains, refuse_other_judgement
 from opcd_bench.runner.rounds import chain as chains
 from opcd_bench.runner.rounds import rounds
 from opcd_bench.runner.rounds.chain import Begin
@@ -394,10 +396,15 @@ def test_a_chain_says_what_a_grid_does_of_its_numbers(toy, monkeypatch):
     assert form.startswith("toy: the prompts do not say in which form to answer")
 
 
+def refuse(suite, tmp_path):
+    """What a run of the suite refuses before any work."""
+    refuse_other_chains([one.config for one in chains.chains(suite)], SuiteDir(tmp_path / "toy"))
+
+
 def test_more_rounds_seeds_rates_and_methods_may_join_a_folder(toy, tmp_path):
     stored(toy(rounds=2))
     more = toy(rounds=5, seeds=2, learning_rate=[1e-4], methods=["opcd_tail", "opcd_full"])
-    rounds.refuse_other_settings(chains.chains(more), SuiteDir(tmp_path / "toy"))
+    refuse(more, tmp_path)
 
 
 def test_a_method_that_was_changed_is_another_one(toy, tmp_path):
@@ -405,7 +412,7 @@ def test_a_method_that_was_changed_is_another_one(toy, tmp_path):
     described = chains.chains(suite)[0].config["method"]
     stored(suite, method={**described, "loss": "another"})
     with pytest.raises(StoreError, match=r'method.loss: "another" -> \(absent\)'):
-        rounds.refuse_other_settings(chains.chains(suite), SuiteDir(tmp_path / "toy"))
+        refuse(suite, tmp_path)
     stored(suite)
     with pytest.raises(StoreError, match=r"method\.loss"):
         table.read(tmp_path / "toy")
@@ -425,7 +432,7 @@ def test_what_ended_without_a_number_hinders_nothing_that_has_other_settings(
     old = stored(toy(rounds=1, experience={}, max_steps=2), counts=False)
     old.fail(1, "too few steps", "traceback")
     new = toy(rounds=1, experience={}, max_steps=4)
-    rounds.refuse_other_settings(chains.chains(new), SuiteDir(tmp_path / "toy"))
+    refuse(new, tmp_path)
     (row,) = table.read(tmp_path / "toy").to_dict("records")
     assert row["missing"] == "failed: too few steps"
     stored(new)
@@ -512,6 +519,23 @@ def test_a_worker_that_was_killed_is_told_in_the_same_words(
 
     with pytest.raises(WorkerDied, match="Nothing is lost: type the same command again"):
         run(monkeypatch, toy, tmp_path, work)
+
+
+@pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])
+def test_a_folder_that_another_run_is_writing_has_its_turn_again(
+    run, side_by_side, monkeypatch, toy, tmp_path
+):
+    monkeypatch.setattr(executor, "PAUSE", 0.01)
+    begun = []
+
+    def work(seed):
+        begun.append(seed)
+        if seed == 0 and begun.count(0) < 3:
+            raise FolderBusy("another process is writing it")
+        return Outcome(str(seed), None)
+
+    run(monkeypatch, toy, tmp_path, work)
+    assert sorted(begun) == [0, 0, *range(8)]
 
 
 @pytest.mark.parametrize("run", [chains_of_eight, cells_of_eight])

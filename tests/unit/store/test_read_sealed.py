@@ -9,6 +9,8 @@ import shutil
 import pytest
 
 from opcd_bench.errors import StoreError
+from opcd_bench.runner.refusals import damaged
+from opcd_bench.runner.time_shares import time_shares
 from opcd_bench.store.jsonl import read_object, read_rows
 from opcd_bench.store.run_dir import RunDir
 from opcd_bench.store.run_reader import RunReader
@@ -57,6 +59,13 @@ def other(path):
 
 def deep(path):
     path.write_text(DEEP)
+
+
+def test_damaged_times_are_warned_of_and_are_no_runs_end(sealed):
+    cut(sealed / "timing.jsonl.gz")
+    (warned,) = damaged(SuiteDir(sealed.parent))
+    assert "timing.jsonl.gz: changed" in warned and "The other runs go on meanwhile" in warned
+    assert time_shares([RunReader(sealed)]) is None
 
 
 def gone(path):

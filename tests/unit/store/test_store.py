@@ -397,6 +397,28 @@ def test_rewind_drops_what_is_past_the_step_and_the_final_test(tmp_path: Path) -
         assert run.sample_names() == [] and run.last_checkpoint() is None
 
 
+@pytest.mark.parametrize("name", ["config.json", "environment.json"])
+def test_a_run_that_lost_a_file_is_called_a_run(tmp_path: Path, name: str) -> None:
+    with begin(tmp_path / "run") as run:
+        run.train({"step": 1, "loss": 0.5})
+        if name == "config.json":
+            run.seal({})
+    (tmp_path / "run" / name).unlink()
+    removal = f"{name}: is gone, though this is a run.* rm -r {tmp_path / 'run'}$"
+    with pytest.raises(StoreError, match=removal):
+        begin(tmp_path / "run")
+
+
+def test_rewind_goes_by_the_step_that_a_name_ends_with(tmp_path: Path) -> None:
+    """A task may be called so too."""
+    with begin(tmp_path / "run") as run:
+        for step in range(3):
+            run.samples(f"scores-walk-step_2-step_{step:06d}", [{"step": step}])
+        run.samples("probe-walk-step_0", [{"reply": "x"}])
+        run.rewind(1)
+        assert run.sample_names() == [f"scores-walk-step_2-step_{step:06d}" for step in (0, 1)]
+
+
 # Checkpoints ----------------------------------------------------------------------------------
 
 
@@ -437,6 +459,15 @@ def test_a_corrupt_checkpoint_is_named_with_what_to_type_and_never_passed_over(
         (latest / "manifest.json").write_text("{")
         with pytest.raises(StoreError, match=r"manifest\.json"):
             run.checkpoint_at(2)
+
+
+def test_a_damaged_checkpoint_of_a_finished_run_is_not_to_be_removed_alone(tmp_path: Path) -> None:
+    with begin(tmp_path / "run") as run:
+        latest = checkpointed(run, 1)
+        run.seal({})
+    (latest / "inner" / "weights.bin").write_bytes(b"weightZ")
+    with pytest.raises(StoreError, match=f"run its run again: type rm -r {tmp_path / 'run'} and"):
+        RunReader(tmp_path / "run").checkpoint_at(1)
 
 
 def test_a_checkpoint_without_a_manifest_is_removed_on_opening(tmp_path: Path) -> None:

@@ -232,6 +232,17 @@ def test_what_a_kill_left_in_sealed_runs_goes_when_the_suite_is_run_again(suite)
     assert tidy(suite) == []
 
 
+def test_what_a_kill_left_of_an_adapted_teacher_goes_too(suite):
+    run = sealed(suite.path / "adapted" / "toy--grpo")
+    (run / "checkpoints" / ".step_000002.0a1b2c3d.opcd-bench.tmp").mkdir()
+    shutil.copytree(run / "checkpoints/step_000001", run / "checkpoints/step_000003")
+    remarks = verify(suite.path)
+    assert len(remarks) == 2 and not any(p.damage for p in remarks)
+    assert len(tidy(suite)) == 2
+    assert verify(suite.path) == [] and tidy(suite) == []
+    assert [one.name for one in (run / "checkpoints").iterdir()] == ["step_000001"]
+
+
 def test_nothing_that_is_being_written_is_tidied(suite, monkeypatch):
     real, seen = os.replace, []
 
