@@ -14,18 +14,16 @@ from opcd_bench.report.tables.layout import Group, Section
 from opcd_bench.report.tables.shown_methods import label
 
 NOTE = (
-    "An analysis of variance of the gain on test over the seeds that all methods share, each "
-    "method at the learning rate at which it is compared. Teachers and losses are crossed and "
-    "taken as they are; seeds and test examples are taken as drawn, and all runs have the same. "
-    "share: of the sum of squares over the runs, less what seeds and examples add to it (epsilon "
-    "squared: 0 on average where only these differ, and it may be below). spread: its root mean "
-    "square per run, in points. p: of a quasi-F test against both: how much a teacher's effect "
-    "changes with the seed and with the example, less what these hold both; so for the loss; for "
-    "teacher x loss and teacher x seed, how much what is left does (Satterthwaite's degrees of "
-    "freedom; never below the p of an F test against seeds alone). Arms that end at 0 do not "
-    "vary, so p is rough where some do. test examples: what the choice of examples adds to the "
-    "rows above, where teachers or losses do well on different ones. seed: all else that differs "
-    "between runs of one teacher and one loss."
+    "An analysis of variance of the gain on test, over the seeds that all methods share, each "
+    "method at the learning rate at which it is compared. Teachers and losses are fixed; seeds "
+    "and test examples are random, and every run has the same ones. share: of the sum of squares "
+    "over the runs, less what seeds and examples alone add to it (epsilon squared: 0 on average "
+    "where a source does nothing, so that it may be below 0). spread: the root mean square of "
+    "that part, in points. p: of a quasi-F test against the interactions of the source with seeds "
+    "and with examples (Satterthwaite's degrees of freedom), and never smaller than that of an F "
+    "test against seeds alone. Methods whose runs all end at 0 do not vary, so p is rough where "
+    "there are some. test examples: what comes of teachers and losses doing well on different "
+    "examples. seed: all other differences between runs of one teacher and one loss."
 )
 SURE = 0.05
 
