@@ -134,7 +134,7 @@ def test_every_method_and_task_file_in_a_page_keeps_its_contract(tmp_path):
                 shown.append(file.stem)
                 broken = [result for result in checks.check_file(file) if not result.passed]
                 assert broken == [], named(path)
-    assert set(shown) == {"opcd_ema", "squared_log_ratio", "number_codes"}
+    assert set(shown) == {"opcd_ema", "jsd_ramp", "squared_log_ratio", "number_codes"}
 
 
 def prose(path):
