@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import MissingData, PluginError, UserError
+from opcd_bench.errors import PluginError, UserError
 from opcd_bench.hashing import digest
 from opcd_bench.runner import foreign, isolated, registry
 from opcd_bench.runner.contracts.contract import (
@@ -107,10 +108,29 @@ def _steps(file: Path, data_dir: str | None) -> Iterator[Begun | Result]:
     yield Begun(READ)
     try:
         task.examples("train")
-    except MissingData as error:
+    except UserError as error:
         yield Result(READ, False, str(error))
         return
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what load() raises is the file's
+        yield Result(READ, False, _raised(error, file, data_dir))
+        return
     yield from steps(TASK_CONTRACTS, task)
+
+
+def _raised(error: BaseException, file: Path, data_dir: str | None) -> str:
+    """What reading its data raised, where in the file, and what to do where no folder was given."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    at = f" ({file.name}, line {lines[-1]})" if lines else ""
+    told = f"{type(error).__name__}: {error}{at}"
+    if data_dir is not None:
+        return told
+    return (
+        f"{told}; no folder was given, so data_dir is None. If it reads files, add --data-dir "
+        "DATA, and let load() raise MissingData where data_dir is None"
+    )
 
 
 def _same_elsewhere(file: Path, method: Method) -> str:
