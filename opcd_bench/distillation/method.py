@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from opcd_bench.distillation.losses import own
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
-from opcd_bench.distillation.losses.scheduled import Scheduled, Taid
+from opcd_bench.distillation.losses.scheduled import Scheduled
 from opcd_bench.errors import InvalidLoss
-from opcd_bench.hashing import bytes_digest, text_digest
+from opcd_bench.hashing import bytes_digest
 from opcd_bench.store.suite_dir import TOLD
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(\[[a-z_]+=[^\[\],=]+(,[a-z_]+=[^\[\],=]+)*\])?")
@@ -233,8 +231,7 @@ class Method:
         for field in ("summary", "source"):
             if not getattr(self, field).strip():
                 raise InvalidLoss(f"method {self.name!r}: {field} is empty; say it in one line")
-        if not (isinstance(self.loss, _KINDS) or callable(self.loss)):
-            raise InvalidLoss(f"method {self.name!r}: the loss is not callable: {self.loss!r}")
+        _refuse_unusable(self.name, self.loss)
         if self.sampled and not self.writer.on_policy:
             why = "estimates its gradient from replies that the current student wrote"
             if not getattr(self.loss, "on_policy_only", False):
@@ -294,10 +291,16 @@ class Method:
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """All that makes the method what it is, as JSON values: it enters the run's identity."""
-        found: dict[str, Any] = {"name": self.name, **_choices(self)}
-        if self.begins is not None:
-            found["begins"] = {"share": self.begins.share, **_choices(self.begins)}
+        """All that makes the method what it is, as JSON values: it enters the run's identity.
+
+        Raises InvalidLoss for a loss of its own that cannot be told from others.
+        """
+        try:
+            found: dict[str, Any] = {"name": self.name, **_choices(self)}
+            if self.begins is not None:
+                found["begins"] = {"share": self.begins.share, **_choices(self.begins)}
+        except InvalidLoss as error:
+            raise InvalidLoss(f"method {self.name!r}: {error}") from None
         if self.source_hash is not None:
             found["source_hash"] = self.source_hash
         return found
@@ -305,15 +308,43 @@ class Method:
 
 def _choices(part: Method | Stage) -> dict[str, Any]:
     """Rollout policy, loss and teacher as JSON values."""
-    known = isinstance(part.loss, Divergence | PolicyGradient | Taid)
     return {
         "writer": part.writer.describe(),
-        "loss": part.loss.describe() if known else _described(part.loss),  # type: ignore[union-attr]
+        "loss": own.described(part.loss),
         "teacher": part.teacher.describe(),
     }
 
 
 _KINDS = (Divergence, PolicyGradient, Scheduled)
+
+
+_CHANGES = ("begin", "at", "after")
+"""What makes a loss one that changes with training, if it is no function too."""
+
+
+def _refuse_unusable(name: str, loss: Any) -> None:
+    """Raise InvalidLoss for what is no loss, or lacks a part of one that changes with training."""
+    if isinstance(loss, type):
+        raise InvalidLoss(
+            f"method {name!r}: the loss is the class {loss.__name__} and no object of it; write "
+            f"loss={loss.__name__}()"
+        )
+    if isinstance(loss, _KINDS):
+        return
+    has = [part for part in _CHANGES if hasattr(loss, part)]
+    if has and (not callable(loss) or len(has) == len(_CHANGES)):
+        lacks = [part for part in (*_CHANGES, "metric") if not hasattr(loss, part)]
+        typed = " (what its values are called in logs: metric = 'reverse_kl')"
+        raise InvalidLoss(
+            f"method {name!r}: the loss {type(loss).__name__} has {' and '.join(has)} and no "
+            f"{' and no '.join(lacks)}{typed if 'metric' in lacks else ''}; a loss that changes "
+            "with training has begin, at, after and metric"
+        )
+    if not callable(loss):
+        raise InvalidLoss(
+            f"method {name!r}: the loss is not callable, but a value of type "
+            f"{type(loss).__name__}; write one of named(…), or a function"
+        )
 
 
 def _id(loss: Loss) -> str:
@@ -342,24 +373,3 @@ def _is_score(file: Path) -> bool:
 def _hash_of(files: Sequence[Path]) -> str | None:
     """A hash of stored trajectories, so that other ones are another method; None: not there yet."""
     return bytes_digest(b"".join(file.read_bytes() for file in files), 10) if files else None
-
-
-def _described(loss: Any) -> dict[str, Any]:
-    """A loss of a contributor's own: its qualified name, and a hash of the source that it is.
-
-    Neither the module's name nor byte code, which differs between Python versions, is part of it.
-    Raises InvalidLoss where the source cannot be read, since an edited loss is another method.
-    """
-    if isinstance(loss, functools.partial):
-        given = {"args": repr(loss.args), "keywords": repr(sorted(loss.keywords.items()))}
-        return {**_described(loss.func), **given}
-    code = loss if hasattr(loss, "__code__") else type(loss)
-    try:
-        source = textwrap.dedent(inspect.getsource(code))
-    except (OSError, TypeError):
-        raise InvalidLoss(
-            f"the source of the loss {loss!r} cannot be read, so an edited one would pass for the "
-            "same method; define it with def or class in the method's own file"
-        ) from None
-    values = {"values": repr(loss)} if isinstance(loss, Scheduled) else {}
-    return {"callable": code.__qualname__, "source_hash": text_digest(source), **values}

@@ -23,7 +23,7 @@ from opcd_bench.envs.task import (
 )
 from opcd_bench.envs.thinking import without_thinking
 from opcd_bench.runner import audit_batch, registry
-from opcd_bench.runner.contracts.checks import check_file
+from opcd_bench.runner.contracts.checks import KNOWN_BY, READ, check_file
 from opcd_bench.runner.contracts.method_checks import METHOD_CONTRACTS
 from opcd_bench.runner.contracts.task_checks import TASK_CONTRACTS
 
@@ -393,6 +393,71 @@ def test_a_wrong_file_breaks_the_contract_that_names_its_fault(tmp_path, text, s
     broken = {r.says: r.detail for r in check_file(file) if not r.passed}
     assert says in broken
     assert detail in broken[says]
+
+
+CHANGING = '''"""A loss that changes with training, wrongly."""
+import os
+from opcd_bench import STUDENT, Method, named
+class Ramp:
+    metric = "ramp"
+    def __init__(self, start):
+        self.start = start
+    def begin(self):
+        return {"beta": 0.1}
+    def at(self, state, progress):
+        return named("jsd_b", beta=state["beta"])
+    def after(self, state, progress, value):
+        return {"beta": 0.1 + 0.8 * progress}
+METHOD = Method("mine", "A test's.", "a test", STUDENT, Ramp(0.5))
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "broken"),
+    [
+        ("Ramp(0.5)", "Ramp(0.6)", {}),
+        ("Ramp(0.5)", "Ramp(os.getpid())", {KNOWN_BY: "method.loss.values.start"}),
+        ("{\"beta\": 0.1}", "self.__dict__.update(start=1) or {\"beta\": 0.1}",
+         {KNOWN_BY: "method.loss.values.start: 0.5 -> 1"}),
+        ("Ramp(0.5)", "Ramp(object())",
+         {"describes itself in JSON values": "start is an object", KNOWN_BY: "start is an object"}),
+    ],
+)  # fmt: skip
+def test_a_loss_whose_identity_moves_breaks_a_contract(tmp_path, old, new, broken):
+    file = tmp_path / "mine.py"
+    assert CHANGING.count(old) == 1
+    file.write_text(CHANGING.replace(old, new))
+    found = {r.says: r.detail for r in check_file(file) if not r.passed}
+    assert found.keys() == broken.keys()
+    assert all(told.removeprefix("method.") in found[says] for says, told in broken.items())
+
+
+READING = '''"""Questions in files."""
+from pathlib import Path
+from opcd_bench import Context, DataTask, Grade
+class Mine(DataTask):
+    name, version, summary = "mine", 1, "Questions."
+    def context(self):
+        return Context("Answer.")
+    @classmethod
+    def load(cls, data_dir):
+        return Path(data_dir) / "train.jsonl" / 3
+    def question(self, example):
+        return "?"
+    def graded(self, example, reply):
+        return Grade(0.0, "", "wrong")
+TASK = Mine
+'''
+
+
+@pytest.mark.parametrize(("given", "told"), [(False, "data_dir is None.*--data-dir"), (True, "")])
+def test_what_loading_raises_is_the_files_and_says_where(tmp_path, given, told):
+    file = tmp_path / "mine.py"
+    file.write_text(READING)
+    *_, last = check_file(file, str(tmp_path) if given else None)
+    assert (last.says, last.passed) == (READ, False)
+    assert re.match(rf"TypeError: .*\(mine.py, line 10\).*{told}", last.detail)
+    assert ("no folder was given" in last.detail) is not given
 
 
 def test_a_file_with_the_name_of_a_method_that_exists_is_refused(tmp_path):

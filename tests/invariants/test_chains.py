@@ -381,7 +381,7 @@ def test_a_round_is_not_sealed_beside_a_chain_that_has_other_settings_by_now(
 
     def finish(self):
         if self.suite.max_steps == 4:
-            done.append(run(monkeypatch, first)[0].done)
+            done.append(run(patch, first)[0].done)
         original(self)
 
     with monkeypatch.context() as patch:

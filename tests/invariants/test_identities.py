@@ -27,23 +27,33 @@ CELLS = {
 """Suite (in its size ``smoke`` where it has one) -> number of cells, digest of their names."""
 
 METHODS = {
+    "control_constant": "65827b71b4",
     "control_k1": "4290050f8a",
     "control_null": "a27f8c08fa",
     "control_shuffled": "543c39bef7",
     "forward_kl": "d1d0446c21",
+    "forward_kl_larger": "978149157c",
     "forward_kl_on_policy": "21c2e0eb9c",
+    "grpo": "9acecfafdf",
     "jsd": "7d30babcbc",
     "opcd": "0fc4809454",
     "opcd_full": "8181f97642",
+    "opcd_full_leak": "f36ccdd4f1",
     "opcd_hybrid": "2503bf20fa",
     "opcd_larger": "20d115db37",
     "opcd_larger_plain": "7f6f172432",
+    "opcd_live": "53079c2402",
     "opcd_renorm": "8b79dc93fa",
     "opcd_stop_gradient": "2216c16075",
     "opcd_tail": "20529cc559",
+    "opsd": "ba727001c9",
     "reverse_kl_off_policy": "b7e3e068e8",
+    "sdft_ema": "3490320ac2",
     "sft_context": "29ff0823ee",
     "sft_context_larger": "15a7f62f01",
+    "sft_kl": "17be856488",
+    "sft_then_opcd": "75ac1e9fd2",
+    "taid": "c5bd6a1ffd",
 }
 
 
@@ -58,6 +68,10 @@ def test_the_runs_of_a_shipped_suite_keep_their_names(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_shipped_method_keeps_its_identity(name):
     assert digest(registry.method(name).describe()) == METHODS[name]
+
+
+def test_every_shipped_method_has_its_identity_here():
+    assert registry.known("method") == sorted(METHODS)
 
 
 def test_the_sealed_runs_have_the_names_that_their_suite_gives_today():

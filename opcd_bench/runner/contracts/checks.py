@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from opcd_bench.distillation.method import Method
 from opcd_bench.envs.task import Task
-from opcd_bench.errors import MissingData, PluginError, UserError
+from opcd_bench.errors import PluginError, UserError
+from opcd_bench.hashing import digest
 from opcd_bench.runner import foreign, isolated, registry
 from opcd_bench.runner.contracts.contract import (
     HEAVY,
@@ -25,8 +29,10 @@ from opcd_bench.runner.contracts.contract import (
 )
 from opcd_bench.runner.entry_points import METHODS_GROUP, TASKS_GROUP, Packaged, packaged
 from opcd_bench.runner.plugins import build_task, load_file, method_in, task_in
+from opcd_bench.store.environment import differences
 
 READ = "the data that it reads can be had"
+KNOWN_BY = "its runs are known by the same values in every process, before and after use"
 LOADS = "loads, and holds a METHOD or a TASK of the file's name"
 
 
@@ -97,14 +103,57 @@ def _steps(file: Path, data_dir: str | None) -> Iterator[Begun | Result]:
     yield from steps(_taken(file, kind), file)
     if kind == "method":
         yield from steps(METHOD_CONTRACTS, method)
+        yield from steps((Contract(KNOWN_BY, partial(_same_elsewhere, file)),), method)
         return
     yield Begun(READ)
     try:
         task.examples("train")
-    except MissingData as error:
+    except UserError as error:
         yield Result(READ, False, str(error))
         return
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what load() raises is the file's
+        yield Result(READ, False, _raised(error, file, data_dir))
+        return
     yield from steps(TASK_CONTRACTS, task)
+
+
+def _raised(error: BaseException, file: Path, data_dir: str | None) -> str:
+    """What reading its data raised, where in the file, and what to do where no folder was given."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+    at = f" ({file.name}, line {lines[-1]})" if lines else ""
+    told = f"{type(error).__name__}: {error}{at}"
+    if data_dir is not None:
+        return told
+    return (
+        f"{told}; no folder was given, so data_dir is None. If it reads files, add --data-dir "
+        "DATA, and let load() raise MissingData where data_dir is None"
+    )
+
+
+def _same_elsewhere(file: Path, method: Method) -> str:
+    """The method, used in this process by now, describes itself as in a fresh one."""
+    here = json.loads(json.dumps(dict(method.describe()), allow_nan=False))
+    of = f"{__name__}:description"
+    try:
+        (there,) = isolated.said(of, [str(file)], foreign.LOAD_SECONDS, quiet=True)
+    except isolated.Lost as lost:
+        raise ContractBroken(f"in another process, {lost}") from None
+    if changed := differences(there, here):
+        raise ContractBroken(
+            f"in another process its description differs ({'; '.join(changed)}), so a run of it "
+            "could neither go on nor share work. Let its loss hold values that are written down, "
+            "and change none of them"
+        )
+    return f"identity {digest(here)}"
+
+
+def description(path: str) -> Iterator[dict[str, Any]]:
+    """What the method of a file describes itself by in this process."""
+    file = Path(path)
+    yield dict(method_in(load_file(file), file).describe())
 
 
 def kind_of(module: ModuleType, file: Path) -> Literal["method", "task"]:
