@@ -300,7 +300,9 @@ def asked(monkeypatch, tmp_path):
         suites.append(suite)
         folder = Path(suite.output_dir) / suite.name
         SuiteDir(folder).merge(suite.model_dump(mode="json"))
-        return types.SimpleNamespace(suite_dir=folder, failed=0, done=1, total=1, table="")
+        return types.SimpleNamespace(
+            suite_dir=folder, failed=0, unscored=0, done=1, total=1, table=""
+        )
 
     monkeypatch.setattr(any_suite, "run", run)
     return suites

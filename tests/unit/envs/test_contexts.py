@@ -112,7 +112,7 @@ def test_the_ceiling_the_writer_and_the_teacher_tell_an_example_what_the_pool_dr
         assert pair.plain_ids == prompt_ids(tiny_loaded, task.open(slot.example, 0).messages)
     engine = Recording(tiny_loaded)
     task_scores.evaluate(
-        task, "train", items=6, samples=2, told=True, loaded=tiny_loaded, engine=engine,
+        task, task_scores.Asked("train", 6, 2), told=True, loaded=tiny_loaded, engine=engine,
         suite=suite, seed=3,
     )  # fmt: skip
     assert engine.asked == [

@@ -202,7 +202,7 @@ def test_scores_are_what_evaluation_gives(folder, tiny_loaded, tmp_path, tiny_mo
     scores = DevScores(Codes(), {"a": context}, read, SHORT, 0, tmp_path)
     suite = toy_suite(tiny_model_folder, tmp_path, max_completion_length=40)
     scored = task_scores.evaluate(
-        Codes().telling(Contexts((context,))), "dev", items=10, samples=1, told=True,
+        Codes().telling(Contexts((context,))), task_scores.Asked("dev", 10, 1), told=True,
         loaded=tiny_loaded, engine=read.engine, suite=suite, seed=0,
     )  # fmt: skip
     assert scores.score(["a"], 10)["a"] == scored.metrics["accuracy"]

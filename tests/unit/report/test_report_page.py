@@ -290,10 +290,10 @@ def test_area_differences_stand_pair_by_pair():
 
 def test_effects_stand_over_all_measures_with_their_note():
     (table,) = only(tables.effects(comparison().effects, MARKS))
-    assert table.columns[3:] == ("test (points)", "keep (points)", "obey (points)")
-    assert table.groups[0].rows[0][:4] == (
-        "rollout policy", "student − in-context teacher", "Forward KL, OPCD", interval(0.04),
-    )  # fmt: skip
+    assert table.columns[3:] == ("seeds", "test (points)", "keep (points)", "obey (points)")
+    row = table.groups[0].rows[0]
+    assert row[:3] == ("rollout policy", "student − in-context teacher", "Forward KL, OPCD")
+    assert row[4] == interval(0.04)
     assert table.notes == ("Note: mind the gap.",)
 
 
@@ -315,9 +315,9 @@ def test_several_samples_stand_with_base_and_teacher_first():
     )  # fmt: skip
     (table,) = only(tables.several(frame, MARKS))
     assert table.title == "toy: 8 samples of a prompt (40 prompts)"
-    assert table.columns == ("method", "pass@1 (%)", "pass@8 (%)", "distinct answers of 8")
+    assert table.columns == ("method", "seeds", "pass@1 (%)", "pass@8 (%)", "distinct answers of 8")
     assert [row[0] for row in table.groups[0].rows] == ["base", "in-context teacher", "OPCD", "SFT"]
-    assert table.groups[0].rows[0][1:] == (interval(0.5), interval(0.9), "3.00 [2.75, 3.25]")
+    assert table.groups[0].rows[0][2:] == (interval(0.5), interval(0.9), "3.00 [2.75, 3.25]")
 
 
 def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
@@ -329,6 +329,7 @@ def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
                 1e-3,
                 (0, 1),
                 interval(0.4),
+                interval(0.9),
                 500.0,
                 60.0,
                 80.0,
@@ -344,6 +345,7 @@ def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
                 1e-3,
                 (0, 1),
                 interval(0.0),
+                interval(0.0),
                 500.0,
                 60.0,
                 80.0,
@@ -358,8 +360,8 @@ def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
     )
     (table,) = only(tables.break_even(frame, MARKS))
     rows = {row[0]: row[1:] for row in table.groups[0].rows}
-    assert rows["OPCD"] == ("2,000", interval(0.4), "2,000", "100,000")
-    assert rows[MARKS["sft_context"].label][2:] == ("never", "never")
+    assert rows["OPCD"] == ("2,000", interval(0.4), interval(0.9), "80", "2,000", "100,000")
+    assert rows[MARKS["sft_context"].label][4:] == ("never", "never")
     assert "The context has 500 tokens" in table.notes[0]
 
 
