@@ -788,6 +788,20 @@ def test_leakage_is_looked_for_in_every_round(two_rounds):
     assert "copies context" not in shown.columns and shown.notes[-1].startswith("Leakage")
 
 
+def test_a_page_of_rounds_shows_what_each_teacher_read(two_rounds):
+    _, folder = two_rounds
+    (first, second) = table.contexts(folder.path.parents[1])
+    assert [first[1], second[1]] == [context_file.read(folder.context(n)).text for n in (1, 2)]
+    (made,) = folder.record(1)["contexts"]
+    size = f"{made['items']} items, {made['tokens']:,} tokens"
+    assert first[0] == f"toy, opcd_full, seed 0, round 1: {size}"
+    rows = table.read(folder.path.parents[1]).assign(items=40 / 3, tokens=1174.0)
+    (shown,) = table.sections(rows)
+    (row, *_) = shown.groups[0].rows
+    at = [list(shown.columns).index(name) for name in ("items", "tokens")]
+    assert [row[place] for place in at] == ["13.3", "1,174"]
+
+
 def test_seeds_are_pooled_and_paired(tiny_model_folder, tmp_path, monkeypatch):
     suite = suite_of(tiny_model_folder, tmp_path, seeds=2, rounds=1)
     summary, folders = run(monkeypatch, suite)

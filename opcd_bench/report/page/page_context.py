@@ -30,10 +30,10 @@ class PageContext:
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``concluded``: one line on the claims; ``varies``: one a task on ``sensitivity``. ``probed``:
-    what `opcd-bench probe` stored. ``studied``: studied.studied(…). ``contexts``: task -> what
-    in-context teachers read. ``cells``: Results.cells, for the provenance. ``protocols``: columns
-    task, measured, split, protocol_hash. ``missing``: columns task, learning_rate, method, state
-    (why it is missing).
+    what `opcd-bench probe` stored. ``studied``: studied.studied(…). ``contexts``: task -> what in-
+    context teachers read; ``lessons``: the same of rounds, each with what it is. ``cells``:
+    Results.cells, for the provenance. ``protocols``: columns task, measured, split, protocol_hash.
+    ``missing``: columns task, learning_rate, method, state (why it is missing).
     ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.
     ``downloads``: label -> path of a file beside the page, such as "headline.csv". ``overlap``:
     task -> how many test questions stand in its train split. ``notes``: sentences that stand above
@@ -61,6 +61,7 @@ class PageContext:
     break_even: pd.DataFrame = field(default_factory=pd.DataFrame)
     contexts: Mapping[str, StoredContexts] = field(default_factory=dict)
     rounds: str = ""
+    lessons: Sequence[tuple[str, str]] = ()
     probes: str = ""
     claims: str = ""
     concluded: str = ""

@@ -140,6 +140,7 @@ def render(results: StoredResults, *, command: str) -> dict[str, bytes]:
         break_even=paid,
         contexts=told,
         rounds=markup.sections_html(rounds.sections(chained)) if len(chained) else "",
+        lessons=rounds.contexts(results.root),
         probes=markup.sections_html(probes.sections(beside)) if len(beside) else "",
         claims=markup.sections_html(judged) if judged else "",
         sensitivity=_sensitivity(varied),

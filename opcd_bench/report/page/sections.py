@@ -201,14 +201,15 @@ def _studied(one: Studied) -> PageSection:
 
 def _context(context: PageContext) -> PageSection | None:
     """What in-context teachers read, a fold a context."""
-    blocks = [
-        Block(
-            html=Markup('<pre tabindex="0">{}</pre>\n').format(one.text),
-            fold=f"{task}: {_where(one, told)}",
-        )
+    given = [
+        (f"{task}: {_where(one, told)}", one.text)
         for task in context.tasks
         if (told := context.contexts.get(task)) is not None
         for one in told.contexts.pool
+    ]
+    blocks = [
+        Block(html=Markup('<pre tabindex="0">{}</pre>\n').format(text), fold=what)
+        for what, text in [*given, *context.lessons]
     ]
     if not blocks:
         return None

@@ -21,7 +21,7 @@ from opcd_bench.report.tables.layout import Runs, Section, of_frame
 from opcd_bench.store.chain_dir import ROUNDS as FOLDER
 from opcd_bench.store.chain_dir import ChainDir, chains, compared, other_settings
 from opcd_bench.store.files import removal
-from opcd_bench.store.jsonl import Row
+from opcd_bench.store.jsonl import Row, read_object
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
 TITLE = "rounds"
@@ -279,6 +279,7 @@ def sections(table: pd.DataFrame) -> list[Section]:
         shown = shown.assign(
             round=[str(number) for number in shown["round"]],
             step=[", ".join(map(str, s)) if isinstance(s, list) else "" for s in shown["step"]],
+            **{name: [_count(mean) for mean in shown[name]] for name in ("items", "tokens")},
         )
         empty = [c for c in shown if shown[c].isna().all() or (shown[c] == "").all()]
         none = [name for name in LEAKS if name not in layout.leaking(rows, BEFORE)]
@@ -289,6 +290,27 @@ def sections(table: pd.DataFrame) -> list[Section]:
     note = f"{NOTE}{statistics.method(table.to_numpy().ravel())}."
     notes = (note, *layout.of_leaks(table, BEFORE))
     return [*found[:-1], replace(found[-1], notes=notes)] if found else []
+
+
+def _count(mean: float) -> str:
+    """A mean of counts, with a decimal where it is no whole number."""
+    if math.isnan(mean):
+        return ""
+    return f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
+
+
+def contexts(root: Path) -> list[tuple[str, str]]:
+    """What teachers read in the sealed rounds of a suite: what each context is, and its text."""
+    found = []
+    for chain in _comparable(root):
+        config = chain.config()
+        about = f"{config['task']['name']}, {config['method']['name']}, seed {config['seed']}"
+        for number, done in enumerate(_done(chain), 1):
+            for one in done.record["contexts"]:
+                text = str(read_object(chain.path / one["file"])["text"])
+                length = f"{one['items']} items, {one['tokens']:,} tokens"
+                found.append((f"{about}, round {number}: {length}", text))
+    return found
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -365,6 +365,12 @@ def test_break_even_says_the_queries_with_and_without_a_prefix_cache():
     assert "The context has 500 tokens" in table.notes[0]
 
 
+def test_contexts_that_rounds_made_stand_where_given_ones_do():
+    shown = Page(page.render(context(lessons=[("toy, round 1: 2 items", "- a <lesson>")])))
+    assert "What in-context teachers read" in shown.text
+    assert "toy, round 1: 2 items" in shown.text and "- a <lesson>" in shown.text
+
+
 def test_instruction_types_have_a_column_a_method():
     (table,) = only(tables.instructions(comparison().instructions, MARKS))
     assert table.columns[:3] == ("instruction", "prompts", "before (%)")
