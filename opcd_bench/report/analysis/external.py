@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from opcd_bench.errors import ConfigError, StoreError
-from opcd_bench.report.analysis import bounds, statistics
+from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.store.jsonl import object_text, read_object
 from opcd_bench.store.suite_dir import EXTERNAL, SuiteDir, is_suite
@@ -166,20 +166,13 @@ def _values(record: Mapping[str, Any], measure: Mapping[str, Any]) -> list[list[
 def _interval(measure: Mapping[str, Any], values: list[list[float]]) -> tuple[Interval, str]:
     """The value with its interval, and what that is from; of a share as `statistics.mean` has it.
 
-    Where fewer than `bounds.FEW` are right or wrong that is Wilson's, in [0, 1].
+    That is in [0, 1], and near these ends no narrower than Wilson's.
     """
     found, basis = _plain_interval(measure, values)
-    n, share = found.n, found.value
-    if not _is_share(measure, share) or n < 2 or not basis:
+    if not _is_share(measure, found.value) or found.n < 2 or not basis:
         return found, basis
-    if min(share, 1 - share) * n >= bounds.FEW:
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)), basis
-    low, high = bounds.wilson(share, n, statistics.CONFIDENCE)
-    if math.isnan(found.low) or found.low == found.high:
-        return replace(found, low=low, high=high), basis
-    return replace(
-        found, low=max(min(low, found.low), 0.0), high=min(max(high, found.high), 1.0)
-    ), basis
+    found = statistics.near_the_ends(found)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)), basis
 
 
 def _is_share(measure: Mapping[str, Any], value: float) -> bool:

@@ -119,13 +119,16 @@ def mean(samples: pd.DataFrame, *, shares: bool = True) -> Interval:
 def _mean(samples: pd.DataFrame, shares: bool) -> Interval:
     (scores_SE,) = by_seed(samples)
     found = _of_seeds(scores_SE, (0.0, 1.0) if shares else UNBOUNDED)
+    return near_the_ends(found) if shares else found
+
+
+def near_the_ends(found: Interval) -> Interval:
+    """The interval of a share, no narrower than Wilson's where fewer than `bounds.FEW` differ."""
     n, share = found.n, found.value
-    if not shares or n < 2 or min(share, 1 - share) * n >= bounds.FEW:
+    if n < 2 or min(share, 1 - share) * n >= bounds.FEW:
         return found
     low, high = bounds.wilson(share, n, CONFIDENCE)
-    if math.isnan(found.low):
-        return Interval(share, low, high, n)
-    return Interval(share, min(low, found.low), max(high, found.high), n, found.freedom)
+    return replace(found, low=float(np.fmin(low, found.low)), high=float(np.fmax(high, found.high)))
 
 
 def difference(

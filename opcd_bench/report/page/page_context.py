@@ -30,8 +30,8 @@ class PageContext:
     ``comparison``: comparison.compare(results). ``drawn``: catalogue.draw(…), whose files lie in
     ``figures/`` beside the page. ``several``, ``break_even``: frames of the functions of that name.
     ``concluded``: one line on the claims; ``varies``: one a task on ``sensitivity``. ``probed``:
-    what `opcd-bench probe` stored. ``studied``: studied.studied(…). ``contexts``: task -> what in-
-    context teachers read; ``lessons``: the same of rounds, each with what it is. ``cells``:
+    what `opcd-bench probe` stored. ``studied``: studied.studied(…). ``contexts``: task -> what
+    in-context teachers read; ``lessons``: the same of rounds, each with what it is. ``cells``:
     Results.cells, for the provenance. ``protocols``: columns task, measured, split, protocol_hash.
     ``missing``: columns task, learning_rate, method, state (why it is missing).
     ``sample_count``: items in the sample browser (0: no browser), whose files lie in ``samples/``.

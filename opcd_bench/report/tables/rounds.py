@@ -22,6 +22,7 @@ from opcd_bench.store.chain_dir import ROUNDS as FOLDER
 from opcd_bench.store.chain_dir import ChainDir, chains, compared, other_settings
 from opcd_bench.store.files import removal
 from opcd_bench.store.jsonl import Row, read_object
+from opcd_bench.store.run_reader import sealed
 from opcd_bench.store.suite_dir import SuiteDir, is_suite
 
 TITLE = "rounds"
@@ -305,8 +306,11 @@ def contexts(root: Path) -> list[tuple[str, str]]:
     for chain in _comparable(root):
         config = chain.config()
         about = f"{config['task']['name']}, {config['method']['name']}, seed {config['seed']}"
-        for number, done in enumerate(_done(chain), 1):
-            for one in done.record["contexts"]:
+        for number, run in enumerate(chain.runs(), 1):
+            record = chain.record(number)
+            if record is None or not sealed(run):
+                break
+            for one in record["contexts"]:
                 text = str(read_object(chain.path / one["file"])["text"])
                 length = f"{one['items']} items, {one['tokens']:,} tokens"
                 found.append((f"{about}, round {number}: {length}", text))
