@@ -14,7 +14,7 @@ from opcd_bench.report.analysis.load import CELL, StoredResults
 CURVES = [*CELL, "headline", "step", "averaged_steps", "tokens", "metric", "value", "kind"]
 LINE = [*CELL, "headline", "metric"]
 """What the points of one line have in common."""
-MOST_POINTS = 50
+MOST_POINTS = 30
 """Above as many points, a line is of means over neighbouring steps: more cannot be seen."""
 NO_DIVERGENCE = "negative_log_likelihood"
 

@@ -27,6 +27,8 @@ from opcd_bench.report.figures.words import (
 DATA = ["metric", "kind", "method", "learning_rate", "seed", "step", "tokens", "value"]
 LOGARITHMIC = {"divergence", "reverse_kl", "grad_norm", "leak"}
 """Metrics that fall by orders of magnitude: on a log axis where all that is drawn is positive."""
+ROUNDING = 1e-8
+"""Of the largest value; what is smaller is a nought of float32, and a log axis would be its."""
 MANY_STEPS = 8
 """Above as many points a line, no markers."""
 
@@ -146,7 +148,7 @@ def _window(shares: pd.Series) -> tuple[float, float]:
 def _axes(panel: Axes, metric: str, part: pd.DataFrame, *, narrow: bool) -> None:
     label = METRICS[metric].label
     panel.set_title(textwrap.fill(label, 19 if narrow else 34), fontsize=7 if narrow else 7.5)
-    if metric in LOGARITHMIC and (part["value"] > 0).all():
+    if metric in LOGARITHMIC and part["value"].min() > ROUNDING * part["value"].max():
         panel.set_yscale("log")
         panel.minorticks_off()
     elif label.endswith("(%)"):

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from report_frames import Suite
 
 from opcd_bench.report.analysis import curves
@@ -128,33 +129,48 @@ def long_run(steps=120, task="toy"):
 def test_lines_of_long_trainings_are_means_of_neighbouring_steps():
     rows = curves.thinned(long_run())
     leak = rows[rows["metric"] == "leak"]
-    assert list(leak["step"]) == list(range(3, 121, 3))
-    assert list(leak["value"]) == [float(step) - 1 for step in leak["step"]]
+    assert list(leak["step"]) == list(range(4, 121, 4))
+    assert list(leak["value"]) == [step - 1.5 for step in leak["step"]]
     assert list(leak["tokens"]) == [10 * step for step in leak["step"]]
-    assert set(leak["averaged_steps"]) == {3}
+    assert set(leak["averaged_steps"]) == {4}
     kept = rows[rows["metric"] == "dev_accuracy"]
     assert list(kept["step"]) == [0, 60, 120] and set(kept["averaged_steps"]) == {1}
     assert list(rows) == curves.CURVES
-    few = long_run(50)
+    few = long_run(30)
     assert curves.thinned(few).equals(few)
 
 
 def test_the_caption_says_what_a_point_is_of_the_mean():
     marks = style.palette(["opcd"])
     both = curves.thinned(pd.concat([long_run(), long_run(6, "short")]))
-    assert "mean over 3 steps" in figure.drawn(both, "toy", marks).caption
+    assert "mean over 4 steps" in figure.drawn(both, "toy", marks).caption
     assert "mean over" not in figure.drawn(both, "short", marks).caption, "each task has its own"
 
 
 def test_what_is_stored_is_thinned_in_the_comparison():
     suite = run(
         Suite(),
-        student_tokens_trained=list(range(1, 52)),
-        eos_rate=[1.0] * 51,
-        divergence=[0.5] * 51,
-        divergence_kind=[KL] * 51,
-        grad_norm=[float(step) for step in range(51)],
+        student_tokens_trained=list(range(1, 32)),
+        eos_rate=[1.0] * 31,
+        divergence=[0.5] * 31,
+        divergence_kind=[KL] * 31,
+        grad_norm=[float(step) for step in range(31)],
     )
     found = curves.curves(suite.results())
     assert values(found, "grad_norm")[:2] == [(2, 2, 0.5), (4, 4, 2.5)]
-    assert values(found, "grad_norm")[-1] == (51, 51, 50.0)
+    assert values(found, "grad_norm")[-1] == (31, 31, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([2.0, 0.1, 1e-4], "log"),
+        ([2.0, 0.1, 1e-13], "linear"),
+        ([2.0, 0.1, 0.0], "linear"),
+        ([2.0, 0.1, -1e-3], "linear"),
+    ],
+)
+def test_a_log_axis_is_for_what_falls_and_not_for_rounding(values, scale):
+    panel = Figure().add_subplot()
+    figure._axes(panel, "divergence", pd.DataFrame({"value": values}), narrow=False)
+    assert panel.get_yscale() == scale
