@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import typer
 
+from opcd_bench.errors import UserError
 from opcd_bench.printable import printable
 
 ENDED = {
@@ -49,6 +50,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received.clear()
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:
@@ -76,13 +78,30 @@ def leave() -> NoReturn:
 
 
 @contextmanager
+def still_a_signal() -> Iterator[None]:
+    """An error after a signal is that signal: libraries turn KeyboardInterrupt into errors.
+
+    A message to the user, and an end with an exit code, stay what they are.
+    """
+    try:
+        yield
+    except (UserError, typer.Exit):
+        raise
+    except Exception as error:
+        if not _received:
+            raise
+        raise KeyboardInterrupt from error
+
+
+@contextmanager
 def interruptible(context: typer.Context, kept: str, without: Sequence[str] = ()) -> Iterator[None]:
     """A signal says what is ``kept`` and what to type to go on, and leaves with its exit code.
 
     ``without``: words of the command that would begin it anew.
     """
     try:
-        yield
+        with still_a_signal():
+            yield
     except KeyboardInterrupt:
         typed = context.obj if isinstance(context.obj, tuple) else tuple(sys.argv[1:])
         again = shlex.join(["opcd-bench", *(word for word in typed if word not in without)])

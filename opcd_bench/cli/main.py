@@ -57,7 +57,8 @@ class Commands(TyperGroup):
         """Run the subcommand that was typed."""
         repeated.refuse(self, ctx.obj or ())
         try:
-            return super().invoke(ctx)
+            with interrupt.still_a_signal():
+                return super().invoke(ctx)
         except USAGE_ERROR as error:
             told: Any = error
             inner = getattr(told.ctx, "command", None)

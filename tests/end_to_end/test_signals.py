@@ -8,7 +8,7 @@ import time
 import pytest
 from test_run import begun, members
 
-from opcd_bench.cli import interrupt
+from opcd_bench.cli import interrupt, main
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,31 @@ def test_the_first_signal_ends_the_second_is_answered_and_the_third_leaves(monke
         signal.raise_signal(signal.SIGINT)
     assert left == [143]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_error_that_a_library_made_of_a_signal_is_that_signal(monkeypatch, capsys):
+    """As matplotlib's compiled code does: ValueError("Invalid affine transformation matrix")."""
+
+    def drawing(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid affine transformation matrix") from None
+
+    monkeypatch.setattr("opcd_bench.cli.report.located", drawing)
+    with pytest.raises(SystemExit) as left:
+        main.entry(["report", "results/quick"])
+    assert left.value.code == 143
+    assert capsys.readouterr().err.strip() == "Terminated."
+
+
+def test_an_error_without_a_signal_stays_an_error(monkeypatch):
+    def drawing(*_, **__):
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("opcd_bench.cli.report.located", drawing)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        main.entry(["report", "results/quick"])
 
 
 def test_what_the_caller_ignores_stays_ignored(monkeypatch):
