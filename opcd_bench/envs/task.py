@@ -200,11 +200,19 @@ class Turn:
     """What follows a reply: the messages that the student reads next, and whether it is over.
 
     ``messages`` REPLACES the episode's plain messages (a game with ``history="last"`` forgets the
-    turns before; with ``"full"`` it repeats them and the assistant's replies).
+    turns before; with ``"full"`` it repeats them and the assistant's replies); () at the end will
+    do. TypeError where it is no tuple or list.
     """
 
     messages: tuple[Message, ...]
     done: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.messages, (tuple, list)):
+            raise TypeError(
+                f"Turn: messages is {self.messages!r}; give a tuple of the messages to answer "
+                "next, and at the end () or the last ones again"
+            )
 
 
 class Unreadable(Exception):

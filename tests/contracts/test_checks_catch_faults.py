@@ -325,6 +325,31 @@ class Unclosed(Codes):
     leak_patterns = ("(rule",)
 
 
+class Wordless(Codes):
+    def open(self, example, seed):
+        episode = Reply(example)
+        episode.step = lambda reply: Turn(None, done=True)
+        return episode
+
+
+class Unlisted(Codes):
+    """A game in small: its actions stand in no prompt, and it has no reference answer."""
+
+    def examples(self, split):
+        return [Example({"n": n}) for n in self.ranges[split]]
+
+    def open(self, example, seed):
+        episode = Reply(example)
+
+        def step(reply):
+            episode.right = "[zig]" in reply
+            return Turn((), done=True)
+
+        episode.step = step
+        episode.grade = lambda: Grade(float(episode.right is True), None, "played")
+        return episode
+
+
 def test_a_right_task_keeps_every_contract():
     assert broken_by(TASK_CONTRACTS, Codes()) == {}
 
@@ -339,6 +364,7 @@ def test_a_right_task_keeps_every_contract():
         (Reordering, "its examples keep their ids and their order", "another order"),
         (Endless, "its episodes keep the protocol for any reply", "not over after max_turns"),
         (Moody, "the same seed and replies give the same episode", "two episodes"),
+        (Wordless, "its episodes keep the protocol for any reply", "at the end () or the last"),
         (Generous, "its episodes keep the protocol for any reply", "not lost"),
         (Crashing, "its episodes keep the protocol for any reply", "ValueError"),
         (Overbearing, "its episodes keep the protocol for any reply", "also has 'accuracy'"),
@@ -352,6 +378,15 @@ def test_a_wrong_task_breaks_the_contract_that_names_its_fault(task, says, detai
     broken = broken_by(TASK_CONTRACTS, task())
     assert says in broken
     assert detail in broken[says]
+
+
+def test_a_contract_that_tried_nothing_says_so():
+    from opcd_bench.runner.contracts.contract import results
+
+    details = {result.says: result.detail for result in results(TASK_CONTRACTS, Unlisted())}
+    assert "NOT TESTED" in details["what is thought in a reply is never graded"]
+    details = {result.says: result.detail for result in results(TASK_CONTRACTS, Codes())}
+    assert "behind a wrong thought" in details["what is thought in a reply is never graded"]
 
 
 @pytest.mark.parametrize(

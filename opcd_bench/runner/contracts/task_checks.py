@@ -151,7 +151,7 @@ def _deterministic(task: Task) -> str:
 
 def _thinking(task: Task) -> str:
     """What is thought is read by no grader: neither for the answer nor against it."""
-    right = 0
+    right = read = 0
     for example in played_examples(task)[:: max(1, PLAYED // 4)]:
         answers = _answers(task.open(example, seed(task, example)), example)
         silent, empty = (_grade(task, example, reply) for reply in (SILENT, ""))
@@ -164,9 +164,15 @@ def _thinking(task: Task) -> str:
                 _same_grade(example, reply, _grade(task, example, reply), alone)
             said = _grade(task, example, answer)
             right += bool(said.score)
+            read += (said.score, said.answer) != (silent.score, silent.answer)
             other = answers[number - 1] if len(answers) > 1 else "Answer: 0"
             reply = f"<think>\n{other}\n</think>\n\n{answer}"
             _same_grade(example, reply, _grade(task, example, reply), said)
+    if not read:
+        return (
+            "NOT TESTED: no reply that was tried is graded otherwise than silence, so neither is "
+            "a thought; list a game's actions in its prompt as [word], or give a reference answer"
+        )
     return f"{right} right answer{'s' * (right != 1)} behind a wrong thought"
 
 
