@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -48,6 +49,11 @@ USER_ERROR = 2
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises for words that it cannot read."""
 EXTRA = "Got unexpected extra argument"
+PLAINLY = {
+    r"Input should be a valid integer\b.*": "must be a whole number",
+    r"Input should be a valid number\b.*": "must be a number",
+}
+"""What the parser says of an option's value, and the same in fewer words."""
 
 
 class Commands(TyperGroup):
@@ -61,6 +67,8 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except USAGE_ERROR as error:
             told: Any = error
+            for said, plainly in PLAINLY.items():
+                told.message = re.sub(said, plainly, told.message)
             inner = getattr(told.ctx, "command", None)
             if told.message.startswith(EXTRA) and inner is not None:
                 told.message += settings.instead_of_extra(

@@ -50,8 +50,8 @@ class Writer:
             )
         if self.reads != "context" and self.kind not in ("teacher", "mixture"):
             raise InvalidLoss(
-                f"writer {self.kind!r} is told nothing, so it has no reads = {self.reads!r}; "
-                "use the told teacher, or a mixture"
+                f"writer {self.kind!r} reads nothing, so it has no reads = {self.reads!r}; "
+                "use the teacher, or a mixture"
             )
         if self.kind not in ("student", "teacher", "mixture", "stored"):
             raise InvalidLoss(

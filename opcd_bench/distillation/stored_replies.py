@@ -19,7 +19,7 @@ from opcd_bench.errors import DataError, UserError
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.models.decoded import reply_text
 from opcd_bench.models.loaded import PromptFormat
-from opcd_bench.rollout.trajectory import Outcome, Skipped, Trajectory
+from opcd_bench.rollout.trajectory import HAS, Outcome, Skipped, Trajectory
 from opcd_bench.store.suite_dir import TOLD
 
 OPENED = 8
@@ -61,7 +61,13 @@ def read_stored(path: str) -> Iterator[tuple[Place, Trajectory | Skipped]]:
         for number, line in enumerate(lines if lines != [b""] else [], 1):
             place, empty = Place(file, number), False
             try:
-                written = of_row(json.loads(line.decode("utf-8-sig")))
+                row = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{place}: no row of JSON ({error}); a row is one stored trajectory, and {HAS}"
+                ) from None
+            try:
+                written = of_row(row)
             except (DataError, TypeError, ValueError, RecursionError) as error:
                 raise DataError(f"{place}: {error}") from None
             yield place, written

@@ -16,6 +16,10 @@ from opcd_bench.store.files import write_atomic
 from opcd_bench.store.jsonl import object_text
 
 VERSION = 1
+A_CONTEXT = (
+    f'A context is {{"version": {VERSION}, "text": "…", "placement": "system"}}, or a .txt file'
+)
+"""For whoever gives another file."""
 MOST_BYTES = 4 * 2**20
 """Of a context's file: more than a million tokens are no context."""
 
@@ -84,12 +88,10 @@ def read(path: Path) -> ContextFile:
             return _telling(path, _plain(path, ContextFile(raw.strip())))
         value = user_files.json_of(raw)
     except user_files.Unusable as error:
-        raise DataError(f"context {user_files.shown(path)}: {error}") from None
+        form = f". {A_CONTEXT}" if path.suffix == ".json" else ""
+        raise DataError(f"context {user_files.shown(path)}: {error}{form}") from None
     if problem := _problem(value):
-        raise DataError(
-            f'context {path}: {problem}. A context is {{"version": {VERSION}, "text": "…", '
-            '"placement": "system"}, or a plain .txt file'
-        )
+        raise DataError(f"context {path}: {problem}. {A_CONTEXT}")
     found = ContextFile(
         text=value["text"],
         placement=value.get("placement"),

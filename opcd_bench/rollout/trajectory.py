@@ -13,6 +13,12 @@ from opcd_bench.rollout.engine import Reply
 
 Outcome = Literal["correct", "wrong", "unparsable", "truncated", "failed"]
 
+HAS = (
+    "one has example_id, outcome, score, answer, why, feedback, and turns with messages, "
+    "prompt_ids, reply, ids, logprobs and finish"
+)
+"""What a stored trajectory has, for whoever gives another row."""
+
 
 @dataclass(frozen=True)
 class TurnRecord:
@@ -86,9 +92,7 @@ class Trajectory:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"this is not a stored trajectory ({type(error).__name__}: {error}); one has "
-                "example_id, outcome, score, answer, why, feedback, and turns with messages, "
-                "prompt_ids, reply, ids, logprobs and finish"
+                f"this is not a stored trajectory ({type(error).__name__}: {error}); {HAS}"
             ) from error
 
 

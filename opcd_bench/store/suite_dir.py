@@ -95,10 +95,12 @@ class SuiteDir:
             names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
             foreign = any(not is_temporary(name) for name in names) and not is_ours(path)
         if foreign:
+            listed = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+            what = f"a {SUITE} of something else" if SUITE in names else f"no {SUITE}"
             raise StoreError(
-                f"{path} has files ({', '.join(names[:3])}{' …' if len(names) > 3 else ''}) but "
-                f"no {SUITE} of ours, so it is not a suite of opcd-bench and nothing is written "
-                "into it. Give another folder with --output-dir, or another suite name with --name"
+                f"{path} has files ({listed}) and {what}, so it is not a suite of opcd-bench: it "
+                "stays as it is. Give another folder with --output-dir, or another suite name with "
+                "--name"
             )
 
     def read(self) -> Row:

@@ -358,9 +358,9 @@ def test_a_right_task_keeps_every_contract():
     ("task", "says", "detail"),
     [
         (Overlapping, "its splits are disjoint by content and not empty", "disjoint"),
-        (Leaking, "no sentence of its context is in a plain prompt", "number plus seven"),
-        (Open, "what only a reader of its context would say is in no plain prompt", "Code|number"),
-        (Unclosed, "what only a reader of its context would say is in no plain prompt", "(rule"),
+        (Leaking, "no sentence of its context is in a prompt without it", "number plus seven"),
+        (Open, "what only its readers would say is in no prompt without it", "Code|number"),
+        (Unclosed, "what only its readers would say is in no prompt without it", "(rule"),
         (Reordering, "its examples keep their ids and their order", "another order"),
         (Endless, "its episodes keep the protocol for any reply", "not over after max_turns"),
         (Moody, "the same seed and replies give the same episode", "two episodes"),

@@ -44,8 +44,8 @@ IN_CODE = (
 """Messages to those who write a method or a task, in the names that their code has."""
 
 EXCEPTIONS = {
-    "plain": ("a plain .txt file", "or plain text"),  # text without markup, not a prompt
-    "reply": ("this is not a stored trajectory",),  # lists the keys of a stored row
+    "plain": ("or plain text",),  # text without markup, not a prompt
+    "reply": ("one has example_id, outcome",),  # lists the keys of a stored row
 }
 
 

@@ -14,7 +14,7 @@ ROWS = [
     Row("check mine.py", ("is no Python file",), {"mine.py": lambda path: path.mkdir()}),
     Row("check mine.py", ("is no Python file",), {"mine.py": os.mkfifo}),
     Row("check mine.py --time-limit 0", ("--time-limit", "greater")),
-    Row("check mine.py --time-limit soon", ("--time-limit", "a valid")),
+    Row("check mine.py --time-limit soon", ("--time-limit", "must be a number")),
     Row("check mine.py other.py", ("unexpected extra argument",)),
     Row("check mine.py --jsn", ("No such option", "--json")),
 ]

@@ -24,7 +24,7 @@ ROWS = [
         "estimate --methods sft_context[writer_reads=hint] --tasks frozen_lake",
         ("its rollout policy reads the hint", "sft_context[writer_reads=context]"),
     ),
-    Row(f"run --methods opcd[writer_reads=hint] {GAMES}", ("writer 'student' is told nothing",)),
+    Row(f"run --methods opcd[writer_reads=hint] {GAMES}", ("writer 'student' reads nothing",)),
     Row(
         f"run --methods sft_context[writer_reads=nothing] {GAMES}",
         ("one of context, hint, reference",),

@@ -58,7 +58,7 @@ def context(content, *words, name="c.json"):
 
 
 CONTEXTS = [
-    context("{", "not valid JSON"),
+    context("{", "not valid JSON", 'A context is {"version": 1, "text": "…"'),
     context("[" * 100_000, "nested more than 100 levels"),
     context("[" * 200 + "]" * 200, "nested more than 100 levels"),
     context('{"version": ' + "9" * 5000 + "}", "too many digits"),

@@ -39,7 +39,7 @@ ROWS = [
     Row("audit --method opdc", ("unknown method 'opdc'",)),
     Row("audit --methods opcd --tasks rule_maths", ("unknown task", "Did you mean 'rule_math'")),
     Row("audit --methods opcd --items 0", ("--items", "greater")),
-    Row("audit --methods opcd --items many", ("--items", "a valid")),
+    Row("audit --methods opcd --items many", ("--items", "must be a whole number")),
     Row("audit --methods opcd,opcd[k=256]", ("is the same method as",)),
     Row("audit --methods opcd --tasks rule_math,frozen_lake", ("unknown task",)),
 ]

@@ -37,7 +37,7 @@ ROWS = [
     Row("compare toys toys", ("is a suite, not a run", "opcd-bench report"), SUITE),
     Row("compare notes notes", NEITHER, FOREIGN),
     Row("report toys --every 0", ("--every", "greater"), SUITE),
-    Row("report toys --every soon", ("--every", "a valid"), SUITE),
+    Row("report toys --every soon", ("--every", "must be a number"), SUITE),
     Row("report --output-dir other nosuch", ("There are no results in other",)),
     Row("show --output-dir other nosuch", ("There are no results in other",)),
     Row("contexts toys nosuch", ("unknown run or suite 'nosuch'", "Known: toys"), SUITE),

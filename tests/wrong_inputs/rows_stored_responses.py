@@ -22,6 +22,7 @@ FILES = {
     "the file is empty": {"given": ""},
     "its files are empty": {"given/a/step_000001.jsonl": ""},
     "given, line 2: this is not a stored trajectory": {"given": json.dumps(ATTEMPT) + "\n{}\n"},
+    "given, line 1: no row of JSON (Expecting value": {"given": "mine\n"},
     "given/b.jsonl, line 1: ": {"given/a.jsonl": json.dumps(ATTEMPT), "given/b.jsonl": b"\xff"},
     "have no response there (the first: ": {"given": json.dumps(ATTEMPT)},
 }

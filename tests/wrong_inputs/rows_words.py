@@ -17,6 +17,8 @@ ROWS = [
     Row("run --suite quick --lr 3e-4", ("No such option: --lr", "--learning-rate 3e-4")),
     Row("run --suite quick --micro-batch-size 8", ("no option of run", "--set micro_batch_size=8")),
     Row("estimate --lr=3e-4", ("--learning-rate 3e-4",)),
+    Row("run --suite quick --seeds two", ("--seeds", "must be a whole number")),
+    Row("report quick --watch --every soon", ("--every", "must be a number")),
     Row("run quick", ("(quick)", "--suite NAME")),
     Row("estimate quick", ("(quick)", "--suite NAME")),
     Row("run --methods opcd, jsd --tasks rule_math", ("without spaces", "opcd,jsd")),

@@ -312,7 +312,7 @@ def _leak_patterns(task: Task) -> str:
             for message in task.open(example, seed(task, example)).messages:
                 if looked_for.search(message["content"]):
                     raise ContractBroken(
-                        f"leak_patterns: {pattern!r} stands in the plain prompt of example "
+                        f"leak_patterns: {pattern!r} stands in the prompt of example "
                         f"{example.id}, so that a response which repeats it leaks nothing"
                     )
     return f"{len(task.leak_patterns)} looked for"
@@ -327,10 +327,10 @@ def _no_leak(task: Task) -> str:
         for line in telling:
             if any(line in content for content in plain):
                 raise ContractBroken(
-                    f"example {example.id}: the plain prompt holds the context's words {line!r}"
+                    f"example {example.id}: the prompt holds the context's words {line!r}"
                 )
         if example.hint and any(example.hint in content for content in plain):
-            raise ContractBroken(f"example {example.id}: the plain prompt holds the hint")
+            raise ContractBroken(f"example {example.id}: the prompt holds the hint")
     return f"{len(telling)} sentence{'s' * (len(telling) != 1)} of context looked for"
 
 
@@ -344,6 +344,6 @@ TASK_CONTRACTS: tuple[Contract[Task], ...] = (
     Contract("its feedback on wrong attempts does not say the answer", _feedback),
     Contract("its floors and best possible score lie in 0 … 1, and say how computed", _bounds),
     Contract("its further test sets keep what its splits keep", _probes),
-    Contract("no sentence of its context is in a plain prompt", _no_leak),
-    Contract("what only a reader of its context would say is in no plain prompt", _leak_patterns),
+    Contract("no sentence of its context is in a prompt without it", _no_leak),
+    Contract("what only its readers would say is in no prompt without it", _leak_patterns),
 )

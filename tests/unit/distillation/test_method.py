@@ -184,7 +184,7 @@ def test_what_a_rollout_policy_reads_is_described_where_it_is_not_the_context():
     told = method(writer=mixture(0.5, reads="hint")).describe()["writer"]
     assert told["reads"] == "hint"
     for writer in ({"kind": "student"}, {"kind": "stored", "path": "x", "teacher_share": 1.0}):
-        with pytest.raises(InvalidLoss, match="is told nothing"):
+        with pytest.raises(InvalidLoss, match="reads nothing, so"):
             Writer(**writer, reads="hint")
     with pytest.raises(InvalidLoss, match=r"writer\.reads is 'minds'"):
         Writer("teacher", 1.0, reads="minds")

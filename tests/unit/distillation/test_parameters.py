@@ -173,5 +173,5 @@ def test_what_the_rollout_policy_reads_is_a_parameter():
     mixed = with_parameters(sft, {"teacher_share": "0.5", "writer_reads": "hint"})
     assert mixed.writer == mixture(0.5, reads="hint")
     assert with_parameters(sft, {"teacher_share": "0"}).writer == STUDENT
-    with pytest.raises(InvalidLoss, match="writer 'student' is told nothing"):
+    with pytest.raises(InvalidLoss, match="writer 'student' reads nothing"):
         with_parameters(OPCD, {"writer_reads": "hint"})

@@ -302,6 +302,13 @@ def test_a_folder_that_is_not_ours_is_refused_and_untouched(
     assert everything_in(tmp_path) == before
 
 
+def test_a_suite_file_of_something_else_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "suite.json").write_text('{"tests": 3}')
+    with pytest.raises(StoreError, match=r"a suite\.json of something else.*stays as it is"):
+        SuiteDir(tmp_path / "mine")
+
+
 def test_a_second_writer_is_refused_by_the_pid_of_the_first(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from opcd_bench.store.run_dir import RunDir\n"
