@@ -13,8 +13,6 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from opcd_bench.config.words import bracketed
 from opcd_bench.distillation.losses.coordinates import Coordinates
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
-from opcd_bench.distillation.losses.scheduled import Taid
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture
 from opcd_bench.errors import InvalidLoss, UnknownName
 
@@ -34,24 +32,40 @@ def parameters(method: Method) -> dict[str, Parameter]:
 
     ``teacher_share`` is the writer's: 0 is the student, 1 the told teacher, between them a mixture;
     ``writer_reads`` is what the told teacher reads as it writes. The loss's coordinates and the
-    teacher's fields have their own names. A stored writer has no share, and a loss that is a
-    function of its own no coordinates. ``begins_share`` is the share of the steps of a method's
+    teacher's fields have their own names; so have the fields of a contributor's loss that is a
+    dataclass, as far as they are numbers, words or truth values and no field of the teacher has
+    the name. A stored writer has no share, and a loss that is a function no fields.
+    ``begins_share`` is the share of the steps of a method's
     first stage; all others are the last stage's.
     """
     found: dict[str, Parameter] = {}
     if method.writer.kind != "stored":
         found["teacher_share"] = Parameter("writer", float, "teacher_share")
         found["writer_reads"] = Parameter("writer", get_type_hints(Writer)["reads"], "reads")
-    if isinstance(method.loss, Divergence | PolicyGradient | Taid):
-        of = Coordinates if isinstance(method.loss, Divergence) else type(method.loss)
-        for name, kind in get_type_hints(of).items():
-            if name != "allow_broken":
-                found[name] = Parameter("loss", kind, name)
+    for name, kind in _fields_of(method.loss).items():
+        found[name] = Parameter("loss", kind, name)
     if method.begins is not None:
         found["begins_share"] = Parameter("begins", float, "share")
     for name, kind in get_type_hints(Teacher).items():
         found[name] = Parameter("teacher", kind, name)
     return dict(sorted(found.items()))
+
+
+def _fields_of(loss: Any) -> dict[str, Any]:
+    """The fields of a loss that brackets may hold, with their types."""
+    of = Coordinates if isinstance(loss, Divergence) else type(loss)
+    if not dataclasses.is_dataclass(of):
+        return {}
+    try:
+        hints = get_type_hints(of)
+    except (NameError, TypeError, AttributeError, KeyError):  # a contributor's annotations
+        return {}
+    given = [field.name for field in dataclasses.fields(of) if field.init]
+    return {
+        name: hints[name]
+        for name in given
+        if name != "allow_broken" and all(map(_readable, _options(hints[name])))
+    }
 
 
 def values(method: Method) -> dict[str, Any]:
@@ -67,7 +81,8 @@ def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
 
     A value that the method has anyway leaves no trace: with no other it is ``method`` itself.
     Raises UnknownName for a parameter that it does not take; InvalidLoss for a text that is no
-    value of its field, or for a combination that `Divergence`, `Teacher` or `Method` refuses.
+    value of its field, or for a combination that `Divergence`, `Teacher`, `Method` or the loss
+    refuses.
     """
     takes, own = parameters(method), values(method)
     for name in given:
@@ -88,7 +103,7 @@ def with_parameters(method: Method, given: Mapping[str, str]) -> Method:
             name=name,
             summary=f"{method.summary} With {_listed(changed)}.",
             writer=_writer(method.writer, **parts["writer"]),
-            loss=_with(method.loss, parts["loss"]),
+            loss=_with_fields(method.loss, parts["loss"]),
             teacher=_with(method.teacher, parts["teacher"]),
             begins=_with(method.begins, parts["begins"]),
         )
@@ -116,6 +131,16 @@ def _with(part: Any, changed: Mapping[str, Any]) -> Any:
     return dataclasses.replace(part, **changed) if changed else part
 
 
+def _with_fields(loss: Any, changed: Mapping[str, Any]) -> Any:
+    """As `_with`; what a contributor's loss raises of its fields is an InvalidLoss."""
+    try:
+        return _with(loss, changed)
+    except InvalidLoss:
+        raise
+    except Exception as error:
+        raise InvalidLoss(f"{type(error).__name__}: {error}") from None
+
+
 def _writer(writer: Writer, teacher_share: float | None = None, reads: Any = None) -> Writer:
     """The writer with another share of told replies, or told something else; None changes nothing.
 
@@ -130,9 +155,9 @@ def _writer(writer: Writer, teacher_share: float | None = None, reads: Any = Non
 
 def _why(method: Method) -> str:
     """Why a method takes fewer parameters than others; nothing where it takes them all."""
-    if isinstance(method.loss, Divergence | PolicyGradient | Taid):
+    if _fields_of(method.loss):
         return ""
-    return "Its loss is a function of its own, which has no coordinates."
+    return "Its loss has no fields: a frozen dataclass has, and they stand in brackets too."
 
 
 def _value(method: Method, name: str, kind: Any, text: str) -> Any:
@@ -165,6 +190,11 @@ def _words(option: Any) -> tuple[str, ...]:
     if option is type(None):
         return ("none",)
     return get_args(option) if get_origin(option) is Literal else ()
+
+
+def _readable(option: Any) -> bool:
+    """Whether `_read` knows the type."""
+    return bool(_words(option)) or option in (int, float, str)
 
 
 def _read(option: Any, text: str) -> Any:

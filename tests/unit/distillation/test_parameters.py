@@ -1,5 +1,7 @@
 """A method with parameters is the method with a field changed, under one name."""
 
+import dataclasses
+
 import pytest
 
 from opcd_bench.distillation.losses.divergence import named
@@ -141,8 +143,39 @@ def test_a_loss_of_ones_own_takes_the_teachers_and_the_writers_parameters():
         "teacher_share", "writer_reads", "weights", "reads", "rate", "rows", "by", "by_reads",
     }  # fmt: skip
     assert with_parameters(own, {"weights": "live"}).loss is loss
-    with pytest.raises(UnknownName, match="a function of its own, which has no coordinates"):
+    with pytest.raises(UnknownName, match="Its loss has no fields: a frozen dataclass has"):
         with_parameters(own, {"k": "4"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Power:
+    """A contributor's loss; its ``rate`` is hidden by the teacher's."""
+
+    power: float = 0.5
+    most: int | None = None
+    rate: float = 3.0
+    table: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        if self.power < 0:
+            raise ValueError("power is below 0")
+
+    def __call__(self, student, teacher, ids):
+        raise NotImplementedError
+
+
+def test_the_fields_of_a_loss_of_ones_own_are_parameters():
+    own = Method("own", "Its own.", "a test", STUDENT, Power())
+    assert {"power", "most"} < set(parameters(own)) and "table" not in parameters(own)
+    found = with_parameters(own, {"power": "2", "most": "7"})
+    assert (found.name, found.loss) == ("own[most=7,power=2]", Power(2.0, 7))
+    assert found.describe()["loss"] != own.describe()["loss"]
+    assert with_parameters(own, {"power": "0.5"}) is own
+    assert with_parameters(own, {"weights": "ema", "rate": "0.9"}).loss == Power()
+    with pytest.raises(InvalidLoss, match="power is a number, not 'much'"):
+        with_parameters(own, {"power": "much"})
+    with pytest.raises(InvalidLoss, match=r"own\[power=-1\]: ValueError: power is below 0"):
+        with_parameters(own, {"power": "-1"})
 
 
 def test_a_stored_writer_has_no_share():
