@@ -25,6 +25,9 @@ SPARE = (
     (r' transform="rotate\(-0 [-\d. ]*\)"', ""),
     (r'((?: [xy]="|[( ])-?\d+\.\d\d)\d+(?=[") ])', r"\1"),
     (r"\n +", "\n"),
+    (r'(?<=[\dz]) ?\n"', '"'),
+    (r"<g>\n(<use [^>]*/>)\n</g>", r"\1"),
+    (r'<g id="\w+">\n(<(?:use|path) [^>]*/>|<text [^>]*>[^<]*</text>)\n</g>', r"\1"),
 )
 """What an SVG says without need: (pattern, what stands in its place)."""
 MANY_POINTS = 20

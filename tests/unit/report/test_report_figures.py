@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import combinations
 from itertools import pairwise as neighbours
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -675,6 +676,16 @@ def numbers(path):
         a, b = map(float, re.findall(r"-?(?:\d+\.?\d*|\.\d+)", place))
         x, y = (x + a, y + b) if command == "l" else (a, b)
         yield x, y
+
+
+def test_every_svg_is_xml_without_a_group_around_a_single_line(drawn):
+    for one in drawn.values():
+        for suffix in (".svg", "-narrow.svg"):
+            assert (
+                ElementTree.fromstring(one.files[suffix]).tag == "{http://www.w3.org/2000/svg}svg"
+            )
+            text = one.files[suffix].decode()
+            assert not re.search(r'<g id="\w+">\s*<path [^>]*/>\s*</g>', text)
 
 
 def test_a_long_line_lies_where_it_was_drawn_to_a_tenth_of_a_point():
