@@ -75,16 +75,13 @@ class Handbook(Task):
         reverse, two, unknown, against = _asked_otherwise(self.facts, self.seed)
         test = self.examples("test")
         return (
-            Probe("reversed", "what has a value: asked the other way round", reverse,
-                  _floors(reverse)),
+            Probe("reversed", "what has a value: asked the other way round", reverse, _floors),
             Probe("two_facts", "two facts in one question", two, (_nothing(0.0),)),
             Probe("unknown", "things of which the handbook says nothing; right if the response "
                   "names none of its values", unknown, (_nothing(1.0),)),
-            Probe("told_again", "the test questions, with the handbook", test, _floors(test),
-                  "context"),
+            Probe("told_again", "the test questions, with the handbook", test, _floors, "context"),
             Probe("contradicted", "the test questions, with a handbook of other values", against,
-                  _floors(against), Context(world.told(_other(self.facts, self.seed)),
-                                            self.placement)),
+                  _floors, Context(world.told(_other(self.facts, self.seed)), self.placement)),
         )  # fmt: skip
 
 

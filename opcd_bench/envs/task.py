@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
@@ -275,13 +275,20 @@ class Probe:
     ``reads`` is what the model under test reads with its prompts: nothing; the context, as the
     task's teachers are told it; or another context. Its examples open and are graded as the task's
     others. ``name`` is lower-case letters, digits and underscores; ``summary`` is one line.
+    ``floors``: a function of examples, since a suite may ask the first of them alone; or floors
+    that hold for any of them.
     """
 
     name: str
     summary: str
     examples: Sequence[Example]
-    floors: Sequence[Floor]
+    floors: Sequence[Floor] | Callable[[Sequence[Example]], Sequence[Floor]]
     reads: Literal["nothing", "context"] | Context = "nothing"
+
+    @property
+    def floors_here(self) -> Sequence[Floor]:
+        """The floors of its examples."""
+        return self.floors(self.examples) if callable(self.floors) else self.floors
 
     def told(self, task: Task) -> Contexts | None:
         """What the model under test reads with the prompts of ``task``; None for nothing."""

@@ -6,13 +6,14 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opcd_bench.envs import ifeval
 from opcd_bench.envs.data_files import located
-from opcd_bench.errors import MissingPackage
+from opcd_bench.errors import DataWarning, MissingPackage
 from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_guard import nltk_data, quiet, untouched
 from opcd_bench.evaluation.retention_tasks import (
@@ -281,19 +282,41 @@ def check_names(tasks: Sequence[str]) -> None:
             index_with(task)
 
 
-def check_documents(tasks: Sequence[str], data_dir: str | Path | None, limit: int | None) -> None:
+def check_documents(
+    tasks: Sequence[str],
+    data_dir: str | Path | None,
+    limit: int | None,
+    longest: int | None = None,
+) -> None:
     """Read the documents that will be scored; DataError or MissingPackage where they cannot be.
 
-    DataError also for a task without a metric that can stand beside accuracies.
+    DataError also for a task without a metric that can stand beside accuracies; a DataWarning for
+    one that lets responses be longer than ``longest`` tokens.
 
     Call it before a model is loaded: it is the first thing that `measure` would fail of.
     """
     data = located(data_dir)
+    own: dict[str, int] = {}
     with quiet(), nltk_data(data):
         for task in tasks:
             loaded = load(task, index_with(task), data)
             shares(task, loaded)
             ifeval.require_punkt(task, instruction_ids(loaded, limit))
+            settings = loaded.config.generation_kwargs or {}
+            own[task] = int(settings.get("max_gen_toks") or 0)
+    for task, most in own.items():
+        if longest is not None and most > longest:
+            warnings.warn(_shorter(task, most, longest), DataWarning, stacklevel=2)
+
+
+def _shorter(task: str, most: int, longest: int) -> str:
+    """That a task's responses are cut before lm-eval would."""
+    return (
+        f"retention task {task!r}: lm-eval lets a response have {most:,} tokens, and "
+        f"retention_max_completion_length = {longest:,} cuts it there. Where training changes how "
+        "long responses are, the score changes with it; the report says which share was cut. For "
+        f"lm-eval's own length: --set retention_max_completion_length={most}"
+    )
 
 
 def gen_kwargs(decoding: Sampling) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from opcd_bench.store.suite_dir import CLUSTERS
 
 
 def record(tasks: Mapping[str, Task], suite: Suite) -> Row:
-    """``floors`` of every task on the test examples that are scored, and `CLUSTERS`.
+    """``floors`` of every task and further test set on what is scored of it, and `CLUSTERS`.
 
     `CLUSTERS`: measured set -> split -> "<example id> <cluster>" of each example scored, in order;
     of sets that have any. An example without a cluster is one of its own.
@@ -25,6 +25,9 @@ def record(tasks: Mapping[str, Task], suite: Suite) -> Row:
                 f"{one.id} {one.id if one.cluster is None else one.cluster}" for one in examples
             ]
     floors = {name: _floors(task, suite.for_task(name)) for name, task in tasks.items()}
+    for name, task in tasks.items():
+        for probe in further_sets(task, suite.for_task(name)):
+            floors[probe_name(task, probe)] = {one.name: one.value for one in probe.floors_here}
     return {"floors": floors, **({CLUSTERS: found} if found else {})}
 
 

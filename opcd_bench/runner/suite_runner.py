@@ -48,7 +48,10 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_settings(cells, suite_dir)
     refuse_other_judgement(suite, suite_dir)
     retention.check_documents(
-        registry.foreign_retention(suite), suite.data_dir, suite.retention_items
+        registry.foreign_retention(suite),
+        suite.data_dir,
+        suite.retention_items,
+        suite.retention_max_completion_length,
     )
     with opened(planned, suite_dir, console) as hands:
         suite_dir.merge(example_record.record(planned.tasks, suite))

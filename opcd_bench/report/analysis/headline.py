@@ -34,6 +34,7 @@ LOOPS = {
 LEAKS = {"mentions context": "mentions", "copies context": "copied"}
 USUAL = ("ceiling", "ceiling-larger")
 KEPT = ("before", "after", "change")
+CUT = ("cut", "cut of base")
 IN_NATS = ("in nats before", "in nats after training", "in nats change")
 
 
@@ -51,8 +52,9 @@ def headline(results: StoredResults) -> pd.DataFrame:
     ceiling; where some methods are controls, ``control`` does. Where the suite stores what its
     teachers were told, ``<leak>`` and ``<leak> of base`` for the two of `LEAKS`, on test responses
     without context: the share that speak of a context, and the share of their words' 4-grams that
-    stand in it and not in the prompt. Where responses loop, the columns of `LOOPS`. ``runs``: the
-    finished runs. A row without a finished cell has no numbers.
+    stand in it and not in the prompt. Where responses loop, the columns of `LOOPS`; where the
+    length limit cut retention responses, ``<name> cut`` and ``<name> cut of base``, their shares.
+    ``runs``: the finished runs. A row without a finished cell has no numbers.
 
     By task, then the rows of ``headline``, methods in the order of the suite, rates ascending.
     StoreError where the cells cannot be compared.
@@ -83,6 +85,9 @@ def headline(results: StoredResults) -> pd.DataFrame:
     taught = [name for name in ("larger", "control") if any(row.get(name) for row in rows)]
     if any(row[of] != row[name] for row in rows if row["runs"] for name, of in LOOPS.items()):
         taught += LOOPS.values()
+    for name in (f"{name} {of}" for name in measures for of in CUT):
+        if any(row.get(name, 0.0) > 0 for row in rows):
+            taught.append(name)
     if not results.leaks.empty:
         taught += [name for leak in LEAKS for name in (leak, f"{leak} of base")]
     if any(row.get("measured against", "ceiling") not in USUAL for row in rows):
@@ -201,7 +206,20 @@ def _row(
             detectable(results, key, name),
         )
         row |= dict(zip(_columns_of(name), values, strict=True))
-    return row | _nats(results, key) | _leaked(results, key)
+    return row | _cut(results, key) | _nats(results, key) | _leaked(results, key)
+
+
+def _cut(results: StoredResults, key: Key) -> dict[str, float]:
+    """Of each retention task, which share of responses the length limit cut, after and before."""
+    own, base = results.cut, results.cut_base
+    own = own[
+        (own["task"] == key[0]) & (own["method"] == key[1]) & (own["learning_rate"] == key[2])
+    ]
+    return {
+        f"{name} {of}": float(rows["cut"].astype(float).mean())
+        for of, frame in zip(CUT, (own, base), strict=True)
+        for name, rows in frame.groupby("measured", sort=True)
+    }
 
 
 def in_nats(results: StoredResults) -> list[str]:

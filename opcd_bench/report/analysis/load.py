@@ -44,6 +44,7 @@ EVALS = [
 LEAK = ["measured", "split", "example_id", "sample", "mentions", "copied"]
 WITHOUT_LOOPS = "score_without_loops"
 SAMPLE = ["measured", "split", "example_id", "sample", "score", "outcome", WITHOUT_LOOPS]
+CUT = ["measured", "cut"]
 ANCHOR_PROTOCOLS = ["reading", "shared", "measured", "split", "protocol_hash"]
 TRAINS = [*CELL, "run", "step"]
 STEPS = [*CELL, "run", "step", "measured", "split", "scores"]
@@ -79,6 +80,8 @@ class StoredResults:
     ``external``: `external.frame`.
     ``leaks``, ``leaks_base``: `LEAK` of test responses without context, as ``samples`` and
     ``anchors``; empty where the suite has not stored what its teachers were told.
+    ``cut``, ``cut_base``: `CUT` of retention responses, final and of the base: whether the length
+    limit cut them.
     ``nats``, ``nats_base``: as ``samples`` and ``anchors``, of measures whose ``score`` is in nats.
     ``probes``, ``probe_anchors``: as ``samples`` and ``anchors``, of the tasks' further test sets.
     ``protocols``: `ANCHOR_PROTOCOLS`, one row a stored score that runs are compared with.
@@ -94,6 +97,8 @@ class StoredResults:
     steps: pd.DataFrame
     instructions: pd.DataFrame
     external: pd.DataFrame
+    cut: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *CUT]))
+    cut_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CUT))
     nats: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *SAMPLE]))
     nats_base: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SAMPLE))
     leaks: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*CELL, *LEAK]))
@@ -157,6 +162,8 @@ def load(root: Path) -> StoredResults:
     steps: list[tuple[Any, ...]] = []
     samples: list[tuple[Any, ...]] = []
     instructions: list[tuple[Any, ...]] = []
+    cut: list[tuple[Any, ...]] = []
+    cut_base: list[tuple[Any, ...]] = []
     nats: list[tuple[Any, ...]] = []
     nats_base: list[tuple[Any, ...]] = []
     leaks: list[tuple[Any, ...]] = []
@@ -195,6 +202,7 @@ def load(root: Path) -> StoredResults:
                 retention = name.startswith("retention-")
                 samples += [(*key, *one) for r in rows for one in scored(r, retention)]
                 instructions += [(*key, *found) for r in rows for found in _followed(r)]
+                cut += [(*key, *found) for r in rows if retention for found in _cut(r)]
     anchors: list[tuple[Any, ...]] = []
     protocols: list[tuple[Any, ...]] = []
     for reading, folder, name in sorted(shared):
@@ -216,6 +224,7 @@ def load(root: Path) -> StoredResults:
         if reading == "base":
             nobody = (None, None, np.nan, np.nan)
             instructions += [(*nobody, *found) for r in rows for found in _followed(r)]
+            cut_base += [found for r in rows if retention for found in _cut(r)]
     read = ["reading", *SAMPLE]
     return StoredResults(
         root=root,
@@ -228,6 +237,8 @@ def load(root: Path) -> StoredResults:
         steps=pd.DataFrame(steps, columns=STEPS),
         instructions=typed(pd.DataFrame(instructions, columns=INSTRUCTIONS)),
         external=external.frame(root),
+        cut=pd.DataFrame(cut, columns=[*CELL, *CUT]),
+        cut_base=pd.DataFrame(cut_base, columns=CUT),
         nats=typed(pd.DataFrame(nats, columns=[*CELL, *SAMPLE])),
         nats_base=typed(pd.DataFrame(nats_base, columns=SAMPLE)),
         leaks=clustered(pd.DataFrame(leaks, columns=[*CELL, *LEAK]), suite),
@@ -271,6 +282,13 @@ def _resumed(reader: RunReader) -> dict[str, list[list[str]]]:
         if event["kind"] == "resumed" and (moved := rounded_otherwise(event["changed"]))
     ]
     return {"resumed with": found} if found else {}
+
+
+def _cut(row: Row) -> Iterator[tuple[str, bool]]:
+    """`CUT` of a retention response; nothing of a row without one."""
+    turns = row.get("turns") or [row]
+    if finish := turns[-1].get("finish"):
+        yield row["task"], finish == "length"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from opcd_bench.report.analysis import headline, statistics
+from opcd_bench.report.analysis import floors, headline, statistics
 from opcd_bench.report.analysis.load import StoredResults
 
-COLUMNS = ["task", "probe", "method", "learning_rate", "seeds", "score", "change"]
+COLUMNS = ["task", "probe", "method", "learning_rate", "seeds", "score", "change", "floor"]
 BASE, CEILING = "base", "ceiling"
 """In place of a method: the student before training, and the told teacher."""
 
@@ -18,8 +18,9 @@ def probes(results: StoredResults) -> pd.DataFrame:
     """One row a (task, further test set, method at its headline rate), base and ceiling first.
 
     ``score`` and ``change`` (from the base, paired by example) are intervals; a base has no change,
-    and the ceiling is there only where the set itself has nothing read with its prompts. Methods
-    come in the order of the suite. Empty where no task has further test sets.
+    and the ceiling is there only where the set itself has nothing read with its prompts. ``floor``:
+    the best policy that reads nothing, NaN where the run stored none. Methods come in the order of
+    the suite. Empty where no task has further test sets.
     """
     order = {name: number for number, name in enumerate(results.suite.get("methods", []))}
     stands = headline.points(results)
@@ -31,7 +32,8 @@ def probes(results: StoredResults) -> pd.DataFrame:
         for name in dict.fromkeys(measured["measured"]):
             fixed = results.probe_anchors[results.probe_anchors["measured"] == name]
             base = fixed[fixed["reading"] == BASE]
-            key = {"task": task, "probe": str(name).removeprefix(f"{task}.")}
+            floor = floors.best(results, str(name))[1]
+            key = {"task": task, "probe": str(name).removeprefix(f"{task}."), "floor": floor}
             for reading in (BASE, CEILING):
                 found = fixed[fixed["reading"] == reading]
                 if len(found):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from opcd_bench.printable import one_line
 from opcd_bench.report.analysis import learning, statistics
-from opcd_bench.report.analysis.headline import IN_NATS, LEAKS, LOOPS
+from opcd_bench.report.analysis.headline import CUT, IN_NATS, LEAKS, LOOPS
 from opcd_bench.report.analysis.reached import Reached
 from opcd_bench.report.analysis.statistics import Interval
 from opcd_bench.report.tables.shown_methods import ceiling
@@ -26,6 +26,8 @@ ZERO = "0.000"
 WITHOUT = "without loops"
 SHOWN = 0.01
 """Share of responses from which on the column `WITHOUT` is shown."""
+SHOWN_CUT = 0.05
+"""Share of retention responses that were cut from which on their column is shown."""
 CONTROLS = "controls"
 OTHER_RATES = "at other learning rates of the sweep"
 
@@ -131,6 +133,7 @@ def caption(table: pd.DataFrame) -> list[str]:
         *_of_learning(done),
         *_smallest(done),
         *_of_nats(done),
+        *_of_cut(done),
     ]
     rates = table.groupby(["task", "method"])["learning_rate"].nunique()
     if rates.max() > 1:
@@ -195,6 +198,29 @@ def _of_nats(done: pd.DataFrame) -> list[str]:
         "the mean loss of a token on texts that nothing is trained on. Both are averaged over "
         "responses or texts."
     ]
+
+
+def _of_cut(done: pd.DataFrame) -> list[str]:
+    """What the columns on responses that were cut are, where there are any."""
+    names = [
+        name
+        for name in (c.removesuffix(" after") for c in done.columns if c.endswith(" after"))
+        if any(_is_cut(rows, name) for _, rows in done.groupby("task", sort=False))
+    ]
+    if not names:
+        return []
+    return [
+        f"cut: the share of responses to {', '.join(names)} that reached the length limit "
+        "(retention_max_completion_length). A score of such a response is of its beginning, and "
+        "where the share changes, a change of the score may be one of length. A table without "
+        f"this column has less than {100 * SHOWN_CUT:.0f} % in every row."
+    ]
+
+
+def _is_cut(done: pd.DataFrame, name: str) -> bool:
+    """Whether so many responses of a retention task were cut that a table says it."""
+    found = [done[column] for of in CUT if (column := f"{name} {of}") in done.columns]
+    return any((column.astype(float) >= SHOWN_CUT).any() for column in found)
 
 
 def _open(table: pd.DataFrame) -> bool:
@@ -346,9 +372,12 @@ def _retention(
     notes: tuple[str, ...],
 ) -> Section:
     base: Row = {"method": "base"}
+    cut = [name for name in names if _is_cut(done, name)]
     for name in names:
         before = done[f"{name} before"].dropna()
         base[name] = _value(before.iloc[0])
+        if name in cut:
+            base[f"{name} cut"] = _percent(done.iloc[0].get(f"{name} cut of base", math.nan))
     for name in nats:
         base[f"{name} (nats)"] = _nats(done[f"{name} {BEFORE}"].dropna().iloc[0])
     rows: list[Row] = []
@@ -357,12 +386,15 @@ def _retention(
         for name in names:
             made[name] = _value(row[f"{name} after"])
             made[f"{name} change"] = _value(row[f"{name} change"])
+            if name in cut:
+                made[f"{name} cut"] = _percent(row.get(f"{name} cut", math.nan))
         for name in nats:
             made[f"{name} (nats)"] = _nats(row[f"{name} {AFTER}"])
             if base[f"{name} (nats)"] != ZERO:  # else the change is the value itself
                 made[f"{name} change (nats)"] = _nats(row[f"{name} {CHANGE}"])
         rows.append(made)
-    columns = [*KEYS, *(column for name in names for column in (name, f"{name} change"))]
+    kept = (c for name in names for c in (name, f"{name} change", f"{name} cut"))
+    columns = [*KEYS, *kept]
     columns += [c for name in nats for c in (f"{name} (nats)", f"{name} change (nats)")]
     counts = [f"{name} {_items(done[f'{name} after'])}" for name in names]
     counts += [f"{name} {_items(done[f'{name} {AFTER}'])}" for name in nats]

@@ -15,7 +15,8 @@ from opcd_bench.report.tables.plain_text import section_text
 NOTE = (
     "Accuracy in % of n examples, scored once, at the step and learning rate at which the method "
     "is compared. base: the student before training, which reads what the set reads. ceiling: the "
-    "in-context teacher, on sets that are asked without context."
+    "in-context teacher, on sets that are asked without context. floor: the best score of a few "
+    "policies that read neither the context nor what the set reads, on the same examples."
 )
 
 
@@ -35,7 +36,10 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
         return (method, shown, *(scores.get((method, name), "") for name in names))
 
     methods = sorted(dict.fromkeys(rows["method"]), key=lambda name: name not in (BASE, CEILING))
-    lines = tuple(line(method) for method in methods)
+    floor = {row.probe: row.floor for row in rows.itertuples()}
+    shown = ("" if pd.isna(floor[name]) else f"{100 * floor[name]:.1f}" for name in names)
+    over = () if pd.isna(list(floor.values())).all() else (("floor", "", *shown),)
+    lines = (*over, *(line(method) for method in methods))
     counts = {row.probe: row.score.examples for row in rows.itertuples()}
     columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
     clustered = statistics.widest(rows["score"]).clusters

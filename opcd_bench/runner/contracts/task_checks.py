@@ -261,13 +261,14 @@ def _probes(task: Task) -> str:
             raise ContractBroken(f"{probe.name} is what `train_items` scores; use another name")
         if not probe.summary.strip() or "\n" in probe.summary:
             raise ContractBroken(f"{probe.name}: its summary is one line, and not empty")
-        if not probe.examples or not probe.floors:
+        floors = probe.floors_here if probe.examples else ()
+        if not floors:
             raise ContractBroken(f"{probe.name}: has no examples, or no floor")
         ids = [example.id for example in probe.examples]
         if len({*ids}) < len(ids) or seen.intersection(ids):
             raise ContractBroken(f"{probe.name}: an example is there twice, or in train or dev")
-        wrong = [floor.name for floor in probe.floors if not 0.0 <= floor.value <= 1.0]
-        if wrong or any(not floor.how.strip() for floor in probe.floors):
+        wrong = [floor.name for floor in floors if not 0.0 <= floor.value <= 1.0]
+        if wrong or any(not floor.how.strip() for floor in floors):
             raise ContractBroken(
                 f"{probe.name}: a floor lies outside 0 … 1, or does not say how it was computed"
             )

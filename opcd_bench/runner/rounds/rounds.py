@@ -46,7 +46,9 @@ def run(suite: Suite, *, console: Reporter) -> RunSummary:
     refuse_other_chains([one.config for one in every], suite_dir)
     refuse_other_judgement(suite, suite_dir)
     foreign = registry.foreign_retention(suite)
-    retention.check_documents(foreign, suite.data_dir, suite.retention_items)
+    retention.check_documents(
+        foreign, suite.data_dir, suite.retention_items, suite.retention_max_completion_length
+    )
     suite_dir.merge(suite.stored())
     tidy(suite_dir)
     for remark in preflight.remarks(suite, planned.tasks):

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import textwrap
+import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ import pytest
 import torch
 from fixtures import tiny_tokenizer, write_tiny_model
 
-from opcd_bench.errors import DataError, MissingPackage, UnknownName
+from opcd_bench.errors import DataError, DataWarning, MissingPackage, UnknownName
 from opcd_bench.evaluation import retention, retention_tasks
 from opcd_bench.evaluation import retention_results as results
 from opcd_bench.evaluation.retention_tasks import OURS
@@ -524,6 +525,15 @@ def test_accuracy_is_shown_where_lm_eval_names_a_perplexity_first(tiny_loaded, l
     (found,) = measure(tiny_loaded, ["words_both"], data_dir=last_word)
     assert found.primary == "acc" and {row["score"] for row in found.samples} <= {0.0, 1.0}
     assert found.metrics["perplexity"] > 1
+
+
+def test_a_limit_below_the_tasks_own_is_warned_of(tmp_path):
+    data = ifeval_folder(tmp_path, NO_COMMA)
+    with pytest.warns(DataWarning, match=r"1,280 tokens, and retention_max_.* = 128 cuts it"):
+        retention.check_documents(["ifeval"], data, None, 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        retention.check_documents(["ifeval"], data, None, 1280)
 
 
 def test_a_task_without_a_share_is_refused_before_anything_is_answered(

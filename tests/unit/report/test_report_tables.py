@@ -52,6 +52,37 @@ def test_a_row_stands_beside_base_ceiling_gap_and_retention(suite):
     assert (row["tokens written"], row["tokens scored"]) == (1234, 5678)
 
 
+def cut_rows(*finishes):
+    """Retention responses that ended so: "length" was cut."""
+    return [
+        {"task": "keep", "split": "retention", "example_id": f"r{number}", "sample": 0,
+         "score": 0.0, "outcome": "wrong", "finish": finish}
+        for number, finish in enumerate(finishes)
+    ]  # fmt: skip
+
+
+def test_responses_that_the_limit_cut_have_a_column_beside_their_score(suite):
+    begun = cut_rows("length", "stop", "stop", "stop")
+    suite.shared("retention-keep", "k").put("base", [{"measured": {}}, *begun])
+    finished(suite, cell("good"), GOOD, cut_rows("length", "length", "length", "stop"))
+    table = headline.headline(load(suite.path))
+    assert table["keep cut"].item() == 0.75 and table["keep cut of base"].item() == 0.25
+    kept = next(one for one in layout.sections(table) if "retention" in one.title)
+    at = kept.columns.index("keep cut")
+    assert kept.columns[at - 1] == "keep change"
+    assert [row[at] for group in kept.groups for row in group.rows] == ["25.0", "75.0"]
+    assert "reached the length limit" in " ".join(layout.caption(table))
+
+
+def test_where_few_responses_are_cut_no_column_says_so(suite):
+    begun = cut_rows(*["stop"] * 4)
+    suite.shared("retention-keep", "k").put("base", [{"measured": {}}, *begun])
+    finished(suite, cell("good"), GOOD, cut_rows(*["stop"] * 4))
+    table = headline.headline(load(suite.path))
+    assert "keep cut" not in table
+    assert "length limit" not in " ".join(layout.caption(table))
+
+
 def test_leakage_has_columns_where_there_is_any_and_a_sentence_where_there_is_none(suite):
     finished(suite, cell("good"), GOOD)
     table = headline.headline(load(suite.path))

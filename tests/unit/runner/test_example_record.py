@@ -35,6 +35,16 @@ def test_floors_are_those_of_the_examples_that_are_scored():
     assert whole["floors"]["handbook"]["majority answer by relation"] == pytest.approx(1 / 3)
 
 
+def test_floors_of_further_test_sets_are_those_of_the_examples_that_are_scored():
+    """One value a relation is right in 36.7 % of all contradicted questions, in 47.9 of 48."""
+    tasks = {"handbook": registry.task("handbook")}
+    for items, share in ((48, 23 / 48), (None, 44 / 120)):
+        stored = record(tasks, suite("handbook", probe_items=items))["floors"]
+        found = stored["handbook.contradicted"]["majority answer by relation"]
+        assert found == pytest.approx(share)
+        assert stored["handbook.unknown"] == {"says nothing": 1.0}
+
+
 def test_questions_of_one_fact_are_one_cluster_on_every_set_in_the_order_of_scoring():
     task = registry.task("handbook")
     settings = suite("handbook", test_items=96, dev_items=24, probe_items=20)
