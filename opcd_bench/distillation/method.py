@@ -12,12 +12,14 @@ from typing import Any, Literal
 from opcd_bench.distillation.losses import own
 from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.losses.policy_gradient import PolicyGradient
-from opcd_bench.distillation.losses.scheduled import Scheduled
+from opcd_bench.distillation.losses.scheduled import Scheduled, forms
 from opcd_bench.errors import InvalidLoss
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.store.suite_dir import TOLD
 
-_NAME = re.compile(r"[a-z_][a-z0-9_]*(\[[a-z_]+=[^\[\],=]+(,[a-z_]+=[^\[\],=]+)*\])?")
+_WORD = r"[a-z_][a-z0-9_]*"
+_SET = rf"{_WORD}=[^\[\],=]+"
+_NAME = re.compile(rf"{_WORD}(\[{_SET}(,{_SET})*\])?")
 
 _SHARED_FOLDER = re.compile(r".+--[0-9a-f]{10}")
 
@@ -234,7 +236,7 @@ class Method:
         _refuse_unusable(self.name, self.loss)
         if self.sampled and not self.writer.on_policy:
             why = "estimates its gradient from replies that the current student wrote"
-            if not getattr(self.loss, "on_policy_only", False):
+            if not any(getattr(loss, "on_policy_only", False) for loss in _forms(self.loss)):
                 why = (
                     "with importance_weight=True needs the log-prob at which the student sampled "
                     "each token, which responses of others lack"
@@ -244,7 +246,12 @@ class Method:
                 "(teacher_share=0), or a loss that sums over its support"
             )
         if self.begins is not None:
-            _ = self.parts  # the first stage is a method too, and refused as one
+            by = {part.teacher.by for part in self.parts} - {None}  # a part is refused as a method
+            if len(by) > 1:
+                raise InvalidLoss(
+                    f"method {self.name!r}: its stages have teachers adapted by different methods "
+                    f"({', '.join(map(str, sorted(map(str, by))))}); use one for both"
+                )
 
     @property
     def needs_teacher(self) -> bool:
@@ -258,9 +265,10 @@ class Method:
         An importance weight does not lift that: log-probs are logged of the student's samples
         alone, and of its distribution before top-p and top-k.
         """
-        loss = self.loss
-        return isinstance(loss, Divergence | PolicyGradient) and (
-            loss.on_policy_only or loss.importance_weight
+        return any(
+            isinstance(loss, Divergence | PolicyGradient)
+            and (loss.on_policy_only or loss.importance_weight)
+            for loss in _forms(self.loss)
         )
 
     @property
@@ -320,6 +328,14 @@ _KINDS = (Divergence, PolicyGradient, Scheduled)
 
 _CHANGES = ("begin", "at", "after")
 """What makes a loss one that changes with training, if it is no function too."""
+
+
+def _forms(loss: Any) -> list[Any]:
+    """What a loss is, or becomes with training; a contributor's that fails is refused elsewhere."""
+    try:
+        return forms(loss)
+    except Exception:
+        return [loss]
 
 
 def _refuse_unusable(name: str, loss: Any) -> None:

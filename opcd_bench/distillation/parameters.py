@@ -16,6 +16,8 @@ from opcd_bench.distillation.losses.divergence import Divergence
 from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture
 from opcd_bench.errors import InvalidLoss, UnknownName
 
+WORD = re.compile(r"[a-z_][a-z0-9_]*")
+"""What a parameter may be called."""
 Part = Literal["writer", "loss", "teacher", "begins"]
 
 
@@ -33,17 +35,16 @@ def parameters(method: Method) -> dict[str, Parameter]:
     ``teacher_share`` is the writer's: 0 is the student, 1 the told teacher, between them a mixture;
     ``writer_reads`` is what the told teacher reads as it writes. The loss's coordinates and the
     teacher's fields have their own names; so have the fields of a contributor's loss that is a
-    dataclass, as far as they are numbers, words or truth values and no field of the teacher has
-    the name. A stored writer has no share, and a loss that is a function no fields.
+    dataclass, as far as they are numbers, words or truth values and no other part of a method has
+    a parameter of the name. A stored writer has no share, and a loss that is a function no fields.
     ``begins_share`` is the share of the steps of a method's
     first stage; all others are the last stage's.
     """
-    found: dict[str, Parameter] = {}
+    fields = _fields_of(method.loss)
+    found = {name: Parameter("loss", kind, name) for name, kind in fields.items()}
     if method.writer.kind != "stored":
         found["teacher_share"] = Parameter("writer", float, "teacher_share")
         found["writer_reads"] = Parameter("writer", get_type_hints(Writer)["reads"], "reads")
-    for name, kind in _fields_of(method.loss).items():
-        found[name] = Parameter("loss", kind, name)
     if method.begins is not None:
         found["begins_share"] = Parameter("begins", float, "share")
     for name, kind in get_type_hints(Teacher).items():
@@ -64,7 +65,9 @@ def _fields_of(loss: Any) -> dict[str, Any]:
     return {
         name: hints[name]
         for name in given
-        if name != "allow_broken" and all(map(_readable, _options(hints[name])))
+        if name != "allow_broken"
+        and WORD.fullmatch(name)
+        and all(map(_readable, _options(hints[name])))
     }
 
 
@@ -193,8 +196,11 @@ def _words(option: Any) -> tuple[str, ...]:
 
 
 def _readable(option: Any) -> bool:
-    """Whether `_read` knows the type."""
-    return bool(_words(option)) or option in (int, float, str)
+    """Whether `_read` knows the type: of literals, words alone."""
+    words = _words(option)
+    return all(isinstance(word, str) for word in words) and (
+        bool(words) or option in (int, float, str)
+    )
 
 
 def _read(option: Any, text: str) -> Any:
@@ -207,7 +213,7 @@ def _read(option: Any, text: str) -> Any:
             raise ValueError(text)
         return int(text)
     if option is str:
-        if text == "none" or not re.fullmatch(r"[a-z_][a-z0-9_]*", text):
+        if text == "none" or not WORD.fullmatch(text):
             raise ValueError(text)
         return text
     assert option is float, option

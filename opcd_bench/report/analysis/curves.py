@@ -34,27 +34,29 @@ METRICS: Mapping[str, Metric] = {
     ),
     "divergence": Metric(
         "divergence (nats)",
-        "Each method's own divergence from the in-context teacher, of the kind named below the "
+        "Each method's own divergence from its own teacher, of the kind named below the "
         "figure. Comparable between methods only where the kinds are the same. Generalised: what "
         "the masses on the support differ by is added, so that a truncated KL is never negative.",
     ),
     "reverse_kl": Metric(
         "reverse KL (nats)",
-        "KL from the student without context to the in-context teacher over the whole "
-        "vocabulary, on the responses trained on. The same measure for every method.",
+        "KL from the student without context to the method's own teacher over the whole "
+        "vocabulary, on the responses trained on. That is the in-context teacher unless the name "
+        "of the method says otherwise; of SFT with a KL to the base it is the base, so that its "
+        "curve is drift.",
     ),
     "student_entropy": Metric(
         "student entropy (nats)", "Student without context, whole vocabulary, per response token."
     ),
     "teacher_entropy": Metric(
-        "teacher entropy (nats)", "In-context teacher, whole vocabulary, on the same tokens."
+        "teacher entropy (nats)", "The method's own teacher, whole vocabulary, on the same tokens."
     ),
     "student_mass": Metric(
         "student mass on support",
         "Student's probability on the support of the loss; the rest is outside the loss.",
     ),
     "teacher_mass": Metric(
-        "teacher mass on support", "In-context teacher's probability on the support of the loss."
+        "teacher mass on support", "The teacher's probability on the support of the loss."
     ),
     "top_k_overlap": Metric(
         "top-k overlap", "Share of the student's top-k that is in the teacher's."

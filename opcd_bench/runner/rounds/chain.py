@@ -121,6 +121,7 @@ def settings(
 ) -> Suite:
     """The suite of one round of a chain: one cell, which tells ``contexts``."""
     suite = as_scored(suite)
+    adapts = any(part.teacher.by is not None for part in one.method.parts)
     values = {
         **suite.model_dump(),
         "name": f"round_{number}",
@@ -131,6 +132,7 @@ def settings(
         "seeds": 1,
         "sweep_seeds": None,
         "headline_learning_rate": None,
+        **({"adapted_learning_rate": grid.adapting_rate(suite)} if adapts else {}),
         "task_settings": {k: v for k, v in suite.task_settings.items() if k == one.task.name},
         "output_dir": str(one.folder(suite).path),
         "jobs": 1,

@@ -33,6 +33,21 @@ WEIGHTED = [named("rkl_hybrid", k=4, importance_weight=True)] + [
 ]
 
 
+class Late:
+    """Rests on sampled tokens once training is over."""
+
+    metric = "late"
+
+    def begin(self):
+        return {"late": 0.0}
+
+    def at(self, state, progress):
+        return named("pg_k1") if progress == 1.0 else named("rkl_full")
+
+    def after(self, state, progress, value):
+        return {"late": progress}
+
+
 @pytest.mark.parametrize(
     ("build", "told"),
     [
@@ -67,6 +82,16 @@ WEIGHTED = [named("rkl_hybrid", k=4, importance_weight=True)] + [
         (
             lambda: method(loss=WEIGHTED[0], begins=Stage(0.5, TOLD_TEACHER, WEIGHTED[0])),
             "importance_weight=True needs",
+        ),
+        (lambda: method(writer=TOLD_TEACHER, loss=Late()), "use writer=STUDENT"),
+        (
+            lambda: method(
+                teacher=Teacher(weights="adapted", by="grpo"),
+                begins=Stage(
+                    0.5, TOLD_TEACHER, named("nll"), Teacher(weights="adapted", by="opcd")
+                ),
+            ),
+            r"adapted by different methods \(grpo, opcd\)",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """A method with parameters is the method with a field changed, under one name."""
 
 import dataclasses
+from typing import Literal
 
 import pytest
 
@@ -153,6 +154,11 @@ class Power:
 
     power: float = 0.5
     most: int | None = None
+    beta1: float = 0.9
+    Upper: float = 0.1
+    order: Literal[1, 2] = 1
+    form: Literal["round", "square"] = "round"
+    teacher_share: float = 7.0
     rate: float = 3.0
     table: tuple[float, ...] = ()
 
@@ -166,7 +172,10 @@ class Power:
 
 def test_the_fields_of_a_loss_of_ones_own_are_parameters():
     own = Method("own", "Its own.", "a test", STUDENT, Power())
-    assert {"power", "most"} < set(parameters(own)) and "table" not in parameters(own)
+    assert {"power", "most", "beta1", "form"} < set(parameters(own))
+    assert not {"table", "Upper", "order"} & set(parameters(own))
+    assert with_parameters(own, {"beta1": "0.5", "form": "square"}).loss.beta1 == 0.5
+    assert with_parameters(own, {"teacher_share": "0.5"}).writer == mixture(0.5)
     found = with_parameters(own, {"power": "2", "most": "7"})
     assert (found.name, found.loss) == ("own[most=7,power=2]", Power(2.0, 7))
     assert found.describe()["loss"] != own.describe()["loss"]

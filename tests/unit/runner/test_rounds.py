@@ -14,6 +14,7 @@ from toy import Toy, toy_suite
 from opcd_bench.config.experience import Extraction
 from opcd_bench.config.suite import make_suite
 from opcd_bench.distillation import sampling
+from opcd_bench.distillation.method import Teacher
 from opcd_bench.envs import leakage
 from opcd_bench.envs.task import Context, Contexts, Example, Grade, Task, describe_task
 from opcd_bench.errors import (
@@ -146,6 +147,21 @@ def test_a_rounds_cell_depends_on_its_number_and_on_what_it_begins_from(toy, tmp
     made = chains.settings(suite, one, 2, begin)
     assert made.begin_folder == str(tmp_path / "elsewhere" / "step_000002" / "model")
     assert (made.rounds, made.chained, made.name) == (1, False, "round_2")
+
+
+def test_a_teacher_of_every_chain_is_adapted_at_the_rate_of_the_suite(toy):
+    """It was adapted at the chain's own rate, beside an identity that named the suite's."""
+    suite = toy(rounds=2, learning_rate=(1e-4, 1e-3))
+    method = dataclasses.replace(
+        registry.method("opcd"), name="taught", teacher=Teacher(weights="adapted", by="grpo")
+    )
+    for one in chains.chains(suite):
+        one = dataclasses.replace(one, method=method)
+        first = chains.settings(suite, one, 1, Begin())
+        cell = grid.cell(first, method, one.task, one.learning_rate, one.seed)
+        assert cell.config["adapted"]["learning_rate"] == 1e-4
+        plain = grid.cell(suite, method, one.task, one.learning_rate, one.seed)
+        assert cell.config["adapted"] == plain.config["adapted"]
 
 
 def test_round_one_is_the_cell_that_the_same_context_gives_without_rounds(toy):
