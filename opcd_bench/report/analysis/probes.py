@@ -19,8 +19,8 @@ def probes(results: StoredResults) -> pd.DataFrame:
 
     ``score`` and ``change`` (from the base, paired by example) are intervals; a base has no change,
     and the ceiling is there only where the set itself has nothing read with its prompts. ``floor``:
-    the best policy that reads nothing, NaN where the run stored none. Methods come in the order of
-    the suite. Empty where no task has further test sets.
+    the best policy that does not use the context, NaN where the run stored none. Methods come in
+    the order of the suite. Empty where no task has further test sets.
     """
     order = {name: number for number, name in enumerate(results.suite.get("methods", []))}
     stands = headline.points(results)
