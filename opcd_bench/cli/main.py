@@ -40,6 +40,7 @@ from opcd_bench.cli import (
     tasks,
     verify,
 )
+from opcd_bench.config.validated import PLAINLY
 from opcd_bench.errors import ConfigError, UserError
 from opcd_bench.printable import printable
 from opcd_bench.store import user_files
@@ -49,9 +50,9 @@ USER_ERROR = 2
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises for words that it cannot read."""
 EXTRA = "Got unexpected extra argument"
-PLAINLY = {
-    r"Input should be a valid integer\b.*": "must be a whole number",
-    r"Input should be a valid number\b.*": "must be a number",
+TYPED = {
+    r"Input should be a valid integer\b.*": PLAINLY["int_type"],
+    r"Input should be a valid number\b.*": PLAINLY["float_type"],
 }
 """What the parser says of an option's value, and the same in fewer words."""
 
@@ -67,7 +68,7 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except USAGE_ERROR as error:
             told: Any = error
-            for said, plainly in PLAINLY.items():
+            for said, plainly in TYPED.items():
                 told.message = re.sub(said, plainly, told.message)
             inner = getattr(told.ctx, "command", None)
             if told.message.startswith(EXTRA) and inner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,10 @@ from opcd_bench.errors import InvalidLoss
 from opcd_bench.hashing import bytes_digest
 from opcd_bench.store.suite_dir import TOLD
 
-_WORD = r"[a-z_][a-z0-9_]*"
-_SET = rf"{_WORD}=[^\[\],=]+"
-_NAME = re.compile(rf"{_WORD}(\[{_SET}(,{_SET})*\])?")
+WORD = re.compile(r"[a-z_][a-z0-9_]*")
+"""What a method or a parameter may be called."""
+_SET = rf"{WORD.pattern}=[^\[\],=]+"
+_NAME = re.compile(rf"{WORD.pattern}(\[{_SET}(,{_SET})*\])?")
 
 _SHARED_FOLDER = re.compile(r".+--[0-9a-f]{10}")
 
@@ -246,11 +248,12 @@ class Method:
                 "(teacher_share=0), or a loss that sums over its support"
             )
         if self.begins is not None:
-            by = {part.teacher.by for part in self.parts} - {None}  # a part is refused as a method
-            if len(by) > 1:
+            by = {part.teacher.by for part in self.parts}  # each part is refused as a method is
+            adapting = sorted(name for name in by if name is not None)
+            if len(adapting) > 1:
                 raise InvalidLoss(
                     f"method {self.name!r}: its stages have teachers adapted by different methods "
-                    f"({', '.join(map(str, sorted(map(str, by))))}); use one for both"
+                    f"({', '.join(adapting)}); use one for both"
                 )
 
     @property
@@ -331,9 +334,12 @@ _CHANGES = ("begin", "at", "after")
 
 
 def _forms(loss: Any) -> list[Any]:
-    """What a loss is, or becomes with training; a contributor's that fails is refused elsewhere."""
+    """What a loss is, or becomes with training; a contributor's that fails is refused elsewhere.
+
+    A copy is asked: its code may change it, which a contract of `check` looks for later.
+    """
     try:
-        return forms(loss)
+        return forms(copy.deepcopy(loss)) if isinstance(loss, Scheduled) else [loss]
     except Exception:
         return [loss]
 

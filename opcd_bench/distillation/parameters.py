@@ -13,11 +13,17 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from opcd_bench.config.words import bracketed
 from opcd_bench.distillation.losses.coordinates import Coordinates
 from opcd_bench.distillation.losses.divergence import Divergence
-from opcd_bench.distillation.method import STUDENT, TOLD_TEACHER, Method, Teacher, Writer, mixture
+from opcd_bench.distillation.method import (
+    STUDENT,
+    TOLD_TEACHER,
+    WORD,
+    Method,
+    Teacher,
+    Writer,
+    mixture,
+)
 from opcd_bench.errors import InvalidLoss, UnknownName
 
-WORD = re.compile(r"[a-z_][a-z0-9_]*")
-"""What a parameter may be called."""
 Part = Literal["writer", "loss", "teacher", "begins"]
 
 

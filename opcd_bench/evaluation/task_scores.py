@@ -167,7 +167,7 @@ def further_sets(task: Task, suite: Suite) -> tuple[Probe, ...]:
         return own
     seen = task.examples("train")[: suite.train_items]
     summary = "prompts that are trained on"
-    return (*own, Probe(TRAINING_PROMPTS, summary, seen, task.floors(seen)))
+    return (*own, Probe(TRAINING_PROMPTS, summary, seen, task.floors))
 
 
 def evaluate_probe(

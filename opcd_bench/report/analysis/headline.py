@@ -157,10 +157,7 @@ def _row(
     parsed: Mapping[str, float],
 ) -> dict[str, Any]:
     task, method, rate = key
-    cells = results.cells
-    cells = cells[
-        (cells["task"] == task) & (cells["method"] == method) & (cells["learning_rate"] == rate)
-    ]
+    cells = _own(results.cells, key)
     done = cells[cells["state"] == "done"].sort_values("seed")
     stands_here = stands.get((task, method)) == rate
     wanted = planned.seeds_planned(results.suite, results.cells, key, headline=stands_here)
@@ -211,15 +208,20 @@ def _row(
 
 def _cut(results: StoredResults, key: Key) -> dict[str, float]:
     """Of each retention task, which share of responses the length limit cut, after and before."""
-    own, base = results.cut, results.cut_base
-    own = own[
-        (own["task"] == key[0]) & (own["method"] == key[1]) & (own["learning_rate"] == key[2])
-    ]
+    frames = _own(results.cut, key), results.cut_base
     return {
         f"{name} {of}": float(rows["cut"].astype(float).mean())
-        for of, frame in zip(CUT, (own, base), strict=True)
+        for of, frame in zip(CUT, frames, strict=True)
         for name, rows in frame.groupby("measured", sort=True)
     }
+
+
+def _own(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
+    """The rows of a method at a learning rate."""
+    task, method, rate = key
+    return rows[
+        (rows["task"] == task) & (rows["method"] == method) & (rows["learning_rate"] == rate)
+    ]
 
 
 def in_nats(results: StoredResults) -> list[str]:
@@ -229,12 +231,8 @@ def in_nats(results: StoredResults) -> list[str]:
 
 def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
     """What a method's runs come to on each measure in nats, and on the base."""
-    nats = results.nats
-    own = nats[
-        (nats["task"] == key[0]) & (nats["method"] == key[1]) & (nats["learning_rate"] == key[2])
-    ]
     row: dict[str, Any] = {}
-    for name, after in own.groupby("measured", sort=True):
+    for name, after in _own(results.nats, key).groupby("measured", sort=True):
         before = results.nats_base[results.nats_base["measured"] == name]
         values = (
             statistics.mean(before, shares=False),
@@ -247,11 +245,8 @@ def _nats(results: StoredResults, key: Key) -> dict[str, Any]:
 
 def _leaked(results: StoredResults, key: Key) -> dict[str, Any]:
     """What a method's responses without context leak of it, and what the base's did before."""
-    leaks, base = results.leaks, results.leaks_base
-    own = leaks[
-        (leaks["task"] == key[0]) & (leaks["method"] == key[1]) & (leaks["learning_rate"] == key[2])
-    ]
-    return leaked(own, base[base["measured"] == key[0]], "of base")
+    base = results.leaks_base
+    return leaked(_own(results.leaks, key), base[base["measured"] == key[0]], "of base")
 
 
 def leaked(own: pd.DataFrame, before: pd.DataFrame, called: str) -> dict[str, Interval]:

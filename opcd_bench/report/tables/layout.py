@@ -281,7 +281,7 @@ def _least(rows: pd.DataFrame, name: str) -> str:
 def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
     first = done.iloc[0]
     over: list[Row] = [
-        {"method": "floor", "accuracy": _percent(first["floor"])},
+        {"method": "floor", "accuracy": percent(first["floor"])},
         {"method": "base", "accuracy": first["base"], WITHOUT: _of_loops(first, "base")},
         *_ceilings(done),
     ]
@@ -295,7 +295,7 @@ def _gains(task: str, done: pd.DataFrame, notes: tuple[str, ...]) -> Section:
             "accuracy": row["plain"],
             WITHOUT: _of_loops(row, "plain"),
             "gap closed": row["gap closed"],
-            "parsed": _percent(row["parsed"]),
+            "parsed": percent(row["parsed"]),
             **{name: _value(row[name]) for name in leaks},
             "tokens generated": _count(row["tokens written"]),
             **{name: _count(row[name]) for name in ("tokens scored", "seconds")},
@@ -377,7 +377,7 @@ def _retention(
         before = done[f"{name} before"].dropna()
         base[name] = _value(before.iloc[0])
         if name in cut:
-            base[f"{name} cut"] = _percent(done.iloc[0].get(f"{name} cut of base", math.nan))
+            base[f"{name} cut"] = percent(done.iloc[0].get(f"{name} cut of base", math.nan))
     for name in nats:
         base[f"{name} (nats)"] = _nats(done[f"{name} {BEFORE}"].dropna().iloc[0])
     rows: list[Row] = []
@@ -387,7 +387,7 @@ def _retention(
             made[name] = _value(row[f"{name} after"])
             made[f"{name} change"] = _value(row[f"{name} change"])
             if name in cut:
-                made[f"{name} cut"] = _percent(row.get(f"{name} cut", math.nan))
+                made[f"{name} cut"] = percent(row.get(f"{name} cut", math.nan))
         for name in nats:
             made[f"{name} (nats)"] = _nats(row[f"{name} {AFTER}"])
             if base[f"{name} (nats)"] != ZERO:  # else the change is the value itself
@@ -467,7 +467,7 @@ def _items(column: pd.Series, noun: str = "") -> str:
     return f"{most.examples}{noun}{most.clusters}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return "" if math.isnan(share) else f"{100 * share:.1f}"
 
 

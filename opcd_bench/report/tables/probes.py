@@ -9,7 +9,7 @@ import pandas as pd
 from opcd_bench.report.analysis import statistics
 from opcd_bench.report.analysis.load import load
 from opcd_bench.report.analysis.probes import BASE, CEILING, probes
-from opcd_bench.report.tables.layout import Group, Section, Value
+from opcd_bench.report.tables.layout import Group, Section, Value, percent
 from opcd_bench.report.tables.plain_text import section_text
 
 NOTE = (
@@ -37,8 +37,8 @@ def _section(task: str, rows: pd.DataFrame) -> Section:
 
     methods = sorted(dict.fromkeys(rows["method"]), key=lambda name: name not in (BASE, CEILING))
     floor = {row.probe: row.floor for row in rows.itertuples()}
-    shown = ("" if pd.isna(floor[name]) else f"{100 * floor[name]:.1f}" for name in names)
-    over = () if pd.isna(list(floor.values())).all() else (("floor", "", *shown),)
+    lowest = tuple(percent(floor[name]) for name in names)
+    over = (("floor", "", *lowest),) if any(lowest) else ()
     lines = (*over, *(line(method) for method in methods))
     counts = {row.probe: row.score.examples for row in rows.itertuples()}
     columns = ("method", "learning rate", *(f"{name} (n = {counts[name]})" for name in names))
