@@ -468,6 +468,7 @@ def _items(column: pd.Series, noun: str = "") -> str:
 
 
 def percent(share: float) -> str:
+    """A share in [0, 1] as a table has it, in %; nothing for NaN."""
     return "" if math.isnan(share) else f"{100 * share:.1f}"
 
 
